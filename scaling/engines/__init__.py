@@ -1,0 +1,83 @@
+"""Engines carry out packs of runs somewhere; what counts is the records they leave.
+
+An engine is `run(packs, store, events)`: it takes packs as they become ready, trains
+them, and reports typed progress. Nothing here imports JAX: the process that plans and
+shows progress must start at once and never hold an accelerator.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Protocol
+
+from scaling.record import Cause, Store
+from scaling.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where and how a pack runs. Recorded, never part of a run's identity.
+
+    Attributes:
+      platform: "cpu", "gpu" or "tpu".
+      run, data, model: sizes of the mesh axes; their product is the devices used.
+        The pack's run axis is sharded over `run`, batch and parameters over `data`,
+        tensor parallelism over `model`.
+      width: slots of a pack, a multiple of `run`; empty ones are masked.
+      accumulation: micro-batches a step's gradient is summed over.
+      remat: rematerialisation policy, "none" or "full".
+      precision: "float32" or "bfloat16" compute; parameters are always float32.
+    """
+
+    platform: str = "cpu"
+    run: int = 1
+    data: int = 1
+    model: int = 1
+    width: int = 1
+    accumulation: int = 1
+    remat: str = "none"
+    precision: str = "float32"
+
+    @property
+    def devices(self) -> int:
+        return self.run * self.data * self.model
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pack:
+    """Runs of one program, to be trained together, `layout.width` at a time."""
+
+    runs: tuple[Run, ...]
+    run_ids: tuple[str, ...]
+    layout: Layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """Progress of one run.
+
+    kind: "started"; "step" (with step, steps, loss and tokens_per_second of the pack
+    so far); "done" (status "done" or "diverged": its record stands); "failed" (this
+    attempt ended with `cause`; message and log tail are in the attempt's file).
+    """
+
+    kind: Literal["started", "step", "done", "failed"]
+    run_id: str
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    tokens_per_second: float = 0.0
+    status: str = ""
+    cause: Cause | None = None
+    message: str = ""
+
+
+class Engine(Protocol):
+    def run(
+        self, packs: Iterable[Pack], store: Store, events: Callable[[Event], None]
+    ) -> None:
+        """Trains every pack; returns when each run has a record or a failed attempt."""

@@ -1,0 +1,71 @@
+"""Model families: one file each, found by import.
+
+A family is a module that defines
+
+    OBJECTIVES: tuple[str, ...]     the objectives it serves, e.g. ("next_token",)
+    ladder(target, spec, by="params", **options) -> Config
+        a frozen dataclass: the family's member whose non-embedding parameters ("params",
+        "active") or forward FLOPs per example ("flops") are within 10% of `target`
+        and never fall as the target rises. Unknown options raise UserError.
+    Model(config, spec, rngs)       an nnx.Module, called as
+        model(x, cond=None) -> Output(y, aux)
+        x: int32 [batch, length] for Tokens; y: float32 logits [batch, length, vocab];
+        y[:, t] depends on x[:, :t + 1] alone.
+    flops(config, spec) -> float    forward matrix-product FLOPs of one example
+
+and states its paper in the docstring. Optionally `active(config, spec)`, where not
+every parameter works on every token, and `fit(stream, config, values)` for what no
+gradient trains.
+
+A module is written as if for one device and for one run. It says of every parameter
+what it is (`group`) and what its dimensions are (`axes`) through `param` in _layers.py;
+sharding and weight-decay rules read those and nothing else. Modules compute in the
+dtype of the parameters they are given: matrices and embeddings may come in bfloat16,
+norms and recurrences stay float32. There is no mutable state.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from scaling import discover
+
+
+class Tokens(NamedTuple):
+    """Spec of a token corpus: `vocab` ids, sequences of `length`."""
+
+    vocab: int
+    length: int
+
+
+class Output(NamedTuple):
+    """What a model returns: `y`, and auxiliary scalar losses by name."""
+
+    y: Any
+    aux: dict[str, Any]
+
+
+def names() -> list[str]:
+    return discover.names(sys.modules[__name__], "ladder")
+
+
+def load(name: str) -> ModuleType:
+    """The family's module. Raises UserError for an unknown name."""
+    return discover.load(sys.modules[__name__], name, "ladder", "model.family")
+
+
+def groups(model: Any) -> Any:
+    """A tree like `model` that labels each leaf.
+
+    "matrix", "embedding", "norm" or "recurrence": decay, width and precision rules
+    read it.
+    """
+    import jax
+    from flax import nnx
+
+    def label(leaf: Any) -> Any:
+        return leaf.replace(leaf.get_metadata("group"))
+
+    return jax.tree.map(label, model, is_leaf=lambda x: isinstance(x, nnx.Variable))

@@ -1,0 +1,97 @@
+"""Pieces that families share: parameters with their labels, and the common layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Init = Callable[..., jax.Array]
+
+# Dimension names a family may use; scaling/mesh.py maps them to mesh axes.
+#   embed: the residual stream. mlp: hidden units of a feed-forward, recurrent or
+#   convolution layer. heads, kv_heads: flattened head x head-dimension.
+#   vocab: the vocabulary. None: never sharded.
+Axes = tuple[str | None, ...]
+
+
+def param(
+    rngs: nnx.Rngs, shape: tuple[int, ...], axes: Axes, group: str, init: Init
+) -> nnx.Param:
+    """A float32 parameter that says what it is and what its dimensions are."""
+    assert len(shape) == len(axes), (shape, axes)
+    value = init(rngs.params(), shape, jnp.float32)
+    return nnx.Param(value, group=group, axes=axes)
+
+
+def fan_in(scale: float = 1.0) -> Init:
+    """Normal with standard deviation scale / sqrt(fan-in); fan-in is all but the last."""
+    return nnx.initializers.variance_scaling(scale**2, "fan_in", "normal")
+
+
+class Dense(nnx.Module):
+    """y = x W, no bias; W is [inputs, outputs]."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        axes: Axes,
+        rngs: nnx.Rngs,
+        scale: float = 1.0,
+    ):
+        shape = (inputs, outputs)
+        self.kernel = param(rngs, shape, axes, "matrix", fan_in(scale))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x @ self.kernel[...]
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square norm (Zhang and Sennrich 2019, eq. 4), computed in float32."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        ones = nnx.initializers.ones
+        self.scale = param(rngs, (width,), (None,), "norm", ones)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x32 = x.astype(jnp.float32)
+        inverse = jax.lax.rsqrt(jnp.mean(x32**2, axis=-1, keepdims=True) + 1e-6)
+        return (x32 * inverse * self.scale[...]).astype(x.dtype)
+
+
+class Embedding(nnx.Module):
+    """Token table [vocab, width], rows of unit variance."""
+
+    def __init__(self, vocab: int, width: int, rngs: nnx.Rngs):
+        init = nnx.initializers.normal(1.0)
+        axes = ("vocab", "embed")
+        self.table = param(rngs, (vocab, width), axes, "embedding", init)
+
+    def __call__(self, x_BxL: jax.Array) -> jax.Array:
+        return jnp.take(self.table[...], x_BxL, axis=0)
+
+
+class Head(nnx.Module):
+    """Final norm and untied output head; logits in float32."""
+
+    def __init__(self, width: int, vocab: int, rngs: nnx.Rngs):
+        self.norm = RMSNorm(width, rngs)
+        axes = ("embed", "vocab")
+        self.kernel = param(rngs, (width, vocab), axes, "embedding", fan_in())
+
+    def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
+        logits = self.norm(x_BxLxD) @ self.kernel[...]
+        return logits.astype(jnp.float32)
+
+
+def count(model: Any) -> tuple[int, int]:
+    """(all parameters, those of embedding tables and heads) of an abstract model."""
+    is_leaf = lambda x: isinstance(x, nnx.Variable)
+    leaves = jax.tree.leaves(model, is_leaf=is_leaf)
+    total = sum(leaf.size for leaf in leaves)
+    embedding = [leaf.size for leaf in leaves if leaf.get_metadata("group") == "embedding"]
+    return total, sum(embedding)

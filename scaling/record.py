@@ -1,0 +1,285 @@
+"""Record: the contract between training and analysis, and the store that keeps it.
+
+A record says what a run computed (every field of `Run`), what came out (readings) and
+where it was trained. It is written once, atomically, after its artifacts. What goes
+wrong with an attempt (crash, out of memory, preemption) is no fact about the run and
+is kept apart, a file each.
+
+A workdir, local or gs://, holds
+    studies/NAME.json      the ids of a study's runs
+    layout.json            how runs are laid out on this machine
+    records/RUN_ID.json    the records
+    artifacts/RUN_ID/      nats per document, loss curve
+    attempts/RUN_ID/N.json failed attempts
+    checkpoints/RUN_ID/    of unfinished runs
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from etils import epath
+
+SCHEMA = 1
+
+Status = Literal["done", "diverged"]
+Cause = Literal["out of memory", "crash", "preemption"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """One number read off one evaluation set.
+
+    Attributes:
+      evaluation: name of the evaluation set.
+      quantity: "loss".
+      kind: "final", or "best" over the run's scorings, with its `step`.
+      value: in `unit`; None where the run diverged.
+      se: standard error, clustered by document; same unit.
+      unit: "nats/token" or "bits/byte".
+      count: tokens scored.
+    """
+
+    evaluation: str
+    quantity: str
+    kind: Literal["final", "best"]
+    value: float | None
+    se: float | None
+    unit: str
+    count: int
+    step: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """A file beside the record: `path` is relative to the workdir."""
+
+    name: str
+    path: str
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """Everything known of one finished run.
+
+    Attributes:
+      run_id: identity of what was computed.
+      status: "done" or "diverged": a fact about the run.
+      run: every field of Run, flattened with dotted names.
+      digests: content digest by corpus key.
+      trajectory: hash of what fixes a shared trunk; by default the run_id. Runs of
+        one trajectory are not independent, so intervals resample them together.
+      params_total, params_active, params_embedding: exact counts; embedding is the
+        input table plus the output head, once if tied.
+      tokens: seen; unique_tokens: in the repeated prefix; epochs: their ratio.
+      flops: of training, analytic. flops_xla: counted by XLA, None with the reason in
+        flops_xla_reason where XLA cannot count.
+      readings: keyed (evaluation, quantity, kind).
+      artifacts: files written before the record.
+      attempt: which attempt finished, from 1.
+      layout: mesh, pack width, accumulation, precision: how it was run.
+      wall_seconds: training and evaluation, without compilation.
+      finished: UTC time, ISO 8601.
+    """
+
+    run_id: str
+    status: Status
+    run: Mapping[str, Any]
+    digests: Mapping[str, str]
+    trajectory: str
+    params_total: int
+    params_active: int
+    params_embedding: int
+    steps: int
+    tokens: int
+    unique_tokens: int
+    epochs: float
+    flops: float
+    flops_xla: float | None
+    flops_xla_reason: str
+    readings: tuple[Reading, ...]
+    artifacts: tuple[Artifact, ...]
+    attempt: int
+    layout: Mapping[str, Any]
+    wall_seconds: float
+    finished: str
+    host: str
+    device: str
+    versions: Mapping[str, str]
+    commit: str
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Record:
+        """Raises ValueError naming what is missing, unknown or of another schema."""
+        if body.get("schema") != SCHEMA:
+            raise ValueError(f"schema {body.get('schema')!r}, not {SCHEMA}")
+        fields = {field.name for field in dataclasses.fields(cls)}
+        if fields != set(body):
+            raise ValueError(f"fields differ: {sorted(fields ^ set(body))}")
+        kept = dict(body)
+        kept["readings"] = tuple(Reading(**entry) for entry in body["readings"])
+        kept["artifacts"] = tuple(Artifact(**entry) for entry in body["artifacts"])
+        return cls(**kept)
+
+    def reading(self, evaluation: str, kind: str = "final") -> Reading:
+        """The loss on one evaluation set. Raises KeyError where there is none."""
+        for entry in self.readings:
+            if (entry.evaluation, entry.kind) == (evaluation, kind):
+                return entry
+        raise KeyError(f"{self.run_id} has no {kind} reading on {evaluation!r}")
+
+
+# Fields that two trainings of the same run may differ in.
+CIRCUMSTANCE = ("attempt", "wall_seconds", "finished", "host", "device")
+
+
+def substance(record: Record) -> dict[str, Any]:
+    """The record without attempt, times, host and device: what must be the same."""
+    body = record.to_json()
+    for name in CIRCUMSTANCE:
+        del body[name]
+    return body
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """A failed attempt at a run: a fact about the machine, not about the run."""
+
+    run_id: str
+    number: int
+    cause: Cause
+    message: str
+    log_tail: str
+    device: str
+    time: str
+    step: int = 0
+
+
+class Store:
+    """Write-once records under a workdir, local or gs://."""
+
+    def __init__(self, workdir: str | os.PathLike[str]):
+        self.root = epath.Path(workdir)
+
+    def path(self, *parts: str) -> epath.Path:
+        return self.root.joinpath(*parts)
+
+    def exists(self, run_id: str) -> bool:
+        return self.path("records", f"{run_id}.json").exists()
+
+    def write(self, record: Record) -> bool:
+        """Keeps `record`; False if one with this id is there already (it stays)."""
+        text = json.dumps(record.to_json(), indent=1, sort_keys=True)
+        target = self.path("records", f"{record.run_id}.json")
+        return write_once(target, text.encode())
+
+    def write_artifact(self, run_id: str, name: str, data: bytes) -> Artifact:
+        """Writes a file beside the record; before the record, so none dangles."""
+        path = self.path("artifacts", run_id, name)
+        write_atomic(path, data)
+        relative = f"artifacts/{run_id}/{name}"
+        return Artifact(name.split(".")[0], relative, hashlib.sha256(data).hexdigest())
+
+    def read(self, run_id: str) -> Record:
+        """Raises FileNotFoundError, or ValueError for a corrupt record."""
+        return _parse(self.path("records", f"{run_id}.json"))
+
+    def records(self) -> tuple[list[Record], dict[str, str]]:
+        """All records, ordered by id, and for each corrupt file what is wrong."""
+        good, corrupt = [], {}
+        for path in sorted(self.path("records").glob("*.json")):
+            try:
+                good.append(_parse(path))
+            except ValueError as error:
+                corrupt[str(path)] = str(error)
+        return good, corrupt
+
+    def set_aside(self, path: str) -> epath.Path:
+        """Moves a corrupt record to records/corrupt/ under a name not yet taken."""
+        source = epath.Path(path)
+        folder = self.path("records", "corrupt")
+        folder.mkdir(parents=True, exist_ok=True)
+        number = sum(1 for _ in folder.glob(f"{source.stem}.*"))
+        target = folder / f"{source.stem}.{number}.json"
+        return source.rename(target)
+
+    def add_attempt(self, attempt: Attempt) -> None:
+        path = self.path("attempts", attempt.run_id, f"{attempt.number}.json")
+        body = dataclasses.asdict(attempt)
+        write_atomic(path, json.dumps(body, indent=1).encode())
+
+    def attempts(self, run_id: str | None = None) -> Iterator[Attempt]:
+        """Failed attempts in order, of one run or of all."""
+        folders = self.path("attempts", run_id or "*")
+        pattern = f"{folders.name}/*.json"
+        paths = self.path("attempts").glob(pattern)
+        for path in sorted(paths, key=lambda p: (p.parent.name, int(p.stem))):
+            yield Attempt(**json.loads(path.read_text()))
+
+    def write_study(self, name: str, body: Mapping[str, Any]) -> None:
+        path = self.path("studies", f"{name}.json")
+        write_atomic(path, json.dumps(body, indent=1).encode())
+
+    def studies(self) -> dict[str, dict[str, Any]]:
+        """By name, what each study says of itself; `runs` is its list of ids."""
+        paths = sorted(self.path("studies").glob("*.json"))
+        return {path.stem: json.loads(path.read_text()) for path in paths}
+
+
+def _parse(path: epath.Path) -> Record:
+    try:
+        body = json.loads(path.read_text())
+        return Record.from_json(body)
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as e:
+        raise ValueError(f"not a record: {e}") from e
+
+
+def write_atomic(path: epath.Path, data: bytes) -> None:
+    """Replaces `path` by `data`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if _is_remote(path):  # an object store writes whole objects
+        path.write_bytes(data)
+        return
+    partial = path.parent / f".{path.name}.{os.getpid()}"
+    _write_synced(partial, data)
+    os.replace(partial, path)
+
+
+def write_once(path: epath.Path, data: bytes) -> bool:
+    """As `write_atomic`, but leaves an existing file alone and returns False."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if _is_remote(path):
+        if path.exists():
+            return False
+        path.write_bytes(data)
+        return True
+    partial = path.parent / f".{path.name}.{os.getpid()}"
+    _write_synced(partial, data)
+    try:
+        os.link(partial, path)  # fails, and atomically so, where the name is taken
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(partial)
+    return True
+
+
+def _is_remote(path: epath.Path) -> bool:
+    return "://" in os.fspath(path)
+
+
+def _write_synced(path: epath.Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,350 @@
+"""Run: what one training run computes, and never where.
+
+A Run is data: nested frozen dataclasses that a study file builds and that every later
+stage reads. Its identity is the hash of what it computes; its static part (`program`)
+decides what is compiled, its dynamic part (`values`) is arrays, so that runs which
+differ in rate, budget or seed share one compiled program.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from scaling.errors import UserError
+
+Scalar = str | int | float | bool
+Options = tuple[tuple[str, Scalar], ...]
+
+
+def options(**values: Scalar) -> Options:
+    """Options of a family, corpus or optimiser, in canonical (sorted) order."""
+    return tuple(sorted(values.items()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One corpus of a mixture, with its weight (share of the training windows)."""
+
+    name: str
+    weight: float = 1.0
+    options: Options = ()
+
+    @property
+    def key(self) -> str:
+        """Name and options in one string: what identifies the text, not its weight."""
+        if not self.options:
+            return self.name
+        return f"{self.name}[{','.join(f'{k}={v}' for k, v in self.options)}]"
+
+
+Mixture = tuple[Part, ...]
+
+
+def label(mixture: Mixture) -> str:
+    """A short readable name: `code`, or `0.5 code + 0.5 kjv`."""
+    if len(mixture) == 1:
+        return mixture[0].key
+    return " + ".join(f"{part.weight:g} {part.key}" for part in mixture)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSet:
+    """Held-out text that every run of a study is scored on.
+
+    Attributes:
+      name: what tables and figures call it.
+      parts: the corpora in it; a reading is the weighted mean over the parts.
+      tokens: tokens cut from each part's held-out split (whole documents, by hash).
+    """
+
+    name: str
+    parts: Mixture
+    tokens: int = 65_536
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The architecture: a family, the target size of its ladder and its options."""
+
+    family: str
+    size: int
+    size_by: str = "params"
+    options: Options = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What is read: the corpus, how much of it is unique, how much is seen.
+
+    Attributes:
+      corpus: a mixture of one or more corpora.
+      tokens: training tokens seen, D.
+      unique_tokens: tokens of the prefix that is repeated, U; None means one epoch.
+      quality: kind of damage done to the training text, "" for none.
+      quality_level: how much of it, in [0, 1].
+      tokenizer: "bytes", or "sentencepiece:SIZE".
+      seed: keys the order of the training windows.
+    """
+
+    corpus: Mixture
+    tokens: int
+    unique_tokens: int | None = None
+    quality: str = ""
+    quality_level: float = 0.0
+    tokenizer: str = "bytes"
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimiser:
+    """The update rule and its scalars; `options` go to the rule by name."""
+
+    learning_rate: float
+    name: str = "adamw"
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    options: Options = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Learning-rate schedule. Warm-up is absolute, the decay a share of the run."""
+
+    name: str = "wsd"
+    warmup_tokens: int = 0
+    decay_fraction: float = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The static part of a Run: runs with equal programs share one compiled step."""
+
+    model: Model
+    objective: str
+    optimiser: str
+    optimiser_options: Options
+    schedule: str
+    batch: int
+    length: int
+    tokenizer: str
+    precision: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Attributes:
+      batch: sequences per step.
+      length: tokens per sequence.
+      init_seed: keys the initial weights.
+      evaluation: the sets that the run is scored on.
+      evaluations: evenly spaced scorings during the run, the last one at its end;
+        the best of them is recorded beside the final one.
+      precision: "auto" (float32 on CPU, bfloat16 compute elsewhere) or a dtype's name.
+      provisional: the run copies a choice (such as a learning rate) that tuning runs
+        have yet to make. It is planned, never trained; not part of the identity.
+    """
+
+    model: Model
+    data: Data
+    optimiser: Optimiser
+    batch: int
+    length: int
+    evaluation: tuple[EvaluationSet, ...]
+    schedule: Schedule = Schedule()
+    objective: str = "next_token"
+    init_seed: int = 0
+    evaluations: int = 1
+    precision: str = "auto"
+    provisional: bool = dataclasses.field(default=False, compare=False)
+
+    # Budgets round to whole steps here and nowhere else.
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch * self.length
+
+    @property
+    def steps(self) -> int:
+        return max(1, round(self.data.tokens / self.tokens_per_step))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens really seen."""
+        return self.steps * self.tokens_per_step
+
+    @property
+    def unique_steps(self) -> int:
+        """Steps of one epoch."""
+        wanted = self.data.unique_tokens
+        if wanted is None:
+            return self.steps
+        return min(self.steps, max(1, round(wanted / self.tokens_per_step)))
+
+    @property
+    def unique_tokens(self) -> int:
+        """Tokens of the prefix really repeated."""
+        return self.unique_steps * self.tokens_per_step
+
+    def corpora(self) -> tuple[Part, ...]:
+        """Every corpus the run touches, trained on or scored on, each once."""
+        parts = {part.key: part for part in self.data.corpus}
+        for held_out in self.evaluation:
+            parts |= {part.key: part for part in held_out.parts}
+        return tuple(parts[key] for key in sorted(parts))
+
+    def program(self) -> Program:
+        """The static part: what is compiled."""
+        return Program(
+            model=self.model,
+            objective=self.objective,
+            optimiser=self.optimiser.name,
+            optimiser_options=self.optimiser.options,
+            schedule=self.schedule.name,
+            batch=self.batch,
+            length=self.length,
+            tokenizer=self.data.tokenizer,
+            precision=self.precision,
+        )
+
+    def values(self) -> dict[str, np.generic]:
+        """The dynamic part, scalars: what the compiled step reads as arrays.
+
+        `warmup`, `decay` and `steps` are in steps: the rate rises until `warmup`,
+        falls from `decay` on, and the run ends at `steps`.
+        """
+        decay = self.steps * (1.0 - self.schedule.decay_fraction)
+        return {
+            "learning_rate": np.float32(self.optimiser.learning_rate),
+            "weight_decay": np.float32(self.optimiser.weight_decay),
+            "clip_norm": np.float32(self.optimiser.clip_norm),
+            "warmup": np.float32(self.schedule.warmup_tokens / self.tokens_per_step),
+            "decay": np.float32(decay),
+            "steps": np.int32(self.steps),
+            "init_seed": np.uint32(self.init_seed),
+        }
+
+    def run_id(self, digests: Mapping[str, str]) -> str:
+        """Identity of what is computed: 16 hexadecimal digits.
+
+        Args:
+          digests: content digest by corpus key (`Part.key`), for `corpora()`.
+        """
+        content = {part.key: digests[part.key] for part in self.corpora()}
+        body = {"run": canonical(self), "corpora": content}
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field, defaults too, nested, ready for `json.dumps`."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Run:
+        """The inverse of `to_json`."""
+        return _build(cls, body)
+
+    def flat(self) -> dict[str, Any]:
+        """Every field with dotted names, as records keep it."""
+        body = self.to_json()
+        body.pop("provisional")
+        return _flatten(body, "")
+
+
+def canonical(value: Any) -> Any:
+    """`value` as JSON without the fields that equal their defaults.
+
+    A field that is added later with a default so leaves every old id as it was.
+    """
+    if dataclasses.is_dataclass(value):
+        kept = {}
+        for field in dataclasses.fields(value):
+            entry = getattr(value, field.name)
+            if field.compare and entry != field.default:
+                kept[field.name] = canonical(entry)
+        return kept
+    if isinstance(value, tuple):
+        return [canonical(entry) for entry in value]
+    return value
+
+
+def _flatten(body: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in body.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _build(cls: type, body: Mapping[str, Any]) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    return cls(**{n: _convert(fields[n].type, body[n]) for n in body})
+
+
+def _convert(annotation: Any, value: Any) -> Any:
+    nested = {"Model": Model, "Data": Data, "Optimiser": Optimiser}
+    nested |= {"Schedule": Schedule}
+    if annotation in nested:
+        return _build(nested[annotation], value)
+    if annotation == "Mixture":
+        return tuple(_build(Part, entry) for entry in value)
+    if annotation == "Options":
+        return tuple((key, entry) for key, entry in value)
+    if annotation == "tuple[EvaluationSet, ...]":
+        return tuple(_build(EvaluationSet, entry) for entry in value)
+    return value
+
+
+def check(run: Run) -> Run:
+    """Refuses values that no code could run, before anything is prepared or trained.
+
+    Raises:
+      UserError: names the field, the value and what would be right.
+    """
+    positive = {
+        "model.size": run.model.size,
+        "data.tokens": run.data.tokens,
+        "batch": run.batch,
+        "length": run.length,
+        "evaluations": run.evaluations,
+        "optimiser.learning_rate": run.optimiser.learning_rate,
+        "optimiser.clip_norm": run.optimiser.clip_norm,
+    }
+    for field, value in positive.items():
+        if not (np.isfinite(value) and value > 0):
+            raise UserError(field, value, "give a number above zero")
+    if not 0.0 <= run.schedule.decay_fraction <= 1.0:
+        raise UserError(
+            "schedule.decay_fraction",
+            run.schedule.decay_fraction,
+            "give the share of the run that decays, between 0 and 1",
+        )
+    if run.optimiser.weight_decay < 0:
+        raise UserError(
+            "optimiser.weight_decay", run.optimiser.weight_decay, "give 0 or more"
+        )
+    if run.precision not in ("auto", "float32", "bfloat16"):
+        raise UserError("precision", run.precision, "auto, float32 or bfloat16")
+    if run.model.size_by not in ("params", "active", "flops"):
+        raise UserError("model.size_by", run.model.size_by, "params, active or flops")
+    if run.data.tokens < run.tokens_per_step:
+        raise UserError(
+            "data.tokens",
+            run.data.tokens,
+            f"one step reads batch x length = {run.tokens_per_step} tokens; "
+            "give at least that",
+        )
+    if not run.data.corpus or any(part.weight <= 0 for part in run.data.corpus):
+        raise UserError("data.corpus", label(run.data.corpus), "weights above zero")
+    if not run.evaluation:
+        raise UserError("evaluation", (), "name at least one evaluation set")
+    return run
