@@ -37,7 +37,7 @@ class Reading:
 
     Attributes:
       evaluation: name of the evaluation set.
-      quantity: "loss".
+      quantity: "loss" in nats/token, or "bits_per_byte".
       kind: "final", or "best" over the run's scorings, with its `step`.
       value: in `unit`; None where the run diverged.
       se: standard error, clustered by document; same unit.
@@ -83,7 +83,7 @@ class Record:
       readings: keyed (evaluation, quantity, kind).
       artifacts: files written before the record.
       attempt: which attempt finished, from 1.
-      layout: mesh, pack width, accumulation, precision: how it was run.
+      layout: mesh, pack width, precision: how it was run.
       wall_seconds: training and evaluation, without compilation.
       finished: UTC time, ISO 8601.
     """
@@ -131,12 +131,15 @@ class Record:
         kept["artifacts"] = tuple(Artifact(**entry) for entry in body["artifacts"])
         return cls(**kept)
 
-    def reading(self, evaluation: str, kind: str = "final") -> Reading:
-        """The loss on one evaluation set. Raises KeyError where there is none."""
+    def reading(
+        self, evaluation: str, kind: str = "final", quantity: str = "loss"
+    ) -> Reading:
+        """One reading on one evaluation set. Raises KeyError where there is none."""
+        wanted = (evaluation, kind, quantity)
         for entry in self.readings:
-            if (entry.evaluation, entry.kind) == (evaluation, kind):
+            if (entry.evaluation, entry.kind, entry.quantity) == wanted:
                 return entry
-        raise KeyError(f"{self.run_id} has no {kind} reading on {evaluation!r}")
+        raise KeyError(f"{self.run_id} has no {kind} {quantity} on {evaluation!r}")
 
 
 # Fields that two trainings of the same run may differ in.

@@ -25,8 +25,6 @@ class Layout:
         The pack's run axis is sharded over `run`, batch and parameters over `data`,
         tensor parallelism over `model`.
       width: slots of a pack, a multiple of `run`; empty ones are masked.
-      accumulation: micro-batches a step's gradient is summed over.
-      remat: rematerialisation policy, "none" or "full".
       precision: "float32" or "bfloat16" compute; parameters are always float32.
     """
 
@@ -35,8 +33,6 @@ class Layout:
     data: int = 1
     model: int = 1
     width: int = 1
-    accumulation: int = 1
-    remat: str = "none"
     precision: str = "float32"
 
     @property

@@ -1,0 +1,124 @@
+"""The mesh and the sharding rules: the only file that names mesh axes.
+
+A pack's leading axis lies over `run`: its runs never talk to each other. Within a run
+the batch lies over `data`, parameters and optimiser state are fully sharded over `data`
+too (Rajbhandari et al. 2020, ZeRO stage 3), and wide dimensions are split over `model`
+(Shoeybi et al. 2019, tensor parallelism). Families name the dimensions of their
+parameters; the rules below say where each goes, and XLA adds the communication.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from scaling.engines import Layout
+from scaling.errors import UserError
+
+RUN, DATA, MODEL = "run", "data", "model"
+
+# Dimension names that tensor parallelism splits.
+_SPLIT = ("mlp", "heads", "kv_heads", "vocab")
+
+
+def make(layout: Layout) -> Mesh:
+    """A mesh of the first `layout.devices` devices.
+
+    Raises:
+      UserError: fewer devices than the layout asks for.
+    """
+    devices = jax.devices()
+    if layout.devices > len(devices):
+        raise UserError(
+            "layout", layout.to_json(), f"this machine has {len(devices)} devices"
+        )
+    return jax.make_mesh(
+        (layout.run, layout.data, layout.model),
+        (RUN, DATA, MODEL),
+        axis_types=(AxisType.Auto,) * 3,
+        devices=devices[: layout.devices],
+    )
+
+
+def _parameter(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh) -> P:
+    """Spec of one parameter's own dimensions.
+
+    The first dimension that tensor parallelism splits goes over `model`, the largest
+    remaining one over `data`; a dimension that does not divide stays whole.
+    """
+    spec: list[str | None] = [None] * len(shape)
+    for i, name in enumerate(axes):
+        if name in _SPLIT and shape[i] % mesh.shape[MODEL] == 0:
+            spec[i] = MODEL
+            break
+    free = [i for i in range(len(shape)) if spec[i] is None]
+    free = [i for i in free if axes[i] and shape[i] % mesh.shape[DATA] == 0]
+    if free:
+        spec[max(free, key=lambda i: shape[i])] = DATA
+    return P(*spec)
+
+
+def parameter_specs(model: Any, mesh: Mesh) -> Any:
+    """A tree like `model`, a PartitionSpec for each leaf, without the run axis."""
+    is_leaf = lambda x: isinstance(x, nnx.Variable)
+    leaves = jax.tree.leaves(model, is_leaf=is_leaf)
+    specs = []
+    for leaf in leaves:
+        axes = leaf.get_metadata("axes") if is_leaf(leaf) else ()
+        specs.append(_parameter(axes, leaf.shape[-len(axes) :] if axes else (), mesh))
+    return jax.tree.unflatten(jax.tree.structure(model), specs)
+
+
+def state(tree: Any, mesh: Mesh, packed: bool = True) -> Any:
+    """Shardings of a train state (or a part of it); with `packed`, a run axis leads."""
+    first = (RUN,) if packed else ()
+    return jax.tree.map(
+        lambda spec: NamedSharding(mesh, P(*first, *spec)),
+        parameter_specs(tree, mesh),
+        is_leaf=lambda x: isinstance(x, P),
+    )
+
+
+def constrain(gradients: Any, mesh: Mesh) -> Any:
+    """Keeps gradients where their parameters are, so that sums scatter."""
+    specs = parameter_specs(gradients, mesh)
+    return jax.tree.map(
+        lambda g, spec: jax.lax.with_sharding_constraint(g, NamedSharding(mesh, spec)),
+        gradients,
+        specs,
+    )
+
+
+def slots(mesh: Mesh) -> NamedSharding:
+    """One entry a slot: values, losses. Leading axis is the run axis."""
+    return NamedSharding(mesh, P(RUN))
+
+
+def batches(mesh: Mesh) -> NamedSharding:
+    """Training batches [slot, step, sequence, position]."""
+    return NamedSharding(mesh, P(RUN, None, DATA))
+
+
+def windows(mesh: Mesh) -> NamedSharding:
+    """Evaluation windows [window, position], spread over every replica of one model."""
+    return NamedSharding(mesh, P((RUN, DATA)))
+
+
+def check(batch: int, layout: Layout) -> None:
+    """Raises UserError where a batch or pack does not divide over the mesh."""
+    if batch % layout.data:
+        raise UserError(
+            "batch",
+            batch,
+            f"the mesh's data axis has {layout.data} devices; give a multiple of it",
+        )
+    if layout.width % layout.run:
+        raise UserError(
+            "layout.width",
+            layout.width,
+            f"the mesh's run axis has {layout.run} devices; give a multiple of it",
+        )
