@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ Init = Callable[..., jax.Array]
 #   embed: the residual stream. mlp: hidden units of a feed-forward, recurrent or
 #   convolution layer. heads, kv_heads: flattened head x head-dimension.
 #   vocab: the vocabulary. None: never sharded.
+# What a layer computes side by side (gate and up, query and key and value) shares one
+# matrix, laid out so that a shard of its named dimension holds whole units: splitting
+# the product then moves nothing between devices.
 Axes = tuple[str | None, ...]
 
 
@@ -27,27 +31,31 @@ def param(
     return nnx.Param(value, group=group, axes=axes)
 
 
-def fan_in(scale: float = 1.0) -> Init:
-    """Normal with standard deviation scale / sqrt(fan-in); fan-in is all but the last."""
-    return nnx.initializers.variance_scaling(scale**2, "fan_in", "normal")
+def fan_in(inputs: int, scale: float = 1.0) -> Init:
+    """Normal with standard deviation scale / sqrt(inputs)."""
+    return nnx.initializers.normal(scale / math.sqrt(inputs))
 
 
 class Dense(nnx.Module):
-    """y = x W, no bias; W is [inputs, outputs]."""
+    """y = x W, no bias; W is [inputs, *outputs], y is [..., *outputs].
+
+    Where several outputs are given, the first dimensions count what is computed side
+    by side: `Dense(d, (2, f), ...)` is gate and up in one product.
+    """
 
     def __init__(
         self,
         inputs: int,
-        outputs: int,
+        outputs: tuple[int, ...],
         axes: Axes,
         rngs: nnx.Rngs,
         scale: float = 1.0,
     ):
-        shape = (inputs, outputs)
-        self.kernel = param(rngs, shape, axes, "matrix", fan_in(scale))
+        shape = (inputs, *outputs)
+        self.kernel = param(rngs, shape, axes, "matrix", fan_in(inputs, scale))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return x @ self.kernel[...]
+        return jnp.tensordot(x, self.kernel[...], axes=1)
 
 
 class RMSNorm(nnx.Module):
@@ -72,16 +80,21 @@ class Embedding(nnx.Module):
         self.table = param(rngs, (vocab, width), axes, "embedding", init)
 
     def __call__(self, x_BxL: jax.Array) -> jax.Array:
-        return jnp.take(self.table[...], x_BxL, axis=0)
+        # The stream is checked where it is made; a bounds check here costs every step.
+        return self.table[...].at[x_BxL].get(mode="promise_in_bounds")
 
 
 class Head(nnx.Module):
-    """Final norm and untied output head; logits in float32."""
+    """Final norm and untied output head; logits in float32.
+
+    The head starts small, so that a run's first loss is ln(vocab) for every family.
+    """
 
     def __init__(self, width: int, vocab: int, rngs: nnx.Rngs):
         self.norm = RMSNorm(width, rngs)
         axes = ("embed", "vocab")
-        self.kernel = param(rngs, (width, vocab), axes, "embedding", fan_in())
+        init = fan_in(width, scale=0.1)
+        self.kernel = param(rngs, (width, vocab), axes, "embedding", init)
 
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
         logits = self.norm(x_BxLxD) @ self.kernel[...]
@@ -90,8 +103,6 @@ class Head(nnx.Module):
 
 def count(model: Any) -> tuple[int, int]:
     """(all parameters, those of embedding tables and heads) of an abstract model."""
-    is_leaf = lambda x: isinstance(x, nnx.Variable)
-    leaves = jax.tree.leaves(model, is_leaf=is_leaf)
-    total = sum(leaf.size for leaf in leaves)
-    embedding = [leaf.size for leaf in leaves if leaf.get_metadata("group") == "embedding"]
-    return total, sum(embedding)
+    leaves = jax.tree.leaves(model, is_leaf=lambda x: isinstance(x, nnx.Variable))
+    embedding = (x.size for x in leaves if x.get_metadata("group") == "embedding")
+    return sum(leaf.size for leaf in leaves), sum(embedding)

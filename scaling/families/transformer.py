@@ -1,0 +1,197 @@
+"""Decoder Transformer (Vaswani et al. 2017) as language models are built today.
+
+Pre-norm residual blocks with RMSNorm (Zhang and Sennrich 2019), rotary positions (Su
+et al. 2021, eq. 34), grouped-query attention (Ainslie et al. 2023) with normalised
+queries and keys (Henry et al. 2020; Dehghani et al. 2023), SwiGLU (Shazeer 2020, eq.
+6). No biases, no dropout, untied head.
+
+Shapes: B batch, L length, D width, K key-value heads, G queries per key-value head,
+H head dimension, F hidden units.
+
+Options:
+  queries_per_kv: query heads that share a key-value head, at most (default 4); the
+    largest divisor of the number of heads that is not above it is taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from scaling.errors import UserError
+from scaling.families import Output, Tokens
+from scaling.families._ladder import away, choose, hiddens, measure, options, widths
+from scaling.families._layers import Dense, Embedding, Head, RMSNorm
+
+OBJECTIVES = ("next_token",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A member of the family; `heads` is a multiple of `kv_heads`."""
+
+    depth: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+
+
+def ladder(target: float, spec: Tokens, by: str = "params", **given: Any) -> Config:
+    """The member about as large as `target`; see families/__init__.py.
+
+    Depth grows with the square root of width (about 2 layers at 8 thousand
+    parameters, 5 at a million, 20 at a billion); the hidden layer is near 8/3 width.
+    """
+    queries_per_kv = options("transformer", given, {"queries_per_kv": 4})[
+        "queries_per_kv"
+    ]
+    if not isinstance(queries_per_kv, int) or queries_per_kv < 1:
+        raise UserError("model.options.queries_per_kv", queries_per_kv, "1 or more")
+    size = measure(by, spec, params, flops)
+    return choose(target, _candidates(queries_per_kv), size, _strain)
+
+
+def _candidates(queries_per_kv: int) -> Iterator[Config]:
+    for width in widths(6144):
+        head_dim = _head_dim(width)
+        if width % head_dim and width >= 64:
+            continue
+        heads = max(1, round(width / head_dim))
+        group = max(g for g in range(1, queries_per_kv + 1) if heads % g == 0)
+        ideal = _ideal_depth(width)
+        depths = range(max(2, math.floor(ideal * 0.7)), math.ceil(ideal * 1.5) + 1)
+        for depth in depths:
+            for hidden in hiddens(width, 1.5, 4.5):
+                yield Config(depth, width, heads, heads // group, head_dim, hidden)
+
+
+def _head_dim(width: int) -> int:
+    return next((d for w, d in ((64, 8), (256, 16), (1024, 64)) if width < w), 128)
+
+
+def _ideal_depth(width: int) -> float:
+    # One layer cannot copy: an induction head takes two (Olsson et al. 2022).
+    return max(2.0, 0.47 * math.sqrt(width))
+
+
+def _strain(config: Config) -> float:
+    depth = away(config.depth, _ideal_depth(config.width))
+    # An odd number of heads shares no keys; slightly worse than one that does.
+    ungrouped = 0.25 if config.heads == config.kv_heads else 0.0
+    return depth + away(config.hidden, config.width * 8 / 3) + ungrouped
+
+
+def params(config: Config) -> int:
+    """Non-embedding parameters."""
+    c = config
+    per_layer = _matrices(c) + 2 * c.width + c.head_dim
+    return c.depth * per_layer + c.width
+
+
+def _matrices(c: Config) -> int:
+    attention = c.width * c.head_dim * (2 * c.heads + 2 * c.kv_heads)
+    return attention + 3 * c.width * c.hidden
+
+
+def flops(config: Config, spec: Tokens) -> float:
+    """Forward matrix-product FLOPs of one example.
+
+    The attention square is counted whole: the masked half is computed too.
+    """
+    c, length = config, spec.length
+    products = c.depth * _matrices(c) + c.width * spec.vocab
+    attention = c.depth * 2 * length * c.heads * c.head_dim
+    return 2.0 * length * (products + attention)
+
+
+def rotate(x_BxLxKxNxH: jax.Array) -> jax.Array:
+    """Rotary positions: turns the pair (i, i + H/2) by position x 10000^(-2i/H)."""
+    length, dim = x_BxLxKxNxH.shape[1], x_BxLxKxNxH.shape[-1]
+    frequency = 10_000.0 ** (-np.arange(0, dim, 2) / dim)
+    angle = np.arange(length)[:, None] * np.concatenate([frequency] * 2)
+    sign = np.repeat([-1.0, 1.0], dim // 2)
+    shape = (length, 1, 1, dim)
+    cos = np.cos(angle).reshape(shape).astype(np.float32)
+    sin = (np.sin(angle) * sign).reshape(shape).astype(np.float32)
+    swapped = jnp.roll(x_BxLxKxNxH, dim // 2, axis=-1)
+    return (x_BxLxKxNxH * cos + swapped * sin).astype(x_BxLxKxNxH.dtype)
+
+
+class Attention(nnx.Module):
+    """Causal grouped-query attention with normalised, rotated queries and keys.
+
+    One product makes, for each key-value head, its G queries, its key and its value.
+    One scale serves queries and keys: only their product reaches the scores.
+    """
+
+    def __init__(self, config: Config, scale: float, rngs: nnx.Rngs):
+        c = config
+        self.heads, self.kv_heads, self.head_dim = c.heads, c.kv_heads, c.head_dim
+        columns = (c.heads + 2 * c.kv_heads) * c.head_dim
+        self.qkv = Dense(c.width, (columns,), ("embed", "kv_heads"), rngs)
+        self.norm = RMSNorm(c.head_dim, rngs)
+        rows = c.heads * c.head_dim
+        self.out = Dense(rows, (c.width,), ("heads", "embed"), rngs, scale)
+
+    def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
+        B, L, _ = x_BxLxD.shape
+        K, H = self.kv_heads, self.head_dim
+        G = self.heads // K
+        qkv_BxLxKxNxH = self.qkv(x_BxLxD).reshape(B, L, K, G + 2, H)
+        qk_BxLxKxNxH = rotate(self.norm(qkv_BxLxKxNxH[:, :, :, :-1]))
+        mixed_BxLxNxH = jax.nn.dot_product_attention(
+            qk_BxLxKxNxH[:, :, :, :-1].reshape(B, L, K * G, H),
+            qk_BxLxKxNxH[:, :, :, -1],
+            qkv_BxLxKxNxH[:, :, :, -1],
+            is_causal=True,
+        )
+        return self.out(mixed_BxLxNxH.reshape(B, L, K * G * H))
+
+
+class SwiGLU(nnx.Module):
+    """(silu(x W) * x V) U, with W and V in one product."""
+
+    def __init__(self, config: Config, scale: float, rngs: nnx.Rngs):
+        width, hidden = config.width, config.hidden
+        self.gate_up = Dense(width, (2, hidden), ("embed", None, "mlp"), rngs)
+        self.down = Dense(hidden, (width,), ("mlp", "embed"), rngs, scale)
+
+    def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
+        h_BxLx2xF = self.gate_up(x_BxLxD)
+        return self.down(jax.nn.silu(h_BxLx2xF[:, :, 0]) * h_BxLx2xF[:, :, 1])
+
+
+class Block(nnx.Module):
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        # Each of the 2 x depth branches adds its share to the residual stream.
+        scale = 1.0 / math.sqrt(2 * config.depth)
+        self.attention_norm = RMSNorm(config.width, rngs)
+        self.attention = Attention(config, scale, rngs)
+        self.mlp_norm = RMSNorm(config.width, rngs)
+        self.mlp = SwiGLU(config, scale, rngs)
+
+    def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
+        x_BxLxD = x_BxLxD + self.attention(self.attention_norm(x_BxLxD))
+        return x_BxLxD + self.mlp(self.mlp_norm(x_BxLxD))
+
+
+class Model(nnx.Module):
+    def __init__(self, config: Config, spec: Tokens, rngs: nnx.Rngs):
+        self.embedding = Embedding(spec.vocab, config.width, rngs)
+        self.blocks = nnx.List([Block(config, rngs) for _ in range(config.depth)])
+        self.head = Head(config.width, spec.vocab, rngs)
+
+    def __call__(self, x: jax.Array, cond: Any = None) -> Output:
+        h_BxLxD = self.embedding(x)
+        for block in self.blocks:
+            h_BxLxD = block(h_BxLxD)
+        return Output(self.head(h_BxLxD), {})
