@@ -1,17 +1,97 @@
-"""Scaling laws: one file each, found by import."""
+"""Scaling laws: one file each, found by import.
+
+A law is a module that defines
+
+    bind(levels, centre) -> Law
+        levels: names of the families and corpora, {"family": (...), "corpus": (...)};
+            a law that knows neither ignores them.
+        centre: {"params": x, "tokens": y}, natural logarithms that its logs are
+            taken relative to, so that amplitudes and exponents are nearly
+            uncorrelated and float64 is enough.
+
+and states its equation and paper in the docstring. Everything that works on laws
+(fitting, intervals, comparison, curves) reads the `Law` that comes back, and no name.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Callable, Mapping
 from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from scaling import discover
 
+Array = np.ndarray[Any, np.dtype[Any]]
+Columns = Mapping[str, Array]
+
+
+class Parameter(NamedTuple):
+    """A parameter as it is reported, and the bounds of its coordinate.
+
+    Attributes:
+      name: as in the equation.
+      low, high: bounds of the coordinate that is fitted, a logarithm or an exponent;
+        an estimate that lies on one is reported as such.
+      kind: "shared", "family" or "corpus": what it belongs to, with its `level`.
+      reference: it is 1 by definition; other levels are relative to it. Reported, not
+        fitted: such a parameter has no coordinate.
+    """
+
+    name: str
+    low: float
+    high: float
+    kind: str = "shared"
+    level: str = ""
+    reference: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Law:
+    """A law bound to its levels. `theta` is [..., P], of coordinates; n rows.
+
+    Columns are arrays [n]: `params` and `tokens` (counts, float64), `family` and
+    `corpus` (integer codes into the levels).
+
+    Attributes:
+      name: the module's name.
+      parameters: the P fitted ones, in the order of the coordinates.
+      predict: (theta, columns) -> loss [..., n].
+      natural: theta -> values of `reported` [..., R].
+      reported: what `natural` returns, in order; by default `parameters`.
+      starts: (columns, loss) -> theta [S, P]; the coordinates in `linear` may hold
+        anything, the engine solves for them.
+      needs: how many distinct levels of a column the law cannot do without.
+      linear: coordinates c for which loss is linear in exp(c), all others fixed.
+      log_gradient: (theta [B, P], columns) -> d ln loss / d theta [B, n, P].
+      log_curvature: (theta [B, P], columns, weights [B, n]) -> the sum over rows of
+        weight times the Hessian of ln loss, [B, P, P].
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    predict: Callable[[Array, Columns], Array]
+    natural: Callable[[Array], Array]
+    starts: Callable[[Columns, Array], Array]
+    needs: Mapping[str, int]
+    reported: tuple[Parameter, ...] = ()
+    linear: tuple[int, ...] = ()
+    log_gradient: Callable[[Array, Columns], Array] | None = None
+    log_curvature: Callable[[Array, Columns, Array], Array] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the reported parameters."""
+        return tuple(p.name for p in self.reported or self.parameters)
+
 
 def names() -> list[str]:
-    return discover.names(sys.modules[__name__], "LAW")
+    return discover.names(sys.modules[__name__], "bind")
 
 
 def load(name: str) -> ModuleType:
     """The law's module. Raises UserError for an unknown name."""
-    return discover.load(sys.modules[__name__], name, "LAW", "law")
+    return discover.load(sys.modules[__name__], name, "bind", "law")
