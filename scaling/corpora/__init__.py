@@ -16,10 +16,46 @@ split by hash into train and held-out, tokens go to a memory-mapped file, and
 
 from __future__ import annotations
 
+import importlib
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from scaling import discover
+
+if TYPE_CHECKING:
+    from scaling.corpora._evaluation import EvaluationWindows, evaluation_windows
+    from scaling.corpora._prepare import Prepared, data_folder, open_prepared, prepare
+    from scaling.corpora._stream import TokenStream
+
+__all__ = [
+    "EvaluationWindows",
+    "Prepared",
+    "TokenStream",
+    "data_folder",
+    "evaluation_windows",
+    "load",
+    "names",
+    "open_prepared",
+    "prepare",
+]
+
+_WHERE = {
+    "EvaluationWindows": "_evaluation",
+    "Prepared": "_prepare",
+    "TokenStream": "_stream",
+    "data_folder": "_prepare",
+    "evaluation_windows": "_evaluation",
+    "open_prepared": "_prepare",
+    "prepare": "_prepare",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that a corpus module can be found without NumPy, tqdm and the rest.
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
 
 
 def names() -> list[str]:

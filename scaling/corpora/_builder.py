@@ -1,0 +1,169 @@
+"""A TFDS builder over any corpus module: its documents as ArrayRecord, without
+TensorFlow.
+
+Documents are deduplicated exactly and split by the hash of their text, so nothing
+else, no budget and no seed, decides on which side a document falls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from scaling.errors import UserError
+
+HELD_OUT = 0.05
+RULE = f"sha256 of the text below {HELD_OUT} is held out; exact duplicates dropped"
+
+# TFDS keeps a split in memory until it is written, and needs TensorFlow to spill more
+# than 1 GB of it to disk. Several splits of this size stand for a large one.
+SPLIT_BYTES = 128 << 20
+
+_SIZES = struct.Struct("<II")
+
+
+def text_hash(text: bytes) -> int:
+    """64 bits that decide the split and order the evaluation sets."""
+    return int.from_bytes(hashlib.sha256(text).digest()[:8])
+
+
+class Documents(tfds.core.GeneratorBasedBuilder):
+    """Splits `train`, `train_1`, ... and `held_out`, ...; features key and text."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(
+        self,
+        *,
+        corpus: str,
+        documents: Iterable[tuple[str, bytes]],
+        spool: Path,
+        **builder: Any,
+    ):
+        self._corpus = corpus
+        self._documents = documents
+        self._spool = spool
+        self.counts = {"documents": 0, "duplicates": 0, "empty": 0}
+        super().__init__(file_format="array_record", **builder)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        text = tfds.features.Text()
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict({"key": text, "text": text}),
+            disable_shuffling=True,  # the order of windows is the token stream's affair
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
+        del dl_manager
+        splits = {"train": _Spool(self._spool, "train")}
+        splits["held_out"] = _Spool(self._spool, "held_out")
+        for key, text in self._distinct():
+            held_out = text_hash(text) < HELD_OUT * 2**64
+            splits["held_out" if held_out else "train"].add(key, text)
+        generators: dict[str, Iterator[Any]] = {}
+        for name, spool in splits.items():
+            spool.close()
+            if not spool.paths:
+                raise UserError(
+                    "data.corpus",
+                    self._corpus,
+                    f"has {self.counts['documents']} different documents, none of which"
+                    f" falls into its {name} split; give more and smaller documents",
+                )
+            for i, path in enumerate(spool.paths):
+                generators[f"{name}_{i}" if i else name] = _read_spool(path)
+        return generators
+
+    def _generate_examples(self) -> Iterator[Any]:
+        raise NotImplementedError("_split_generators gives the generators")
+
+    def _distinct(self) -> Iterator[tuple[str, bytes]]:
+        seen: set[bytes] = set()
+        for key, text in self._documents:
+            if not text.strip():
+                self.counts["empty"] += 1
+                continue
+            digest = hashlib.blake2b(text, digest_size=16).digest()
+            if digest in seen:
+                self.counts["duplicates"] += 1
+                continue
+            seen.add(digest)
+            self.counts["documents"] += 1
+            yield key, text
+
+
+class _Spool:
+    """Documents of one split on disk, in files of about SPLIT_BYTES.
+
+    TFDS asks for all splits before it reads one, and a corpus may be costly to read.
+    """
+
+    def __init__(self, folder: Path, name: str):
+        self._folder, self._name = folder, name
+        self._file: io.BufferedWriter | None = None
+        self.paths: list[Path] = []
+
+    def add(self, key: str, text: bytes) -> None:
+        if self._file is None or self._file.tell() > SPLIT_BYTES:
+            self.close()
+            self.paths.append(self._folder / f"{self._name}-{len(self.paths)}")
+            self._file = open(self.paths[-1], "wb")  # noqa: SIM115
+        name = key.encode()
+        self._file.write(_SIZES.pack(len(name), len(text)) + name + text)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _read_spool(path: Path) -> Iterator[tuple[int, dict[str, bytes]]]:
+    with open(path, "rb") as file:
+        number = 0
+        while sizes := file.read(_SIZES.size):
+            name_size, text_size = _SIZES.unpack(sizes)
+            key, text = file.read(name_size), file.read(text_size)
+            yield number, {"key": key, "text": text}
+            number += 1
+    path.unlink()
+
+
+def build(
+    corpus: str, documents: Iterable[tuple[str, bytes]], folder: Path
+) -> dict[str, int]:
+    """Stores a corpus's documents under `folder`; returns how many there were."""
+    spool = folder / "spool"
+    spool.mkdir(parents=True)
+    # TFDS prints and draws bars of its own, which say nothing of the corpus.
+    tfds.disable_progress_bar()
+    builder = Documents(
+        corpus=corpus, documents=documents, spool=spool, data_dir=folder
+    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare()
+    spool.rmdir()
+    return builder.counts
+
+
+def read(folder: Path, split: str) -> Iterator[tuple[str, bytes]]:
+    """(key, text) of the documents that `build` stored, in their order.
+
+    Args:
+      split: "train" or "held_out".
+    """
+    (metadata,) = folder.glob("documents/*/dataset_info.json")
+    builder = tfds.builder_from_directory(metadata.parent)
+    parts = [n for n in builder.info.splits if n == split or n.startswith(f"{split}_")]
+    for name in sorted(parts, key=lambda n: (len(n), n)):
+        source = builder.as_data_source(split=name)
+        for start in range(0, len(source), 64):
+            rows = range(start, min(start + 64, len(source)))
+            for row in source.__getitems__(list(rows)):
+                yield row["key"].decode(), row["text"]

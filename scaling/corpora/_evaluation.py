@@ -1,0 +1,99 @@
+"""Evaluation windows: the held-out text that every run of a study is scored on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from scaling.corpora._prepare import Prepared
+from scaling.corpora._tokens import DOCUMENT, TokenFile
+from scaling.errors import UserError
+from scaling.run import Part
+
+# A held-out split that fills less of the stated size is too small for it.
+FILLED = 0.8
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationWindows:
+    """One corpus's part of an evaluation set.
+
+    As in training, windows hold the targets (a document's tokens, then the separator)
+    and the objective shifts in the separator at the front of each.
+
+    Attributes:
+      tokens: int32 [n, length], padded at a document's end with the separator.
+      weight: float32 [n, length], 1 on a token that counts and 0 on padding.
+      document: int32 [n], which document a window belongs to.
+      bytes: int64 [documents], bytes of each document's text.
+      names: hash of each document's text, 16 hexadecimal digits.
+    """
+
+    tokens: np.ndarray
+    weight: np.ndarray
+    document: np.ndarray
+    bytes: np.ndarray
+    names: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """Tokens scored."""
+        return int(self.weight.sum(dtype=np.float64))
+
+
+def evaluation_windows(
+    part: Part, tokens: int, length: int, prepared: Mapping[str, Prepared]
+) -> EvaluationWindows:
+    """Whole held-out documents of a corpus, by hash, up to `tokens` tokens.
+
+    A document that would overflow the cut is passed over, so the set comes close to
+    the stated size and never above it. No seed, budget or epoch enters.
+
+    Args:
+      tokens: separators count, one a document.
+      length: of a window; a document's last one is padded.
+      prepared: by `Part.key`.
+
+    Raises:
+      UserError: the held-out split fills less than 80% of `tokens`.
+    """
+    corpus = prepared[part.key]
+    index = np.fromfile(corpus.folder / "held_out.documents", DOCUMENT)
+    sizes = np.diff(index["start"], append=corpus.held_out_tokens)
+    chosen = _fill(sizes, np.argsort(index["hash"], kind="stable"), tokens)
+    if sizes[chosen].sum() < FILLED * tokens:
+        raise UserError(
+            "evaluation.tokens",
+            tokens,
+            f"{part.key} holds out {corpus.held_out_tokens:,} tokens in "
+            f"{corpus.held_out_documents:,} documents, of which whole documents give "
+            f"{sizes[chosen].sum():,}; give no more than that",
+        )
+    file = TokenFile(corpus.folder / "held_out.tokens")
+    windows = -(-sizes[chosen] // length)
+    cut = np.full((windows.sum(), length), corpus.separator, np.int32)
+    weight = np.zeros((windows.sum(), length), np.float32)
+    first = np.cumsum(windows) - windows
+    for row, document in zip(first, chosen, strict=True):
+        start, size = index["start"][document], sizes[document]
+        cut[row:].reshape(-1)[:size] = file.slice(start, start + size)
+        weight[row:].reshape(-1)[:size] = 1.0
+    return EvaluationWindows(
+        tokens=cut,
+        weight=weight,
+        document=np.repeat(np.arange(len(chosen), dtype=np.int32), windows),
+        bytes=index["bytes"][chosen],
+        names=tuple(f"{digest:016x}" for digest in index["hash"][chosen]),
+    )
+
+
+def _fill(sizes: np.ndarray, order: np.ndarray, tokens: int) -> np.ndarray:
+    """int64 [documents]: those of `order` that fit, one after the other."""
+    chosen, left = [], tokens
+    for document in order.tolist():
+        if sizes[document] <= left:
+            chosen.append(document)
+            left -= sizes[document]
+    return np.asarray(chosen, np.int64)

@@ -1,0 +1,331 @@
+"""Prepares corpora once under a data folder, and opens what is prepared.
+
+The data folder is the one given, $SCALING_DATA or ~/.cache/datalaw. A corpus has a
+folder in it, named by the corpus and a hash of its options, version and split rule:
+    documents/          the TFDS builder's ArrayRecord files, all splits
+    TOKENIZER/          token files, index of documents, vocabulary, manifest.json
+Each is written beside its place and renamed into it, under a lock of the corpus: two
+processes can prepare at once, and one that is killed leaves nothing that counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from scaling import corpora
+from scaling.corpora import _tokens
+from scaling.errors import UserError
+from scaling.run import Part
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A corpus in tokens, on disk.
+
+    Attributes:
+      key: `Part.key`.
+      digest: sha256 over what a run can read: both splits' token files, index and
+        vocabulary. Tokenizer, text and split rule all show in it.
+      folder: where the token files are.
+      vocab: number of ids, the separator (the last of them) included.
+      train_tokens, held_out_tokens: separators included.
+      train_documents, held_out_documents: after exact duplicates were dropped.
+      train_bytes, held_out_bytes: of UTF-8 text, separators not counted.
+      documents: documents of both splits.
+      duplicates: documents dropped.
+    """
+
+    key: str
+    digest: str
+    folder: Path
+    tokenizer: str
+    vocab: int
+    train_tokens: int
+    held_out_tokens: int
+    train_documents: int
+    held_out_documents: int
+    train_bytes: int
+    held_out_bytes: int
+    duplicates: int
+    licence: str
+    source: str
+
+    @property
+    def separator(self) -> int:
+        return self.vocab - 1
+
+    @property
+    def documents(self) -> int:
+        return self.train_documents + self.held_out_documents
+
+    @property
+    def bytes(self) -> int:
+        return self.train_bytes + self.held_out_bytes
+
+
+class Damaged(Exception):
+    """Files of a prepared corpus are not what was written."""
+
+
+def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Where corpora are prepared: `data_dir`, else $SCALING_DATA, else the cache."""
+    chosen = data_dir or os.environ.get("SCALING_DATA") or "~/.cache/datalaw"
+    return Path(chosen).expanduser()
+
+
+def prepare(
+    parts: Iterable[Part],
+    data_dir: str | os.PathLike[str] | None = None,
+    tokenizer: str = "bytes",
+    progress: bool = True,
+) -> dict[str, Prepared]:
+    """Prepares what is not prepared yet; by `Part.key`.
+
+    Raises:
+      UserError: unknown corpus, option or tokenizer, a missing wheel, a corpus too
+        small to split, a data folder that cannot be written or is full.
+    """
+    root = data_folder(data_dir)
+    prepared = {}
+    for part in {part.key: part for part in parts}.values():
+        try:
+            prepared[part.key] = _prepare(part, root, tokenizer, progress)
+        except OSError as error:
+            raise _explained(error, root) from error
+    return prepared
+
+
+def open_prepared(
+    part: Part,
+    data_dir: str | os.PathLike[str] | None = None,
+    tokenizer: str = "bytes",
+    full: bool = False,
+) -> Prepared:
+    """Opens a prepared corpus; prepares nothing.
+
+    Sizes are always checked; the content is too where `full`.
+
+    Raises:
+      UserError: it is not prepared, or its files are damaged.
+    """
+    root = data_folder(data_dir)
+    folder = _folder(part, root) / _slug(tokenizer)
+    if not folder.is_dir():
+        raise UserError("data.corpus", part.key, f"is not prepared under {root}")
+    try:
+        return _open(part, folder, full)
+    except Damaged as error:
+        raise UserError(
+            "data.corpus", part.key, f"{error}; delete {folder} and prepare it again"
+        ) from error
+
+
+def _prepare(part: Part, root: Path, tokenizer: str, progress: bool) -> Prepared:
+    folder = _folder(part, root)
+    tokens = folder / _slug(tokenizer)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder, part, progress):
+        if tokens.is_dir():
+            try:
+                return _open(part, tokens)
+            except Damaged as error:
+                _say(progress, f"{part.key}: {error}; preparing it again")
+                shutil.rmtree(tokens)
+        if not (folder / "documents").is_dir():
+            with _replacing(folder / "documents") as partial:
+                _build_documents(part, partial, progress)
+        with _replacing(tokens) as partial:
+            _build_tokens(part, folder / "documents", partial, tokenizer)
+        made = _open(part, tokens)
+    _say(
+        progress,
+        f"prepared {part.key}: {made.documents:,} documents, "
+        f"{made.bytes / 1e6:.1f} MB, {made.duplicates:,} duplicates dropped; "
+        f"{made.train_tokens:,} tokens to train on, {made.held_out_tokens:,} held out",
+    )
+    return made
+
+
+def _build_documents(part: Part, partial: Path, progress: bool) -> None:
+    from scaling.corpora import _builder  # imports TFDS, a second or more
+
+    module = corpora.load(part.name)
+    texts = _shown(_documents(part), part.key, progress)
+    counts = _builder.build(part.key, texts, partial)
+    about = {"key": part.key, "version": _version(part), "rule": _builder.RULE}
+    about |= {"licence": module.LICENCE, "source": module.SOURCE} | counts
+    (partial / "corpus.json").write_text(json.dumps(about, indent=1))
+
+
+def _build_tokens(part: Part, documents: Path, partial: Path, tokenizer: str) -> None:
+    from scaling.corpora import _builder
+
+    about = json.loads((documents / "corpus.json").read_text())
+    model = _tokens.train(
+        tokenizer, lambda: (text for _, text in _builder.read(documents, "train"))
+    )
+    if model is not None:
+        (partial / _tokens.MODEL).write_bytes(model)
+    encoder = _tokens.load(tokenizer, model)
+    manifest: dict[str, Any] = {"key": part.key, "tokenizer": tokenizer}
+    manifest |= {"vocab": encoder.separator + 1, "about": about}
+    for split in ("train", "held_out"):
+        texts = _builder.read(documents, split)
+        hashed = ((text, _builder.text_hash(text)) for _, text in texts)
+        manifest[split] = _tokens.write(partial, split, encoder, hashed)
+    manifest["files"] = {
+        path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(partial.iterdir())
+    }
+    manifest["digest"] = _digest(manifest)
+    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    """What identifies the content: not where, when or from which version it came."""
+    content = {name: file["sha256"] for name, file in manifest["files"].items()}
+    body = {"format": FORMAT, "tokenizer": manifest["tokenizer"], "files": content}
+    body |= {"rule": manifest["about"]["rule"]}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _open(part: Part, folder: Path, full: bool = False) -> Prepared:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        files, digest = manifest["files"], manifest["digest"]
+        sound = digest == _digest(manifest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"{folder}/manifest.json cannot be read") from error
+    if not sound:
+        raise Damaged(f"{folder}/manifest.json does not match its digest")
+    for name, file in files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != file["bytes"]:
+            raise Damaged(f"{path} should be a file of {file['bytes']} bytes")
+        if full and _sha256(path) != file["sha256"]:
+            raise Damaged(f"the content of {path} has changed")
+    about = manifest["about"]
+    splits = ("train", "held_out")
+    counts = {f"{s}_{n}": count for s in splits for n, count in manifest[s].items()}
+    return Prepared(
+        key=part.key,
+        digest=digest,
+        folder=folder,
+        tokenizer=manifest["tokenizer"],
+        vocab=manifest["vocab"],
+        duplicates=about["duplicates"],
+        licence=about["licence"],
+        source=about["source"],
+        **counts,
+    )
+
+
+def _documents(part: Part) -> Iterator[tuple[str, bytes]]:
+    return corpora.load(part.name).documents(**dict(part.options))
+
+
+def _version(part: Part) -> str:
+    module, options = corpora.load(part.name), dict(part.options)
+    try:
+        inspect.signature(module.documents).bind(**options)
+    except TypeError as error:  # an option that the corpus does not take, or lacks
+        raise UserError("data.corpus", part.key, f"its options: {error}") from error
+    return module.version(**options)
+
+
+def _folder(part: Part, root: Path) -> Path:
+    body = json.dumps([FORMAT, part.key, _version(part)])
+    return root / f"{part.name}-{hashlib.sha256(body.encode()).hexdigest()[:12]}"
+
+
+def _slug(tokenizer: str) -> str:
+    return tokenizer.replace(":", "-").replace("/", "-")
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, part: Part, progress: bool) -> Iterator[None]:
+    """One process at a time; the system lets go of the lock of one that dies."""
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(progress, f"{part.key}: another process prepares it; waiting")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A folder to fill that takes its place when it is complete. Needs the lock."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    if partial.exists():  # of a process that was killed: the lock is ours
+        shutil.rmtree(partial)
+    partial.mkdir()
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
+    for path in partial.rglob("*"):
+        if path.is_file():
+            _sync(path)
+    os.replace(partial, folder)
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _explained(error: OSError, root: Path) -> Exception:
+    """The user's error behind a system's one, or the error itself."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError("data_dir", str(root), "the disk is full; make room there")
+    denied = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+    if error.errno in denied and str(error.filename or "").startswith(str(root)):
+        return UserError(
+            "data_dir", str(root), "cannot be written; give a folder that can"
+        )
+    return error
+
+
+def _shown(
+    documents: Iterable[tuple[str, bytes]], key: str, progress: bool
+) -> Iterator[tuple[str, bytes]]:
+    """Passes documents on and shows how many and how much has come."""
+    bar = tqdm(
+        desc=f"reading {key}",
+        unit="B",
+        unit_scale=True,
+        disable=not (progress and sys.stderr.isatty()),
+    )
+    with bar:
+        for key_and_text in documents:
+            bar.update(len(key_and_text[1]))
+            yield key_and_text
+
+
+def _say(progress: bool, line: str) -> None:
+    if progress:
+        print(line, file=sys.stderr, flush=True)

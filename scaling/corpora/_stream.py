@@ -1,0 +1,203 @@
+"""The token stream: which training windows every step of a run reads.
+
+A window is `length` consecutive tokens of a corpus's training tokens. data_seed gives
+one permutation of all of them; a budget U reads its first U tokens. Epoch 0 reads that
+prefix in its order whatever U is, so that a smaller budget is a prefix of a larger one;
+epoch e > 0 reads a permutation of the prefix keyed by (data_seed, e, U).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from scaling.corpora._prepare import Prepared
+from scaling.corpora._tokens import TokenFile
+from scaling.errors import UserError
+from scaling.run import Run, label
+
+_ROUNDS = 6
+
+
+class Permutation:
+    """A pseudo-random bijection of range(size), computed index by index.
+
+    A Feistel network with modular additions over pairs (left, right) of a rectangle
+    barely larger than `size`, walked along its cycles until it is back inside; so a
+    corpus of any size needs no table. Black and Rogaway 2002, "Ciphers with arbitrary
+    finite domains", CT-RSA.
+    """
+
+    def __init__(self, size: int, key: str):
+        self.size = size
+        self._left = np.uint64(math.isqrt(size - 1) + 1 if size > 1 else 1)
+        self._right = np.uint64(-(-size // int(self._left)))
+        digest = hashlib.shake_256(key.encode()).digest(8 * _ROUNDS)
+        self._keys = np.frombuffer(digest, "<u8")
+
+    def __call__(self, index: np.ndarray) -> np.ndarray:
+        """int64 [...] of indices below `size` to int64 [...]."""
+        image = self._walk(np.asarray(index).astype(np.uint64))
+        outside = image >= self.size
+        while outside.any():
+            image[outside] = self._walk(image[outside])
+            outside = image >= self.size
+        return image.astype(np.int64)
+
+    def _walk(self, index: np.ndarray) -> np.ndarray:
+        left, right = index // self._right, index % self._right
+        for k in range(0, _ROUNDS, 2):
+            left = (left + _mix(right, self._keys[k])) % self._left
+            right = (right + _mix(left, self._keys[k + 1])) % self._right
+        return left * self._right + right
+
+
+def _mix(x: np.ndarray, key: np.uint64) -> np.ndarray:
+    """uint64 [...]: hash of x under a key, below 2^32 so that sums cannot overflow.
+
+    The finaliser of splitmix64: Steele, Lea and Flood 2014, "Fast splittable
+    pseudorandom number generators", OOPSLA.
+    """
+    x = (x ^ key) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x >> np.uint64(32)
+
+
+class Interleaving:
+    """Assigns the windows of a mixture to its parts, by weight and evenly.
+
+    The pattern repeats every PERIOD windows, so weights are exact to half of 1/PERIOD
+    and the number of a part's windows in any prefix is known without counting.
+    """
+
+    PERIOD = 4096
+
+    def __init__(self, weights: list[float]):
+        share = np.asarray(weights) / sum(weights) * self.PERIOD
+        counts = np.floor(share).astype(np.int64)
+        rest = np.argsort(counts - share, kind="stable")[: self.PERIOD - counts.sum()]
+        counts[rest] += 1
+        self.counts = counts
+        places = [(np.arange(n) + 0.5) / n for n in counts]
+        parts = np.repeat(np.arange(len(counts)), counts)
+        self._part = parts[np.argsort(np.concatenate(places), kind="stable")]
+        self._rank = np.empty(self.PERIOD, np.int64)
+        for part, n in enumerate(counts):
+            self._rank[self._part == part] = np.arange(n)
+
+    def __call__(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(part, index within the part) of each slot of the mixture."""
+        period, place = np.divmod(slots, self.PERIOD)
+        part = self._part[place]
+        return part, period * self.counts[part] + self._rank[place]
+
+    def taken(self, slots: int) -> np.ndarray:
+        """int64 [parts]: how many of the first `slots` windows each part gives."""
+        period, place = divmod(slots, self.PERIOD)
+        started = np.bincount(self._part[:place], minlength=len(self.counts))
+        return period * self.counts + started
+
+
+class TokenStream:
+    """Batches of a run: `batch(step)` is a pure function of the corpora and the run.
+
+    It reads nothing of a run but its corpus, data_seed, budget U, batch and length, so
+    every family sees the same batches. Windows hold the targets; the objective builds
+    a model's input by shifting in the separator, `vocab - 1`, at the front.
+
+    Attributes:
+      vocab: number of ids, the separator included.
+      separator: its id.
+    """
+
+    # Indices are computed for this many windows at a time: a call costs as much as a
+    # thousand windows do.
+    AHEAD = 4096
+
+    def __init__(self, run: Run, prepared: Mapping[str, Prepared]):
+        """Args: prepared: by `Part.key`, for at least the run's training corpora.
+
+        Raises:
+          UserError: the budget's unique tokens exceed a corpus; a kind of damage
+            (data.quality) that does not exist.
+        """
+        if run.data.quality:
+            raise UserError("data.quality", run.data.quality, "known kinds: none")
+        parts = [prepared[part.key] for part in run.data.corpus]
+        self._batch, self._length = run.batch, run.length
+        self._unique = run.unique_steps * run.batch
+        self._mixture = Interleaving([part.weight for part in run.data.corpus])
+        windows = [part.train_tokens // run.length for part in parts]
+        _check_budget(run, self._mixture, self._unique, windows)
+        self._seed = run.data.seed
+        self._orders = [
+            Permutation(count, f"windows/{self._seed}/{part.key}")
+            for count, part in zip(windows, run.data.corpus, strict=True)
+        ]
+        self._files = [TokenFile(part.folder / "train.tokens") for part in parts]
+        self.vocab = max(part.vocab for part in parts)
+        self.separator = self.vocab - 1
+        self._first, self._ahead = 0, (np.empty(0, np.int64), np.empty(0, np.int64))
+
+    def batch(self, step: int) -> np.ndarray:
+        """int32 [batch, length]: the targets of one step."""
+        start = step * self._batch - self._first
+        if start < 0 or start + self._batch > len(self._ahead[0]):
+            self._first, start = step * self._batch, 0
+            count = max(self.AHEAD // self._batch, 1) * self._batch
+            self._ahead = self._windows(self._first + np.arange(count))
+        part, window = (rows[start : start + self._batch] for rows in self._ahead)
+        if len(self._files) == 1:
+            return self._files[0].windows(self._length, window)
+        tokens = np.empty((self._batch, self._length), np.int32)
+        for i, file in enumerate(self._files):
+            mine = part == i
+            tokens[mine] = file.windows(self._length, window[mine])
+        return tokens
+
+    def batches(self, start: int, stop: int) -> np.ndarray:
+        """int32 [stop - start, batch, length]: the targets of consecutive steps."""
+        return np.stack([self.batch(step) for step in range(start, stop)])
+
+    def _windows(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(part, window within it) at each position of the run's whole reading."""
+        slot = position % self._unique
+        epoch = position // self._unique
+        for e in range(int(epoch[0]), int(epoch[-1]) + 1):
+            if e > 0:
+                slot[epoch == e] = self._of_epoch(e)(slot[epoch == e])
+        part, index = self._mixture(slot)
+        for i, order in enumerate(self._orders):
+            index[part == i] = order(index[part == i])
+        return part, index
+
+    def _of_epoch(self, epoch: int) -> Permutation:
+        tokens = self._unique * self._length
+        return Permutation(self._unique, f"epoch/{self._seed}/{epoch}/{tokens}")
+
+
+def _check_budget(
+    run: Run, mixture: Interleaving, unique: int, windows: list[int]
+) -> None:
+    taken = mixture.taken(unique)
+    if all(taken <= windows):
+        return
+    repeated = run.data.unique_tokens is not None
+    field = "data.unique_tokens" if repeated else "data.tokens"
+    value = run.data.unique_tokens if repeated else run.data.tokens
+    share = mixture.counts / mixture.PERIOD
+    most = min(
+        int(count / s) * run.length
+        for count, s in zip(windows, share, strict=True)
+        if s > 0
+    )
+    whole = most // run.tokens_per_step * run.tokens_per_step
+    raise UserError(
+        field,
+        value,
+        f"{label(run.data.corpus)} has {whole:,} training tokens in whole steps; "
+        "give no more, or repeat fewer unique tokens (data.unique_tokens)",
+    )

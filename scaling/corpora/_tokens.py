@@ -1,0 +1,198 @@
+"""Tokenizers, and flat token files of uint16 with an index of documents.
+
+A document is its text's tokens and then the separator, which is the id above the
+vocabulary: 256 for bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from scaling.errors import UserError
+
+# One row a document: where its tokens start, bytes of its text, hash of its text.
+DOCUMENT = np.dtype([("start", "<i8"), ("bytes", "<i8"), ("hash", "<u8")])
+
+MODEL = "sentencepiece.model"
+
+
+class Tokenizer(Protocol):
+    separator: int
+
+    def encode(self, text: bytes) -> np.ndarray:
+        """uint16 ids of a text, without a separator."""
+
+    def decode(self, ids: np.ndarray) -> bytes:
+        """The inverse of `encode`; separators are dropped."""
+
+
+class Bytes:
+    """UTF-8 bytes: 256 ids and the separator."""
+
+    separator = 256
+
+    def encode(self, text: bytes) -> np.ndarray:
+        return np.frombuffer(text, np.uint8).astype(np.uint16)
+
+    def decode(self, ids: np.ndarray) -> bytes:
+        return ids[ids < self.separator].astype(np.uint8).tobytes()
+
+
+class SentencePiece:
+    """A byte-pair vocabulary with byte fallback: every text survives the round trip.
+
+    Kudo and Richardson 2018, "SentencePiece: A simple and language independent
+    subword tokenizer and detokenizer for neural text processing", EMNLP.
+    """
+
+    def __init__(self, model: bytes):
+        self._model = _sentencepiece().SentencePieceProcessor(model_proto=model)
+        self.separator = self._model.vocab_size()
+
+    def encode(self, text: bytes) -> np.ndarray:
+        return np.asarray(self._model.encode(text.decode()), np.uint16)
+
+    def decode(self, ids: np.ndarray) -> bytes:
+        return self._model.decode(ids[ids < self.separator].tolist()).encode()
+
+
+def train(tokenizer: str, texts: Callable[[], Iterator[bytes]]) -> bytes | None:
+    """The model of a vocabulary learnt from `texts`; None where there is none to learn.
+
+    Raises:
+      UserError: unknown tokenizer, or a vocabulary that the texts cannot fill.
+    """
+    if tokenizer == "bytes":
+        return None
+    size = _vocabulary_size(tokenizer)
+    model = io.BytesIO()
+    try:
+        _sentencepiece().SentencePieceTrainer.train(
+            sentence_iterator=_lines(texts()),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=size,
+            byte_fallback=True,
+            # The text must come back byte for byte, or bits per byte mean nothing.
+            normalization_rule_name="identity",
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
+            bos_id=-1,
+            eos_id=-1,
+            input_sentence_size=500_000,
+            shuffle_input_sentence=False,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise UserError(
+            "data.tokenizer", tokenizer, f"sentencepiece says: {error}"
+        ) from error
+    return model.getvalue()
+
+
+def load(tokenizer: str, model: bytes | None) -> Tokenizer:
+    return Bytes() if model is None else SentencePiece(model)
+
+
+def _vocabulary_size(tokenizer: str) -> int:
+    kind, _, size = tokenizer.partition(":")
+    if kind == "sentencepiece" and size.isdecimal() and 300 <= int(size) <= 65_535:
+        return int(size)
+    raise UserError(
+        "data.tokenizer",
+        tokenizer,
+        "give bytes, or sentencepiece:SIZE with SIZE from 300 to 65535",
+    )
+
+
+def _lines(texts: Iterator[bytes]) -> Iterator[str]:
+    for text in texts:
+        yield from (line for line in text.decode().split("\n") if line)
+
+
+def _sentencepiece():  # type: ignore[no-untyped-def]
+    try:
+        import sentencepiece
+    except ModuleNotFoundError:
+        raise UserError(
+            "data.tokenizer",
+            "sentencepiece",
+            "is not installed: pip install 'datalaw[sentencepiece]'",
+        ) from None
+    return sentencepiece
+
+
+def write(
+    folder: Path,
+    split: str,
+    tokenizer: Tokenizer,
+    documents: Iterator[tuple[bytes, int]],
+) -> dict[str, int]:
+    """Writes SPLIT.tokens and SPLIT.documents; returns their counts.
+
+    Args:
+      documents: (text, hash of the text).
+    """
+    counts = {"documents": 0, "tokens": 0, "bytes": 0}
+    separator = np.uint16(tokenizer.separator)
+    with (
+        open(folder / f"{split}.tokens", "wb") as tokens,
+        open(folder / f"{split}.documents", "wb") as index,
+    ):
+        for text, digest in documents:
+            ids = np.append(tokenizer.encode(text), separator).astype("<u2")
+            row = np.array([(counts["tokens"], len(text), digest)], DOCUMENT)
+            tokens.write(ids.tobytes())
+            index.write(row.tobytes())
+            counts["documents"] += 1
+            counts["tokens"] += len(ids)
+            counts["bytes"] += len(text)
+    return counts
+
+
+class TokenFile:
+    """A flat file of uint16 tokens, memory-mapped, at a bounded resident size.
+
+    A mapped page counts as resident until it is let go, and random reads in time touch
+    them all; so the pages are let go after every RESIDENT bytes touched. They stay in
+    the system's page cache, so that costs next to nothing.
+    """
+
+    RESIDENT = 128 << 20
+    # The kernel maps this much around a page that is touched.
+    AROUND = 64 << 10
+
+    def __init__(self, path: Path):
+        with open(path, "rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._tokens = np.frombuffer(self._map, "<u2")
+        self._touched = 0
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def windows(self, length: int, numbers: np.ndarray) -> np.ndarray:
+        """int32 [len(numbers), length]: the given windows of `length` tokens each."""
+        count = len(self) // length
+        rows = self._tokens[: count * length].reshape(count, length)[numbers]
+        self._touch(len(numbers), 2 * length)
+        return rows.astype(np.int32)
+
+    def slice(self, start: int, stop: int) -> np.ndarray:
+        """int32 [stop - start]."""
+        part = self._tokens[start:stop].astype(np.int32)
+        self._touch(1, 2 * len(part))
+        return part
+
+    def _touch(self, places: int, size: int) -> None:
+        self._touched += places * max(size, self.AROUND)
+        if self._touched > self.RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._touched = 0
