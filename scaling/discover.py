@@ -17,6 +17,7 @@ from types import ModuleType
 from scaling.errors import UserError, unknown
 
 _included: dict[str, ModuleType] = {}
+_digests: dict[str, str] = {}
 
 
 def names(package: ModuleType, attribute: str) -> list[str]:
@@ -62,4 +63,10 @@ def include(path: str) -> str:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     _included[name] = module
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    _digests[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return _digests[name]
+
+
+def included() -> dict[str, str]:
+    """sha256 of every included file, by the name it is known by."""
+    return dict(_digests)

@@ -156,7 +156,11 @@ def substance(record: Record) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """A failed attempt at a run: a fact about the machine, not about the run."""
+    """A failed attempt at a run: a fact about the machine, not about the run.
+
+    `step` is that of the checkpoint to go on from. `together` counts the runs or the
+    slots of the pack, whichever were more: 1 means that the run was alone.
+    """
 
     run_id: str
     number: int
@@ -166,6 +170,7 @@ class Attempt:
     device: str
     time: str
     step: int = 0
+    together: int = 1
 
 
 class Store:

@@ -1,0 +1,125 @@
+"""Command `scaling`: plan, run and status. Each command imports what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import app
+from absl.flags import argparse_flags
+
+from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from scaling.dispatch import Options
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse_flags.ArgumentParser(
+        prog="scaling", description="Trains the runs of a scaling study."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    plan = commands.add_parser("plan", help="what a study would train, and its cost")
+    run = commands.add_parser("run", help="train what is missing; goes on after a stop")
+    status = commands.add_parser("status", help="what a workdir holds")
+    for command in (plan, run):
+        _add_study_options(command)
+    plan.add_argument("--json", action="store_true", help="print JSON, not a table")
+    run.add_argument(
+        "--retry_oom", action="store_true", help="try again what ran out of memory"
+    )
+    status.add_argument("workdir", metavar="WORKDIR", help="a folder or gs://")
+    return parser.parse_args(argv[1:])
+
+
+def _add_study_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("study", metavar="STUDY", help="a study file, configs/NAME.py")
+    command.add_argument(
+        "--workdir", help="where records go, local or gs:// (default: runs/NAME)"
+    )
+    command.add_argument(
+        "--data_dir",
+        help="prepared corpora (default: $SCALING_DATA or ~/.cache/datalaw)",
+    )
+    command.add_argument(
+        "--compilation_cache", help="compiled programs (default: DATA_DIR/compiled)"
+    )
+    command.add_argument(
+        "--families", default="", metavar="A,B", help="only runs of these families"
+    )
+    command.add_argument(
+        "--include",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="a family or corpus of your own; may be given several times",
+    )
+    command.add_argument(
+        "--memory_limit_gb",
+        type=float,
+        default=0.0,
+        metavar="GB",
+        help="resident memory (10^9 bytes) that training may use (default: no limit)",
+    )
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    from scaling import corpora
+    from scaling.dispatch import Options
+    from scaling.engines.local import Settings
+
+    data_dir = os.path.abspath(corpora.data_folder(arguments.data_dir))
+    settings = Settings(
+        data_dir=data_dir,
+        cache=arguments.compilation_cache or os.path.join(data_dir, "compiled"),
+        include=tuple(os.path.abspath(path) for path in arguments.include),
+        memory_limit_gb=arguments.memory_limit_gb,
+    )
+    return Options(
+        study=arguments.study,
+        workdir=arguments.workdir or f"runs/{Path(arguments.study).stem}",
+        settings=settings,
+        families=tuple(filter(None, arguments.families.split(","))),
+        retry_oom=getattr(arguments, "retry_oom", False),
+    )
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from scaling import dispatch, overview
+    from scaling.progress import Progress
+
+    entries = dispatch.plan(_options(arguments), Progress())
+    show = overview.plan_json if arguments.json else overview.plan_table
+    print(show(entries))
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from scaling import dispatch
+    from scaling.progress import Progress
+
+    return dispatch.run(_options(arguments), Progress())
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from scaling import overview
+
+    print(overview.status(arguments.workdir))
+    return 0
+
+
+def main(arguments: argparse.Namespace) -> int:
+    command = {"plan": _plan, "run": _run, "status": _status}[arguments.command]
+    try:
+        return command(arguments)
+    except UserError as error:
+        print(f"scaling: {error}", file=sys.stderr)
+        return 2
+
+
+def entry() -> None:
+    """The console script."""
+    app.run(main, flags_parser=parse)

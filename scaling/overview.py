@@ -1,0 +1,129 @@
+"""What `scaling plan` and `scaling status` print. Light: `status` starts at once."""
+
+from __future__ import annotations
+
+import collections
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from scaling.errors import UserError
+from scaling.progress import describe, duration, short
+from scaling.record import Attempt, Record, Store
+from scaling.run import Run, label
+
+if TYPE_CHECKING:
+    from scaling.dispatch import Entry
+
+
+def plan_table(entries: Sequence[Entry]) -> str:
+    """One row a run, a totals row, and what the states mean."""
+    head = ("family", "size", "corpus", "rate", "params", "tokens", "epochs", "FLOPs")
+    head += ("memory", "time", "state")
+    rows = [head]
+    for entry in entries:
+        run, cost = entry.run, entry.cost
+        rows.append(
+            (
+                run.model.family,
+                short(run.model.size),
+                label(run.data.corpus),
+                f"{run.optimiser.learning_rate:g}" + "?" * run.provisional,
+                f"{cost['params_total']:,}",
+                f"{run.tokens:,}",
+                f"{run.steps / run.unique_steps:g}",
+                short(cost["flops"]),
+                f"{short(cost['memory'])}B",
+                duration(entry.seconds),
+                entry.state,
+            )
+        )
+    tokens = sum(entry.run.tokens for entry in entries)
+    flops = sum(entry.cost["flops"] for entry in entries)
+    left = [entry for entry in entries if entry.state in ("left", "provisional")]
+    seconds = duration(sum(entry.seconds for entry in left))
+    counts = collections.Counter(entry.state for entry in entries)
+    states = ", ".join(f"{number} {state}" for state, number in counts.items())
+    lines = [
+        *_aligned(rows),
+        f"{len(entries)} runs: {states}; {tokens:,} tokens, {short(flops)} FLOPs",
+        f"estimated time for what is left: {seconds}, one after the other",
+    ]
+    if counts["provisional"]:
+        lines.append(
+            "provisional: its rate (?) is chosen once the tuning runs are done"
+        )
+    return "\n".join(lines)
+
+
+def plan_json(entries: Iterable[Entry]) -> str:
+    rows: list[dict[str, Any]] = [
+        {
+            "run_id": entry.run_id,
+            "state": entry.state,
+            "seconds": entry.seconds,
+            "cost": entry.cost,
+            "run": entry.run.flat(),
+        }
+        for entry in entries
+    ]
+    return json.dumps(rows, indent=1)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def status(workdir: str) -> str:
+    """Per study: done, diverged, failed with causes, missing.
+
+    Raises:
+      UserError: the folder holds no study.
+    """
+    store = Store(workdir)
+    studies = store.studies()
+    if not studies:
+        raise UserError(
+            "workdir", workdir, "no study was run there; give a `scaling run --workdir`"
+        )
+    records, corrupt = store.records()
+    by_id = {record.run_id: record for record in records}
+    failed = {attempt.run_id: attempt for attempt in store.attempts()}
+    lines = [f"corrupt record: {path}: {wrong}" for path, wrong in corrupt.items()]
+    for name, body in studies.items():
+        lines += _study_lines(name, body, by_id, failed)
+    return "\n".join(lines)
+
+
+def _study_lines(
+    name: str,
+    body: dict[str, Any],
+    records: dict[str, Record],
+    failed: dict[str, Attempt],
+) -> list[str]:
+    here = [records[i] for i in body["runs"] if i in records]
+    missing = [i for i in body["runs"] if i not in records]
+    causes = collections.Counter(failed[i].cause for i in missing if i in failed)
+    text = f"{name}: {sum(r.status == 'done' for r in here)} done"
+    text += f", {sum(r.status == 'diverged' for r in here)} diverged"
+    text += "".join(f", {number} failed ({c})" for c, number in causes.items())
+    text += f", {sum(i not in failed for i in missing)} missing"
+    if body["provisional"]:
+        text += f", {body['provisional']} waiting for tuning runs"
+    lines = [text]
+    for record in here:
+        if record.status == "diverged":
+            run = Run.from_json(body["planned"][record.run_id])
+            lines.append(f"  diverged: {record.run_id} {describe(run)}")
+    for run_id in missing:
+        if run_id in failed:
+            run, last = Run.from_json(body["planned"][run_id]), failed[run_id]
+            lines.append(
+                f"  failed: {run_id} {describe(run)}: {last.cause} at attempt "
+                f"{last.number}, {last.time}: {last.message}"
+            )
+    return lines

@@ -1,0 +1,190 @@
+"""Progress for people: redrawn lines on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+from typing import TextIO
+
+from scaling.engines import Event
+from scaling.run import Program, Run, label
+
+REDRAW_SECONDS = 0.2
+PLAIN_SECONDS = 30.0
+
+
+def describe(run: Run) -> str:
+    """A run in a few words: family, size, corpus, tokens, rate, epochs, seed."""
+    words = [
+        f"{run.model.family} {short(run.model.size)}",
+        label(run.data.corpus),
+        f"{short(run.tokens)} tokens",
+        f"rate {run.optimiser.learning_rate:g}",
+    ]
+    if run.unique_steps < run.steps:
+        words.append(f"{run.steps / run.unique_steps:g} epochs")
+    if run.init_seed or run.data.seed:
+        words.append(f"seed {run.init_seed}/{run.data.seed}")
+    return ", ".join(words)
+
+
+def short(number: float) -> str:
+    """Three digits and a unit: 82.9k, 1.2G."""
+    for unit, factor in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= factor:
+            return f"{number / factor:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@dataclasses.dataclass
+class _Running:
+    step: int = 0
+    steps: int = 1
+    loss: float | None = None
+
+
+class Progress:
+    """Follows events. `expect` says what there is to do, whenever that changes."""
+
+    def __init__(self, stream: TextIO | None = None):
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self._runs: dict[str, Run] = {}
+        self._flops: dict[str, float] = {}
+        self._ended: set[str] = set()
+        self._failed: set[str] = set()
+        self._waiting = 0
+        self._running: dict[str, _Running] = {}
+        self._rates: dict[Program, float] = {}  # tokens/s, of a pack together
+        self._speed = 0.0  # FLOP/s where last measured
+        self._drawn = 0
+        self._last = 0.0
+
+    def expect(
+        self,
+        runs: dict[str, Run],
+        flops: dict[str, float],
+        ended: Iterable[str],
+        waiting: int,
+    ) -> None:
+        """Everything planned, by run_id.
+
+        Args:
+          runs: all runs but the provisional ones.
+          flops: of training each.
+          ended: ids of those with a record.
+          waiting: the number of provisional runs.
+        """
+        self._runs, self._flops, self._waiting = runs, flops, waiting
+        self._ended = set(ended)
+        self._failed -= self._ended
+        self._draw()
+
+    def note(self, text: str) -> None:
+        """One line that stays."""
+        self._erase()
+        print(text, file=self.stream, flush=True)
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "started":
+            self._running[event.run_id] = _Running(event.step, event.steps or 1)
+            self._failed.discard(event.run_id)
+        elif event.kind == "step":
+            self._step(event)
+        else:
+            self._end(event)
+        self._draw()
+
+    def close(self) -> None:
+        self._erase()
+
+    def _step(self, event: Event) -> None:
+        self._running[event.run_id] = _Running(event.step, event.steps, event.loss)
+        run = self._runs.get(event.run_id)
+        if run is not None and event.tokens_per_second > 0:
+            self._rates[run.program()] = event.tokens_per_second
+            per_token = self._flops[event.run_id] / run.tokens
+            self._speed = event.tokens_per_second * per_token
+
+    def _end(self, event: Event) -> None:
+        self._running.pop(event.run_id, None)
+        run = self._runs.get(event.run_id)
+        name = f"{event.run_id} {describe(run)}" if run else event.run_id
+        if event.kind == "failed":
+            self._failed.add(event.run_id)
+            self.note(f"failed: {name}: {event.cause}: {event.message}")
+            return
+        self._ended.add(event.run_id)
+        loss = "" if event.loss is None else f", loss {event.loss:.3f}"
+        if not self.live or event.status == "diverged":
+            self.note(f"[{self._count()}] {event.status}: {name}{loss}")
+
+    def _count(self) -> str:
+        return f"{len(self._ended)}/{len(self._runs) + self._waiting}"
+
+    def seconds_left(self) -> float | None:
+        """From measured rates; another program's FLOP/s where it has none yet."""
+        if not self._speed:
+            return None
+        seconds, tokens = 0.0, 0
+        for run_id, run in self._runs.items():
+            if run_id in self._ended or run_id in self._failed:
+                continue
+            now = self._running.get(run_id, _Running())
+            left = run.tokens * (1 - now.step / now.steps)
+            per_token = max(self._flops[run_id] / run.tokens, 1.0)
+            rate = self._rates.get(run.program(), self._speed / per_token)
+            seconds, tokens = seconds + left / rate, tokens + 1
+        # Runs that wait for tuning are as long as the others are on average.
+        return seconds * (1 + self._waiting / tokens) if tokens else seconds
+
+    def lines(self) -> list[str]:
+        """What the display says now."""
+        left = self.seconds_left()
+        parts = [f"{self._count()} done", f"{len(self._running)} running"]
+        if self._failed:
+            parts.append(f"{len(self._failed)} failed")
+        if left is not None:
+            parts.append(f"about {duration(left)} left")
+        lines = [", ".join(parts)]
+        for run_id, now in self._running.items():
+            run = self._runs.get(run_id)
+            if run is None:
+                continue
+            loss = "" if now.loss is None else f"  loss {now.loss:.3f}"
+            rate = self._rates.get(run.program())
+            speed = "" if rate is None else f"  {short(rate)} tokens/s"
+            lines.append(f"  {describe(run)}: {now.step}/{now.steps}{loss}{speed}")
+        return lines
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        wait = REDRAW_SECONDS if self.live else PLAIN_SECONDS
+        if now - self._last < wait:
+            return
+        first, self._last = not self._last, now
+        if not self.live:
+            if not first:
+                print("; ".join(self.lines()), file=self.stream, flush=True)
+            return
+        columns = shutil.get_terminal_size().columns
+        self._erase()
+        text = "\n".join(line[: columns - 1] for line in self.lines())
+        print(text, file=self.stream, flush=True)
+        self._drawn = text.count("\n") + 1
+
+    def _erase(self) -> None:
+        if self._drawn:
+            print(f"\x1b[{self._drawn}F\x1b[J", end="", file=self.stream, flush=True)
+            self._drawn = 0

@@ -1,0 +1,257 @@
+"""Study files: Python that yields runs. Helpers to write them, loading, checking.
+
+A study file defines `study(results)`, a pure function that yields Runs. It is called
+again as records come in: `results.best(...)` answers with a provisional copy until the
+runs it chooses from are done, and provisional runs are planned but not trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import itertools
+import math
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from scaling import corpora, families
+from scaling.engines import Layout
+from scaling.errors import UserError, unknown
+from scaling.record import Record
+from scaling.run import Mixture, Part, Run, Scalar, check, options
+
+# --- Helpers for study files -------------------------------------------------
+
+
+def corpus(name: str, **settings: Scalar) -> Mixture:
+    """One corpus: `corpus("code")`, `corpus("files", path="notes/*.txt")`."""
+    return (Part(name, options=options(**settings)),)
+
+
+def mixture(**weights: float) -> Mixture:
+    """Several corpora by share: `mixture(code=0.5, kjv=0.5)`, in order of name."""
+    return tuple(Part(name, float(weights[name])) for name in sorted(weights))
+
+
+def vary(runs: Run | Iterable[Run], axes: Mapping[str, Sequence[Any]]) -> list[Run]:
+    """Every run with every combination of the axes' values.
+
+    An axis is a field by its dotted name: `{"optimiser.learning_rate": (1e-3, 3e-3)}`.
+    """
+    return _change(runs, axes, itertools.product(*axes.values()))
+
+
+def together(runs: Run | Iterable[Run], axes: Mapping[str, Sequence[Any]]) -> list[Run]:
+    """Every run with the axes' first values, then their second ones, and so on."""
+    lengths = {name: len(values) for name, values in axes.items()}
+    if len(set(lengths.values())) > 1:
+        raise UserError("axes", lengths, "axes that move together are equally long")
+    return _change(runs, axes, zip(*axes.values(), strict=True))
+
+
+def _change(
+    runs: Run | Iterable[Run],
+    axes: Mapping[str, Sequence[Any]],
+    points: Iterable[tuple[Any, ...]],
+) -> list[Run]:
+    base = [runs] if isinstance(runs, Run) else list(runs)
+    changed = []
+    for run, point in itertools.product(base, list(points)):
+        for field, value in zip(axes, point, strict=True):
+            run = _replace(run, field, value, field)
+        changed.append(run)
+    return changed
+
+
+def _replace(owner: Any, path: str, value: Any, field: str) -> Any:
+    name, _, rest = path.partition(".")
+    known = [entry.name for entry in dataclasses.fields(owner)]
+    if name not in known:
+        raise unknown(field, name, known)
+    if rest:
+        value = _replace(getattr(owner, name), rest, value, field)
+    return dataclasses.replace(owner, **{name: value})
+
+
+class Results:
+    """What a study may ask about runs that are done.
+
+    Args:
+      find: the record of a run, or None while there is none.
+    """
+
+    def __init__(self, find: Callable[[Run], Record | None]):
+        self._find = find
+
+    def best(self, candidates: Sequence[Run], evaluation: str | None = None) -> Run:
+        """The candidate with the lowest final loss on one evaluation set.
+
+        Until every candidate has a record the answer is the middle one, marked
+        provisional. Derive runs from the answer with `vary` or `dataclasses.replace`:
+        they keep the mark, numbers read off it do not. A diverged candidate loses;
+        where all diverged, the middle one stands, so that this shows as a result.
+
+        Args:
+          candidates: runs that the study yields too, or they would never be trained.
+          evaluation: a set's name; by default the first that the runs are scored on.
+        """
+        if not candidates:
+            raise UserError("results.best", [], "give at least one candidate")
+        middle = candidates[len(candidates) // 2]
+        records = [self._find(run) for run in candidates]
+        if any(run.provisional for run in candidates) or None in records:
+            return dataclasses.replace(middle, provisional=True)
+        name = evaluation or middle.evaluation[0].name
+        losses = [_final(record, name) for record in records if record is not None]
+        lowest = min(losses)
+        if math.isinf(lowest):
+            return middle
+        return candidates[losses.index(lowest)]
+
+
+def _final(record: Record, evaluation: str) -> float:
+    names = sorted({reading.evaluation for reading in record.readings})
+    if names and evaluation not in names:
+        raise unknown("results.best evaluation", evaluation, names)
+    if record.status == "diverged":
+        return math.inf
+    value = record.reading(evaluation).value
+    return math.inf if value is None or not math.isfinite(value) else value
+
+
+# --- Loading -----------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A loaded study file.
+
+    Attributes:
+      name: the file's stem; the workdir keeps the study under it.
+      families: keep only runs of these families; empty for all.
+    """
+
+    name: str
+    path: Path
+    module: ModuleType
+    families: tuple[str, ...] = ()
+
+    def runs(self, results: Results) -> list[Run]:
+        """The runs the file yields now, each once.
+
+        Raises:
+          UserError: what the file did wrong, with its line.
+        """
+        try:
+            built = list(self.module.study(results))
+        except UserError:
+            raise
+        except Exception as error:
+            raise _at_fault(self.path, error) from error
+        for run in built:
+            if not isinstance(run, Run):
+                raise UserError("study", str(self.path), f"it yields {run!r}, no Run")
+        wanted = self.families
+        kept = [run for run in built if not wanted or run.model.family in wanted]
+        if not kept:
+            raise UserError("study", str(self.path), "it yields no run")
+        return unique(kept)
+
+
+def unique(runs: Iterable[Run]) -> list[Run]:
+    """Equal runs once, in order; one that is trained wins over a provisional copy."""
+    seen: dict[Run, Run] = {}
+    for run in runs:
+        if run not in seen or not run.provisional:
+            seen[run] = run
+    return list(seen.values())
+
+
+def load(path: str, only_families: Sequence[str] = ()) -> Study:
+    """Loads a study file. Raises UserError with the line that went wrong."""
+    file = Path(path).expanduser()
+    if not file.is_file() or file.suffix != ".py":
+        raise UserError("study", path, "give the path of a Python file (.py)")
+    name = f"scaling_study_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        raise _at_fault(file, error) from error
+    if not callable(getattr(module, "study", None)):
+        raise UserError(
+            "study", path, "it must define `study(results)`, which yields runs"
+        )
+    known = families.names()
+    for family in only_families:
+        if family not in known:
+            raise unknown("families", family, known)
+    return Study(file.stem, file, module, tuple(only_families))
+
+
+def _at_fault(file: Path, error: Exception) -> UserError:
+    """The error in one line, with the last line of the study file it passed through."""
+    line = getattr(error, "lineno", None)
+    for frame in traceback.extract_tb(error.__traceback__):
+        if Path(frame.filename) == file:
+            line = frame.lineno
+    text = " ".join(str(error).split())
+    where = f"line {line}: " if line else ""
+    return UserError("study", str(file), f"{where}{type(error).__name__}: {text}")
+
+
+# --- Checks before anything is prepared or trained ---------------------------
+
+
+def validate(runs: Iterable[Run]) -> None:
+    """Names and ranges: all that needs neither JAX nor a prepared corpus."""
+    for run in runs:
+        check(run)
+        if run.model.family not in families.names():
+            raise unknown("model.family", run.model.family, families.names())
+        for part in run.corpora():
+            corpora.load(part.name)
+
+
+def check_layout(runs: Iterable[Run], layout: Layout) -> None:
+    """Refuses a batch that the mesh cannot divide."""
+    for run in runs:
+        if run.batch % layout.data:
+            raise UserError(
+                "batch",
+                run.batch,
+                f"it is split over {layout.data} devices; give a multiple of that",
+            )
+
+
+def check_budgets(runs: Iterable[Run], train_tokens: Mapping[str, int]) -> None:
+    """Refuses a budget of unique tokens that its corpora do not hold.
+
+    Args:
+      train_tokens: tokens of the training split by corpus key.
+    """
+    for run in runs:
+        for part, needed in shares(run):
+            held = train_tokens[part.key]
+            if needed > held:
+                field = "tokens" if run.data.unique_tokens is None else "unique_tokens"
+                raise UserError(
+                    f"data.{field}",
+                    getattr(run.data, field),
+                    f"needs {needed:,} unique tokens of {part.key!r}, which holds "
+                    f"{held:,}; give less, or fewer data.unique_tokens to repeat",
+                )
+
+
+def shares(run: Run) -> Iterator[tuple[Part, int]]:
+    """Unique training tokens that the run reads of each of its corpora."""
+    total = sum(part.weight for part in run.data.corpus)
+    for part in run.data.corpus:
+        yield part, math.ceil(run.unique_tokens * part.weight / total)
