@@ -30,7 +30,9 @@ def _wsd(step: jax.Array, values: Values) -> jax.Array:
     `steps`; step counts from 0, and the last step still moves.
     """
     rise = (step + 1.0) / jnp.maximum(values["warmup"], 1.0)
-    fall = (values["steps"] - step) / jnp.maximum(values["steps"] - values["decay"], 1.0)
+    fall = (values["steps"] - step) / jnp.maximum(
+        values["steps"] - values["decay"], 1.0
+    )
     return jnp.clip(jnp.minimum(rise, fall), 0.0, 1.0)
 
 
@@ -103,7 +105,9 @@ def transform(program: Program, values: Values) -> optax.GradientTransformation:
     def decay(updates: Any, params: Any) -> Any:
         kinds = families.groups(params)
         return jax.tree.map(
-            lambda u, p, kind: u + values["weight_decay"] * p if kind in _DECAYED else u,
+            lambda u, p, kind: (
+                u + values["weight_decay"] * p if kind in _DECAYED else u
+            ),
             updates,
             params,
             kinds,

@@ -121,6 +121,18 @@ class Schedule:
     decay_fraction: float = 0.2
 
 
+# The dtype of each of a run's values, so that a program can be compiled without a run.
+VALUES: dict[str, type[np.generic]] = {
+    "learning_rate": np.float32,
+    "weight_decay": np.float32,
+    "clip_norm": np.float32,
+    "warmup": np.float32,
+    "decay": np.float32,
+    "steps": np.int32,
+    "init_seed": np.uint32,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """The static part of a Run: runs with equal programs share one compiled step."""
@@ -220,16 +232,16 @@ class Run:
         `warmup`, `decay` and `steps` are in steps: the rate rises until `warmup`,
         falls from `decay` on, and the run ends at `steps`.
         """
-        decay = self.steps * (1.0 - self.schedule.decay_fraction)
-        return {
-            "learning_rate": np.float32(self.optimiser.learning_rate),
-            "weight_decay": np.float32(self.optimiser.weight_decay),
-            "clip_norm": np.float32(self.optimiser.clip_norm),
-            "warmup": np.float32(self.schedule.warmup_tokens / self.tokens_per_step),
-            "decay": np.float32(decay),
-            "steps": np.int32(self.steps),
-            "init_seed": np.uint32(self.init_seed),
+        values = {
+            "learning_rate": self.optimiser.learning_rate,
+            "weight_decay": self.optimiser.weight_decay,
+            "clip_norm": self.optimiser.clip_norm,
+            "warmup": self.schedule.warmup_tokens / self.tokens_per_step,
+            "decay": self.steps * (1.0 - self.schedule.decay_fraction),
+            "steps": self.steps,
+            "init_seed": self.init_seed,
         }
+        return {name: VALUES[name](value) for name, value in values.items()}
 
     def run_id(self, digests: Mapping[str, str]) -> str:
         """Identity of what is computed: 16 hexadecimal digits.

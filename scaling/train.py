@@ -1,0 +1,536 @@
+"""Trains one pack: compile, fill the slots, step, score, record, refill. Resumes.
+
+Train state, batches and losses carry a leading run axis. `advance` is written for one
+run and vmapped; runs that differ in rate, budget or seed differ only in `values`, and a
+slot that is empty, finished or not finite is frozen by a mask. What a run computes does
+therefore not depend on what the other slots hold.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import functools
+import importlib.metadata
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from scaling import checkpoint, cost, evaluate, families, mesh, objective, optim
+from scaling.corpora import (
+    EvaluationWindows,
+    Prepared,
+    TokenStream,
+    evaluation_windows,
+)
+from scaling.engines import Event, Layout, Pack
+from scaling.record import Reading, Record, Store
+from scaling.run import VALUES, Program, Run
+
+# Steps that one call makes: enough to hide the cost of a call behind a tiny model's
+# steps, few enough that a slot which ends in between wastes little.
+STEPS_PER_CALL = 8
+
+CHECKPOINT_SECONDS = 300.0
+REPORT_SECONDS = 1.0
+
+
+class State(nnx.Pytree):
+    """What a step changes. Every leaf leads with the run axis when packed.
+
+    step: int32, steps made. diverged: bool, a loss or gradient was not finite.
+    """
+
+    def __init__(self, model: Any, optimiser: Any, step: Any, diverged: Any):
+        self.model = nnx.data(model)
+        self.optimiser = nnx.data(optimiser)
+        self.step = nnx.data(step)
+        self.diverged = nnx.data(diverged)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """The compiled calls of one program on one layout, and what they were made for.
+
+    one, one_shardings: shapes and shardings of one run's state, without the run axis.
+    initial(values): initial states of all slots.
+    refill(state, values, fresh): initial states where `fresh`, the rest untouched.
+    advance(state, values, until, batches) -> (state, losses [slot, step]): up to
+      STEPS_PER_CALL steps a slot, none at or beyond its `until`; NaN where diverged.
+    select(state, slot): one run's state, without the run axis.
+    insert(state, one, slot): the inverse.
+    nats(model, tokens): the reading of one run at every position.
+    """
+
+    mesh: jax.sharding.Mesh
+    one: Any
+    one_shardings: Any
+    initial: Callable[..., Any]
+    refill: Callable[..., Any]
+    advance: Callable[..., Any]
+    select: Callable[..., Any]
+    insert: Callable[..., Any]
+    nats: Callable[..., Any]
+    flops_xla: tuple[float | None, str]
+
+
+def _precision(layout: Layout) -> Callable[[Any], Any]:
+    """Casts matrices and embeddings to the compute dtype; the rest stays float32."""
+    dtype = jnp.dtype(layout.precision)
+
+    def cast(model: Any) -> Any:
+        if dtype == jnp.float32:
+            return model
+        return jax.tree.map(
+            lambda p, kind: p.astype(dtype) if kind in ("matrix", "embedding") else p,
+            model,
+            families.groups(model),
+        )
+
+    return cast
+
+
+@functools.cache
+def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
+    """Compiles a program once for a layout; later packs of the process reuse it.
+
+    Raises:
+      UserError: a name, size or option that no family, optimiser or objective knows.
+    """
+    optim.check(program)
+    mesh.check(program.batch, layout)
+    family = families.load(program.model.family)
+    spec = families.Tokens(vocab, program.length)
+    config = family.ladder(
+        program.model.size,
+        spec,
+        by=program.model.size_by,
+        **dict(program.model.options),
+    )
+    goal = objective.make(program.objective, spec)
+    cast = _precision(layout)
+    devices = mesh.make(layout)
+
+    def fresh_state(values: Any) -> State:
+        model = family.Model(
+            config, spec, nnx.Rngs(jax.random.key(values["init_seed"]))
+        )
+        optimiser = optim.transform(program, values).init(model)
+        return State(model, optimiser, jnp.int32(0), jnp.bool_(False))
+
+    def refill_one(state: State, values: Any, fresh: jax.Array) -> State:
+        return _where(fresh, fresh_state(values), state)
+
+    def step_one(state: State, values: Any, until: jax.Array, batch: jax.Array):
+        loss, gradients = jax.value_and_grad(
+            lambda model: goal.loss(cast(model), batch)
+        )(state.model)
+        gradients = mesh.constrain(gradients, devices)
+        updates, optimiser = optim.transform(program, values).update(
+            gradients, state.optimiser, state.model
+        )
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradients))
+        active = (state.step < until) & ~state.diverged
+        moved = State(
+            optax.apply_updates(state.model, updates),
+            optimiser,
+            state.step + 1,
+            state.diverged,
+        )
+        state = _where(active & finite, moved, state)
+        state.diverged = state.diverged | (active & ~finite)
+        return state, jnp.where(state.diverged, jnp.nan, loss)
+
+    def advance_one(state: State, values: Any, until: jax.Array, batches: jax.Array):
+        return jax.lax.scan(
+            lambda carry, batch: step_one(carry, values, until, batch), state, batches
+        )
+
+    one_run = functools.partial(jax.vmap, spmd_axis_name=mesh.RUN)
+    values = {
+        name: jax.ShapeDtypeStruct((layout.width,), dtype)
+        for name, dtype in VALUES.items()
+    }
+    abstract = jax.eval_shape(one_run(fresh_state), values)
+    single = jax.eval_shape(lambda s: jax.tree.map(lambda x: x[0], s), abstract)
+    packed, slots = mesh.state(abstract, devices), mesh.slots(devices)
+    unpacked = mesh.state(single, devices, packed=False)
+    advance = jax.jit(
+        one_run(advance_one),
+        in_shardings=(packed, slots, slots, mesh.batches(devices)),
+        out_shardings=(packed, slots),
+        donate_argnums=0,
+    )
+    per_slot = jax.ShapeDtypeStruct((layout.width,), jnp.int32)
+    batches = jax.ShapeDtypeStruct(
+        (layout.width, STEPS_PER_CALL, program.batch, program.length), jnp.int32
+    )
+    with jax.set_mesh(devices):
+        advance_compiled = advance.lower(abstract, values, per_slot, batches).compile()
+    return Compiled(
+        mesh=devices,
+        one=single,
+        one_shardings=unpacked,
+        initial=jax.jit(
+            one_run(fresh_state), in_shardings=(slots,), out_shardings=packed
+        ),
+        refill=jax.jit(
+            one_run(refill_one),
+            in_shardings=(packed, slots, slots),
+            out_shardings=packed,
+            donate_argnums=0,
+        ),
+        advance=advance_compiled,
+        select=jax.jit(
+            lambda state, slot: jax.tree.map(lambda x: x[slot], state),
+            out_shardings=unpacked,
+        ),
+        insert=jax.jit(
+            lambda state, one, slot: jax.tree.map(
+                lambda x, y: x.at[slot].set(y), state, one
+            ),
+            out_shardings=packed,
+            donate_argnums=0,
+        ),
+        nats=jax.jit(lambda model, tokens: goal.nats(cast(model), tokens)),
+        flops_xla=cost.flops_xla(advance_compiled),
+    )
+
+
+def _where(condition: jax.Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+
+
+@dataclasses.dataclass
+class Slot:
+    """What the host knows of the run in one slot.
+
+    curve: training loss of every step so far. best: the best reading so far of each
+    evaluation set. seconds: this run's share of the pack's time.
+    """
+
+    run: Run
+    run_id: str
+    stream: TokenStream
+    step: int = 0
+    curve: list[float] = dataclasses.field(default_factory=list)
+    best: list[Reading] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """The steps after which the run is scored; the last one is its end."""
+        n = self.run.evaluations
+        return tuple(-(-self.run.steps * i // n) for i in range(1, n + 1))
+
+    @property
+    def until(self) -> int:
+        """The step of the next scoring."""
+        return next(mark for mark in self.marks if mark > self.step)
+
+    @property
+    def diverged(self) -> bool:
+        return bool(self.curve) and not np.isfinite(self.curve[-1])
+
+    def progress(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the state."""
+        best = [dataclasses.asdict(reading) for reading in self.best]
+        return {"curve": self.curve, "best": best, "seconds": self.seconds}
+
+    def resume(self, step: int, progress: Mapping[str, Any]) -> None:
+        """The inverse of `progress`."""
+        self.step, self.curve = step, list(progress["curve"])
+        self.best = [Reading(**reading) for reading in progress["best"]]
+        self.seconds = progress["seconds"]
+
+
+class Trainer:
+    """One pack on its way: the device state of all slots, and the runs in them."""
+
+    def __init__(
+        self,
+        pack: Pack,
+        prepared: Mapping[str, Prepared],
+        store: Store,
+        emit: Callable[[Event], None],
+    ):
+        self.prepared, self.store, self.emit = prepared, store, emit
+        self.layout = pack.layout
+        self.waiting = collections.deque(
+            (run, run_id)
+            for run, run_id in zip(pack.runs, pack.run_ids, strict=True)
+            if not store.exists(run_id)
+        )
+        self.program = pack.runs[0].program()
+        self.vocab = prepared[pack.runs[0].corpora()[0].key].vocab
+        self.compiled = compiled(self.program, self.layout, self.vocab)
+        self.slots: list[Slot | None] = [None] * self.layout.width
+        self.values = {
+            name: np.zeros(self.layout.width, dtype) for name, dtype in VALUES.items()
+        }
+        self.state: Any = None
+        self.windows: dict[tuple[str, int], EvaluationWindows] = {}
+        self.saved = self.reported = time.monotonic()
+
+    def train(self, stopping: Callable[[], bool]) -> None:
+        """Until no run waits and every slot is empty, or until asked to stop."""
+        with jax.set_mesh(self.compiled.mesh):
+            self._fill()
+            while any(self.slots):
+                self._advance()
+                self._score()
+                if stopping():
+                    self._checkpoint()
+                    return
+                if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+                    self._checkpoint()
+                self._fill()
+
+    def _fill(self) -> None:
+        """Puts waiting runs into empty slots: fresh, or from their checkpoints."""
+        fresh = np.zeros(self.layout.width, bool)
+        for i, slot in enumerate(self.slots):
+            if slot is None and self.waiting:
+                run, run_id = self.waiting.popleft()
+                self.slots[i] = Slot(run, run_id, TokenStream(run, self.prepared))
+                for name, value in run.values().items():
+                    self.values[name][i] = value
+                fresh[i] = True
+        if self.state is None or fresh.any():
+            self.state = self._refill(fresh)
+        for i in np.flatnonzero(fresh):
+            slot = self.slots[i]
+            assert slot is not None
+            self._restore(int(i), slot)
+            self.emit(
+                Event("started", slot.run_id, step=slot.step, steps=slot.run.steps)
+            )
+
+    def _refill(self, fresh: np.ndarray) -> Any:
+        values, slots = self._on_device(self.values), mesh.slots(self.compiled.mesh)
+        if self.state is None:
+            return self.compiled.initial(values)
+        return self.compiled.refill(self.state, values, jax.device_put(fresh, slots))
+
+    def _restore(self, i: int, slot: Slot) -> None:
+        saved = checkpoint.restore(
+            self.store, slot.run_id, self.compiled.one, self.compiled.one_shardings
+        )
+        if saved is not None:
+            self.state = self.compiled.insert(self.state, saved.state, i)
+            slot.resume(saved.step, saved.progress)
+
+    def _on_device(self, tree: Any) -> Any:
+        return jax.device_put(tree, mesh.slots(self.compiled.mesh))
+
+    def _advance(self) -> None:
+        """One call: up to STEPS_PER_CALL steps of every slot."""
+        started = time.monotonic()
+        width, calls = self.layout.width, STEPS_PER_CALL
+        until = np.zeros(width, np.int32)
+        batches = np.zeros(
+            (width, calls, self.program.batch, self.program.length), np.int32
+        )
+        for i, slot in enumerate(self.slots):
+            if slot:
+                until[i] = min(slot.until, slot.step + calls)
+                batches[i, : until[i] - slot.step] = slot.stream.batches(
+                    slot.step, int(until[i])
+                )
+        self.state, losses = self.compiled.advance(
+            self.state,
+            self._on_device(self.values),
+            self._on_device(until),
+            jax.device_put(batches, mesh.batches(self.compiled.mesh)),
+        )
+        losses = jax.device_get(losses)  # blocks: a CPU queue must not run ahead
+        active = [slot for slot in self.slots if slot]
+        for i, slot in enumerate(self.slots):
+            if slot:
+                made = losses[i, : until[i] - slot.step]
+                slot.curve += [float(loss) for loss in _to_first_nan(made)]
+                slot.step = int(until[i])
+                slot.seconds += (time.monotonic() - started) / len(active)
+        self._report(active)
+
+    def _report(self, active: list[Slot]) -> None:
+        now = time.monotonic()
+        if now - self.reported < REPORT_SECONDS:
+            return
+        self.reported = now
+        for slot in active:
+            speed = slot.step * slot.run.tokens_per_step / max(slot.seconds, 1e-9)
+            self.emit(
+                Event(
+                    "step",
+                    slot.run_id,
+                    step=slot.step,
+                    steps=slot.run.steps,
+                    loss=slot.curve[-1],
+                    tokens_per_second=speed,
+                )
+            )
+
+    def _score(self) -> None:
+        """Scores the slots that are due; writes the record of those at their end."""
+        for i, slot in enumerate(self.slots):
+            if slot is None:
+                continue
+            if slot.diverged:
+                unread = evaluate.unread(slot.run.evaluation, len(slot.curve))
+                self._finish(i, slot, unread, {})
+            elif slot.step in slot.marks:
+                scores = self._scores(i, slot)
+                final = evaluate.readings(
+                    slot.run.evaluation, scores, "final", slot.step
+                )
+                slot.best = evaluate.better(slot.best, final)
+                if slot.step == slot.run.steps:
+                    self._finish(i, slot, final + slot.best, scores)
+
+    def _scores(self, i: int, slot: Slot) -> dict[tuple[str, int], evaluate.Score]:
+        started = time.monotonic()
+        model = self.compiled.select(self.state, i).model
+        sharding = mesh.windows(self.compiled.mesh)
+        scores = {}
+        for held_out in slot.run.evaluation:
+            for part in held_out.parts:
+                key = (part.key, held_out.tokens)
+                if key not in self.windows:
+                    self.windows[key] = evaluation_windows(
+                        part, held_out.tokens, self.program.length, self.prepared
+                    )
+                if key not in scores:
+                    nats = functools.partial(self.compiled.nats, model)
+                    scores[key] = evaluate.score(nats, self.windows[key], sharding)
+        slot.seconds += time.monotonic() - started
+        return scores
+
+    def _finish(
+        self,
+        i: int,
+        slot: Slot,
+        readings: list[Reading],
+        scores: Mapping[tuple[str, int], evaluate.Score],
+    ) -> None:
+        curve = {
+            "step": np.arange(1, len(slot.curve) + 1, dtype=np.int32),
+            "loss": np.asarray(slot.curve, np.float32),
+        }
+        files = {"loss_curve.npz": evaluate.npz(curve)}
+        if scores:
+            files["nats.npz"] = evaluate.to_npz(scores)
+        record = self._record(slot, readings, files)
+        self.store.write(record)
+        checkpoint.delete(self.store, slot.run_id)
+        self.slots[i] = None
+        self.emit(
+            Event(
+                "done",
+                slot.run_id,
+                step=slot.step,
+                steps=slot.run.steps,
+                loss=readings[0].value,
+                status=record.status,
+            )
+        )
+
+    def _record(
+        self, slot: Slot, readings: list[Reading], files: Mapping[str, bytes]
+    ) -> Record:
+        run, run_id = slot.run, slot.run_id
+        artifacts = tuple(
+            self.store.write_artifact(run_id, name, data)
+            for name, data in files.items()
+        )
+        costs = cost.describe(run, self.vocab)
+        per_step, reason = self.compiled.flops_xla
+        return Record(
+            run_id=run_id,
+            status="diverged" if slot.diverged else "done",
+            run=run.flat(),
+            digests={p.key: self.prepared[p.key].digest for p in run.corpora()},
+            trajectory=run_id,
+            params_total=costs.params_total,
+            params_active=costs.params_active,
+            params_embedding=costs.params_embedding,
+            steps=run.steps,
+            tokens=run.tokens,
+            unique_tokens=run.unique_tokens,
+            epochs=run.steps / run.unique_steps,
+            flops=costs.flops,
+            flops_xla=None if per_step is None else per_step * run.steps,
+            flops_xla_reason=reason,
+            readings=tuple(readings),
+            artifacts=artifacts,
+            attempt=1 + sum(1 for _ in self.store.attempts(run_id)),
+            layout=self.layout.to_json(),
+            wall_seconds=slot.seconds,
+            finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            host=platform.node(),
+            device=jax.devices()[0].device_kind,
+            versions=_versions(),
+            commit=_commit(),
+        )
+
+    def _checkpoint(self) -> None:
+        for i, slot in enumerate(self.slots):
+            if slot and slot.step:
+                one = self.compiled.select(self.state, i)
+                checkpoint.save(
+                    self.store, slot.run_id, slot.step, one, slot.progress()
+                )
+        self.saved = time.monotonic()
+
+
+def train(
+    pack: Pack,
+    prepared: Mapping[str, Prepared],
+    store: Store,
+    emit: Callable[[Event], None],
+    stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """Trains every run of the pack that has no record, and writes its record.
+
+    Args:
+      prepared: by corpus key, for every corpus that the runs touch.
+      emit: told of every start, of progress about once a second, and of every end.
+      stopping: asked after every call; once true, unfinished runs are checkpointed
+        and the function returns.
+    """
+    trainer = Trainer(pack, prepared, store, emit)
+    trainer.train(stopping)
+
+
+def _to_first_nan(losses: np.ndarray) -> np.ndarray:
+    """Losses up to and with the first that is not finite."""
+    bad = np.flatnonzero(~np.isfinite(losses))
+    return losses[: bad[0] + 1] if len(bad) else losses
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    names = ("jax", "jaxlib", "flax", "optax", "datalaw")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return found | {"python": platform.python_version()}
+
+
+@functools.cache
+def _commit() -> str:
+    """The commit of the source tree, with "+" where files differ; "" outside git."""
+    folder = Path(__file__).parent
+    git = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        return ""
