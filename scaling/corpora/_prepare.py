@@ -300,6 +300,8 @@ def _sync(path: Path) -> None:
 
 def _explained(error: OSError, root: Path) -> Exception:
     """The user's error behind a system's one, or the error itself."""
+    while error.errno is None and isinstance(error.__cause__, OSError):
+        error = error.__cause__  # TFDS wraps errors and loses their number
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError("data_dir", str(root), "the disk is full; make room there")
     denied = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)

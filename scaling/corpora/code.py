@@ -1,8 +1,8 @@
 """Python code: the sources of sympy and networkx without their docstrings.
 
-Tests of the packages are part of it. Before stripping it is 32.6 MB in 2,009 files
-that are not empty; what is empty once stripped is left out, which leaves 1,953 files.
-Read from the installed wheels (extra `corpora`), never copied.
+Tests of the packages are part of it. 2,113 files of 32.65 MB; stripped, 2,005 of them
+hold anything and are 24.5 MB, no two alike. Read from the installed wheels (extra
+`corpora`), never copied.
 """
 
 from __future__ import annotations
