@@ -8,25 +8,33 @@ a design cannot give is empty and its reason stands in `notes`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
+from analysis import effects, holdout, intervals, notes
+from analysis.cells import cells_frame, repeated, tuning_frame
+from analysis.cells import levels as level_codes
+from analysis.cells import points as points_of_interest
+from analysis.fit import DELTA
+from analysis.laws import Array
+from analysis.notes import Note
+from analysis.surfaces import (
+    Surfaces,
+    curves_frame,
+    fit_all,
+    fits_frame,
+    joint_frame,
+    quality_frame,
+    residuals,
+)
+from analysis.table import Table
+from scaling.errors import UserError
 
-@dataclasses.dataclass(frozen=True)
-class Note:
-    """Something a reader must know before believing a number.
+__all__ = ["Analysis", "Note", "analyse"]
 
-    Attributes:
-      kind: "refused" (cannot be identified), "edge" (optimum at the edge of its grid),
-        "bound" (parameter at a bound), "excluded", "disagree", "undetermined", "warning".
-      about: which section it belongs to: "table", "tuning", "fits", "joint", "effects",
-        "variance", "noise", "holdout".
-      text: one sentence with the numbers in it.
-    """
-
-    kind: str
-    about: str
-    text: str
+DRAWS = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +49,18 @@ class Analysis:
         unique_tokens, epochs, flops, learning_rate, batch, seed, data_seed, status,
         trajectory, wall_seconds, used (bool), and a `loss:TARGET` column per target.
       exclusions: run_id, target, reason. Every row of the table that no fit saw.
-      cells: family, corpus, target, params, params_total, tokens, unique_tokens, epochs,
-        flops, loss, se, learning_rate, rates (how many were tried), edge ("", "low",
+      cells: family, corpus, target, params, params_total, tokens, unique_tokens,
+        epochs, flops, loss, se, learning_rate, rates (how many were tried), edge ("", "low",
         "high": where the best rate sits in a grid of two or more), seeds, run_id.
       tuning: family, corpus, target, params, tokens, learning_rate, loss, best (bool).
-      fits: family, corpus, target, law, parameter, value, low, high, bound (bool).
+      fits: family, corpus, target, law, parameter, value, low, high, bound (bool),
+        params (the size, for a law at one size; else NaN).
       quality: one row a fit: family, corpus, target, law, runs, objective,
         gradient_norm, gap (to the best of all starts), agree (share of starts),
-        condition, r2, rmse_log. family is "*" for the joint law.
+        condition, r2, rmse_log, identified (share of draws that could identify the
+        law), params as in `fits`. family and corpus are "*" for the joint law.
       curves: family, corpus, target, params, tokens, loss, low, high: the fitted law on
-        a fine grid of tokens for each size, for drawing.
+        a fine grid of tokens for each size, for drawing; law says which one it is.
       residuals: family, corpus, target, params, tokens, observed, predicted, residual
         (log observed - log predicted), law.
       joint: target, law, parameter, kind ("shared", "family", "corpus"), level, value,
@@ -58,7 +68,8 @@ class Analysis:
       equivalents: data-equivalents M_D. kind ("architecture", "corpus"), source, to,
         held (the level of the other factor), target, params, tokens, factor, low, high,
         p_infinite (share of draws in which no amount of data does it), method ("joint",
-        "family", "paired").
+        "family", "paired"), log_ratio (ln loss of `to` - ln loss of source; "paired"
+        alone). params and tokens are NaN in the row over all points.
       doubling: family, corpus, target, params, tokens, gain (nats saved by doubling the
         data), low, high.
       ratios: target, params, tokens, architecture ("a -> b"), corpus ("d -> e"),
@@ -93,3 +104,305 @@ class Analysis:
     holdout: pd.DataFrame
     paths: pd.DataFrame
     notes: tuple[Note, ...]
+
+
+# Columns of the frames, so that an empty one still has them.
+FRAMES = {
+    "exclusions": "run_id target reason",
+    "cells": "family corpus target params params_total tokens unique_tokens epochs "
+    "flops loss se learning_rate rates edge seeds run_id",
+    "tuning": "family corpus target params tokens learning_rate loss best",
+    "fits": "family corpus target law parameter value low high bound params",
+    "quality": "family corpus target law runs objective gradient_norm gap agree "
+    "condition r2 rmse_log identified params",
+    "curves": "family corpus target params tokens loss low high law",
+    "residuals": "family corpus target params tokens observed predicted residual law",
+    "joint": "target law parameter kind level value low high reference",
+    "equivalents": "kind source to held target params tokens factor low high "
+    "p_infinite method log_ratio",
+    "doubling": "family corpus target params tokens gain low high",
+    "ratios": "target params tokens architecture corpus lambda low high p_architecture",
+    "variance": "target factor share low high box",
+    "noise": "family corpus target params tokens seeds sd_log",
+    "fitness": "target lack_of_fit seed_noise ratio",
+    "holdout": "family corpus target params tokens observed predicted low high "
+    "inside law",
+}
+
+
+def analyse(
+    table: Table,
+    draws: int = DRAWS,
+    seed: int = 0,
+    delta: float = DELTA,
+    hold_out: bool = True,
+) -> Analysis:
+    """Fits every law to every target and says what architecture and data did.
+
+    Args:
+      draws: bootstrap draws behind every interval.
+      seed: keys the draws and the random starts; the same seed gives the same result.
+      delta: Huber's threshold in log loss; infinity is least squares.
+      hold_out: set the largest cell of each family and corpus aside before fitting.
+
+    Raises:
+      UserError: draws or delta out of range.
+    """
+    if draws < 40:
+        raise UserError("draws", draws, "give at least 40; a 95% interval needs them")
+    if not delta > 0:
+        raise UserError("delta", delta, "give a number above zero, or inf")
+    frames: dict[str, list[pd.DataFrame]] = {name: [] for name in FRAMES}
+    frames["exclusions"].append(table.exclusions)
+    found: list[Note] = []
+    for target in table.targets:
+        _target(table, target, draws, seed, delta, hold_out, frames, found)
+    made = {name: _join(parts, FRAMES[name]) for name, parts in frames.items()}
+    found = [
+        *notes.of_table(table, made["exclusions"]),
+        *notes.of_tuning(made["cells"]),
+        *found,
+        *notes.of_equivalents(made["equivalents"]),
+        *notes.of_ratios(made["ratios"]),
+        *notes.of_noise(made["fitness"]),
+        *notes.of_holdout(made["holdout"], hold_out),
+    ]
+    return Analysis(
+        title=table.title,
+        unit=table.unit,
+        targets=table.targets,
+        runs=_runs(table, made["exclusions"]),
+        paths=table.paths,
+        notes=tuple(dict.fromkeys(found)),
+        **made,
+    )
+
+
+def _join(parts: Sequence[pd.DataFrame], columns: str) -> pd.DataFrame:
+    names = columns.split()
+    filled = [part for part in parts if not part.empty]
+    if not filled:
+        return pd.DataFrame(columns=names)
+    return pd.concat(filled, ignore_index=True).reindex(columns=names)
+
+
+def _runs(table: Table, exclusions: pd.DataFrame) -> pd.DataFrame:
+    """The table's runs, with which of them some target's fits saw."""
+    seen = table.readings[["run_id", "target"]]
+    both = seen.merge(exclusions[["run_id", "target"]], how="left", indicator=True)
+    used = both.run_id[both["_merge"] == "left_only"]
+    return table.runs.assign(used=table.runs.run_id.isin(set(used)))
+
+
+def _target(
+    table: Table,
+    target: str,
+    draws: int,
+    seed: int,
+    delta: float,
+    hold_out: bool,
+    frames: dict[str, list[pd.DataFrame]],
+    found: list[Note],
+) -> None:
+    """Adds one target's part of every frame, and its notes."""
+    rows = table.readings[table.readings.target == target].drop(columns="target")
+    frame = table.runs.merge(rows, on="run_id", how="inner")
+    if frame.empty:
+        text = f"No run has a usable loss on target {target}."
+        found.append(Note("undetermined", "table", text))
+        return
+    frame["level"] = level_codes(frame["size"], 0.05)
+    frame["budget"] = level_codes(frame.tokens, 0.02)
+    again = repeated(frame)
+    aside = ~again & (_aside(frame, ~again) if hold_out else False)
+    cells = cells_frame(intervals.sample(frame), target)
+    frames["cells"].append(cells)
+    frames["tuning"].append(tuning_frame(intervals.sample(frame), target))
+    if not (~again & ~aside).any():
+        text = (
+            f"Every run on target {target} repeats its data; no law here covers that."
+        )
+        found.append(Note("refused", "fits", text))
+        frames["exclusions"].append(_left_out(frame, again, aside, frame[:0], target))
+        return
+    data = intervals.sample(frame[~again & ~aside])
+    copies = intervals.draw(data, draws, seed)
+    every = np.concatenate([np.ones((1, data.loss.size)), copies])
+    surfaces = fit_all(data, intervals.select(data, every), delta, seed)
+    best = data.frame.assign(cell=data.cell)[surfaces.weights[0] > 0]
+    frames["exclusions"].append(_left_out(frame, again, aside, best, target))
+    frames["fits"].append(fits_frame(surfaces, target))
+    frames["quality"].append(quality_frame(surfaces, target))
+    frames["joint"].append(joint_frame(surfaces, target))
+    frames["curves"].append(curves_frame(surfaces, target))
+    frames["residuals"].append(_residuals(surfaces, target))
+    found += notes.of_fits(surfaces, target)
+    found += notes.of_design(surfaces, target)
+    noise = _noise(frame[~again], target)
+    frames["noise"].append(noise)
+    frames["fitness"].append(_fitness(surfaces, noise, target))
+    held = cells[cells.run_id.isin(frame.run_id[aside])]
+    frames["holdout"].append(_holdout(surfaces, held, target, seed))
+    _effects(table, frame[~again], surfaces, noise, target, seed, frames)
+
+
+def _aside(frame: pd.DataFrame, fresh: Array) -> Array:
+    out = np.zeros(len(frame), bool)
+    out[fresh] = holdout.largest(frame[fresh])
+    return out
+
+
+def _left_out(
+    frame: pd.DataFrame, again: Array, aside: Array, best: pd.DataFrame, target: str
+) -> pd.DataFrame:
+    """Usable runs that the point fits did not see, and why."""
+    epochs = frame.tokens / frame.unique_tokens
+    repeats = "repeats its data: " + epochs.map("{:.3g} epochs".format)
+    reason = np.where(again, repeats + ", and the laws here are of one epoch", "")
+    reason = np.where(aside, "largest cell: set aside to be predicted", reason)
+    slower = ~again & ~aside & ~frame.run_id.isin(best.run_id)
+    reason = np.where(slower, "not at its cell's best learning rate", reason)
+    out = pd.DataFrame({"run_id": frame.run_id, "target": target, "reason": reason})
+    return out[reason != ""]
+
+
+def _residuals(surfaces: Surfaces, target: str) -> pd.DataFrame:
+    fitted = [surfaces.joint, *surfaces.single.values()]
+    parts = [residuals(one, surfaces.data, surfaces.weights) for one in fitted]
+    return pd.concat(parts, ignore_index=True).assign(target=target)
+
+
+def _noise(frame: pd.DataFrame, target: str) -> pd.DataFrame:
+    """Seeds of every one-epoch cell, those set aside included."""
+    data = intervals.sample(frame)
+    weights = intervals.select(data, np.ones((1, data.loss.size)))[0]
+    best = data.frame.assign(cell=data.cell)[weights > 0]
+    return effects.noise_frame(best, target)
+
+
+def _fitness(surfaces: Surfaces, noise: pd.DataFrame, target: str) -> pd.DataFrame:
+    left = residuals(surfaces.joint, surfaces.data, surfaces.weights)
+    if left.empty:
+        return left
+    freedom = max(1, len(left) - len(surfaces.joint.law.parameters))
+    spread = float(np.sqrt((left.residual**2).sum() / freedom))
+    seeds = effects.pooled(noise)
+    row = {"target": target, "lack_of_fit": spread, "seed_noise": seeds}
+    return pd.DataFrame([row | {"ratio": spread / seeds if seeds > 0 else np.nan}])
+
+
+def _holdout(
+    surfaces: Surfaces, held: pd.DataFrame, target: str, seed: int
+) -> pd.DataFrame:
+    """The cells set aside, predicted by their own law and by the joint one."""
+    rows = []
+    for cell in held.itertuples():
+        at = np.array([cell.params]), np.array([cell.tokens])
+        single = surfaces.single.get((cell.family, cell.corpus))
+        for fitted, surface in (
+            (single, surfaces.of_single),
+            (surfaces.joint, surfaces.of_joint),
+        ):
+            if fitted is None or fitted.theta is None:
+                continue
+            if not _covers(surfaces, cell.family, cell.corpus):
+                continue
+            curve = surface(cell.family, cell.corpus, *at)
+            left = residuals(fitted, surfaces.data, surfaces.weights).residual
+            low, high = holdout.prediction(
+                curve[1:], left.to_numpy(), len(fitted.law.parameters), seed
+            )
+            rows.append(
+                {
+                    "family": cell.family,
+                    "corpus": cell.corpus,
+                    "target": target,
+                    "params": cell.params,
+                    "tokens": cell.tokens,
+                    "observed": cell.loss,
+                    "predicted": float(curve[0, 0]),
+                    "low": float(low[0]),
+                    "high": float(high[0]),
+                    "inside": bool(low[0] <= cell.loss <= high[0]),
+                    "law": fitted.law.name,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _covers(surfaces: Surfaces, family: str, corpus: str) -> bool:
+    return family in surfaces.families and corpus in surfaces.corpora
+
+
+def _effects(
+    table: Table,
+    frame: pd.DataFrame,
+    surfaces: Surfaces,
+    noise: pd.DataFrame,
+    target: str,
+    seed: int,
+    frames: dict[str, list[pd.DataFrame]],
+) -> None:
+    """Equivalents by three methods, doubling, ratios and variance shares."""
+    families, corpora = surfaces.families, surfaces.corpora
+    where = points_of_interest(frame)
+    joint = effects.Equivalents(surfaces.of_joint, where)
+    rows, logs = effects.equivalents_frame(joint, families, corpora, target, "joint")
+    frames["equivalents"].append(rows)
+    alone = effects.Equivalents(surfaces.of_single, where)
+    rows, _ = effects.equivalents_frame(alone, families, corpora, target, "family")
+    frames["equivalents"].append(rows)
+    frames["equivalents"].append(
+        effects.paired_frame(
+            _matched_cells(frame, target),
+            families,
+            corpora,
+            target,
+            effects.pooled(noise),
+            lambda one, two: document_se(table, target, one, two),
+            len(surfaces.weights) - 1,
+            seed,
+        )
+    )
+    frames["doubling"].append(
+        effects.doubling_frame(surfaces.of_joint, families, corpora, where, target)
+    )
+    frames["ratios"].append(
+        effects.ratios_frame(logs, families, corpora, where, target)
+    )
+    seen = surfaces.data.frame
+    box = (
+        (float(seen.params.min()), float(seen.params.max())),
+        (float(seen.tokens.min()), float(seen.tokens.max())),
+    )
+    frames["variance"].append(
+        effects.variance_frame(surfaces.of_joint, families, corpora, box, target)
+    )
+
+
+def _matched_cells(frame: pd.DataFrame, target: str) -> pd.DataFrame:
+    """One-epoch cells, one for each family, corpus, size level and budget."""
+    cells = cells_frame(intervals.sample(frame), target).sort_values("loss")
+    return cells.drop_duplicates(["family", "corpus", "level", "budget"])
+
+
+def document_se(table: Table, target: str, one: str, two: str) -> float:
+    """Standard error, in nats per token, of the difference of two runs' losses.
+
+    Documents are paired and are the clusters (ratio estimator, part by part); 0 where
+    the table keeps no documents of the two.
+    """
+    variance = 0.0
+    for key, weight in table.parts.get(target, {}).items():
+        first = table.documents.get(one, {}).get(key)
+        second = table.documents.get(two, {}).get(key)
+        if first is None or second is None or first[0].size != second[0].size:
+            return 0.0
+        (a, tokens), (b, _) = first, second
+        count, difference = tokens.size, a - b
+        if count < 2:
+            return 0.0
+        left = difference - difference.sum() / tokens.sum() * tokens
+        part = (left**2).sum() / tokens.sum() ** 2 * count / (count - 1)
+        variance += weight**2 * part
+    return float(np.sqrt(variance))

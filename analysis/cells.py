@@ -1,0 +1,103 @@
+"""Cells of a design: runs that differ in learning rate and seeds alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.intervals import Sample, select
+from analysis.laws import Array
+
+# Seen tokens may pass the unique ones by a rounding of steps without repeating any.
+REPEATED = 1.001
+# With more levels than this the points of interest are quantiles instead.
+MOST_LEVELS = 5
+
+
+def repeated(frame: pd.DataFrame) -> Array:
+    """Marks runs that read some data more than once."""
+    return (frame.tokens > REPEATED * frame.unique_tokens).to_numpy()
+
+
+def levels(values: pd.Series, apart: float) -> Array:
+    """Codes [n] of groups of values that lie less than `apart` in the log from the next."""
+    logs = np.log(values.to_numpy(np.float64))
+    order = np.argsort(logs, kind="stable")
+    codes = np.cumsum(np.diff(logs[order], prepend=logs[order[:1]]) > apart)
+    out = np.empty(codes.size, int)
+    out[order] = codes
+    return out
+
+
+def points(frame: pd.DataFrame) -> list[tuple[float, float]]:
+    """The (N, D) that effects are given at: the design's own grid, or quantiles of it."""
+
+    def middles(values: pd.Series, codes: Array) -> Array:
+        logs = np.log(values)
+        grouped = logs.groupby(codes).mean()
+        if len(grouped) > MOST_LEVELS:
+            grouped = logs.quantile([0.1, 0.5, 0.9])
+        return np.exp(grouped.to_numpy())
+
+    sizes = middles(frame.params, frame.level.to_numpy())
+    budgets = middles(frame.tokens, frame.budget.to_numpy())
+    return list(itertools.product(sizes.tolist(), budgets.tolist()))
+
+
+def cells_frame(data: Sample, target: str) -> pd.DataFrame:
+    """One row a cell at its best rate; columns as in `Analysis`, and level, budget."""
+    chosen = select(data, np.ones((1, data.loss.size)))[0] > 0
+    rows = []
+    frame = data.frame.assign(cell=data.cell, chosen=chosen)
+    for _, part in frame.groupby("cell", sort=False):
+        best = part[part.chosen]
+        first = best.loc[best.loss.idxmin()]
+        rates = np.unique(part.learning_rate.dropna())
+        names = ("family", "corpus", "params", "params_total", "tokens")
+        names += ("unique_tokens", "epochs", "flops", "level", "budget")
+        rows.append(
+            {name: first[name] for name in names}
+            | {
+                "target": target,
+                "loss": float(best.loss.mean()),
+                "se": _standard_error(best),
+                "learning_rate": first.learning_rate,
+                "rates": max(1, len(rates)),
+                "edge": _edge(rates, first.learning_rate),
+                "seeds": len(best),
+                "run_id": first.run_id,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _standard_error(best: pd.DataFrame) -> float:
+    """Over seeds where there are several, else over the documents of the one run."""
+    if len(best) > 1:
+        return float(best.loss.std(ddof=1) / np.sqrt(len(best)))
+    return float(best.se.iloc[0])
+
+
+def _edge(rates: Array, best: float) -> str:
+    if len(rates) < 2:
+        return ""
+    return "low" if best == rates[0] else "high" if best == rates[-1] else ""
+
+
+def tuning_frame(data: Sample, target: str) -> pd.DataFrame:
+    """Mean loss by rate of the cells in which two or more were tried."""
+    chosen = select(data, np.ones((1, data.loss.size)))[0] > 0
+    frame = data.frame.assign(cell=data.cell, group=data.group, best=chosen)
+    tried = frame.groupby("cell").group.transform("nunique") > 1
+    names = ["family", "corpus", "params", "tokens", "learning_rate"]
+    grouped = frame[tried].groupby(["group", *names], sort=False)
+    out = grouped.agg(loss=("loss", "mean"), best=("best", "any")).reset_index()
+    return out.assign(target=target).drop(columns="group")
+
+
+def codes(values: pd.Series, names: Sequence[str]) -> Array:
+    """Integer codes [n] of names, in the order of `names`."""
+    return pd.Categorical(values, categories=list(names)).codes.astype(np.int64)

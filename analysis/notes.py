@@ -1,0 +1,242 @@
+"""What a reader must know before believing a number: typed, and made from numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from analysis.fit import Refusal
+from analysis.surfaces import Surfaces
+from analysis.table import Table
+
+# A law that fewer of the draws could identify has intervals from what is left.
+FEW_DRAWS = 0.9
+ILL_CONDITIONED = 1e8
+GAP = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """Something a reader must know before believing a number.
+
+    Attributes:
+      kind: "refused" (cannot be identified), "edge" (optimum at the edge of its grid),
+        "bound" (parameter at a bound), "excluded", "disagree", "undetermined" or
+        "warning".
+      about: which section it belongs to: "table", "tuning", "fits", "joint", "effects",
+        "variance", "noise", "holdout".
+      text: one sentence with the numbers in it.
+    """
+
+    kind: str
+    about: str
+    text: str
+
+
+def of_table(table: Table, exclusions: pd.DataFrame) -> list[Note]:
+    """What the table looked wrong in, and how many rows each reason left out."""
+    out = [Note("warning", "table", text) for text in table.warnings]
+    whole = exclusions.assign(reason=exclusions.reason.str.split(":").str[0])
+    for reason, count in whole.groupby("reason").run_id.nunique().items():
+        text = f"{count} run{'s' * (count != 1)} left out: {reason}."
+        out.append(Note("excluded", "table", text))
+    return out
+
+
+def of_tuning(cells: pd.DataFrame) -> list[Note]:
+    """Best rates at the edge of their grid, and unequal tuning effort."""
+    out = []
+    tuned = cells.drop_duplicates(["family", "corpus", "params", "tokens"])
+    for family, part in tuned[tuned.rates > 1].groupby("family"):
+        edge = part[part.edge != ""]
+        if len(edge):
+            rates = ", ".join(
+                f"{row.edge} end at {row.learning_rate:g} (N {row.params:.3g})"
+                for row in edge.itertuples()
+            )
+            text = (
+                f"The best learning rate of {family} lies at the edge of its grid in "
+                f"{len(edge)} of {len(part)} tuned cells: {rates}; a wider grid may "
+                "find a lower loss."
+            )
+            out.append(Note("edge", "tuning", text))
+    counts = tuned.groupby("family").rates.sum()
+    if counts.nunique() > 1:
+        given = ", ".join(f"{family} {count}" for family, count in counts.items())
+        text = (
+            f"Families had unequal tuning effort (rates tried over all cells): {given}."
+        )
+        out.append(Note("warning", "tuning", text))
+    if (tuned.rates <= 1).all():
+        text = "No cell tried two learning rates: how well each is tuned is not known."
+        out.append(Note("undetermined", "tuning", text))
+    return out
+
+
+def of_fits(surfaces: Surfaces, target: str) -> list[Note]:
+    """Refusals, bounds, disagreeing starts and draws without an estimate."""
+    out = []
+    for fitted in surfaces.everything():
+        about = "joint" if fitted is surfaces.joint else "fits"
+        name = f"The {fitted.law.name} law of {fitted.family} on {fitted.corpus}"
+        if fitted is surfaces.joint:
+            name = "The joint law"
+        if np.isfinite(fitted.params):
+            name += f" at N {fitted.params:.3g}"
+        name += f", target {target}"
+        found = fitted.outcome
+        if isinstance(found, Refusal):
+            out.append(Note("refused", about, f"{name}, is refused: {found.reason}."))
+            continue
+        if found.at_bound:
+            held = ", ".join(found.at_bound)
+            out.append(Note("bound", about, f"{name}, ends on a bound in {held}."))
+        if found.gap > GAP:
+            text = f"{name}: random starts went {found.gap:.1e} lower than its own."
+            out.append(Note("warning", about, text))
+        if found.condition > ILL_CONDITIONED:
+            text = f"{name}, is nearly unidentified: condition {found.condition:.1e}."
+            out.append(Note("warning", about, text))
+        if fitted.identified < FEW_DRAWS and not np.isfinite(fitted.params):
+            text = (
+                f"{name}, could be identified in {fitted.identified:.0%} of the "
+                "bootstrap draws; its intervals stand on those alone."
+            )
+            out.append(Note("warning", about, text))
+    return out
+
+
+def of_equivalents(frame: pd.DataFrame) -> list[Note]:
+    """Effects whose sign is open, that data cannot match, or that methods dispute."""
+    out: list[Note] = []
+    if frame.empty:
+        return out
+    whole = frame[frame.params.isna()]
+    for row in whole[whole.method == "joint"].itertuples():
+        name = (
+            f"{row.source} to {row.to} ({row.kind}, on {row.held}, target {row.target})"
+        )
+        if row.low <= 1.0 <= row.high:
+            text = (
+                f"Data-equivalent of {name}: {row.factor:.3g} times, interval "
+                f"{row.low:.3g} to {row.high:.3g} contains 1: no difference is shown."
+            )
+            out.append(Note("undetermined", "effects", text))
+        if row.p_infinite > 0:
+            text = (
+                f"In {row.p_infinite:.0%} of the draws no amount of data gives "
+                f"{row.source} the loss of {row.to} ({row.kind}, on {row.held}, "
+                f"target {row.target})."
+            )
+            out.append(Note("warning", "effects", text))
+    return out + _disputes(whole)
+
+
+def _disputes(whole: pd.DataFrame) -> list[Note]:
+    """Overall effects of which two methods give intervals that do not meet."""
+    out = []
+    keys = ["kind", "source", "to", "held", "target"]
+    for key, part in whole.groupby(keys):
+        by = part.set_index("method")
+        for other in ("paired", "family"):
+            if not {"joint", other} <= set(by.index):
+                continue
+            one, two = by.loc["joint"], by.loc[other]
+            ends = (one.low, one.high, two.low, two.high)
+            if np.isnan(ends).any() or (one.low <= two.high and two.low <= one.high):
+                continue
+            kind, source, to, held, target = key
+            text = (
+                f"Joint law and {other} estimate disagree on {source} to {to} ({kind}, "
+                f"on {held}, target {target}): {one.factor:.3g} ({one.low:.3g} to "
+                f"{one.high:.3g}) against {two.factor:.3g} ({two.low:.3g} to "
+                f"{two.high:.3g})."
+            )
+            out.append(Note("disagree", "effects", text))
+    return out
+
+
+def of_ratios(frame: pd.DataFrame) -> list[Note]:
+    """Pairs for which neither architecture nor data is shown to be the larger."""
+    if frame.empty:
+        return []
+    out = []
+    for row in frame[frame.params.isna()].itertuples():
+        if 0.025 <= row.p_architecture <= 0.975:
+            text = (
+                f"Whether {row.architecture} or {row.corpus} matters more on target "
+                f"{row.target} is open: the architecture's effect is the larger in "
+                f"{row.p_architecture:.0%} of the draws."
+            )
+            out.append(Note("undetermined", "effects", text))
+    return out
+
+
+def of_design(surfaces: Surfaces, target: str) -> list[Note]:
+    """Factors that the design does not vary, and how far it reaches."""
+    out = []
+    for plural, names in (
+        ("families", surfaces.families),
+        ("corpora", surfaces.corpora),
+    ):
+        if len(names) < 2:
+            text = (
+                f"All runs share {names[0]}: two {plural} are needed for that effect."
+            )
+            out.append(Note("undetermined", "effects", text))
+    frame = surfaces.data.frame
+    wanted = len(surfaces.families) * len(surfaces.corpora)
+    if len(surfaces.single) < wanted:
+        text = (
+            f"{wanted - len(surfaces.single)} of {wanted} combinations of family and "
+            f"corpus have no runs on target {target}: the joint law's multipliers stand "
+            "in for them."
+        )
+        out.append(Note("warning", "joint", text))
+    text = (
+        f"Fitted runs reach N {frame.params.min():.3g} to {frame.params.max():.3g} and "
+        f"D {frame.tokens.min():.3g} to {frame.tokens.max():.3g}; beyond that every "
+        f"number is an extrapolation (target {target})."
+    )
+    return [*out, Note("warning", "effects", text)]
+
+
+def of_noise(fitness: pd.DataFrame) -> list[Note]:
+    """Lack of fit against the noise of seeds."""
+    out = []
+    for row in fitness.itertuples():
+        if np.isnan(row.seed_noise):
+            text = (
+                f"No cell has two seeds on target {row.target}: the noise of a run is "
+                "unknown and lack of fit cannot be told from it."
+            )
+            out.append(Note("undetermined", "noise", text))
+        elif row.ratio > 2.0:
+            text = (
+                f"Residuals of the joint law (sd {row.lack_of_fit:.2%}) are "
+                f"{row.ratio:.1f} times the noise of seeds ({row.seed_noise:.2%}) on "
+                f"target {row.target}: the law misses something that the runs show."
+            )
+            out.append(Note("disagree", "noise", text))
+    return out
+
+
+def of_holdout(frame: pd.DataFrame, wanted: bool) -> list[Note]:
+    """Largest cells outside their interval, or none set aside."""
+    if frame.empty:
+        if not wanted:
+            return []
+        text = "No cell was set aside: too few cells in every family and corpus."
+        return [Note("undetermined", "holdout", text)]
+    out = []
+    for (law, target), part in frame.groupby(["law", "target"]):
+        missed = int((~part.inside).sum())
+        if missed:
+            text = (
+                f"The {law} law's 95% interval misses {missed} of {len(part)} largest "
+                f"cells that were set aside, on target {target}."
+            )
+            out.append(Note("disagree", "holdout", text))
+    return out

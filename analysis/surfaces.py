@@ -1,0 +1,268 @@
+"""All laws of one target, fitted to the same runs under the same bootstrap draws."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis import laws
+from analysis.cells import codes
+from analysis.fit import Fit, Refusal, fit, refit
+from analysis.intervals import Sample, interval
+from analysis.laws import Array, Law
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """One law on some of a target's runs.
+
+    Attributes:
+      family, corpus: "*" where the law spans them.
+      params: the size, for a law at one size; NaN otherwise.
+      rows: which runs of the sample it saw, [n].
+      outcome: the fit, or why there is none.
+      theta: coordinates [B, P], the fit in row 0 and a bootstrap draw in each other;
+        NaN where a draw could not identify the law. None after a refusal.
+      columns: of the rows it saw.
+    """
+
+    law: Law
+    family: str
+    corpus: str
+    params: float
+    rows: Array
+    outcome: Fit | Refusal
+    theta: Array | None
+    columns: Mapping[str, Array]
+
+    def head(self, target: str) -> dict[str, object]:
+        return {
+            "family": self.family,
+            "corpus": self.corpus,
+            "target": target,
+            "law": self.law.name,
+            "params": self.params,
+        }
+
+    @property
+    def identified(self) -> float:
+        """Share of the bootstrap draws that could identify the law."""
+        if self.theta is None or len(self.theta) < 2:
+            return float("nan")
+        return float(np.mean(~np.isnan(self.theta[1:, 0])))
+
+
+@dataclasses.dataclass(frozen=True)
+class Surfaces:
+    """Every law of one target.
+
+    Attributes:
+      single: by (family, corpus); sizes: one a size; joint: over all of them.
+    """
+
+    data: Sample
+    weights: Array
+    families: tuple[str, ...]
+    corpora: tuple[str, ...]
+    single: Mapping[tuple[str, str], Fitted]
+    sizes: Sequence[Fitted]
+    joint: Fitted
+
+    def everything(self) -> list[Fitted]:
+        return [self.joint, *self.single.values(), *self.sizes]
+
+    def of_joint(self, family: str, corpus: str, params: Array, tokens: Array) -> Array:
+        """Loss [B, k] by the joint law."""
+        columns = {
+            "params": params,
+            "tokens": tokens,
+            "family": np.full(params.size, self.families.index(family)),
+            "corpus": np.full(params.size, self.corpora.index(corpus)),
+        }
+        return self._predict(self.joint, columns)
+
+    def of_single(
+        self, family: str, corpus: str, params: Array, tokens: Array
+    ) -> Array:
+        """Loss [B, k] by the law of that family and corpus alone."""
+        columns = {"params": params, "tokens": tokens}
+        return self._predict(self.single.get((family, corpus)), columns)
+
+    def _predict(self, fitted: Fitted | None, columns: Mapping[str, Array]) -> Array:
+        if fitted is None or fitted.theta is None:
+            return np.full((len(self.weights), columns["params"].size), np.nan)
+        return fitted.law.predict(fitted.theta, columns)
+
+
+def fit_all(data: Sample, weights: Array, delta: float, seed: int) -> Surfaces:
+    """Fits the joint law, each family and corpus alone, and each of their sizes.
+
+    Args:
+      weights: [B, n]; row 0 is the sample itself, every other a bootstrap draw.
+    """
+    frame = data.frame
+    families = tuple(sorted(frame.family.unique()))
+    corpora = tuple(sorted(frame.corpus.unique()))
+    columns = {
+        "params": frame.params.to_numpy(np.float64),
+        "tokens": frame.tokens.to_numpy(np.float64),
+        "family": codes(frame.family, families),
+        "corpus": codes(frame.corpus, corpora),
+    }
+    names = {"family": families, "corpus": corpora}
+    everything = np.ones(len(frame), bool)
+
+    def one(name: str, rows: Array, *head: str, params: float = np.nan) -> Fitted:
+        used = {key: values[rows] for key, values in columns.items()}
+        centre = {key: float(np.log(used[key]).mean()) for key in ("params", "tokens")}
+        law = laws.load(name).bind(names, centre)
+        family, corpus = head
+        outcome, theta = _fit(law, used, data.loss[rows], weights[:, rows], delta, seed)
+        return Fitted(law, family, corpus, params, rows, outcome, theta, used)
+
+    single, sizes = {}, []
+    for (family, corpus), part in frame.groupby(["family", "corpus"]):
+        rows = frame.index.isin(part.index)
+        single[family, corpus] = one("chinchilla", rows, family, corpus)
+        for _, same in part.groupby("level"):
+            if same.params.nunique() > 1 and len(same) < 3:
+                continue
+            rows = frame.index.isin(same.index)
+            size = float(np.exp(np.log(same.params).mean()))
+            sizes.append(one("power", rows, family, corpus, params=size))
+    joint = one("joint", everything, "*", "*")
+    return Surfaces(data, weights, families, corpora, single, sizes, joint)
+
+
+def _fit(
+    law: Law,
+    columns: Mapping[str, Array],
+    loss: Array,
+    weights: Array,
+    delta: float,
+    seed: int,
+) -> tuple[Fit | Refusal, Array | None]:
+    """The fit and its coordinates under every weighting, those of the fit first."""
+    outcome = fit(law, columns, loss, weights[0], delta=delta, seed=seed)
+    if isinstance(outcome, Refusal):
+        return outcome, None
+    theta = refit(outcome, columns, loss, weights[1:], delta)
+    return outcome, np.concatenate([outcome.theta[None], theta])
+
+
+def fits_frame(surfaces: Surfaces, target: str) -> pd.DataFrame:
+    """Parameters of the laws of one family and corpus, with intervals."""
+    rows = []
+    for fitted in [*surfaces.single.values(), *surfaces.sizes]:
+        if isinstance(fitted.outcome, Refusal) or fitted.theta is None:
+            continue
+        low, high = interval(fitted.law.natural(fitted.theta[1:]))
+        for k, name in enumerate(fitted.law.names):
+            rows.append(
+                fitted.head(target)
+                | {
+                    "parameter": name,
+                    "value": fitted.outcome.values[k],
+                    "low": low[k],
+                    "high": high[k],
+                    "bound": name in fitted.outcome.at_bound,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def joint_frame(surfaces: Surfaces, target: str) -> pd.DataFrame:
+    """Parameters of the joint law: what they belong to, with intervals."""
+    fitted = surfaces.joint
+    if isinstance(fitted.outcome, Refusal) or fitted.theta is None:
+        return pd.DataFrame()
+    low, high = interval(fitted.law.natural(fitted.theta[1:]))
+    reported = fitted.law.reported or fitted.law.parameters
+    return pd.DataFrame(
+        {
+            "target": target,
+            "law": fitted.law.name,
+            "parameter": [p.name for p in reported],
+            "kind": [p.kind for p in reported],
+            "level": [p.level for p in reported],
+            "value": fitted.outcome.values,
+            "low": low,
+            "high": high,
+            "reference": [p.reference for p in reported],
+        }
+    )
+
+
+def quality_frame(surfaces: Surfaces, target: str) -> pd.DataFrame:
+    """How well each fit is determined, one row a fit."""
+    rows = []
+    for fitted in surfaces.everything():
+        found = fitted.outcome
+        if isinstance(found, Refusal):
+            continue
+        rows.append(
+            fitted.head(target)
+            | {
+                "runs": found.rows,
+                "objective": found.objective,
+                "gradient_norm": found.gradient_norm,
+                "gap": found.gap,
+                "agree": found.agree,
+                "condition": found.condition,
+                "r2": found.r2,
+                "rmse_log": found.rmse_log,
+                "identified": fitted.identified,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def residuals(fitted: Fitted, data: Sample, weights: Array) -> pd.DataFrame:
+    """Observed and predicted loss of the runs that a fit saw."""
+    if isinstance(fitted.outcome, Refusal):
+        return pd.DataFrame()
+    seen = weights[0, fitted.rows] > 0
+    predicted = fitted.law.predict(fitted.outcome.theta, fitted.columns)[seen]
+    part = data.frame.loc[fitted.rows].loc[seen]
+    out = part[["family", "corpus", "params", "tokens"]].copy()
+    out["observed"], out["predicted"] = part.loss.to_numpy(), predicted
+    out["residual"] = np.log(out.observed) - np.log(predicted)
+    out["law"] = fitted.law.name
+    return out
+
+
+def curves_frame(surfaces: Surfaces, target: str, points: int = 40) -> pd.DataFrame:
+    """The law of each family and corpus along D at each of its sizes, for drawing.
+
+    Where a family and corpus cannot identify its own law the joint one is drawn.
+    """
+    parts = []
+    frame = surfaces.data.frame
+    tokens = np.geomspace(frame.tokens.min() / 1.5, frame.tokens.max() * 2.0, points)
+    for (family, corpus), part in frame.groupby(["family", "corpus"]):
+        for fitted, surface in (
+            (surfaces.single[family, corpus], surfaces.of_single),
+            (surfaces.joint, surfaces.of_joint),
+        ):
+            if fitted.theta is None:
+                continue
+            for size in _drawn_sizes(part):
+                loss = surface(family, corpus, np.full(points, size), tokens)
+                low, high = interval(loss[1:])
+                columns = {"family": family, "corpus": corpus, "target": target}
+                columns |= {"params": size, "tokens": tokens, "loss": loss[0]}
+                columns |= {"low": low, "high": high, "law": fitted.law.name}
+                parts.append(pd.DataFrame(columns))
+            break
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _drawn_sizes(part: pd.DataFrame) -> list[float]:
+    """Mean size of each level, or five of them where there are more than a dozen."""
+    sizes = np.exp(np.log(part.params).groupby(part.level).mean()).to_numpy()
+    if sizes.size > 12:
+        sizes = sizes[np.linspace(0, sizes.size - 1, 5).round().astype(int)]
+    return sizes.tolist()
