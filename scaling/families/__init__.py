@@ -4,9 +4,9 @@ A family is a module that defines
 
     OBJECTIVES: tuple[str, ...]     the objectives it serves, e.g. ("next_token",)
     ladder(target, spec, by="params", **options) -> Config
-        a frozen dataclass: the family's member whose non-embedding parameters ("params",
-        "active") or forward FLOPs per example ("flops") are within 10% of `target`
-        and never fall as the target rises. Unknown options raise UserError.
+        a frozen dataclass: the family's member whose non-embedding parameters
+        ("params", "active") or forward FLOPs per example ("flops") are within 10% of
+        `target` and never fall as the target rises. Unknown options raise UserError.
     Model(config, spec, rngs)       an nnx.Module, called as
         model(x, cond=None) -> Output(y, aux)
         x: int32 [batch, length] for Tokens; y: float32 logits [batch, length, vocab];
@@ -57,10 +57,13 @@ def load(name: str) -> ModuleType:
 
 
 def groups(model: Any) -> Any:
-    """A tree like `model` that labels each leaf.
+    """A tree like `model` that labels each leaf; decay and precision rules read it.
 
-    "matrix", "embedding", "norm" or "recurrence": decay, width and precision rules
-    read it.
+    "matrix", "embedding" (input table and head), "norm" (gains and biases) or
+    "recurrence" (what meets a state that is carried through time). The leaves are
+    strings, so that `jax.tree.map(rule, groups(model), model)` reaches each parameter
+    with its label, and `jax.tree.map(lambda group: group == "matrix", groups(model))`
+    is a mask for optax. `model` may be abstract (jax.eval_shape).
     """
     import jax
     from flax import nnx

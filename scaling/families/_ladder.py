@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from scaling.errors import UserError, unknown
 from scaling.run import Scalar
@@ -13,50 +13,58 @@ Config = TypeVar("Config")
 Spec = TypeVar("Spec")
 
 
-def choose(
-    target: float,
-    candidates: Iterable[Config],
-    size: Callable[[Config], float],
-    strain: Callable[[Config], float],
-) -> Config:
-    """The best-shaped candidate about as large as the target.
+class Ladder(Generic[Config]):
+    """The members of a family in order of size, one a rung.
 
-    Sizes are cut into bins [1.1^k, 1.1^(k+1)), and each bin has one candidate: that of
-    the least strain plus distance to the middle of the bin, both logarithmic. Target
-    and candidate share a bin, so they are within 10% of each other, and the size
-    never falls as the target rises.
-
-    Args:
-      target: wanted size.
-      candidates: members of the family.
-      size: what `target` measures.
-      strain: how far a member is from the family's ideal proportions, 0 at best.
-
-    Raises:
-      UserError: no candidate is within 10% of the target.
+    Sizes are cut into bins [1.1^k, 1.1^(k+1)), and each bin keeps one candidate: that
+    of the least strain plus distance to the middle of the bin, both logarithmic. A
+    target takes the member of its own bin, so the two are within 10% of each other,
+    and the size never falls as the target rises.
     """
-    rung = _rung(target)
-    middle = (rung + 0.5) * math.log(1.1)
-    sized = [(size(candidate), candidate) for candidate in candidates]
-    within = [
-        (strain(candidate) + abs(math.log(count) - middle), candidate)
-        for count, candidate in sized
-        if _rung(count) == rung
-    ]
-    if not within:
-        counts = [count for count, _ in sized]
-        near = min(counts, key=lambda count: abs(math.log(count / target)))
+
+    def __init__(
+        self,
+        candidates: Iterable[Config],
+        size: Callable[[Config], float],
+        strain: Callable[[Config], float],
+    ):
+        """Sorts the candidates.
+
+        Args:
+          candidates: members of the family.
+          size: what targets measure.
+          strain: how far a member is from the family's ideal proportions, 0 at best.
+        """
+        best: dict[int, tuple[float, float, Config]] = {}
+        for candidate in candidates:
+            count = size(candidate)
+            position = math.log(count, 1.1)
+            rung = math.floor(position)
+            cost = strain(candidate) + abs(position - rung - 0.5) * math.log(1.1)
+            if rung not in best or cost < best[rung][0]:
+                best[rung] = cost, count, candidate
+        self._rungs = {rung: entry[1:] for rung, entry in sorted(best.items())}
+
+    def at(self, target: float) -> Config:
+        """The member about as large as `target`.
+
+        Raises:
+          UserError: none is within 10%.
+        """
+        rung = math.floor(math.log(target, 1.1))
+        if rung in self._rungs:
+            return self._rungs[rung][1]
+        members = self._rungs.values()
+        count, near = min(members, key=lambda member: away(member[0], target))
+        if abs(count / target - 1.0) <= 0.1:
+            return near
+        sizes = [member[0] for member in members]
         raise UserError(
             "model.size",
             target,
-            f"this family has members from {min(counts):.3g} to {max(counts):.3g}, "
-            f"the nearest is {near:.6g}",
+            f"the members of this family go from {sizes[0]:.3g} to {sizes[-1]:.3g}, "
+            f"and the nearest is {count:.6g}",
         )
-    return min(within, key=lambda scored: scored[0])[1]
-
-
-def _rung(size: float) -> int:
-    return math.floor(math.log(size) / math.log(1.1))
 
 
 def away(value: float, ideal: float) -> float:
@@ -71,7 +79,8 @@ def widths(largest: int = 8192) -> list[int]:
     by a width between tiles.
     """
     return [
-        *range(8, 64, 4),
+        *range(8, 32, 2),
+        *range(32, 64, 4),
         *range(64, 128, 8),
         *range(128, 256, 16),
         *range(256, 1024, 64),
@@ -79,14 +88,9 @@ def widths(largest: int = 8192) -> list[int]:
     ]
 
 
-def granule(width: int) -> int:
-    """What hidden sizes are multiples of beside a residual stream of `width`."""
-    return 4 if width < 64 else 8 if width < 256 else 64 if width < 1024 else 128
-
-
 def hiddens(width: int, smallest: float, largest: float) -> list[int]:
     """Hidden sizes from `smallest` to `largest` times `width`, at most 20 of them."""
-    unit = granule(width)
+    unit = 4 if width < 64 else 8 if width < 256 else 64 if width < 1024 else 128
     first, last = math.ceil(smallest * width / unit), int(largest * width / unit)
     return [unit * n for n in range(first, last + 1, 1 + (last - first) // 20)]
 

@@ -16,6 +16,7 @@ Options:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +28,7 @@ from flax import nnx
 
 from scaling.errors import UserError
 from scaling.families import Output, Tokens
-from scaling.families._ladder import away, choose, hiddens, measure, options, widths
+from scaling.families._ladder import Ladder, away, hiddens, measure, options, widths
 from scaling.families._layers import Dense, Embedding, Head, RMSNorm
 
 OBJECTIVES = ("next_token",)
@@ -56,8 +57,13 @@ def ladder(target: float, spec: Tokens, by: str = "params", **given: Any) -> Con
     ]
     if not isinstance(queries_per_kv, int) or queries_per_kv < 1:
         raise UserError("model.options.queries_per_kv", queries_per_kv, "1 or more")
+    return _members(spec, by, queries_per_kv).at(target)
+
+
+@functools.cache
+def _members(spec: Tokens, by: str, queries_per_kv: int) -> Ladder[Config]:
     size = measure(by, spec, params, flops)
-    return choose(target, _candidates(queries_per_kv), size, _strain)
+    return Ladder(_candidates(queries_per_kv), size, _strain)
 
 
 def _candidates(queries_per_kv: int) -> Iterator[Config]:
