@@ -44,6 +44,7 @@ class Prepared:
         vocabulary. Tokenizer, text and split rule all show in it.
       folder: where the token files are.
       vocab: number of ids, the separator (the last of them) included.
+      vocabulary: sha256 of a learnt vocabulary, "" for bytes.
       train_tokens, held_out_tokens: separators included.
       train_documents, held_out_documents: after exact duplicates were dropped.
       train_bytes, held_out_bytes: of UTF-8 text, separators not counted.
@@ -56,6 +57,7 @@ class Prepared:
     folder: Path
     tokenizer: str
     vocab: int
+    vocabulary: str
     train_tokens: int
     held_out_tokens: int
     train_documents: int
@@ -137,6 +139,7 @@ def open_prepared(
 
 
 def _prepare(part: Part, root: Path, tokenizer: str, progress: bool) -> Prepared:
+    model = _model(part, root, tokenizer, progress)
     folder = _folder(part, root)
     tokens = folder / _slug(tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +154,7 @@ def _prepare(part: Part, root: Path, tokenizer: str, progress: bool) -> Prepared
             with _replacing(folder / "documents") as partial:
                 _build_documents(part, partial, progress)
         with _replacing(tokens) as partial:
-            _build_tokens(part, folder / "documents", partial, tokenizer)
+            _build_tokens(part, folder / "documents", partial, tokenizer, model)
         made = _open(part, tokens)
     _say(
         progress,
@@ -160,6 +163,16 @@ def _prepare(part: Part, root: Path, tokenizer: str, progress: bool) -> Prepared
         f"{made.train_tokens:,} tokens to train on, {made.held_out_tokens:,} held out",
     )
     return made
+
+
+def _model(part: Part, root: Path, tokenizer: str, progress: bool) -> bytes | None:
+    """The vocabulary learnt from another corpus, where the tokenizer names one."""
+    name = _tokens.trained_on(tokenizer)
+    if not name:
+        return None
+    own = tokenizer.removesuffix(f":{name}")
+    teacher = _prepare(Part(name), root, own, progress)
+    return (teacher.folder / _tokens.MODEL).read_bytes()
 
 
 def _build_documents(part: Part, partial: Path, progress: bool) -> None:
@@ -173,11 +186,13 @@ def _build_documents(part: Part, partial: Path, progress: bool) -> None:
     (partial / "corpus.json").write_text(json.dumps(about, indent=1))
 
 
-def _build_tokens(part: Part, documents: Path, partial: Path, tokenizer: str) -> None:
+def _build_tokens(
+    part: Part, documents: Path, partial: Path, tokenizer: str, model: bytes | None
+) -> None:
     from scaling.corpora import _builder
 
     about = json.loads((documents / "corpus.json").read_text())
-    model = _tokens.train(
+    model = model or _tokens.train(
         tokenizer, lambda: (text for _, text in _builder.read(documents, "train"))
     )
     if model is not None:
@@ -189,6 +204,13 @@ def _build_tokens(part: Part, documents: Path, partial: Path, tokenizer: str) ->
         texts = _builder.read(documents, split)
         hashed = ((text, _builder.text_hash(text)) for _, text in texts)
         manifest[split] = _tokens.write(partial, split, encoder, hashed)
+    stored = manifest["train"]["documents"] + manifest["held_out"]["documents"]
+    if stored != about["documents"]:
+        raise UserError(
+            "data.corpus",
+            part.key,
+            f"{documents} holds {stored} documents of {about['documents']}; delete it",
+        )
     manifest["files"] = {
         path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in sorted(partial.iterdir())
@@ -229,6 +251,7 @@ def _open(part: Part, folder: Path, full: bool = False) -> Prepared:
         folder=folder,
         tokenizer=manifest["tokenizer"],
         vocab=manifest["vocab"],
+        vocabulary=files.get(_tokens.MODEL, {}).get("sha256", ""),
         duplicates=about["duplicates"],
         licence=about["licence"],
         source=about["source"],

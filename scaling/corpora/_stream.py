@@ -122,10 +122,11 @@ class TokenStream:
 
         Raises:
           UserError: the budget's unique tokens exceed a corpus; a kind of damage
-            (data.quality) that does not exist.
+            (data.quality) that does not exist; corpora with different vocabularies.
         """
         if run.data.quality:
             raise UserError("data.quality", run.data.quality, "known kinds: none")
+        _check_vocabulary(run, prepared)
         parts = [prepared[part.key] for part in run.data.corpus]
         self._batch, self._length = run.batch, run.length
         self._unique = run.unique_steps * run.batch
@@ -177,6 +178,19 @@ class TokenStream:
     def _of_epoch(self, epoch: int) -> Permutation:
         tokens = self._unique * self._length
         return Permutation(self._unique, f"epoch/{self._seed}/{epoch}/{tokens}")
+
+
+def _check_vocabulary(run: Run, prepared: Mapping[str, Prepared]) -> None:
+    """Refuses a run whose corpora number their tokens differently."""
+    found = {prepared[p.key].vocabulary for p in run.corpora() if p.key in prepared}
+    if len(found) > 1:
+        first = run.data.corpus[0].name
+        raise UserError(
+            "data.tokenizer",
+            run.data.tokenizer,
+            "learns a vocabulary for each corpus; name the one to learn it from for "
+            f"all, such as {run.data.tokenizer}:{first}",
+        )
 
 
 def _check_budget(

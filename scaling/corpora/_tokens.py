@@ -101,14 +101,23 @@ def load(tokenizer: str, model: bytes | None) -> Tokenizer:
     return Bytes() if model is None else SentencePiece(model)
 
 
+def trained_on(tokenizer: str) -> str:
+    """The corpus named by `sentencepiece:SIZE:CORPUS`; "" if none is.
+
+    Without one a vocabulary is learnt from the very corpus it is to encode.
+    """
+    return [*tokenizer.split(":"), "", ""][2]
+
+
 def _vocabulary_size(tokenizer: str) -> int:
-    kind, _, size = tokenizer.partition(":")
+    kind, size, *_ = [*tokenizer.split(":"), ""]
     if kind == "sentencepiece" and size.isdecimal() and 300 <= int(size) <= 65_535:
         return int(size)
     raise UserError(
         "data.tokenizer",
         tokenizer,
-        "give bytes, or sentencepiece:SIZE with SIZE from 300 to 65535",
+        "give bytes, or sentencepiece:SIZE or sentencepiece:SIZE:CORPUS with SIZE "
+        "from 300 to 65535 and the corpus to learn the vocabulary from",
     )
 
 
