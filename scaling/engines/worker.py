@@ -23,6 +23,7 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -144,8 +145,10 @@ def serve(trainer: Trainer, arguments: argparse.Namespace) -> None:
         try:
             send({"reply": _answer(request, trainer, store, send, stop.is_set)})
         except Exception as error:
+            traceback.print_exc()  # into the log, before the parent reads its tail
+            sys.stderr.flush()
             send({"failed": _describe_failure(error)})
-            raise
+            sys.exit(1)
 
 
 def _answer(
