@@ -20,6 +20,7 @@ from scaling.errors import UserError
 DOCUMENT = np.dtype([("start", "<i8"), ("bytes", "<i8"), ("hash", "<u8")])
 
 MODEL = "sentencepiece.model"
+BLANK = "\u2581"
 
 
 class Tokenizer(Protocol):
@@ -54,9 +55,16 @@ class SentencePiece:
     def __init__(self, model: bytes):
         self._model = _sentencepiece().SentencePieceProcessor(model_proto=model)
         self.separator = self._model.vocab_size()
+        self._blank = [self._model.piece_to_id(f"<0x{b:02X}>") for b in BLANK.encode()]
 
     def encode(self, text: bytes) -> np.ndarray:
-        return np.asarray(self._model.encode(text.decode()), np.uint16)
+        # A blank is written as BLANK inside a vocabulary, so one that the text itself
+        # has would come back as a blank: it goes by its bytes.
+        ids: list[int] = []
+        for i, span in enumerate(text.decode().split(BLANK)):
+            ids += self._blank if i else []
+            ids += self._model.encode(span)
+        return np.asarray(ids, np.uint16)
 
     def decode(self, ids: np.ndarray) -> bytes:
         return self._model.decode(ids[ids < self.separator].tolist()).encode()

@@ -90,7 +90,7 @@ def _opened(file: Path) -> io.BufferedIOBase:
                 str(file),
                 "reading .zst needs: pip install 'datalaw[zstd]'",
             ) from None
-        return zstandard.open(file, "rb")
+        return io.BufferedReader(zstandard.open(file, "rb"))  # it reads no lines
     return open(file, "rb")
 
 
@@ -106,7 +106,8 @@ def _jsonl(
         except ValueError as error:
             raise UserError("data.corpus path", key, f"is not JSON: {error}") from error
         if not isinstance(row, dict) or not isinstance(row.get(field), str):
-            known = sorted(k for k, v in dict(row).items() if isinstance(v, str))
+            row = row if isinstance(row, dict) else {}
+            known = sorted(name for name, value in row.items() if type(value) is str)
             raise UserError(
                 "data.corpus field", field, f"the text fields of {key} are {known}"
             )

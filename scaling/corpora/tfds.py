@@ -14,8 +14,6 @@ from scaling.errors import UserError
 LICENCE = "the data set's own, see its page in the TFDS catalogue"
 SOURCE = "TensorFlow Datasets, https://www.tensorflow.org/datasets/catalog"
 
-READ = 256  # examples at a time
-
 
 def version(
     name: str, feature: str = "text", split: str = "train", data_dir: str = ""
@@ -59,11 +57,9 @@ def documents(
             name,
             f"is prepared in a format that TensorFlow alone reads; {_how(name)}",
         ) from None
-    for start in range(0, len(source), READ):
-        rows = range(start, min(start + READ, len(source)))
-        for row, example in zip(rows, source.__getitems__(list(rows)), strict=True):
-            text = example[feature]
-            yield str(row), text if isinstance(text, bytes) else str(text).encode()
+    for row in range(len(source)):
+        text = source[row][feature]
+        yield str(row), text if isinstance(text, bytes) else str(text).encode()
 
 
 def _builder(name: str, data_dir: str) -> Any:
