@@ -1,0 +1,253 @@
+"""What a run costs: parameters, FLOPs and memory, without training it.
+
+Parameters are exact: the model is built under `jax.eval_shape`. FLOPs are those of the
+matrix products, as the family states them; `flops_xla` counts what the compiled
+program really multiplies, so that the two can be set side by side in every record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scaling import families, objective, optim
+from scaling.families import _layers
+from scaling.run import Program, Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one run costs.
+
+    Attributes:
+      params_total, params_active, params_embedding: counts; embedding is the input
+        table plus the output head, active is what works on one token.
+      steps, tokens: of training.
+      flops: of training, the whole run: three times the forward matrix products.
+      flops_per_token: `flops` / `tokens`.
+      evaluation_flops: of the run's scorings, forward alone.
+      memory: bytes of one training step at the width and precision asked for.
+    """
+
+    params_total: int
+    params_active: int
+    params_embedding: int
+    steps: int
+    tokens: int
+    flops: float
+    flops_per_token: float
+    evaluation_flops: float
+    memory: int
+
+
+def describe(run: Run, vocab: int, width: int = 1, precision: str = "") -> Cost:
+    """The cost of `run`.
+
+    Args:
+      run: as a study file states it.
+      vocab: ids of the tokeniser.
+      width: slots of the pack that `memory` is for.
+      precision: of the compute that `memory` is for; by default the run's, where
+        "auto" counts as float32.
+
+    Raises:
+      UserError: a family, option, size, objective or optimiser that does not exist.
+    """
+    program = run.program()
+    if not precision:
+        precision = "float32" if run.precision == "auto" else run.precision
+    (total, active, embedding), forward, memory = _program(program, vocab, precision)
+    flops = 3.0 * forward * run.batch * run.steps
+    scored = sum(len(e.parts) * e.tokens for e in run.evaluation) * run.evaluations
+    return Cost(
+        params_total=total,
+        params_active=active,
+        params_embedding=embedding,
+        steps=run.steps,
+        tokens=run.tokens,
+        flops=flops,
+        flops_per_token=flops / run.tokens,
+        evaluation_flops=forward * scored / run.length,
+        memory=width * memory,
+    )
+
+
+@functools.cache
+def _program(
+    program: Program, vocab: int, precision: str
+) -> tuple[tuple[int, int, int], float, int]:
+    """(parameters, forward FLOPs of an example, bytes of a step) of one slot."""
+    optim.check(program)
+    spec = families.Tokens(vocab, program.length)
+    family = families.load(program.model.family)
+    config = family.ladder(
+        program.model.size,
+        spec,
+        by=program.model.size_by,
+        **dict(program.model.options),
+    )
+    model = jax.eval_shape(
+        lambda: family.Model(config, spec, nnx.Rngs(jax.random.key(0)))
+    )
+    total, embedding = _layers.count(model)
+    active = getattr(family, "active", lambda config, spec: total)(config, spec)
+    params = total, int(active), embedding
+    memory = _memory(program, spec, model, precision)
+    return params, float(family.flops(config, spec)), memory
+
+
+def _memory(program: Program, spec: families.Tokens, model: Any, precision: str) -> int:
+    """Bytes of a training step of one slot.
+
+    Parameters, gradients and the optimiser's state in float32; the compute copy of the
+    parameters where it is another dtype; and everything that the backward pass reads,
+    as JAX saves it before XLA fuses or recomputes anything, with the logits' gradient:
+    an upper estimate of the activations. The peak of XLA's own plan is compared with
+    it in the tests.
+    """
+    values = {name: 1.0 for name in _VALUES}
+    state = jax.eval_shape(lambda m: optim.transform(program, values).init(m), model)
+    goal = objective.make(program.objective, spec)
+    computed = _cast(model, jnp.dtype(precision))
+    batch = jax.ShapeDtypeStruct((program.batch, spec.length), jnp.int32)
+    backward = jax.eval_shape(
+        lambda m, x: jax.vjp(lambda m: goal.loss(m, x), m)[1], computed, batch
+    )
+    logits = 4 * program.batch * spec.length * spec.vocab
+    copy = 0 if precision == "float32" else _bytes(computed)
+    # The weights are among what the backward pass reads, and counted already.
+    activations = max(0, _bytes(backward) - _bytes(computed)) + logits
+    return 2 * _bytes(model) + _bytes(state) + copy + activations
+
+
+_VALUES = ("learning_rate", "weight_decay", "clip_norm", "warmup", "decay", "steps")
+
+
+def _cast(model: Any, dtype: Any) -> Any:
+    """Abstract parameters as the compute sees them; norms, recurrences as they are."""
+    return jax.tree.map(
+        lambda leaf, group: jax.ShapeDtypeStruct(
+            leaf.shape, dtype if group in ("matrix", "embedding") else leaf.dtype
+        ),
+        model,
+        families.groups(model),
+    )
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def flops_xla(
+    stage: jax.stages.Lowered | jax.stages.Compiled, steps: int = 1
+) -> tuple[float | None, str]:
+    """FLOPs of the matrix products and convolutions in a program, per training step.
+
+    XLA's own `cost_analysis` adds elementwise work and counts the body of a loop once,
+    so the products are read from the program's text instead, a loop's as often as XLA
+    says that it runs.
+
+    Args:
+      stage: a compiled step (of any number of steps, slots and devices), or the
+        lowered one, where loops are not annotated.
+      steps: training steps in one call of it, over all slots.
+
+    Returns:
+      The count and "", or None and the reason why XLA's text does not tell.
+    """
+    lowered = isinstance(stage, jax.stages.Lowered)
+    text = stage.as_text(dialect="hlo") if lowered else stage.as_text()
+    if not text:
+        return None, "this backend gives no text of its programs"
+    hidden = re.search(r'custom_call_target="(\S*(?:gemm|matmul|dot|conv)\S*)"', text)
+    if hidden:
+        return None, f"products are inside a library call ({hidden[1]})"
+    computations, entry = _computations(text)
+    try:
+        total = _products(computations, entry, {})
+    except _Uncounted as reason:
+        return None, str(reason)
+    partitions = re.search(r"num_partitions=(\d+)", text)
+    devices = int(partitions[1]) if partitions else 1
+    return total * devices / steps, ""
+
+
+class _Uncounted(Exception):
+    """A loop whose number of turns XLA does not state."""
+
+
+_INSTRUCTION = re.compile(
+    r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*?)\)(.*)$"
+)
+
+
+def _computations(text: str) -> tuple[dict[str, list[re.Match[str]]], str]:
+    """Instructions by computation, and the name of the one that runs first."""
+    computations: dict[str, list[re.Match[str]]] = {}
+    name = entry = ""
+    for line in text.splitlines():
+        header = re.match(r"(ENTRY )?%?([\w.\-]+).*\{$", line)
+        if header and not line.startswith("HloModule"):
+            name = header[2]
+            computations[name] = []
+            entry = name if header[1] else entry
+        elif name and (instruction := _INSTRUCTION.match(line)):
+            computations[name].append(instruction)
+    return computations, entry
+
+
+def _products(
+    computations: dict[str, list[re.Match[str]]], name: str, known: dict[str, float]
+) -> float:
+    """FLOPs of one computation with everything it calls."""
+    if name in known:
+        return known[name]
+    shapes = {i[1]: _shape(i[2]) for i in computations[name]}
+    total = 0.0
+    for instruction in computations[name]:
+        _, result, opcode, operands, attributes = instruction.groups()
+        if opcode in ("dot", "convolution"):
+            names = re.findall(r"([\w.\-]+)(?:,|$)", operands)
+            sides = [shapes[operand] for operand in names]
+            summed = _summed(opcode, sides, attributes)
+            total += 2.0 * math.prod(_shape(result)) * summed
+            continue
+        inside = sum(
+            _products(computations, callee, known)
+            for callee in re.findall(
+                r"(?:calls|to_apply|body)=%?([\w.\-]+)", attributes
+            )
+        )
+        if opcode == "while" and inside:
+            turns = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', attributes)
+            if turns is None:
+                raise _Uncounted("XLA does not state how often a loop runs")
+            inside *= int(turns[1])
+        total += inside
+    known[name] = total
+    return total
+
+
+def _shape(text: str) -> list[int]:
+    """Dimensions in an array's type such as f32[4,64]{1,0}; none for a tuple."""
+    found = re.match(r"\w+\[([\d,]*)\]", text)
+    return [int(n) for n in found[1].split(",") if n] if found else []
+
+
+def _summed(opcode: str, sides: list[list[int]], attributes: str) -> int:
+    """Products that are added up for each number of the result."""
+    if opcode == "dot":
+        found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", attributes)
+        dimensions = [int(n) for n in found[1].split(",") if n] if found else []
+        return math.prod(sides[0][n] for n in dimensions)
+    # A kernel's output features are spread over the result, the rest is summed.
+    labels = re.search(r"dim_labels=\w+_(\w+)->", attributes)
+    assert labels is not None, attributes
+    return math.prod(sides[1]) // sides[1][labels[1].index("o")]

@@ -1,0 +1,166 @@
+"""What each accelerator type is: chips, hosts, memory, peak, bandwidth. No prices.
+
+Published figures, per chip:
+  v4    cloud.google.com/tpu/docs/v4: 275 TFLOP/s bf16, 32 GiB, 1200 GB/s, 4 a host.
+  v5e   cloud.google.com/tpu/docs/v5e: 197 TFLOP/s bf16, 16 GB, 819 GB/s.
+  v5p   cloud.google.com/tpu/docs/v5p: 459 TFLOP/s bf16, 95 GB, 2765 GB/s, 4 a host.
+  v6e   cloud.google.com/tpu/docs/v6e: 918 TFLOP/s bf16, 32 GB, 1638 GB/s.
+  a100  NVIDIA A100 data sheet (SXM 80 GB): 312 TFLOP/s bf16, 19.5 float32, 2039 GB/s.
+  h100  NVIDIA H100 data sheet (SXM): 989 TFLOP/s bf16 dense, 67 float32, 3.35 TB/s.
+  h200  NVIDIA H200 data sheet (SXM): as the H100, 141 GB, 4.8 TB/s.
+There is no published float32 peak of a TPU; a full float32 product takes six bfloat16
+passes (lax.Precision.HIGHEST), so a sixth of the bfloat16 peak stands in for it.
+
+A name is TYPE-COUNT as Cloud TPU spells it: v4 and v5p count cores, two a chip;
+v5litepod (or v5e) and v6e count chips. GPUs: h100, or h100-8 for eight of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from scaling.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from scaling.cost import Cost
+
+
+@dataclasses.dataclass(frozen=True)
+class Hardware:
+    """A machine or slice.
+
+    Attributes:
+      kind: JAX's name of the platform.
+      chips: accelerators, or cores of a CPU; hosts: virtual machines they sit in.
+      memory, bandwidth: bytes and bytes/s of one chip; bf16, f32: its peak FLOP/s.
+    """
+
+    name: str
+    kind: Literal["cpu", "gpu", "tpu"]
+    chips: int
+    hosts: int
+    memory: float
+    bf16: float
+    f32: float
+    bandwidth: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chip:
+    kind: Literal["gpu", "tpu"]
+    bf16: float
+    f32: float
+    memory: float
+    bandwidth: float
+    cores: int = 1  # what the count in a name counts, for each chip
+    counts: tuple[int, ...] = ()  # the counts there are; none: multiples of `host`
+    single: int = 4  # chips of the largest one-host slice
+    host: int = 4  # chips a host of a larger slice
+
+
+_E_SLICES = (1, 4, 8, 16, 32, 64, 128, 256)
+_CHIPS = {
+    "v4": _Chip("tpu", 275e12, 275e12 / 6, 32 * 2**30, 1200e9, cores=2),
+    "v5litepod": _Chip(
+        "tpu", 197e12, 197e12 / 6, 16e9, 819e9, counts=_E_SLICES, single=8
+    ),
+    "v5p": _Chip("tpu", 459e12, 459e12 / 6, 95e9, 2765e9, cores=2),
+    "v6e": _Chip("tpu", 918e12, 918e12 / 6, 32e9, 1638e9, counts=_E_SLICES, single=8),
+    "a100": _Chip("gpu", 312e12, 19.5e12, 80e9, 2039e9, single=8, host=8),
+    "h100": _Chip("gpu", 989e12, 67e12, 80e9, 3350e9, single=8, host=8),
+    "h200": _Chip("gpu", 989e12, 67e12, 141e9, 4800e9, single=8, host=8),
+}
+_ALIASES = {"v5e": "v5litepod"}
+
+# A CPU core at the small products of small models, and what it pays a token for
+# everything else: fitted to training steps of 8 to 115 thousand parameters on two
+# cores (140-170 thousand tokens/s at 8k, 54-97 at 33k, 29-38 at 115k).
+_CORE_FLOPS = 15e9
+_CORE_SECONDS_PER_TOKEN = 6.8e-6
+_CORE_BANDWIDTH = 10e9  # assumed, not measured
+
+# Share of the peak that well-sized training steps reach on accelerators.
+_EFFICIENCY = 0.4
+
+
+def lookup(name: str) -> Hardware:
+    """What `name` is: "cpu" (this machine), "v5litepod-8", "v4-32", "h100", ...
+
+    Raises:
+      UserError: an unknown type, or a count that there is not.
+    """
+    if name == "cpu":
+        return _this_cpu()
+    kind, dash, digits = name.partition("-")
+    kind = _ALIASES.get(kind, kind)
+    if kind not in _CHIPS:
+        raise unknown("hardware", name, ["cpu", *_CHIPS, *_ALIASES])
+    chip = _CHIPS[kind]
+    if chip.kind == "gpu" and not dash:
+        digits = "1"
+    count = int(digits) if digits.isdecimal() else 0
+    chips = count // chip.cores
+    if not _exists(chip, count):
+        raise UserError("hardware", name, f"give a count, {_counts(kind, chip)}")
+    hosts = 1 if chips <= chip.single else chips // chip.host
+    return Hardware(
+        name, chip.kind, chips, hosts, chip.memory, chip.bf16, chip.f32, chip.bandwidth
+    )
+
+
+def _exists(chip: _Chip, count: int) -> bool:
+    if chip.counts:
+        return count in chip.counts
+    if chip.kind == "gpu" and count <= chip.host:
+        return count >= 1
+    return count > 0 and count % (chip.host * chip.cores) == 0
+
+
+def _counts(kind: str, chip: _Chip) -> str:
+    if chip.counts:
+        return f"one of {', '.join(f'{kind}-{n}' for n in chip.counts)}"
+    if chip.kind == "gpu":
+        return f"{kind}-1 to {kind}-8 or a multiple of 8"
+    return f"{kind}-8 or a multiple of 8 (cores, two a chip)"
+
+
+def _this_cpu() -> Hardware:
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")  # a container's share, where there is one
+    if limit.is_file() and limit.read_text().strip().isdecimal():
+        memory = min(memory, int(limit.read_text()))
+    return Hardware(
+        "cpu",
+        "cpu",
+        cores,
+        1,
+        memory / cores,
+        _CORE_FLOPS,
+        _CORE_FLOPS,
+        _CORE_BANDWIDTH,
+    )
+
+
+def seconds(cost: Cost, hardware: Hardware, precision: str = "") -> float:
+    """A rough time to train: before anything has run, for a plan.
+
+    A roofline: the time of the products at the part of the peak that training reaches,
+    or the time to move a step's memory once, whichever is longer. On a CPU small
+    models pay for the operations themselves, so a fixed time a token is added.
+
+    Args:
+      cost: of the run; hardware: where.
+      precision: "float32" or "bfloat16"; by default what "auto" means there.
+    """
+    if hardware.kind == "cpu":
+        fixed = cost.tokens * _CORE_SECONDS_PER_TOKEN / hardware.chips
+        return fixed + cost.flops / (_CORE_FLOPS * hardware.chips)
+    peak = hardware.f32 if precision == "float32" else hardware.bf16
+    products = cost.flops / (_EFFICIENCY * peak * hardware.chips)
+    traffic = cost.steps * cost.memory / (hardware.bandwidth * hardware.chips)
+    return max(products, traffic)
