@@ -50,8 +50,9 @@ class Analysis:
         trajectory, wall_seconds, used (bool), and a `loss:TARGET` column per target.
       exclusions: run_id, target, reason. Every row of the table that no fit saw.
       cells: family, corpus, target, params, params_total, tokens, unique_tokens,
-        epochs, flops, loss, se, learning_rate, rates (how many were tried), edge ("", "low",
-        "high": where the best rate sits in a grid of two or more), seeds, run_id.
+        epochs, flops, loss, se, learning_rate, rates (how many were tried), edge ("",
+        "low", "high": where the best rate sits in a grid of two or more), seeds,
+        run_id.
       tuning: family, corpus, target, params, tokens, learning_rate, loss, best (bool).
       fits: family, corpus, target, law, parameter, value, low, high, bound (bool),
         params (the size, for a law at one size; else NaN).
@@ -68,8 +69,9 @@ class Analysis:
       equivalents: data-equivalents M_D. kind ("architecture", "corpus"), source, to,
         held (the level of the other factor), target, params, tokens, factor, low, high,
         p_infinite (share of draws in which no amount of data does it), method ("joint",
-        "family", "paired"), log_ratio (ln loss of `to` - ln loss of source; "paired"
-        alone). params and tokens are NaN in the row over all points.
+        "family", "paired": NaN where nothing was measured that far), log_ratio (ln loss
+        of `to` - ln loss of source; "paired" alone). params and tokens are NaN in the
+        row over all points.
       doubling: family, corpus, target, params, tokens, gain (nats saved by doubling the
         data), low, high.
       ratios: target, params, tokens, architecture ("a -> b"), corpus ("d -> e"),
@@ -243,7 +245,7 @@ def _target(
     frames["fitness"].append(_fitness(surfaces, noise, target))
     held = cells[cells.run_id.isin(frame.run_id[aside])]
     frames["holdout"].append(_holdout(surfaces, held, target, seed))
-    _effects(table, frame[~again], surfaces, noise, target, seed, frames)
+    _effects(table, frame[~again], surfaces, noise, target, seed, frames, found)
 
 
 def _aside(frame: pd.DataFrame, fresh: Array) -> Array:
@@ -342,6 +344,7 @@ def _effects(
     target: str,
     seed: int,
     frames: dict[str, list[pd.DataFrame]],
+    found: list[Note],
 ) -> None:
     """Equivalents by three methods, doubling, ratios and variance shares."""
     families, corpora = surfaces.families, surfaces.corpora
@@ -352,17 +355,19 @@ def _effects(
     alone = effects.Equivalents(surfaces.of_single, where)
     rows, _ = effects.equivalents_frame(alone, families, corpora, target, "family")
     frames["equivalents"].append(rows)
-    frames["equivalents"].append(
-        effects.paired_frame(
-            _matched_cells(frame, target),
-            families,
-            corpora,
-            target,
-            effects.pooled(noise),
-            lambda one, two: document_se(table, target, one, two),
-            len(surfaces.weights) - 1,
-            seed,
-        )
+    rows, matches = effects.paired_frame(
+        _matched_cells(frame, target),
+        families,
+        corpora,
+        target,
+        effects.pooled(noise),
+        lambda one, two: document_se(table, target, one, two),
+        len(surfaces.weights) - 1,
+        seed,
+    )
+    frames["equivalents"].append(rows)
+    found += notes.of_agreement(
+        effects.agreement_frame(surfaces.of_joint, matches, target, seed)
     )
     frames["doubling"].append(
         effects.doubling_frame(surfaces.of_joint, families, corpora, where, target)

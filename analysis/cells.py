@@ -16,6 +16,11 @@ REPEATED = 1.001
 # With more levels than this the points of interest are quantiles instead.
 MOST_LEVELS = 5
 
+CELL_FACTS = (
+    *("family", "corpus", "params", "params_total", "tokens", "unique_tokens"),
+    *("epochs", "flops", "level", "budget"),
+)
+
 
 def repeated(frame: pd.DataFrame) -> Array:
     """Marks runs that read some data more than once."""
@@ -23,7 +28,7 @@ def repeated(frame: pd.DataFrame) -> Array:
 
 
 def levels(values: pd.Series, apart: float) -> Array:
-    """Codes [n] of groups of values that lie less than `apart` in the log from the next."""
+    """Codes [n] of groups of values whose logs lie at most `apart` from the next."""
     logs = np.log(values.to_numpy(np.float64))
     order = np.argsort(logs, kind="stable")
     codes = np.cumsum(np.diff(logs[order], prepend=logs[order[:1]]) > apart)
@@ -33,7 +38,7 @@ def levels(values: pd.Series, apart: float) -> Array:
 
 
 def points(frame: pd.DataFrame) -> list[tuple[float, float]]:
-    """The (N, D) that effects are given at: the design's own grid, or quantiles of it."""
+    """The (N, D) that effects are given at: the design's own grid, or quantiles."""
 
     def middles(values: pd.Series, codes: Array) -> Array:
         logs = np.log(values)
@@ -56,10 +61,8 @@ def cells_frame(data: Sample, target: str) -> pd.DataFrame:
         best = part[part.chosen]
         first = best.loc[best.loss.idxmin()]
         rates = np.unique(part.learning_rate.dropna())
-        names = ("family", "corpus", "params", "params_total", "tokens")
-        names += ("unique_tokens", "epochs", "flops", "level", "budget")
         rows.append(
-            {name: first[name] for name in names}
+            {name: first[name] for name in CELL_FACTS}
             | {
                 "target": target,
                 "loss": float(best.loss.mean()),

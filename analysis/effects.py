@@ -8,9 +8,11 @@ targets never meet: a corpus swap is "train on d or d', scored on the same targe
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,8 @@ from analysis.laws import Array
 # (family, corpus, params [k], tokens [k]) -> loss [B, k]; NaN where there is no fit.
 Surface = Callable[[str, str, Array, Array], Array]
 
+SIZES = ("params", "tokens")
+SWAP = ("kind", "source", "to", "held")
 # Data-equivalents are searched over factors up to e^REACH and called infinite beyond.
 REACH = math.log(1e9)
 STEP = 0.02
@@ -132,7 +136,7 @@ def equivalents_frame(
         for k, (params, tokens) in enumerate(where):
             seen = every[1:, k][~np.isnan(every[1:, k])]
             rows.append(
-                dict(zip(("kind", "source", "to", "held"), swap, strict=True))
+                dict(zip(SWAP, swap, strict=True))
                 | {
                     "target": target,
                     "params": params,
@@ -293,11 +297,11 @@ def variance_frame(
     """
     sizes, budgets = (np.geomspace(*side, steps) for side in box)
     params, tokens = (x.ravel() for x in np.meshgrid(sizes, budgets, indexing="ij"))
-    table = [
+    table: list[list[Array]] = [
         [surface(family, corpus, params, tokens) for corpus in corpora]
         for family in families
     ]
-    values = np.moveaxis(np.array(table), 2, 0)
+    values: Array = np.moveaxis(np.array(table), 2, 0)
     shares = shapley(values.reshape(*values.shape[:3], steps, steps))
     if np.isnan(shares[0]).any():
         return pd.DataFrame()
@@ -346,6 +350,27 @@ def pooled(noise: pd.DataFrame) -> float:
     return float(np.sqrt((freedom * noise.sd_log**2).sum() / freedom.sum()))
 
 
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """Two cells that differ in the swapped factor alone.
+
+    Attributes:
+      before, after: rows of the cells' frame, of the source and of the other.
+      slope: of the source's log loss in log tokens, over its cells of that size.
+      log_factor: ln M_D by the source's own curve; infinite, of either sign, where the
+        curve does not reach the other's loss within its cells.
+    """
+
+    before: pd.Series
+    after: pd.Series
+    slope: float
+    log_factor: float
+
+    @property
+    def log_ratio(self) -> float:
+        return float(np.log(self.after.loss) - np.log(self.before.loss))
+
+
 def paired_frame(
     cells: pd.DataFrame,
     families: Sequence[str],
@@ -355,14 +380,16 @@ def paired_frame(
     document_se: Callable[[str, str], float],
     draws: int,
     seed: int,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, dict[tuple[str, str, str, str], list[Match]]]:
     """Model-free effects on matched cells: same size level, same budget, same rest.
 
     The difference in log loss of two cells is turned into tokens with the source's own
-    curve at that size (log loss against log tokens, between its cells; the end slope
-    beyond them). One cell's interval is 1.96 standard errors of the difference: seed
-    noise over the seeds of each, and the paired error over documents. The interval of
-    the overall row resamples matched cells.
+    curve at that size (log loss against log tokens, straight between its cells). Where
+    the curve does not reach that far there is no factor, since nothing was measured
+    there: the row has its log_ratio alone. One cell's interval is 1.96 standard errors
+    of the difference: seed noise over the seeds of each, and the paired error over
+    documents. The overall row is the median over matched cells, its interval from
+    resampling them; NaN where the median is out of reach.
 
     Args:
       cells: one row a cell, of one target, with `level` (of size) and `budget`.
@@ -370,62 +397,71 @@ def paired_frame(
       document_se: two run ids -> paired standard error of the difference, nats.
     """
     rng = np.random.default_rng(seed)
-    rows = []
+    rows, matches = [], {}
     index = cells.set_index(["family", "corpus", "level", "budget"]).sort_index()
     for swap in swaps(families, corpora):
-        source, to = ends(*swap)
-        base = dict(zip(("kind", "source", "to", "held"), swap, strict=True))
-        base |= {"target": target, "p_infinite": 0.0, "method": "paired"}
-        found, logs = [], []
-        for before, after, slope, log_factor in _matched(index, source, to):
-            difference = float(np.log(after.loss) - np.log(before.loss))
-            seeds = 1.0 / before.seeds + 1.0 / after.seeds
-            documents = document_se(before.run_id, after.run_id) / before.loss
-            error = math.sqrt(np.nan_to_num(noise) ** 2 * seeds + documents**2)
-            reach = 1.96 * error / max(-slope, 1e-12)
-            if math.isnan(noise):  # the documents alone would flatter the interval
-                reach = math.nan
-            logs.append(log_factor)
-            found.append(
-                {
-                    "params": float(before.params),
-                    "tokens": float(before.tokens),
-                    "factor": math.exp(log_factor),
-                    "low": math.exp(log_factor - reach),
-                    "high": _exp(log_factor + reach),
-                    "log_ratio": difference,
-                }
-            )
+        found = _matched(index, *ends(*swap))
         if not found:
             continue
-        rows += [base | entry for entry in found]
-        resampled = rng.choice(logs, size=(draws, len(logs))).mean(axis=1)
-        low, high = interval(resampled) if len(logs) > 2 else (np.nan, np.nan)
-        mean = {"params": np.nan, "tokens": np.nan}
-        mean |= {"factor": math.exp(np.mean(logs))}
-        mean |= {"low": float(np.exp(low)), "high": float(np.exp(high))}
-        mean |= {"log_ratio": float(np.mean([entry["log_ratio"] for entry in found]))}
-        rows.append(base | mean)
-    return pd.DataFrame(rows)
+        matches[swap] = found
+        base: dict[str, Any] = dict(zip(SWAP, swap, strict=True))
+        base |= {"target": target, "p_infinite": np.nan, "method": "paired"}
+        rows += [base | _measured(match, noise, document_se) for match in found]
+        logs = np.array([match.log_factor for match in found])
+        picks = rng.integers(0, logs.size, size=(draws, logs.size))
+        low, high = np.nan, np.nan
+        if logs.size > 2:
+            low, high = (float(x) for x in interval(overall(logs[picks])))
+        rows.append(
+            base
+            | {
+                "params": np.nan,
+                "tokens": np.nan,
+                "factor": _measured_factor(float(overall(logs[None])[0])),
+                "low": _measured_factor(low),
+                "high": _measured_factor(high),
+                "log_ratio": float(np.mean([match.log_ratio for match in found])),
+            }
+        )
+    return pd.DataFrame(rows), matches
 
 
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 700.0 else math.inf
+def _measured(
+    match: Match, noise: float, document_se: Callable[[str, str], float]
+) -> dict[str, float]:
+    before, after = match.before, match.after
+    seeds = 1.0 / before.seeds + 1.0 / after.seeds
+    documents = document_se(before.run_id, after.run_id) / before.loss
+    # Without seeds the noise is unknown, and the documents alone would flatter.
+    error = math.sqrt(noise**2 * seeds + documents**2)
+    reach = 1.96 * error / max(-match.slope, 1e-12)
+    return {
+        "params": float(before.params),
+        "tokens": float(before.tokens),
+        "factor": _measured_factor(match.log_factor),
+        "low": _measured_factor(match.log_factor - reach),
+        "high": _measured_factor(match.log_factor + reach),
+        "log_ratio": match.log_ratio,
+    }
+
+
+def _measured_factor(log_factor: float) -> float:
+    """NaN for what lies outside the measured range."""
+    return math.exp(log_factor) if abs(log_factor) < 700.0 else math.nan
 
 
 def _matched(
     index: pd.DataFrame, source: tuple[str, str], to: tuple[str, str]
-) -> list[tuple[pd.Series, pd.Series, float, float]]:
-    """(source's cell, other cell, source's slope, ln M_D) for every matched cell."""
-    out = []
-    one = index.loc[source] if source in _heads(index) else None
-    two = index.loc[to] if to in _heads(index) else None
-    if one is None or two is None:
+) -> list[Match]:
+    heads = set(index.index.droplevel(["level", "budget"]))
+    if not {source, to} <= heads:
         return []
+    one, two = index.loc[source], index.loc[to]
+    out = []
     for level, group in one.groupby(level="level"):
         curve = group.sort_values("tokens")
         x, y = np.log(curve.tokens.to_numpy()), np.log(curve.loss.to_numpy())
-        if x.size < 2 or not (np.diff(x) > 0).all() or y[-1] >= y[0]:
+        if x.size < 2 or y[-1] >= y[0]:
             continue
         y = np.minimum.accumulate(y)
         slope = float((y[-1] - y[0]) / (x[-1] - x[0]))
@@ -433,19 +469,51 @@ def _matched(
             if (level, budget) not in two.index:
                 continue
             after = two.loc[(level, budget)]
-            reached = _inverse(x, y, slope, float(np.log(after.loss)))
-            out.append((before, after, slope, reached - float(np.log(before.tokens))))
+            reached = _inverse(x, y, float(np.log(after.loss)))
+            factor = reached - float(np.log(before.tokens))
+            out.append(Match(before, after, slope, factor))
     return out
 
 
-def _heads(index: pd.DataFrame) -> set[tuple[str, str]]:
-    return set(index.index.droplevel(["level", "budget"]))
-
-
-def _inverse(x: Array, y: Array, slope: float, wanted: float) -> float:
-    """x at which a falling broken line reaches `wanted`; `slope` beyond its ends."""
-    if wanted >= y[0]:
-        return float(x[0] + (wanted - y[0]) / slope)
-    if wanted <= y[-1]:
-        return float(x[-1] + (wanted - y[-1]) / slope)
+def _inverse(x: Array, y: Array, wanted: float) -> float:
+    """x at which a falling broken line reaches `wanted`; infinite beyond its ends."""
+    if wanted > y[0]:
+        return -math.inf
+    if wanted < y[-1]:
+        return math.inf
     return float(np.interp(wanted, y[::-1], x[::-1]))
+
+
+def agreement_frame(
+    surface: Surface,
+    matches: dict[tuple[str, str, str, str], list[Match]],
+    target: str,
+    seed: int,
+) -> pd.DataFrame:
+    """Mean log loss ratio over matched cells: as measured, and as the surface has it.
+
+    Columns: kind, source, to, held, target, measured, low, high (resampling the cells),
+    modelled, model_low, model_high.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for swap, found in matches.items():
+        before, after = ends(*swap)
+        at = [
+            np.array([[getattr(m, side)[name] for m in found] for name in SIZES], float)
+            for side in ("before", "after")
+        ]
+        ratio = np.log(surface(*after, *at[1])) - np.log(surface(*before, *at[0]))
+        modelled = ratio.mean(axis=1)
+        if len(found) < 3 or np.isnan(modelled[0]):
+            continue
+        logs = np.array([m.log_ratio for m in found])
+        low, high = interval(rng.choice(logs, (len(modelled), logs.size)).mean(axis=1))
+        model_low, model_high = interval(modelled[1:])
+        rows.append(
+            dict(zip(SWAP, swap, strict=True))
+            | {"target": target, "measured": logs.mean(), "modelled": modelled[0]}
+            | {"low": float(low), "high": float(high)}
+            | {"model_low": float(model_low), "model_high": float(model_high)}
+        )
+    return pd.DataFrame(rows)

@@ -1,8 +1,9 @@
 """Intervals: whole trajectories are resampled, and the best rate is chosen again.
 
 A draw is a number of copies for every trajectory (pairs bootstrap, within each family
-and corpus, which the design fixed). Inside a draw the best learning rate of each cell is
-selected again from the copies that are there, so that tuning noise is in the interval.
+and corpus, which the design fixed). Inside a draw the best learning rate of each cell
+is selected again from the copies that are there, so that tuning noise is in the
+interval.
 Every fit of an analysis uses the same draws: differences between fits are paired.
 """
 

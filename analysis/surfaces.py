@@ -149,8 +149,20 @@ def _fit(
     outcome = fit(law, columns, loss, weights[0], delta=delta, seed=seed)
     if isinstance(outcome, Refusal):
         return outcome, None
-    theta = refit(outcome, columns, loss, weights[1:], delta)
+    theta = np.full((len(weights) - 1, outcome.theta.size), np.nan)
+    if _spare(law, columns):
+        theta = refit(outcome, columns, loss, weights[1:], delta)
     return outcome, np.concatenate([outcome.theta[None], theta])
+
+
+def _spare(law: Law, columns: Mapping[str, Array]) -> bool:
+    """Whether there are enough distinct points to leave some out of a draw.
+
+    A draw keeps 63% of them; resampling fewer than twice the parameters would show
+    which points were kept and not how well the law is known.
+    """
+    points = set(zip(*columns.values(), strict=True))
+    return len(points) >= 2 * len(law.parameters)
 
 
 def fits_frame(surfaces: Surfaces, target: str) -> pd.DataFrame:

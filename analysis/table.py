@@ -93,7 +93,7 @@ class Table:
       paths: run_id, step, tokens, loss: training-loss curves, thinned.
       documents: by run_id, nats and tokens of each held-out document.
       parts: by target, the corpus keys in it and their weights.
-      curves: text of `params`, how parameters were counted.
+      counting: how `params` were counted.
     """
 
     title: str

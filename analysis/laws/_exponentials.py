@@ -20,12 +20,21 @@ class Exponentials:
     """The three functions of `Law` that the design matrices fix."""
 
     def __init__(self, designs: Designs):
-        self.designs = designs
+        self._build = designs
+        self._last: tuple[Columns, Array] | None = None
+
+    def designs(self, columns: Columns) -> Array:
+        """The matrices of `columns`; a solver asks for the same ones many times."""
+        if self._last is None or self._last[0] is not columns:
+            self._last = (columns, self._build(columns))
+        return self._last[1]
 
     def predict(self, theta: Array, columns: Columns) -> Array:
         """Loss [..., n] for theta [..., P]."""
-        terms = [np.exp(theta @ x.T) for x in self.designs(columns)]
-        return np.sum(terms, axis=0)
+        loss = 0.0
+        for x in self.designs(columns):
+            loss = loss + np.exp(theta @ x.T)
+        return np.asarray(loss)
 
     def _shares(self, theta: Array, x: Array) -> Array:
         """Each term's share of the loss, [T, B, n]."""
@@ -35,14 +44,22 @@ class Exponentials:
 
     def log_gradient(self, theta: Array, columns: Columns) -> Array:
         x = self.designs(columns)
-        return np.einsum("tbn,tnp->bnp", self._shares(theta, x), x, optimize=True)
+        return _mean(self._shares(theta, x), x)
 
     def log_curvature(self, theta: Array, columns: Columns, weights: Array) -> Array:
         x = self.designs(columns)
         shares = self._shares(theta, x)
-        gradient = np.einsum("tbn,tnp->bnp", shares, x, optimize=True)
+        gradient = _mean(shares, x)
         size = theta.shape[-1]
         outer = (x[..., :, None] * x[..., None, :]).reshape(*x.shape[:2], size**2)
-        inner = np.einsum("tbn,tnq->bq", shares * weights, outer, optimize=True)
+        inner = ((shares * weights) @ outer).sum(axis=0)
         weighted = (gradient * weights[..., None]).transpose(0, 2, 1) @ gradient
         return inner.reshape(-1, size, size) - weighted
+
+
+def _mean(shares: Array, x: Array) -> Array:
+    """Designs averaged over the terms: [T, B, n], [T, n, P] -> [B, n, P]."""
+    total = shares[0][..., None] * x[0]
+    for share, term in zip(shares[1:], x[1:], strict=True):
+        total += share[..., None] * term
+    return total
