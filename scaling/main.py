@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from absl import app
+from absl import app, flags, logging
 from absl.flags import argparse_flags
 
 from scaling.errors import UserError
@@ -122,4 +122,5 @@ def main(arguments: argparse.Namespace) -> int:
 
 def entry() -> None:
     """The console script."""
+    flags.FLAGS.set_default("verbosity", logging.WARNING)  # libraries talk a lot
     app.run(main, flags_parser=parse)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def plan_table(entries: Sequence[Entry]) -> str:
     """One row a run, a totals row, and what the states mean."""
-    head = ("family", "size", "corpus", "rate", "params", "tokens", "epochs", "FLOPs")
-    head += ("memory", "time", "state")
+    head = ("family", "size", "corpus", "rate", "params", "tokens", "epochs", "seeds")
+    head += ("FLOPs", "memory", "time", "state")
     rows = [head]
     for entry in entries:
         run, cost = entry.run, entry.cost
@@ -32,6 +32,7 @@ def plan_table(entries: Sequence[Entry]) -> str:
                 f"{cost['params_total']:,}",
                 f"{run.tokens:,}",
                 f"{run.steps / run.unique_steps:g}",
+                f"{run.init_seed}/{run.data.seed}",
                 short(cost["flops"]),
                 f"{short(cost['memory'])}B",
                 duration(entry.seconds),

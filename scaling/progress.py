@@ -176,7 +176,8 @@ class Progress:
         first, self._last = not self._last, now
         if not self.live:
             if not first:
-                print("; ".join(self.lines()), file=self.stream, flush=True)
+                text = "; ".join(line.strip() for line in self.lines())
+                print(text, file=self.stream, flush=True)
             return
         columns = shutil.get_terminal_size().columns
         self._erase()
