@@ -162,8 +162,10 @@ def flops_xla(
     Returns:
       The count and "", or None and the reason why XLA's text does not tell.
     """
-    lowered = isinstance(stage, jax.stages.Lowered)
-    text = stage.as_text(dialect="hlo") if lowered else stage.as_text()
+    if isinstance(stage, jax.stages.Lowered):
+        text = stage.as_text(dialect="hlo")
+    else:
+        text = stage.as_text() or ""
     if not text:
         return None, "this backend gives no text of its programs"
     hidden = re.search(r'custom_call_target="(\S*(?:gemm|matmul|dot|conv)\S*)"', text)
@@ -180,7 +182,7 @@ def flops_xla(
 
 
 class _Uncounted(Exception):
-    """A loop whose number of turns XLA does not state."""
+    """Work whose number of repetitions XLA does not state."""
 
 
 _INSTRUCTION = re.compile(
@@ -219,6 +221,8 @@ def _products(
             summed = _summed(opcode, sides, attributes)
             total += 2.0 * math.prod(_shape(result)) * summed
             continue
+        if opcode == "conditional":
+            raise _Uncounted("XLA does not state which branch runs")
         inside = sum(
             _products(computations, callee, known)
             for callee in re.findall(
