@@ -1,0 +1,66 @@
+"use strict";
+
+// Tables: a click on a heading sorts by it, a second click turns the order round.
+// Cells with an empty key (no number) stay last either way.
+for (const table of document.querySelectorAll("table")) {
+  const body = table.tBodies[0];
+  const heads = [...table.tHead.rows[0].cells];
+  const sort = (column) => {
+    const up = heads[column].getAttribute("aria-sort") !== "ascending";
+    heads.forEach((head) => head.removeAttribute("aria-sort"));
+    heads[column].setAttribute("aria-sort", up ? "ascending" : "descending");
+    const numeric = heads[column].classList.contains("num");
+    const key = (row) => {
+      const cell = row.cells[column];
+      const text = cell.dataset.v ?? cell.textContent;
+      return numeric && text !== "" ? Number(text) : text;
+    };
+    const order = (a, b) => {
+      const [x, y] = [key(a), key(b)];
+      if (x === "" || y === "") return (x === "") - (y === "");
+      const sign = numeric ? Math.sign(x - y) || 0 : x.localeCompare(y);
+      return up ? sign : -sign;
+    };
+    body.append(...[...body.rows].sort(order));
+  };
+  heads.forEach((head, column) => {
+    head.tabIndex = 0;
+    head.addEventListener("click", () => sort(column));
+    head.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      sort(column);
+    });
+  });
+}
+
+// Figures: a click opens one as large as the window, a click there goes nearer.
+const dialog = document.querySelector("dialog");
+const stage = dialog.querySelector("div");
+const close = dialog.querySelector("button");
+for (const button of document.querySelectorAll(".zoom")) {
+  button.addEventListener("click", () => {
+    const svg = button.querySelector("svg").cloneNode(true);
+    svg.removeAttribute("width");
+    svg.removeAttribute("height");
+    stage.replaceChildren(svg);
+    dialog.classList.remove("near");
+    dialog.showModal();
+  });
+}
+close.addEventListener("click", () => dialog.close());
+stage.addEventListener("click", (event) => {
+  const box = stage.getBoundingClientRect();
+  const [x, y] = [(event.clientX - box.left) / box.width,
+    (event.clientY - box.top) / box.height];
+  if (!dialog.classList.toggle("near")) return;
+  const far = (at, whole, shown) => Math.max(0, at * whole - shown / 2);
+  dialog.scrollTo(far(x, dialog.scrollWidth, dialog.clientWidth),
+    far(y, dialog.scrollHeight, dialog.clientHeight));
+});
+dialog.addEventListener("close", () => stage.replaceChildren());
+
+// Print shows what is folded away on the screen.
+window.addEventListener("beforeprint", () => {
+  for (const fold of document.querySelectorAll("details")) fold.open = true;
+});

@@ -1,0 +1,307 @@
+"""The report: whole, offline, and no word in it that the numbers do not carry."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import shutil
+import subprocess
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+from made_analysis import emptied, made_analysis
+
+from analysis import main, report, words
+from analysis.analyse import Note
+
+
+@pytest.fixture(scope="module")
+def study():
+    return made_analysis()
+
+
+@pytest.fixture(scope="module")
+def written(study, tmp_path_factory):
+    """The report on one target: a third of the drawing, all of the page."""
+    one = dataclasses.replace(study, targets=("mixture",))
+    return report.write(one, tmp_path_factory.mktemp("report"))
+
+
+def test_every_section_in_order(written):
+    page = written.read_text()
+    assert re.findall(r'<section id="(\w+)">', page) == [
+        *("answer", "equivalents", "ratio", "loss", "fits", "joint", "variance"),
+        *("noise", "holdout", "residuals", "tuning", "paths", "runs", "limits"),
+        "method",
+    ]
+    for section in page.split("<section ")[1:]:
+        assert len(re.sub(r"<[^>]+>", " ", section).split()) > 10
+
+
+def test_page_is_self_contained(written):
+    page = written.read_text()
+    assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
+    assert "http://" not in page and "https://" not in page
+    assert "@import" not in page and "$" not in re.sub(r"<script>.*", "", page)
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_figures_beside_the_page(written, study):
+    folder = written.parent / "figures"
+    names = {path.stem for path in folder.glob("*.png")}
+    assert names == set(report.PLOTS) == {path.stem for path in folder.glob("*.svg")}
+    page = written.read_text()
+    for name in names:
+        assert f'id="figure-{name}"' in page
+        root = ElementTree.fromstring((folder / f"{name}.svg").read_text())
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_json_gives_the_analysis_back(written, study):
+    back = report.read(written.parent / "report.json")
+    assert (back.title, back.unit, back.notes) == (study.title, study.unit, study.notes)
+    for name in report.FRAMES:
+        frame, known = getattr(back, name), getattr(study, name)
+        pd.testing.assert_frame_equal(
+            frame, known.reset_index(drop=True), rtol=0, atol=0
+        )
+    assert (back.equivalents.high == math.inf).any()
+    assert back.runs["loss:code"].isna().any()
+
+
+def test_json_is_plain(written):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = (written.parent / "report.json").read_text()
+    body = json.loads(text, parse_constant=refuse)
+    assert "Infinity" in body["frames"]["equivalents"]["high"]
+    assert body["answer"] and body["encoding"]
+    with pytest.raises(ValueError, match="schema"):
+        report.from_json(body | {"schema": 99})
+
+
+@pytest.mark.parametrize("name", [n for n in report.FRAMES if n != "runs"])
+def test_an_empty_frame_gives_its_reason(study, name):
+    bare = emptied(study, name)
+    page = report.page(bare, {})
+    assert page.count("<section ") == len(report.SECTIONS)
+    builds = {b.__name__: b for b in report.SECTIONS}
+    named = {"cells": "loss", "ratios": "ratio"}.get(name, name)
+    if named in builds:
+        assert "No " in builds[named](bare, lambda *_: "")
+    assert "nan" not in re.sub(r"<style>.*</style>", "", page, flags=re.S).split()
+
+
+def test_the_reason_is_the_notes(study):
+    note = Note(
+        "refused", "joint", "All runs lie on one D/N line: B and beta are lost."
+    )
+    bare = emptied(dataclasses.replace(study, notes=(note,)), "joint")
+    assert note.text in report.joint(bare, lambda *_: "")
+
+
+def test_nothing_measured_is_nothing_concluded(study):
+    names = [n for n in report.FRAMES if n not in ("runs", "cells")]
+    sentences = report.summary(emptied(study, *names))
+    assert len(sentences) == 1 and words.UNDETERMINED in sentences[0]
+
+
+def test_markup_in_names_is_text(study):
+    odd = dataclasses.replace(study, title="<b>a & b</b>")
+    page = report.page(odd, {})
+    assert "<b>a &amp; b" not in page and "&lt;b&gt;a &amp; b&lt;/b&gt;" in page
+
+
+# Words follow numbers
+
+
+def swap(factor, low, high, p_infinite=0.0, **more):
+    base = {"kind": "architecture", "source": "lstm", "to": "transformer"}
+    base |= {"held": "code", "params": 72e3, "tokens": 1.2e6, "method": "joint"}
+    row = base | {"factor": factor, "low": low, "high": high}
+    return SimpleNamespace(**(row | {"p_infinite": p_infinite} | more))
+
+
+@pytest.mark.parametrize(
+    ("row", "said", "unsaid"),
+    [
+        (swap(3.0, 2.2, 4.1), ["is worth 3.00 times", "more than a doubling"], "loses"),
+        (swap(1.5, 1.2, 1.8), ["is worth", "less than a doubling"], "more than"),
+        (swap(1.9, 1.2, 2.8), ["is worth", "whether more or less"], "loses"),
+        (swap(1.4, 0.9, 2.1), [words.UNDETERMINED, "gain or a loss"], "is worth"),
+        (swap(0.4, 0.3, 0.6), ["loses", "lstm gets there with 0.400"], "is worth"),
+        (swap(math.nan, math.nan, math.nan), [words.UNDETERMINED], "is worth"),
+    ],
+)
+def test_direction_follows_the_interval(row, said, unsaid):
+    sentence = words.equivalence([row])
+    assert all(part in sentence for part in said), sentence
+    assert unsaid not in sentence
+
+
+def test_infinity_is_said_with_its_probability():
+    text = words.equivalence([swap(math.inf, 4.0, math.inf, 0.62)])
+    assert "in 62% of draws no amount of data brings lstm there" in text
+    assert "4.00 up, with no upper end" in text and "inf" not in text
+    rare = words.equivalence([swap(2.5, 2.1, 9.0, 0.004)])
+    assert "in under 1% of draws" in rare
+
+
+def test_rows_of_different_verdicts_are_told_apart():
+    rows = [swap(3.0, 2.2, 4.1), swap(1.1, 0.8, 1.5, held="kjv")]
+    frame = pd.DataFrame([vars(row) for row in rows])
+    first, second = words.equivalences(frame)
+    assert "kjv" not in first and "is worth" in first
+    assert "kjv" in second and words.UNDETERMINED in second
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.99, "more than"), (0.01, "less than"), (0.9, words.UNDETERMINED)],
+)
+def test_ratio_needs_the_draws(share, said):
+    row = {"architecture": "a -> b", "corpus": "d -> e", "p_architecture": share}
+    sentence = words.ratio(row | {"lambda": 2.5, "low": 0.4, "high": 9.0})
+    kinds = ("more than", "less than", words.UNDETERMINED)
+    assert [kind for kind in kinds if kind in sentence] == [said]
+
+
+def test_variance_names_a_factor_only_if_clear():
+    frame = pd.DataFrame(
+        {"factor": ["tokens", "family"], "share": [0.5, 0.3], "box": ["", ""]}
+    )
+    apart = frame.assign(low=[0.45, 0.2], high=[0.6, 0.4])
+    assert "Most of" in words.variance(apart)
+    assert words.UNDETERMINED in words.variance(apart.assign(high=[0.6, 0.46]))
+
+
+def test_disagreement_is_reported(study):
+    rows = [swap(3.0, 2.2, 4.1), swap(1.2, 1.0, 1.5, method="paired")]
+    frame = pd.DataFrame([vars(row) | {"target": "mixture"} for row in rows])
+    assert len(words.disagreements(frame)) == 1
+    frame.loc[1, "high"] = 2.3
+    assert words.disagreements(frame) == []
+
+
+def test_limits_name_what_is_open(study):
+    frame = study.equivalents.assign(low=0.5, high=3.0, factor=1.2)
+    said = " ".join(report.unsaid(dataclasses.replace(study, equivalents=frame)))
+    assert words.UNDETERMINED in said and "lstm → transformer (code)" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0123456, "0.0123"),
+        (-2.5, "−2.50"),
+        (1234.6, "1235"),
+        (3e-9, "3.00e−9"),
+        (math.inf, "∞"),
+        (math.nan, "–"),
+    ],
+)
+def test_numbers(value, text):
+    assert words.number(value) == text
+
+
+def test_counts():
+    values = (950, 8_160, 72_000, 2_457_600, 3e9, 2.5e15)
+    shown = ["950", "8.16k", "72k", "2.46M", "3B", "2.50e15"]
+    assert [words.count(value) for value in values] == shown
+
+
+# The command
+
+
+def test_mapping_is_read():
+    assert main.mapping("params=N, tokens=D") == {"params": "N", "tokens": "D"}
+    for wrong in ("params", "=N", "params=N,params=M"):
+        with pytest.raises(main.UserError, match="map"):
+            main.mapping(wrong)
+
+
+def command(*arguments):
+    return main.main(main.parse(["scaling-analysis", *arguments]))
+
+
+@pytest.fixture
+def analysed(study, monkeypatch, tmp_path):
+    """The command with the made results for any table."""
+    monkeypatch.setattr("analysis.analyse.analyse", lambda *_, **__: study)
+    table = tmp_path / "runs.csv"
+    table.write_text("params,tokens,loss\n1000,20000,3.0\n2000,20000,2.9\n")
+    return str(table)
+
+
+def test_report_prints_where_and_what(analysed, study, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(report, "draw", lambda _: {})
+    assert command("report", analysed, "--out", str(tmp_path / "out")) == 0
+    said = capsys.readouterr().out
+    assert str(tmp_path / "out" / "report.html") in said
+    assert all(sentence in said for sentence in report.summary(study))
+    assert (tmp_path / "out" / "report.json").exists()
+
+
+def test_fit_and_compare_for_machines(analysed, study, capsys):
+    assert command("fit", analysed, "--law", "chinchilla", "--json") == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["fits"]["value"] == study.fits.value.tolist()
+    assert command("compare", analysed, "--json") == 0
+    body = json.loads(capsys.readouterr().out)
+    assert set(body["equivalents"]["kind"]) == {"architecture", "corpus"}
+
+
+def test_user_errors_are_one_line(analysed, capsys):
+    for arguments in (
+        ("report", "/no/such/workdir"),
+        ("fit", analysed, "--law", "chinchila"),
+        ("compare", analysed, "--map", "params"),
+    ):
+        assert command(*arguments) == 2
+        error = capsys.readouterr().err.strip()
+        assert error.startswith("scaling-analysis: ") and "\n" not in error
+
+
+# The browser
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), None)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
+def test_opens_in_a_browser_without_errors(written, tmp_path):
+    """Runs the page's script: a table sorted, a figure enlarged, no complaint."""
+    check = """<script>
+      const head = document.querySelector("#fits th.num");
+      head.click();
+      const column = [...head.parentNode.cells].indexOf(head);
+      const keys = [...head.closest("table").tBodies[0].rows]
+        .map((row) => Number(row.cells[column].dataset.v));
+      const sorted = keys.every((key, i) => i === 0 || keys[i - 1] <= key);
+      document.querySelector(".zoom").click();
+      const enlarged = document.querySelector("dialog[open] svg") !== null;
+      document.querySelector("dialog button").click();
+      document.body.dataset.check = `sorted ${sorted} enlarged ${enlarged}`;
+    </script></body>"""
+    page = tmp_path / "page.html"
+    page.write_text(written.read_text().replace("</body>", check))
+    flags = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+        "--disable-background-networking --disable-component-update --disable-sync "
+        "--enable-logging=stderr --virtual-time-budget=5000 --dump-dom"
+    )
+    done = subprocess.run(
+        [BROWSER, *flags.split(), f"--user-data-dir={tmp_path}", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert 'data-check="sorted true enlarged true"' in done.stdout
+    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert complaints == []
