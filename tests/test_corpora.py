@@ -305,8 +305,8 @@ class Tales(tfds.core.GeneratorBasedBuilder):
 
     def _info(self):
         features = {"text": tfds.features.Text(), "label": np.int64}
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(features)
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features)
         )
 
     def _split_generators(self, dl_manager):

@@ -135,7 +135,7 @@ class TokenStream:
         _check_budget(run, self._mixture, self._unique, windows)
         self._seed = run.data.seed
         self._orders = [
-            Permutation(count, f"windows/{self._seed}/{part.key}")
+            Permutation(count, f"windows/{self._seed}/{part.name}")
             for count, part in zip(windows, run.data.corpus, strict=True)
         ]
         self._files = [TokenFile(part.folder / "train.tokens") for part in parts]
