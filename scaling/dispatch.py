@@ -253,9 +253,16 @@ def choose_layout(platform: str, devices: int) -> Layout:
 
 
 def kept_layout(store: Store) -> Layout | None:
-    """The layout that the workdir's first start chose."""
+    """The layout that the workdir's first start chose. Raises UserError if corrupt."""
     path = store.path("layout.json")
-    return Layout(**json.loads(path.read_text())) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return Layout(**json.loads(path.read_text()))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise UserError(
+            "workdir", str(path), f"{error}: delete this file to have it made anew"
+        ) from error
 
 
 def keep_layout(store: Store, layout: Layout) -> None:

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 def plan_table(entries: Sequence[Entry]) -> str:
     """One row a run, a totals row, and what the states mean."""
-    head = ("family", "size", "corpus", "rate", "params", "tokens", "epochs", "seeds")
-    head += ("FLOPs", "memory", "time", "state")
-    rows = [head]
+    columns = (
+        "family size corpus rate params tokens epochs seeds FLOPs memory time state"
+    )
+    rows: list[Sequence[str]] = [columns.split()]
     for entry in entries:
         run, cost = entry.run, entry.cost
         rows.append(

@@ -133,6 +133,10 @@ def test_the_layout_is_chosen_once_and_kept(tmp_path, monkeypatch):
     assert dispatch.kept_layout(store) is None
     dispatch.keep_layout(store, gpu)
     assert dispatch.kept_layout(store) == gpu
+    for wrong in ("{", '{"nonsense": 1}', "[]"):
+        store.path("layout.json").write_text(wrong)
+        with pytest.raises(UserError, match=r"layout.json.* delete this file"):
+            dispatch.kept_layout(store)
 
 
 def test_a_lock_keeps_others_out_and_is_freed(tmp_path):
