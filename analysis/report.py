@@ -201,7 +201,7 @@ PLOTS: dict[str, Plot] = {
     "scale": Plot(
         plots.scale,
         "The data-equivalent of each architecture swap as the grid grows. Bands are "
-        "95% intervals; a triangle on the upper edge lies beyond it, ∞ where no amount "
+        "95% intervals; a number with an arrow lies above the axis, ∞ where no amount "
         "of data is enough. Dashed: a doubling of the data.",
     ),
     "ratios": Plot(
