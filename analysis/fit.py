@@ -163,7 +163,8 @@ def fit(
     best = int(np.argmin(end.objective))
     last = minimise(law, columns, loss, batch[:1], end.theta[best : best + 1], delta)
     theta, lowest = last.theta[0], float(last.objective[0])
-    scale = max(lowest, float(EXACT * weights.sum()))
+    # Between exact fits differences are rounding: log residuals under 1e-6 are alike.
+    scale = max(lowest, 1e-12 * float(weights.sum()))
     condition, flat = _information(law, columns, loss, weights, theta, delta)
     if flat:
         return Refusal(law.name, f"no run tells {flat} apart at the best fit")

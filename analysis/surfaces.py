@@ -104,37 +104,57 @@ def fit_all(data: Sample, weights: Array, delta: float, seed: int) -> Surfaces:
       weights: [B, n]; row 0 is the sample itself, every other a bootstrap draw.
     """
     frame = data.frame
-    families = tuple(sorted(frame.family.unique()))
-    corpora = tuple(sorted(frame.corpus.unique()))
-    columns = {
-        "params": frame.params.to_numpy(np.float64),
-        "tokens": frame.tokens.to_numpy(np.float64),
-        "family": codes(frame.family, families),
-        "corpus": codes(frame.corpus, corpora),
-    }
-    names = {"family": families, "corpus": corpora}
-    everything = np.ones(len(frame), bool)
-
-    def one(name: str, rows: Array, *head: str, params: float = np.nan) -> Fitted:
-        used = {key: values[rows] for key, values in columns.items()}
-        centre = {key: float(np.log(used[key]).mean()) for key in ("params", "tokens")}
-        law = laws.load(name).bind(names, centre)
-        family, corpus = head
-        outcome, theta = _fit(law, used, data.loss[rows], weights[:, rows], delta, seed)
-        return Fitted(law, family, corpus, params, rows, outcome, theta, used)
-
     single, sizes = {}, []
     for (family, corpus), part in frame.groupby(["family", "corpus"]):
         rows = frame.index.isin(part.index)
-        single[family, corpus] = one("chinchilla", rows, family, corpus)
+        head = (family, corpus, np.nan)
+        single[family, corpus] = _one(
+            "chinchilla", head, data, rows, weights, delta, seed
+        )
         for _, same in part.groupby("level"):
-            if same.params.nunique() > 1 and len(same) < 3:
-                continue
             rows = frame.index.isin(same.index)
             size = float(np.exp(np.log(same.params).mean()))
-            sizes.append(one("power", rows, family, corpus, params=size))
-    joint = one("joint", everything, "*", "*")
+            head = (family, corpus, size)
+            sizes.append(_one("power", head, data, rows, weights, delta, seed))
+    joint = fit_joint(data, weights, delta, seed)
+    families, corpora = _names(data)
     return Surfaces(data, weights, families, corpora, single, sizes, joint)
+
+
+def fit_joint(data: Sample, weights: Array, delta: float, seed: int) -> Fitted:
+    """The joint law over every family and corpus of the sample."""
+    rows = np.ones(data.loss.size, bool)
+    return _one("joint", ("*", "*", np.nan), data, rows, weights, delta, seed)
+
+
+def _names(data: Sample) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    frame = data.frame
+    return tuple(sorted(frame.family.unique())), tuple(sorted(frame.corpus.unique()))
+
+
+def _one(
+    name: str,
+    head: tuple[str, str, float],
+    data: Sample,
+    rows: Array,
+    weights: Array,
+    delta: float,
+    seed: int,
+) -> Fitted:
+    """One law on the chosen rows, under every weighting."""
+    families, corpora = _names(data)
+    part = data.frame[rows]
+    columns = {
+        "params": part.params.to_numpy(np.float64),
+        "tokens": part.tokens.to_numpy(np.float64),
+        "family": codes(part.family, families),
+        "corpus": codes(part.corpus, corpora),
+    }
+    centre = {key: float(np.log(columns[key]).mean()) for key in ("params", "tokens")}
+    names = {"family": families, "corpus": corpora}
+    law = laws.load(name).bind(names, centre)
+    outcome, theta = _fit(law, columns, data.loss[rows], weights[:, rows], delta, seed)
+    return Fitted(law, *head, rows, outcome, theta, columns)
 
 
 def _fit(

@@ -332,7 +332,7 @@ def _read_parquet(path: str) -> pd.DataFrame:
 
 def _read_jsonl(path: str) -> pd.DataFrame:
     try:
-        frame = pd.read_json(path, lines=True, convert_dates=False)
+        frame = pd.read_json(path, lines=True)
     except (ValueError, AttributeError) as e:
         expected = f"one JSON object a line, columns as its keys ({e})"
         raise UserError("table", path, expected) from e
