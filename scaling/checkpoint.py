@@ -82,7 +82,7 @@ def restore(store: Store, run_id: str, abstract: Any, shardings: Any) -> Saved |
                 found = manager.restore(step, args=arguments)
             except _CORRUPT as error:
                 logging.warning(
-                    "checkpoint %d of run %s cannot be read (%s); trying the one before",
+                    "checkpoint %d of run %s cannot be read (%s); trying an older one",
                     step,
                     run_id,
                     str(error).splitlines()[0],

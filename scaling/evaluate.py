@@ -126,11 +126,15 @@ def better(best: Sequence[Reading], new: Sequence[Reading]) -> list[Reading]:
     kept = {(r.evaluation, r.quantity): r for r in best}
     for reading in new:
         old = kept.get((reading.evaluation, reading.quantity))
-        if old is None or reading.value < old.value:
+        if old is None or _value(reading) < _value(old):
             kept[reading.evaluation, reading.quantity] = dataclasses.replace(
                 reading, kind="best"
             )
     return list(kept.values())
+
+
+def _value(reading: Reading) -> float:
+    return math.inf if reading.value is None else reading.value
 
 
 def unread(sets: Sequence[EvaluationSet], step: int) -> list[Reading]:

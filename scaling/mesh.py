@@ -9,6 +9,7 @@ parameters; the rules below say where each goes, and XLA adds the communication.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -25,8 +26,16 @@ RUN, DATA, MODEL = "run", "data", "model"
 _SPLIT = ("mlp", "heads", "kv_heads", "vocab")
 
 
-def make(layout: Layout) -> Mesh:
-    """A mesh of the first `layout.devices` devices.
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """A mesh, and whether its data axis holds copies of the parameters or shards."""
+
+    mesh: Mesh
+    replicate: bool = False
+
+
+def make(layout: Layout) -> Rules:
+    """The rules over a mesh of the first `layout.devices` devices.
 
     Raises:
       UserError: fewer devices than the layout asks for.
@@ -36,61 +45,59 @@ def make(layout: Layout) -> Mesh:
         raise UserError(
             "layout", layout.to_json(), f"this machine has {len(devices)} devices"
         )
-    return jax.make_mesh(
+    mesh = jax.make_mesh(
         (layout.run, layout.data, layout.model),
         (RUN, DATA, MODEL),
         axis_types=(AxisType.Auto,) * 3,
         devices=devices[: layout.devices],
     )
+    return Rules(mesh, layout.replicate)
 
 
-def _parameter(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh) -> P:
+def _parameter(axes: tuple[str | None, ...], shape: tuple[int, ...], rules: Rules) -> P:
     """Spec of one parameter's own dimensions.
 
     The first dimension that tensor parallelism splits goes over `model`, the largest
     remaining one over `data`; a dimension that does not divide stays whole.
     """
+    mesh = rules.mesh
     spec: list[str | None] = [None] * len(shape)
     for i, name in enumerate(axes):
         if name in _SPLIT and shape[i] % mesh.shape[MODEL] == 0:
             spec[i] = MODEL
             break
-    free = [i for i in range(len(shape)) if spec[i] is None]
+    free = [i for i in range(len(shape)) if spec[i] is None and not rules.replicate]
     free = [i for i in free if axes[i] and shape[i] % mesh.shape[DATA] == 0]
     if free:
         spec[max(free, key=lambda i: shape[i])] = DATA
     return P(*spec)
 
 
-def parameter_specs(model: Any, mesh: Mesh) -> Any:
+def parameter_specs(model: Any, rules: Rules) -> Any:
     """A tree like `model`, a PartitionSpec for each leaf, without the run axis."""
     is_leaf = lambda x: isinstance(x, nnx.Variable)
     leaves = jax.tree.leaves(model, is_leaf=is_leaf)
     specs = []
     for leaf in leaves:
         axes = leaf.get_metadata("axes") if is_leaf(leaf) else ()
-        specs.append(_parameter(axes, leaf.shape[-len(axes) :] if axes else (), mesh))
+        specs.append(_parameter(axes, leaf.shape[-len(axes) :] if axes else (), rules))
     return jax.tree.unflatten(jax.tree.structure(model), specs)
 
 
-def state(tree: Any, mesh: Mesh, packed: bool = True) -> Any:
+def state(tree: Any, rules: Rules, packed: bool = True) -> Any:
     """Shardings of a train state (or a part of it); with `packed`, a run axis leads."""
     first = (RUN,) if packed else ()
     return jax.tree.map(
-        lambda spec: NamedSharding(mesh, P(*first, *spec)),
-        parameter_specs(tree, mesh),
+        lambda spec: NamedSharding(rules.mesh, P(*first, *spec)),
+        parameter_specs(tree, rules),
         is_leaf=lambda x: isinstance(x, P),
     )
 
 
-def constrain(gradients: Any, mesh: Mesh) -> Any:
+def constrain(gradients: Any, rules: Rules) -> Any:
     """Keeps gradients where their parameters are, so that sums scatter."""
-    specs = parameter_specs(gradients, mesh)
-    return jax.tree.map(
-        lambda g, spec: jax.lax.with_sharding_constraint(g, NamedSharding(mesh, spec)),
-        gradients,
-        specs,
-    )
+    shardings = state(gradients, rules, packed=False)
+    return jax.tree.map(jax.lax.with_sharding_constraint, gradients, shardings)
 
 
 def slots(mesh: Mesh) -> NamedSharding:

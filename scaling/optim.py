@@ -37,7 +37,7 @@ def _wsd(step: jax.Array, values: Values) -> jax.Array:
 
 
 def _cosine(step: jax.Array, values: Values) -> jax.Array:
-    """Linear warm-up, then half a cosine to a tenth of the peak (Hoffmann et al. 2022)."""
+    """Linear warm-up, half a cosine to a tenth of the peak (Hoffmann et al. 2022)."""
     rise = (step + 1.0) / jnp.maximum(values["warmup"], 1.0)
     span = jnp.maximum(values["steps"] - values["warmup"], 1.0)
     progress = jnp.clip((step - values["warmup"]) / span, 0.0, 1.0)

@@ -63,7 +63,7 @@ class Compiled:
     """The compiled calls of one program on one layout, and what they were made for.
 
     one, one_shardings: shapes and shardings of one run's state, without the run axis.
-    initial(values): initial states of all slots.
+    empty(): a state of zeros, for slots that hold no run yet.
     refill(state, values, fresh): initial states where `fresh`, the rest untouched.
     advance(state, values, until, batches) -> (state, losses [slot, step]): up to
       STEPS_PER_CALL steps a slot, none at or beyond its `until`; NaN where diverged.
@@ -75,7 +75,7 @@ class Compiled:
     mesh: jax.sharding.Mesh
     one: Any
     one_shardings: Any
-    initial: Callable[..., Any]
+    empty: Callable[[], Any]
     refill: Callable[..., Any]
     advance: Callable[..., Any]
     select: Callable[..., Any]
@@ -119,7 +119,8 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
     )
     goal = objective.make(program.objective, spec)
     cast = _precision(layout)
-    devices = mesh.make(layout)
+    rules = mesh.make(layout)
+    devices = rules.mesh
 
     def fresh_state(values: Any) -> State:
         model = family.Model(
@@ -135,11 +136,11 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
         loss, gradients = jax.value_and_grad(
             lambda model: goal.loss(cast(model), batch)
         )(state.model)
-        gradients = mesh.constrain(gradients, devices)
+        gradients = mesh.constrain(gradients, rules)
         updates, optimiser = optim.transform(program, values).update(
             gradients, state.optimiser, state.model
         )
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradients))
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients))
         active = (state.step < until) & ~state.diverged
         moved = State(
             optax.apply_updates(state.model, updates),
@@ -163,8 +164,8 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
     }
     abstract = jax.eval_shape(one_run(fresh_state), values)
     single = jax.eval_shape(lambda s: jax.tree.map(lambda x: x[0], s), abstract)
-    packed, slots = mesh.state(abstract, devices), mesh.slots(devices)
-    unpacked = mesh.state(single, devices, packed=False)
+    packed, slots = mesh.state(abstract, rules), mesh.slots(devices)
+    unpacked = mesh.state(single, rules, packed=False)
     advance = jax.jit(
         one_run(advance_one),
         in_shardings=(packed, slots, slots, mesh.batches(devices)),
@@ -175,25 +176,27 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
     batches = jax.ShapeDtypeStruct(
         (layout.width, STEPS_PER_CALL, program.batch, program.length), jnp.int32
     )
+    # Runs once a run: on a CPU, compiling it well would take longer than running it.
+    once = {"xla_backend_optimization_level": 0} if layout.platform == "cpu" else None
     with jax.set_mesh(devices):
         advance_compiled = advance.lower(abstract, values, per_slot, batches).compile()
     return Compiled(
         mesh=devices,
         one=single,
         one_shardings=unpacked,
-        initial=jax.jit(
-            one_run(fresh_state), in_shardings=(slots,), out_shardings=packed
-        ),
+        empty=lambda: jax.tree.map(_zeros, abstract, packed),
         refill=jax.jit(
             one_run(refill_one),
             in_shardings=(packed, slots, slots),
             out_shardings=packed,
             donate_argnums=0,
+            compiler_options=once,
         ),
         advance=advance_compiled,
         select=jax.jit(
             lambda state, slot: jax.tree.map(lambda x: x[slot], state),
             out_shardings=unpacked,
+            compiler_options=once,
         ),
         insert=jax.jit(
             lambda state, one, slot: jax.tree.map(
@@ -201,9 +204,18 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
             ),
             out_shardings=packed,
             donate_argnums=0,
+            compiler_options=once,
         ),
         nats=jax.jit(lambda model, tokens: goal.nats(cast(model), tokens)),
         flops_xla=cost.flops_xla(advance_compiled),
+    )
+
+
+def _zeros(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.Array:
+    return jax.make_array_from_callback(
+        leaf.shape,
+        sharding,
+        lambda index: np.zeros(sharding.shard_shape(leaf.shape), leaf.dtype),
     )
 
 
@@ -278,7 +290,7 @@ class Trainer:
         self.values = {
             name: np.zeros(self.layout.width, dtype) for name, dtype in VALUES.items()
         }
-        self.state: Any = None
+        self.state = self.compiled.empty()
         self.windows: dict[tuple[str, int], EvaluationWindows] = {}
         self.saved = self.reported = time.monotonic()
 
@@ -306,21 +318,17 @@ class Trainer:
                 for name, value in run.values().items():
                     self.values[name][i] = value
                 fresh[i] = True
-        if self.state is None or fresh.any():
-            self.state = self._refill(fresh)
-        for i in np.flatnonzero(fresh):
+        if fresh.any():
+            self.state = self.compiled.refill(
+                self.state, self._on_device(self.values), self._on_device(fresh)
+            )
+        for i in map(int, np.flatnonzero(fresh)):
             slot = self.slots[i]
             assert slot is not None
-            self._restore(int(i), slot)
+            self._restore(i, slot)
             self.emit(
                 Event("started", slot.run_id, step=slot.step, steps=slot.run.steps)
             )
-
-    def _refill(self, fresh: np.ndarray) -> Any:
-        values, slots = self._on_device(self.values), mesh.slots(self.compiled.mesh)
-        if self.state is None:
-            return self.compiled.initial(values)
-        return self.compiled.refill(self.state, values, jax.device_put(fresh, slots))
 
     def _restore(self, i: int, slot: Slot) -> None:
         saved = checkpoint.restore(

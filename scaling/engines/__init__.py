@@ -24,6 +24,8 @@ class Layout:
       run, data, model: sizes of the mesh axes; their product is the devices used.
         The pack's run axis is sharded over `run`, batch and parameters over `data`,
         tensor parallelism over `model`.
+      replicate: copies parameters to every device of the data axis instead of sharding
+        them over it; faster where they fit many times over.
       width: slots of a pack, a multiple of `run`; empty ones are masked.
       precision: "float32" or "bfloat16" compute; parameters are always float32.
     """
@@ -32,6 +34,7 @@ class Layout:
     run: int = 1
     data: int = 1
     model: int = 1
+    replicate: bool = False
     width: int = 1
     precision: str = "float32"
 
