@@ -435,8 +435,7 @@ def test_damaged_files_are_found_and_prepared_again(lines, tmp_path, capsys):
 
 
 SLOW = """
-import os, time
-from pathlib import Path
+import os
 LICENCE = SOURCE = "made"
 def version():
     return "1"
@@ -444,12 +443,11 @@ def documents():
     with open(os.environ["LOG"], "a") as log:
         log.write("read\\n")
     for i in range(200):
-        time.sleep(float(os.environ.get("PAUSE", 0)))
         yield str(i), f"document {i}".encode()
 """
 
 CHILD = """
-import sys, time
+import sys
 from scaling import corpora, discover
 from scaling.corpora import _builder, _tokens
 from scaling.run import Part
@@ -460,7 +458,8 @@ if stall:
     def half(*arguments):
         made = real(*arguments)
         print("stalled", flush=True)
-        time.sleep(600)
+        sys.stdin.readline()
+        return made
     setattr(module, stall, half)
 discover.include(include)
 print(corpora.prepare([Part("slow_corpus")], data)["slow_corpus"].digest, flush=True)
@@ -475,8 +474,8 @@ def child(tmp_path):
     (tmp_path / "log").touch()
     started = []
 
-    def start(stall="", pause=0.0):
-        environment = os.environ | {"LOG": str(tmp_path / "log"), "PAUSE": str(pause)}
+    def start(stall=""):
+        environment = os.environ | {"LOG": str(tmp_path / "log")}
         command = [
             sys.executable,
             "-c",
@@ -485,18 +484,16 @@ def child(tmp_path):
             str(tmp_path / "data"),
             stall,
         ]
-        started.append(
-            subprocess.Popen(
-                command, env=environment, stdout=subprocess.PIPE, text=True
-            )
-        )
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        started.append(subprocess.Popen(command, env=environment, text=True, **pipes))
         return started[-1]
 
     yield start
     for process in started:
         process.kill()
         process.wait()
-        process.stdout.close()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            pipe.close()
 
 
 @pytest.mark.parametrize("stall", ["build", "write"])
@@ -520,8 +517,13 @@ def test_killed_half_way_and_prepared_again(child, tmp_path, stall, monkeypatch)
 
 
 def test_two_processes_at_once_prepare_one_time(child, tmp_path):
-    processes = [child(pause=0.002) for _ in range(2)]
-    digests = [process.communicate()[0] for process in processes]
+    ahead = child("build")
+    assert ahead.stdout.readline() == "stalled\n"
+    behind = child()
+    assert "another process prepares it" in behind.stderr.readline()
+    ahead.stdin.write("go on\n")
+    ahead.stdin.flush()
+    digests = [process.stdout.readline() for process in (ahead, behind)]
     assert digests[0] == digests[1] != ""
     assert (tmp_path / "log").read_text() == "read\n"
 
