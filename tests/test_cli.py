@@ -45,9 +45,8 @@ def write_study(tmp_path):
     return write
 
 
-def command(*arguments, fake=True):
-    program = [str(TESTS / "fake_scaling.py")] if fake else ["-m", "scaling.main"]
-    return [sys.executable, *program, *map(str, arguments)]
+def command(*arguments):
+    return [sys.executable, str(TESTS / "fake_scaling.py"), *map(str, arguments)]
 
 
 def environment():
@@ -320,3 +319,27 @@ def test_a_study_may_be_narrowed_to_families(write_study, tmp_path):
     assert len(Store(workdir).studies()["little"]["runs"]) == 6
     wrong = scaling("run", path, "--workdir", workdir, "--families", "lstn")
     assert wrong.returncode == 2 and "did you mean 'lstm'" in wrong.stderr
+
+
+def test_a_real_study_is_trained_and_goes_on_after_its_child_was_killed(
+    write_study, tmp_path
+):
+    """The one test here with the real trainer, corpus and compiled programs."""
+    path, workdir = write_study(), tmp_path / "w"
+    text = Path(path).read_text().replace('"kjv", corpus("kjv")', "*KJV")
+    Path(path).write_text(text + '\nKJV = ("kjv", corpus("kjv"), 2_048)\n')
+    script = "from scaling import main; main.entry()"
+    real = [sys.executable, "-c", script, "run", path]
+    real += ["--workdir", str(workdir), "--data_dir", str(tmp_path / "data")]
+    parent = subprocess.Popen(real, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: any((workdir / "records").glob("*.json")), 120)
+    parent.kill()
+    parent.communicate()
+    kept = {r.run_id: r for r in Store(workdir).records()[0]}
+    done = subprocess.run(real, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    records = {r.run_id: r for r in Store(workdir).records()[0]}
+    assert len(records) == 5 and kept.items() <= records.items()
+    assert all(
+        r.status == "done" and r.reading("kjv").value > 0 for r in records.values()
+    )
