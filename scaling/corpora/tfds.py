@@ -24,7 +24,7 @@ def version(
         known = ", ".join(builder.info.splits)
         raise UserError("data.corpus split", split, f"{name} has the splits {known}")
     if feature not in builder.info.features:
-        known = ", ".join(builder.info.features)
+        known = ", ".join(sorted(builder.info.features))
         raise UserError(
             "data.corpus feature", feature, f"{name} has the features {known}"
         )
