@@ -207,7 +207,7 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
             compiler_options=once,
         ),
         nats=jax.jit(lambda model, tokens: goal.nats(cast(model), tokens)),
-        flops_xla=cost.flops_xla(advance_compiled),
+        flops_xla=cost.flops_xla(advance_compiled, steps=STEPS_PER_CALL * layout.width),
     )
 
 

@@ -174,6 +174,12 @@ def test_five_rates_compile_once(made, tmp_path):
         assert call._cache_size() == 1
 
 
+def test_analytic_flops_agree_with_the_compiled_program(made, tmp_path):
+    for name, layout in {"alone": ALONE, "packed": PACKED}.items():
+        (record,) = trained(made, [made.run()], tmp_path / name, layout)
+        assert record.flops_xla == pytest.approx(record.flops, rel=0.05), name
+
+
 def test_divergence_is_a_record(made, tmp_path):
     (record,) = trained(made, [rate(made.run(), 1e30)], tmp_path)
     assert record.status == "diverged"
