@@ -30,6 +30,8 @@ PATIENCE = 25
 RANDOM_STARTS = 16
 # Objective a row at which a residual is a rounding error: an exact fit ends there.
 EXACT = 1e-20
+# Values of N or D nearer to each other than this share are one level.
+APART = 0.2
 # Largest batch of Jacobian entries held at once.
 CHUNK = 3_000_000
 # A scaled information matrix with a smaller least eigenvalue has a flat direction.
@@ -106,8 +108,8 @@ def refuse(law: Law, columns: Columns, weights: Array | None = None) -> str:
         found = levels(used[name])
         if found < least:
             return (
-                f"{name} has {found} distinct level{'s' * (found != 1)} (1% apart "
-                f"or more) and {law.name} needs {least}"
+                f"{name} has {found} distinct level{'s' * (found != 1)} (at least "
+                f"{APART:.0%} apart) and {law.name} needs {least}"
             )
     if count < wanted:
         return f"{count} runs for {wanted} parameters"
@@ -122,9 +124,22 @@ def refuse(law: Law, columns: Columns, weights: Array | None = None) -> str:
 
 
 def levels(values: Array) -> int:
-    """How many values differ by 1% or more from the one below."""
-    logs = np.sort(np.log(values))
-    return int(logs.size > 0) + int(np.sum(np.diff(logs) > 0.01))
+    """How many levels `values` have; see `level_codes`."""
+    return int(level_codes(values).max(initial=-1)) + 1
+
+
+def level_codes(values: Array) -> Array:
+    """Codes [n]: a level reaches up to `APART` above its lowest value.
+
+    Families differ by some percent at one target size, and that is no second level.
+    """
+    logs = np.log(values)
+    ordered, starts = np.unique(logs), []
+    at = 0
+    while at < ordered.size:
+        starts.append(ordered[at])
+        at = int(np.searchsorted(ordered, ordered[at] + np.log1p(APART), "right"))
+    return np.searchsorted(np.array(starts), logs, side="right") - 1
 
 
 def _used(columns: Columns, weights: Array | None) -> Array:
@@ -225,11 +240,9 @@ def _identified(law: Law, columns: Columns, weights: Array) -> Array:
     present = weights > 0
     good = present.sum(axis=1) >= len(law.parameters)
     for name, least in law.needs.items():
-        order = np.argsort(columns[name])
-        logs = np.log(np.asarray(columns[name], np.float64)[order])
-        group = np.concatenate([[0], np.cumsum(np.diff(logs) > 0.01)])
-        member = np.zeros((logs.size, group[-1] + 1))
-        member[order, group] = 1.0
+        codes = level_codes(np.asarray(columns[name], np.float64))
+        member = np.zeros((codes.size, codes.max() + 1))
+        member[np.arange(codes.size), codes] = 1.0
         good &= ((present @ member) > 0).sum(axis=1) >= least
     return good
 

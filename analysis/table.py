@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import UserError, unknown
-from scaling.record import Record, Store
+from scaling.record import Reading, Record, Store
 from scaling.run import Part, label
 
 # Nats and tokens of each held-out document, by corpus key.
@@ -92,7 +92,7 @@ class Table:
       warnings: one sentence each.
       paths: run_id, step, tokens, loss: training-loss curves, thinned.
       documents: by run_id, nats and tokens of each held-out document.
-      parts: by target, the corpus keys in it and their weights.
+      parts: by target, the keys in it (CORPUS:TOKENS) and their weights.
       counting: how `params` were counted.
     """
 
@@ -156,9 +156,9 @@ def load_workdir(
         _excluded(path, f"corrupt record: {why}") for path, why in corrupt.items()
     ]
     excluded += _missing(store, wanted, {r.run_id for r in records})
-    targets = tuple(dict.fromkeys(x.evaluation for r in records for x in r.readings))
+    targets = tuple(dict.fromkeys(x.evaluation for r in records for x in _losses(r)))
     readings, bad = _final_readings(records)
-    units = {x.unit for r in records for x in r.readings}
+    units = {x.unit for r in records for x in _losses(r)}
     if len(units) > 1:
         raise UserError("table", sorted(units), "losses of one unit only")
     return _finish(
@@ -240,10 +240,15 @@ def _missing(store: Store, wanted: Iterable[str], present: set[str]) -> list[Any
     return rows
 
 
+def _losses(record: Record) -> list[Reading]:
+    """The readings that are losses; a record may hold other quantities beside them."""
+    return [x for x in record.readings if x.quantity == "loss"]
+
+
 def _final_readings(records: list[Record]) -> tuple[pd.DataFrame, list[Any]]:
     kept, bad = [], []
     for record in records:
-        finals = [x for x in record.readings if x.kind == "final"]
+        finals = [x for x in _losses(record) if x.kind == "final"]
         if record.status == "diverged":
             bad.append(_excluded(record.run_id, "diverged"))
             continue
@@ -262,7 +267,10 @@ def _parts(records: list[Record]) -> dict[str, dict[str, float]]:
         for entry in record.run.get("evaluation", ()):
             parts = [_part(part) for part in entry["parts"]]
             total = sum(part.weight for part in parts)
-            found[entry["name"]] = {p.key: p.weight / total for p in parts}
+            # One corpus may be cut to several lengths, so its documents' key has both.
+            found[entry["name"]] = {
+                f"{p.key}:{entry['tokens']}": p.weight / total for p in parts
+            }
     return found
 
 

@@ -146,7 +146,8 @@ def test_csv_parquet_and_jsonl_read_alike(tmp_path):
         pd.testing.assert_frame_equal(table.runs, tables[0].runs, check_dtype=False)
 
 
-PROSE = EvaluationSet("prose", (Part("kjv"),))
+PROSE = EvaluationSet("prose", (Part("kjv"),), tokens=4096)
+KJV = "kjv:4096"  # what the documents of that part are kept under
 
 
 def record(run_id="r1", status="done", loss=2.5, **data) -> Record:
@@ -160,6 +161,7 @@ def record(run_id="r1", status="done", loss=2.5, **data) -> Record:
     )
     final = Reading("prose", "loss", "final", loss, 0.01, "nats/token", 100, 100)
     best = Reading("prose", "loss", "best", 1.0, 0.01, "nats/token", 100, 50)
+    bits = Reading("prose", "bits_per_byte", "final", 3.6, 0.01, "bits/byte", 100, 100)
     return Record(
         run_id=run_id,
         status=status,
@@ -176,7 +178,7 @@ def record(run_id="r1", status="done", loss=2.5, **data) -> Record:
         flops=1e9,
         flops_xla=None,
         flops_xla_reason="scan",
-        readings=(final, best),
+        readings=(final, best, bits),
         artifacts=(),
         attempt=1,
         layout={},
@@ -197,7 +199,9 @@ def npz(**arrays) -> bytes:
 
 def with_artifacts(store: Store, one: Record) -> Record:
     curve = npz(step=np.arange(1, 101), loss=np.linspace(5, 2.5, 100))
-    nats = npz(**{"kjv:nats": np.array([3.0, 4.0]), "kjv:tokens": np.array([1, 2])})
+    nats = npz(
+        **{f"{KJV}:nats": np.array([3.0, 4.0]), f"{KJV}:tokens": np.array([1, 2])}
+    )
     kept = (
         store.write_artifact(one.run_id, "loss_curve.npz", curve),
         store.write_artifact(one.run_id, "nats.npz", nats),
@@ -229,9 +233,9 @@ def test_a_workdir_gives_final_losses_curves_and_documents(tmp_path):
     corrupt = [text for text in reasons.values() if text.startswith("corrupt record")]
     assert len(corrupt) == 1 and len(reasons) == 4
     assert len(table.paths) == 100 and table.paths.tokens.max() == 6400
-    nats, tokens = table.documents["r1"]["kjv"]
+    nats, tokens = table.documents["r1"][KJV]
     assert nats.tolist() == [3.0, 4.0] and tokens.tolist() == [1.0, 2.0]
-    assert table.parts == {"prose": {"kjv": 1.0}}
+    assert table.parts == {"prose": {KJV: 1.0}}
     assert load(tmp_path, embeddings=True).runs.params.max() == 10_000
     with pytest.raises(UserError, match="did you mean 'first'"):
         load(tmp_path, study="frist")
