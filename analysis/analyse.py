@@ -184,8 +184,16 @@ def _join(parts: Sequence[pd.DataFrame], columns: str) -> pd.DataFrame:
     names = columns.split()
     filled = [part for part in parts if not part.empty]
     if not filled:
-        return pd.DataFrame(columns=names)
-    return pd.concat(filled, ignore_index=True).reindex(columns=names)
+        return pd.DataFrame(columns=names, dtype=float)
+    frame = pd.concat(filled, ignore_index=True).reindex(columns=names)
+    return frame.apply(_typed)
+
+
+def _typed(column: pd.Series) -> pd.Series:
+    """A column of numbers and None, where a fit was refused, as float64 with NaN."""
+    if column.dtype != object or column.map(type).isin((str, bool, np.bool_)).any():
+        return column
+    return column.astype(float)
 
 
 def _runs(table: Table, exclusions: pd.DataFrame) -> pd.DataFrame:
