@@ -6,18 +6,34 @@ package asks for; a user's own file outside the package joins through `include`.
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import hashlib
 import importlib
 import importlib.util
 import pkgutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 from scaling.errors import UserError, unknown
 
-_included: dict[str, ModuleType] = {}
-_digests: dict[str, str] = {}
+
+@dataclasses.dataclass(frozen=True)
+class Included:
+    """A user's own file: what it defines at its top level is known without running it.
+
+    The process that plans reads names only; a family's file imports JAX, and is run
+    where it is trained.
+    """
+
+    path: Path
+    digest: str
+    defines: frozenset[str]
+
+
+_included: dict[str, Included] = {}
 
 
 def names(package: ModuleType, attribute: str) -> list[str]:
@@ -27,7 +43,7 @@ def names(package: ModuleType, attribute: str) -> list[str]:
     and not a plug-in, every other one is.
     """
     found = {m.name for m in pkgutil.iter_modules(package.__path__)}
-    found |= {name for name, module in _included.items() if hasattr(module, attribute)}
+    found |= {name for name, file in _included.items() if attribute in file.defines}
     return sorted(name for name in found if not name.startswith("_"))
 
 
@@ -37,8 +53,8 @@ def load(package: ModuleType, name: str, attribute: str, field: str) -> ModuleTy
     Raises:
       UserError: no such file, or a file without the attribute.
     """
-    if name in _included and hasattr(_included[name], attribute):
-        return _included[name]
+    if name in _included and attribute in _included[name].defines:
+        return _run(name, _included[name].path)
     known = names(package, attribute)
     if name not in known:
         raise unknown(field, name, known)
@@ -48,25 +64,49 @@ def load(package: ModuleType, name: str, attribute: str, field: str) -> ModuleTy
     return module
 
 
-def include(path: str) -> str:
-    """Loads a user's own plug-in file; returns its sha256.
-
-    The plug-in is known by the file's stem and wins over a built-in of that name.
-    """
-    file = Path(path).expanduser()
-    if not file.is_file() or file.suffix != ".py":
-        raise UserError("include", path, "give the path of a Python file (.py)")
-    name = file.stem
-    spec = importlib.util.spec_from_file_location(f"scaling_include_{name}", file)
+def _run(name: str, file: Path) -> ModuleType:
+    """The module of an included file, run once a process."""
+    full_name = f"scaling_include_{name}"
+    loaded = sys.modules.get(full_name)
+    if loaded is not None and loaded.__file__ == str(file):
+        return loaded
+    spec = importlib.util.spec_from_file_location(full_name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    sys.modules[full_name] = module
     spec.loader.exec_module(module)
-    _included[name] = module
-    _digests[name] = hashlib.sha256(file.read_bytes()).hexdigest()
-    return _digests[name]
+    return module
+
+
+def include(path: str) -> None:
+    """Makes a user's own file a plug-in, known by its stem before any built-in.
+
+    Raises:
+      UserError: no Python file, or one that does not parse.
+    """
+    file = Path(path).expanduser().resolve()
+    if not file.is_file() or file.suffix != ".py":
+        raise UserError("include", path, "give the path of a Python file (.py)")
+    source = file.read_bytes()
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError) as error:
+        raise UserError("include", path, f"it must be Python: {error}") from error
+    digest = hashlib.sha256(source).hexdigest()
+    _included[file.stem] = Included(file, digest, frozenset(_top_level(tree)))
+
+
+def _top_level(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (t.id for t in targets if isinstance(t, ast.Name))
 
 
 def included() -> dict[str, str]:
     """sha256 of every included file, by the name it is known by."""
-    return dict(_digests)
+    return {name: file.digest for name, file in _included.items()}

@@ -26,7 +26,16 @@ import numpy as np
 import optax
 from flax import nnx
 
-from scaling import checkpoint, cost, evaluate, families, mesh, objective, optim
+from scaling import (
+    checkpoint,
+    cost,
+    discover,
+    evaluate,
+    families,
+    mesh,
+    objective,
+    optim,
+)
 from scaling.corpora import (
     EvaluationWindows,
     Prepared,
@@ -528,9 +537,11 @@ def _to_first_nan(losses: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _versions() -> dict[str, str]:
+    """Of the packages that compute, and digests of a user's own included files."""
     names = ("jax", "jaxlib", "flax", "optax", "datalaw")
     found = {name: importlib.metadata.version(name) for name in names}
-    return found | {"python": platform.python_version()}
+    own = {f"include {name}": sha for name, sha in discover.included().items()}
+    return found | {"python": platform.python_version()} | own
 
 
 @functools.cache
