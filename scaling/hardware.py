@@ -33,6 +33,7 @@ class Hardware:
     """A machine or slice.
 
     Attributes:
+      name: TYPE-COUNT as Cloud TPU spells it, whichever alias was asked for.
       kind: JAX's name of the platform.
       chips: accelerators, or cores of a CPU; hosts: virtual machines they sit in.
       memory, bandwidth: bytes and bytes/s of one chip; bf16, f32: its peak FLOP/s.
@@ -107,7 +108,14 @@ def lookup(name: str) -> Hardware:
         raise UserError("hardware", name, f"give a count, {_counts(kind, chip)}")
     hosts = 1 if chips <= chip.single else chips // chip.host
     return Hardware(
-        name, chip.kind, chips, hosts, chip.memory, chip.bf16, chip.f32, chip.bandwidth
+        f"{kind}-{count}",
+        chip.kind,
+        chips,
+        hosts,
+        chip.memory,
+        chip.bf16,
+        chip.f32,
+        chip.bandwidth,
     )
 
 

@@ -1,0 +1,137 @@
+"""Command `scaling-launch`: a study on a Cloud TPU VM.
+
+    scaling-launch up configs/quickstart.py --name mine --target v5litepod-8 \\
+        --zone us-west4-a --workdir gs://bucket/mine --spot
+    scaling-launch status --name mine --zone us-west4-a
+    scaling-launch logs --name mine --zone us-west4-a --follow
+    scaling-launch down --name mine --zone us-west4-a
+
+Exit codes: 0 done, 1 a gcloud command or the request failed, 2 wrong input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from absl import app
+from absl.flags import argparse_flags
+
+from launch import tpu
+from scaling.errors import UserError
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse_flags.ArgumentParser(
+        prog="scaling-launch", description="Runs a study on a Cloud TPU VM."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = _command(
+        commands, "up", "ask for a slice, install, start; goes on after a stop"
+    )
+    up.add_argument("study", metavar="STUDY", help="a study file, configs/NAME.py")
+    up.add_argument(
+        "--target", required=True, help="v4-8, v5litepod-1/4/8, v5p-8 or v6e-1/4/8"
+    )
+    up.add_argument("--workdir", required=True, help="gs://BUCKET/FOLDER, for records")
+    up.add_argument(
+        "--spot", action="store_true", help="a slice that may be taken back"
+    )
+    up.add_argument(
+        "--include",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="a family or corpus of your own; may be given several times",
+    )
+    up.add_argument(
+        "--poll_seconds",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="between looks at a request that waits (default: %(default)g)",
+    )
+    _command(commands, "status", "the slice, the unit and the records")
+    logs = _command(commands, "logs", "what the study printed last")
+    logs.add_argument("--follow", action="store_true", help="and goes on printing")
+    _command(commands, "down", "delete the slice; the records stay")
+    return parser.parse_args(argv[1:])
+
+
+def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=summary, description=summary)
+    command.add_argument("--name", required=True, help="of the slice: yours to choose")
+    command.add_argument("--zone", required=True, help="such as us-west4-a")
+    command.add_argument("--project", help="by default gcloud's own setting")
+    command.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="print the gcloud commands, as for a new slice, and run none",
+    )
+    return command
+
+
+def _up(machine: tpu.Slice, arguments: argparse.Namespace) -> int:
+    study = tpu.Study(arguments.study, arguments.workdir, tuple(arguments.include))
+    target = tpu.check_target(arguments.target)
+    tpu.check_workdir(study.workdir)
+    if arguments.poll_seconds < 0:
+        raise UserError("poll_seconds", arguments.poll_seconds, "give 0 or more")
+    tpu.check_study(study, target.chips)
+    archive = Path.home() / ".cache" / "datalaw" / f"launch-{machine.name}.tar.gz"
+    tpu.up(machine, study, target, arguments.spot, archive, arguments.poll_seconds)
+    if not machine.dry_run:
+        where = ["--name", machine.name, "--zone", machine.zone]
+        where += ["--project", machine.project] if machine.project else []
+        print(f"follow it: scaling-launch logs {shlex.join(where)} --follow")
+        print(f"records:   scaling status {shlex.quote(study.workdir)}")
+        print(f"the slice costs until: scaling-launch down {shlex.join(where)}")
+    return 0
+
+
+def _status(machine: tpu.Slice, arguments: argparse.Namespace) -> int:
+    state, accelerator = machine.describe()
+    if not machine.dry_run:
+        found = f"{accelerator}, {state.lower()}" if state else "there is none"
+        print(f"{machine.name}: {found}", flush=True)
+    if state == "ACTIVE" or machine.dry_run:
+        machine.ssh(tpu.STATUS, show=True)
+    return 0 if state or machine.dry_run else 1
+
+
+def _logs(machine: tpu.Slice, arguments: argparse.Namespace) -> int:
+    machine.ssh(tpu.LOGS + " --follow" * arguments.follow, show=True)
+    return 0
+
+
+def _down(machine: tpu.Slice, arguments: argparse.Namespace) -> int:
+    machine.delete()
+    return 0
+
+
+def main(arguments: argparse.Namespace) -> int:
+    command = {"up": _up, "status": _status, "logs": _logs, "down": _down}
+    try:
+        tpu.check_names(arguments.name, arguments.zone, arguments.project)
+        machine = tpu.Slice(
+            arguments.name, arguments.zone, arguments.project, arguments.dry_run
+        )
+        return command[arguments.command](machine, arguments)
+    except UserError as error:
+        tpu.note(f"scaling-launch: {error}")
+        return 2
+    except tpu.LaunchError as error:
+        tpu.note(f"scaling-launch: {error}")
+        return 1
+    except KeyboardInterrupt:
+        tpu.note(
+            "scaling-launch: stopped here; what runs or waits in the cloud goes on"
+        )
+        return 130
+
+
+def entry() -> None:
+    """The console script."""
+    app.run(main, flags_parser=parse)
