@@ -204,9 +204,13 @@ def _placed(path: str) -> str:
 def pack(study: Study, archive: Path) -> None:
     """Writes the tar: the files git tracks, as they are now, and those of the study.
 
+    Records made from it name the commit that it came from.
+
     Raises:
       UserError: no git checkout, or two files that would lie in one place.
     """
+    from scaling.record import source_commit
+
     tracked = _git_files()
     if "install.sh" not in tracked:
         raise UserError(
@@ -225,10 +229,11 @@ def pack(study: Study, archive: Path) -> None:
     with tarfile.open(archive, "w:gz") as tar:
         for name, file in files.items():
             tar.add(file, name)
-        script = study_script(study).encode()
-        entry = tarfile.TarInfo("study.sh")
-        entry.size = len(script)
-        tar.addfile(entry, BytesIO(script))
+        made = {"study.sh": study_script(study), "COMMIT": source_commit()}
+        for name, text in made.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text.encode())
+            tar.addfile(entry, BytesIO(text.encode()))
 
 
 def _git_files(*options: str) -> list[str]:

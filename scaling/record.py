@@ -17,15 +17,19 @@ A workdir, local or gs://, holds
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
+import subprocess
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from etils import epath
 
 SCHEMA = 1
+ROOT = Path(__file__).resolve().parents[1]  # of the source tree
 
 Status = Literal["done", "diverged"]
 Cause = Literal["out of memory", "crash", "preemption"]
@@ -242,6 +246,22 @@ class Store:
         """By name, what each study says of itself; `runs` is its list of ids."""
         paths = sorted(self.path("studies").glob("*.json"))
         return {path.stem: json.loads(path.read_text()) for path in paths}
+
+
+@functools.cache
+def source_commit(root: Path = ROOT) -> str:
+    """The commit of the source tree, with "+" where files differ; "" where unknown.
+
+    A tree that was copied without its git folder says it in a file COMMIT.
+    """
+    copied = root / "COMMIT"
+    if copied.is_file():
+        return copied.read_text().strip()
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _parse(path: epath.Path) -> Record:

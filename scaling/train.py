@@ -14,10 +14,8 @@ import datetime
 import functools
 import importlib.metadata
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -43,7 +41,7 @@ from scaling.corpora import (
     evaluation_windows,
 )
 from scaling.engines import Event, Layout, Pack
-from scaling.record import Reading, Record, Store
+from scaling.record import Reading, Record, Store, source_commit
 from scaling.run import VALUES, Program, Run
 
 # Steps that one call makes: enough to hide the cost of a call behind a tiny model's
@@ -497,7 +495,7 @@ class Trainer:
             host=platform.node(),
             device=jax.devices()[0].device_kind,
             versions=_versions(),
-            commit=_commit(),
+            commit=source_commit(),
         )
 
     def _checkpoint(self) -> None:
@@ -542,14 +540,3 @@ def _versions() -> dict[str, str]:
     found = {name: importlib.metadata.version(name) for name in names}
     own = {f"include {name}": sha for name, sha in discover.included().items()}
     return found | {"python": platform.python_version()} | own
-
-
-@functools.cache
-def _commit() -> str:
-    """The commit of the source tree, with "+" where files differ; "" outside git."""
-    folder = Path(__file__).parent
-    git = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True).stdout.strip()
-    except FileNotFoundError:
-        return ""

@@ -19,6 +19,7 @@ import pytest
 
 from launch import main, tpu
 from scaling.errors import UserError
+from scaling.record import source_commit
 
 GCLOUD = """#!{python}
 import json, os, shutil, subprocess, sys
@@ -186,6 +187,7 @@ def test_a_study_is_launched_from_nothing(cloud, study):
     source = cloud.home / "datalaw" / "source"
     assert (source / "given" / "first try.py").read_text() == study.read_text()
     assert (source / "scaling" / "main.py").is_file()
+    assert source_commit(source)[:7] == source_commit()[:7] != ""
     assert "scaling-launch logs --name mine --zone us-west4-a" in done.stdout
 
 
