@@ -28,12 +28,13 @@ FAMILIES = ("transformer", "lstm", "convolution")
 SIZES = (8_000, 24_000, 72_000)
 BATCH, LENGTH = 8, 64
 STEP = BATCH * LENGTH
-BUDGETS = tuple(steps * STEP for steps in (160, 400, 1000, 2500))
+BUDGETS = tuple(steps * STEP for steps in (160, 320, 640, 1280))
 CORPORA = (corpus("docstrings"), corpus("kjv"))
+# The same three for every family; narrower models take larger ones.
 RATES = {
-    "transformer": (2.5e-3, 5e-3, 1e-2),
-    "lstm": (5e-3, 1e-2, 2e-2),
-    "convolution": (2.5e-3, 5e-3, 1e-2),
+    8_000: (1e-2, 2e-2, 4e-2),
+    24_000: (7e-3, 1.4e-2, 2.8e-2),
+    72_000: (5e-3, 1e-2, 2e-2),
 }
 EVALUATION = (
     EvaluationSet("docstrings", corpus("docstrings")),
@@ -47,7 +48,7 @@ def study(results):
         best = {size: None for size in SIZES}
         for size in SIZES:
             rates = vary(
-                tuning_run(family, size), {"optimiser.learning_rate": RATES[family]}
+                tuning_run(family, size), {"optimiser.learning_rate": RATES[size]}
             )
             yield from rates
             best[size] = results.best(rates)
@@ -60,8 +61,8 @@ def study(results):
 def tuning_run(family, size):
     return Run(
         model=Model(family, size),
-        data=Data(CORPORA[0], BUDGETS[1]),
-        optimiser=Optimiser(learning_rate=RATES[family][1]),
+        data=Data(CORPORA[0], BUDGETS[2]),
+        optimiser=Optimiser(learning_rate=RATES[size][1]),
         schedule=Schedule(warmup_tokens=20 * STEP),
         batch=BATCH,
         length=LENGTH,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from scaling import corpora, discover, study
+from scaling import corpora, discover, hardware, study
 from scaling.engines import Event, Layout, Pack
 from scaling.engines.local import (
     Local,
@@ -35,9 +35,8 @@ from scaling.run import Program, Run, canonical
 BYTES = 257  # ids of the byte tokenizer, the separator included
 TRIES = 3  # attempts at a run without a newer checkpoint between them
 
-# FLOP/s of a run until the workdir has measured ones: a small model on a core, and
-# a third of an A100's or of a v4 chip's peak.
-FIRST_GUESS = {"cpu": 5e9, "gpu": 1e14, "tpu": 1e14}
+# What a platform's speed is guessed from until the workdir has measured runs.
+TYPICAL = {"cpu": "cpu", "gpu": "a100", "tpu": "v4-8"}
 
 State = Literal["done", "diverged", "left", "provisional"]
 
@@ -107,7 +106,7 @@ class Desk:
         """All runs of the study as the records stand now."""
         runs = self.study.runs(study.Results(self._find))
         self._admit(runs)
-        return [self._entry(run) for run in runs]
+        return self._calibrated([self._entry(run) for run in runs])
 
     def remember(self) -> list[Entry]:
         """As `entries`; also keeps the study's membership in the workdir."""
@@ -165,17 +164,24 @@ class Desk:
 
     def _entry(self, run: Run) -> Entry:
         cost = self._costs.get(run, self._vocab[run.data.tokenizer])
-        seconds = cost["flops"] / self._speed(run.model.family)
-        return Entry(run, self._run_id(run), self._state(run), cost, seconds)
+        machine = hardware.lookup(TYPICAL[self.layout.platform])
+        rough = hardware.seconds(cost, machine)
+        return Entry(run, self._run_id(run), self._state(run), cost, rough)
 
-    def _speed(self, family: str) -> float:
-        """FLOP/s of one run: as this workdir's records have it, or a first guess."""
-        records = self._records.values()
-        mine = [r for r in records if r.run["model.family"] == family]
-        seconds = sum(record.wall_seconds for record in mine)
-        if not seconds:
-            return FIRST_GUESS[self.layout.platform]
-        return sum(record.flops for record in mine) / seconds
+    def _calibrated(self, entries: list[Entry]) -> list[Entry]:
+        """Times scaled by what each family's records took against their rough times."""
+        measured = dict.fromkeys((e.run.model.family for e in entries), 0.0)
+        guessed = dict(measured)
+        for entry in entries:
+            record = self._records.get(entry.run_id)
+            if record:
+                measured[entry.run.model.family] += record.wall_seconds
+                guessed[entry.run.model.family] += entry.seconds
+        ratios = {f: measured[f] / guessed[f] if guessed[f] else 1.0 for f in guessed}
+        return [
+            dataclasses.replace(e, seconds=e.seconds * ratios[e.run.model.family])
+            for e in entries
+        ]
 
     def _find(self, run: Run) -> Record | None:
         digests = self._digests.get(run.data.tokenizer, {})

@@ -19,13 +19,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from scaling.errors import UserError, unknown
-
-if TYPE_CHECKING:
-    from scaling.cost import Cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +152,7 @@ def _this_cpu() -> Hardware:
     )
 
 
-def seconds(cost: Cost, hardware: Hardware, precision: str = "") -> float:
+def seconds(cost: Mapping[str, Any], hardware: Hardware, precision: str = "") -> float:
     """A rough time to train: before anything has run, for a plan.
 
     A roofline: the time of the products at the part of the peak that training reaches,
@@ -162,13 +160,13 @@ def seconds(cost: Cost, hardware: Hardware, precision: str = "") -> float:
     models pay for the operations themselves, so a fixed time a token is added.
 
     Args:
-      cost: of the run; hardware: where.
+      cost: fields of `cost.Cost` (which needs JAX); hardware: where.
       precision: "float32" or "bfloat16"; by default what "auto" means there.
     """
     if hardware.kind == "cpu":
-        fixed = cost.tokens * _CORE_SECONDS_PER_TOKEN / hardware.chips
-        return fixed + cost.flops / (_CORE_FLOPS * hardware.chips)
+        fixed = cost["tokens"] * _CORE_SECONDS_PER_TOKEN / hardware.chips
+        return fixed + cost["flops"] / (_CORE_FLOPS * hardware.chips)
     peak = hardware.f32 if precision == "float32" else hardware.bf16
-    products = cost.flops / (_EFFICIENCY * peak * hardware.chips)
-    traffic = cost.steps * cost.memory / (hardware.bandwidth * hardware.chips)
+    products = cost["flops"] / (_EFFICIENCY * peak * hardware.chips)
+    traffic = cost["steps"] * cost["memory"] / (hardware.bandwidth * hardware.chips)
     return max(products, traffic)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import asdict
 
 import jax
 import jax.numpy as jnp
@@ -149,11 +150,11 @@ def test_time_follows_the_rule_of_each_kind():
     two = dataclasses.replace(hardware.lookup("cpu"), chips=2)
     for size, slowest, fastest in ((8e3, 120e3, 200e3), (115e3, 25e3, 45e3)):
         described = cost.describe(make_run("lstm", size), 257)
-        speed = described.tokens / hardware.seconds(described, two)
+        speed = described.tokens / hardware.seconds(asdict(described), two)
         assert slowest < speed < fastest
     large = cost.describe(make_run("transformer", 1e9), 257)
     times = [
-        hardware.seconds(large, hardware.lookup(name))
+        hardware.seconds(asdict(large), hardware.lookup(name))
         for name in ("v5e-8", "v5e-4", "v5e-1")
     ]
     assert times == sorted(times) and times[2] == pytest.approx(8 * times[0])
