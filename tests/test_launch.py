@@ -13,7 +13,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-from pathlib import Path
 
 import pytest
 
@@ -391,5 +390,5 @@ def test_help_imports_nothing_heavy():
         "    print('heavy:', sorted({'jax', 'numpy', 'etils'} & set(sys.modules)))\n"
     )
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path("/"))
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "heavy: []" in done.stdout
