@@ -16,12 +16,12 @@ SIZES = (8_000, 16_000)
 BATCH, LENGTH = 4, 32
 STEP = BATCH * LENGTH
 BUDGETS = tuple(steps * STEP for steps in (8, 16, 32))
-CORPORA = (corpus("docstrings"), corpus("kjv"))
+CORPORA = (corpus("docstrings"), corpus("code"))
 RATES = (5e-3, 1e-2)
 EVALUATION = (
     EvaluationSet("docstrings", corpus("docstrings"), tokens=4_096),
-    EvaluationSet("kjv", corpus("kjv"), tokens=4_096),
-    EvaluationSet("both", mixture(docstrings=0.5, kjv=0.5), tokens=4_096),
+    EvaluationSet("code", corpus("code"), tokens=4_096),
+    EvaluationSet("both", mixture(docstrings=0.5, code=0.5), tokens=4_096),
 )
 
 
