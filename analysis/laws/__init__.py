@@ -2,12 +2,13 @@
 
 A law is a module that defines
 
-    bind(levels, centre) -> Law
+    bind(levels, centre, **options) -> Law
         levels: names of the families and corpora, {"family": (...), "corpus": (...)};
             a law that knows neither ignores them.
         centre: {"params": x, "tokens": y}, natural logarithms that its logs are
             taken relative to, so that amplitudes and exponents are nearly
             uncorrelated and float64 is enough.
+        options: the law's own variants, all with defaults; its docstring says which.
 
 and states its equation and paper in the docstring. Everything that works on laws
 (fitting, intervals, comparison, curves) reads the `Law` that comes back, and no name.
@@ -53,8 +54,8 @@ class Parameter(NamedTuple):
 class Law:
     """A law bound to its levels. `theta` is [..., P], of coordinates; n rows.
 
-    Columns are arrays [n]: `params` and `tokens` (counts, float64), `family` and
-    `corpus` (integer codes into the levels).
+    Columns are arrays [n]: `params`, `tokens` and `unique_tokens` (counts, float64),
+    `quality` (0 to 1], `family` and `corpus` (integer codes into the levels).
 
     Attributes:
       name: the module's name.
@@ -65,6 +66,7 @@ class Law:
       starts: (columns, loss) -> theta [S, P]; the coordinates in `linear` may hold
         anything, the engine solves for them.
       needs: how many distinct levels of a column the law cannot do without.
+      columns: the columns that it reads.
       linear: coordinates c for which loss is linear in exp(c), all others fixed.
       log_gradient: (theta [B, P], columns) -> d ln loss / d theta [B, n, P].
       log_curvature: (theta [B, P], columns, weights [B, n]) -> the sum over rows of
@@ -77,6 +79,7 @@ class Law:
     natural: Callable[[Array], Array]
     starts: Callable[[Columns, Array], Array]
     needs: Mapping[str, int]
+    columns: tuple[str, ...] = ("params", "tokens")
     reported: tuple[Parameter, ...] = ()
     linear: tuple[int, ...] = ()
     log_gradient: Callable[[Array, Columns], Array] | None = None

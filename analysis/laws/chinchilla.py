@@ -2,6 +2,8 @@
 
 Hoffmann et al. 2022, "Training compute-optimal large language models", equation 2;
 refitted by Besiroglu et al. 2024.
+
+Columns: params, tokens.
 """
 
 from __future__ import annotations

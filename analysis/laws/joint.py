@@ -6,101 +6,232 @@ with the multipliers of the first family and the first corpus at 1. rhoD_a = 1.3
 that family a gets out of its data what the reference gets out of 1.3 times as much; the
 rho's are effective-size and effective-data multipliers, as in Kaplan et al. 2020 and
 Hoffmann et al. 2022 for one family. With one family and one corpus it is `chinchilla`.
+
+Columns: params, tokens, family, corpus.
+
+Options of `bind` nest it in wider laws, so that which parameters are shared can be
+tested; each takes the kinds of level ("family", "corpus") that get their own:
+
+    floor: E; ("corpus",) by default, () for one, both for one in every cell.
+    alpha, beta: the exponents; () by default. With both kinds, differences add.
+    crossed: terms ("params", "tokens") that get a multiplier of their own for every
+        pair of a family and a corpus beside the product of the two: rhoN[a x d].
+
+Where an exponent differs between levels, the multiplier of a level depends on the
+scale, and the one reported is that at the centre of the design.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from analysis.laws import Array, Columns, Law, Parameter
 from analysis.laws._exponentials import Exponentials
+from scaling.errors import UserError
 
 BOUNDS_LOSS = (np.log(1e-4), np.log(1e4))
 BOUNDS_EXPONENT = (0.01, 3.0)
+# Of a level's exponent less the reference's.
+BOUNDS_DIFFERENCE = (-1.5, 1.5)
 # Of a factor on a term's amplitude, rho^-alpha or rho^-beta.
 BOUNDS_SHIFT = (-np.log(100.0), np.log(100.0))
+KINDS = ("family", "corpus")
+# A level, or a pair of levels: ((kind, level), ...).
+Key = tuple[tuple[str, str], ...]
 
 
-def _coordinates(
-    families: tuple[str, ...], corpora: tuple[str, ...]
-) -> tuple[Parameter, ...]:
-    """E_d for each corpus, then for N and for D: amplitude, exponent, multipliers."""
-    out = [Parameter(f"E[{d}]", *BOUNDS_LOSS, "corpus", d) for d in corpora]
-    for amplitude, exponent, rho in (("A", "alpha", "rhoN"), ("B", "beta", "rhoD")):
-        out.append(Parameter(amplitude, *BOUNDS_LOSS))
-        out.append(Parameter(exponent, *BOUNDS_EXPONENT))
-        for kind, levels in (("family", families), ("corpus", corpora)):
-            for level in levels[1:]:
-                out.append(Parameter(f"{rho}[{level}]", *BOUNDS_SHIFT, kind, level))
-    return tuple(out)
+class Term(NamedTuple):
+    """A term's column, the names of its parameters, and where they stand in theta.
+
+    `exponents` and `shifts` map a level to a coordinate, `shifts` a pair of levels too.
+    """
+
+    column: str
+    rho: str
+    at: int
+    exponents: Mapping[Key, int]
+    shifts: Mapping[Key, int]
 
 
-def _reported(
-    families: tuple[str, ...], corpora: tuple[str, ...]
-) -> tuple[Parameter, ...]:
-    """The coordinates, then the multipliers that are 1 by definition."""
-    one = (0.0, 0.0)
-    references = [
-        Parameter(f"{rho}[{levels[0]}]", *one, kind, levels[0], True)
-        for rho in ("rhoN", "rhoD")
-        for kind, levels in (("family", families), ("corpus", corpora))
-    ]
-    return _coordinates(families, corpora) + tuple(references)
+class Layout:
+    """Which coordinate is what, for the given levels and options."""
+
+    def __init__(
+        self,
+        levels: Mapping[str, tuple[str, ...]],
+        floor: Collection[str],
+        exponents: Mapping[str, Collection[str]],
+        crossed: Collection[str],
+    ):
+        self.levels = {kind: levels[kind] for kind in KINDS}
+        self.floor_kinds = tuple(kind for kind in KINDS if kind in floor)
+        self.parameters: list[Parameter] = []
+        cells = itertools.product(*(self.levels[kind] for kind in self.floor_kinds))
+        kind = self.floor_kinds[0] if len(self.floor_kinds) == 1 else "shared"
+        for cell in cells:
+            level = " x ".join(cell)
+            name = f"E[{level}]" if level else "E"
+            self._add(name, BOUNDS_LOSS, kind, level if kind != "shared" else "")
+        self.floors = len(self.parameters)
+        self.terms = [
+            self._term(column, amplitude, exponent, exponents[exponent], crossed)
+            for column, amplitude, exponent in (
+                ("params", "A", "alpha"),
+                ("tokens", "B", "beta"),
+            )
+        ]
+
+    def _add(
+        self, name: str, bounds: tuple[float, float], kind: str, level: str
+    ) -> int:
+        self.parameters.append(Parameter(name, *bounds, kind, level))
+        return len(self.parameters) - 1
+
+    def _term(
+        self,
+        column: str,
+        amplitude: str,
+        exponent: str,
+        free: Collection[str],
+        crossed: Collection[str],
+    ) -> Term:
+        at = self._add(amplitude, BOUNDS_LOSS, "shared", "")
+        self._add(exponent, BOUNDS_EXPONENT, "shared", "")
+        rho = {"params": "rhoN", "tokens": "rhoD"}[column]
+        shifts: dict[Key, int] = {
+            ((kind, level),): self._add(f"{rho}[{level}]", BOUNDS_SHIFT, kind, level)
+            for kind in KINDS
+            for level in self.levels[kind][1:]
+        }
+        slopes: dict[Key, int] = {
+            ((kind, level),): self._add(
+                f"{exponent}[{level}]", BOUNDS_DIFFERENCE, kind, level
+            )
+            for kind in KINDS
+            if kind in free
+            for level in self.levels[kind][1:]
+        }
+        if column in crossed:
+            for pair in itertools.product(*(self.levels[kind][1:] for kind in KINDS)):
+                name = f"{rho}[{' x '.join(pair)}]"
+                key = tuple(zip(KINDS, pair, strict=True))
+                shifts[key] = self._add(name, BOUNDS_SHIFT, "shared", "")
+        return Term(column, rho, at, slopes, shifts)
+
+    def reported(self) -> tuple[Parameter, ...]:
+        """The parameters, then the multipliers that are 1 by definition."""
+        references = [
+            Parameter(
+                f"{term.rho}[{names[0]}]", 0.0, 0.0, kind, names[0], reference=True
+            )
+            for term in self.terms
+            for kind, names in self.levels.items()
+        ]
+        return (*self.parameters, *references)
+
+    def member(self, columns: Columns, key: Key) -> Array:
+        """Which rows [n] are of a level, or of a pair of levels."""
+        codes = [columns[kind] == self.levels[kind].index(level) for kind, level in key]
+        return np.logical_and.reduce(codes)
+
+    def floor(self, columns: Columns) -> Array:
+        """The coordinate of each row's floor, [n]."""
+        at = np.zeros(len(columns["params"]), int)
+        for kind in self.floor_kinds:
+            at = at * len(self.levels[kind]) + columns[kind]
+        return at
+
+    def exponent(self, theta: Array, term: Term, key: Key) -> Array:
+        """The exponent of a multiplier's level, at the other kind's reference."""
+        own = [term.exponents[(part,)] for part in key if (part,) in term.exponents]
+        return theta[..., [term.at + 1, *own]].sum(axis=-1)
 
 
-def bind(levels: Mapping[str, tuple[str, ...]], centre: Mapping[str, float]) -> Law:
-    """Coordinates of a multiplier: ln rho^-alpha (rho^-beta), so that X is fixed."""
-    families, corpora = levels["family"], levels["corpus"]
-    parameters = _coordinates(families, corpora)
-    extra = len(families) + len(corpora) - 2
-    floors = len(corpora)
-    size_at, data_at = floors, floors + 2 + extra
+def bind(
+    levels: Mapping[str, tuple[str, ...]],
+    centre: Mapping[str, float],
+    floor: Collection[str] = ("corpus",),
+    alpha: Collection[str] = (),
+    beta: Collection[str] = (),
+    crossed: Collection[str] = (),
+) -> Law:
+    """Coordinates of a multiplier: ln rho^-alpha (rho^-beta), so that X is fixed.
+
+    Raises:
+      UserError: an option names no kind of level, or no term.
+    """
+    chosen = {"floor": floor, "alpha": alpha, "beta": beta, "crossed": crossed}
+    for option, values in chosen.items():
+        known = ("params", "tokens") if option == "crossed" else KINDS
+        if isinstance(values, str) or not set(values) <= set(known):
+            raise UserError(option, values, f"a tuple of some of {', '.join(known)}")
+    layout = Layout(levels, floor, {"alpha": alpha, "beta": beta}, crossed)
+    size = len(layout.parameters)
 
     def designs(columns: Columns) -> Array:
-        rows = np.arange(columns["params"].size)
-        x = np.zeros((3, rows.size, len(parameters)))
-        x[0, rows, columns["corpus"]] = 1.0
-        for term, at, name in ((1, size_at, "params"), (2, data_at, "tokens")):
-            x[term, :, at] = 1.0
-            x[term, :, at + 1] = -(np.log(columns[name]) - centre[name])
-            offsets = ((0, columns["family"]), (len(families) - 1, columns["corpus"]))
-            for offset, codes in offsets:
-                other = codes > 0
-                x[term, rows[other], at + 1 + offset + codes[other]] = 1.0
+        rows = np.arange(len(columns["params"]))
+        x = np.zeros((3, rows.size, size))
+        x[0, rows, layout.floor(columns)] = 1.0
+        for number, term in enumerate(layout.terms, start=1):
+            logs = np.log(columns[term.column]) - centre[term.column]
+            x[number, :, term.at] = 1.0
+            x[number, :, term.at + 1] = -logs
+            for key, at in term.exponents.items():
+                x[number, :, at] = np.where(layout.member(columns, key), -logs, 0.0)
+            for key, at in term.shifts.items():
+                x[number, :, at] = layout.member(columns, key)
         return x
 
     def natural(theta: Array) -> Array:
-        out = np.concatenate([theta, np.zeros((*theta.shape[:-1], 4))], axis=-1)
-        for at, name in ((size_at, "params"), (data_at, "tokens")):
-            exponent = theta[..., at + 1]
-            out[..., at] += exponent * centre[name]
-            shift = theta[..., at + 2 : at + 2 + extra]
-            out[..., at + 2 : at + 2 + extra] = -shift / exponent[..., None]
-        linear = [size_at + 1, data_at + 1]
-        kept = out[..., linear]
-        out = np.exp(np.clip(out, -700.0, 700.0))
-        out[..., linear] = kept
+        ones = np.ones((*theta.shape[:-1], 2 * len(layout.terms)))
+        out = np.concatenate([theta, ones], axis=-1)
+        out[..., : layout.floors] = np.exp(theta[..., : layout.floors])
+        for term in layout.terms:
+            slope = theta[..., term.at + 1]
+            log = theta[..., term.at] + slope * centre[term.column]
+            out[..., term.at] = np.exp(np.minimum(log, 700.0))
+            for at in term.exponents.values():
+                out[..., at] = slope + theta[..., at]
+            for key, at in term.shifts.items():
+                log = -theta[..., at] / layout.exponent(theta, term, key)
+                out[..., at] = np.exp(np.clip(log, -700.0, 700.0))
         return out
 
     def starts(columns: Columns, loss: Array) -> Array:
         grid = np.geomspace(0.05, 1.5, 5)
-        theta = np.zeros((grid.size**2, len(parameters)))
-        theta[:, size_at + 1] = np.repeat(grid, grid.size)
-        theta[:, data_at + 1] = np.tile(grid, grid.size)
+        theta = np.zeros((grid.size**2, size))
+        theta[:, layout.terms[0].at + 1] = np.repeat(grid, grid.size)
+        theta[:, layout.terms[1].at + 1] = np.tile(grid, grid.size)
         return theta
 
     law = Exponentials(designs)
     return Law(
-        name="joint",
-        parameters=parameters,
-        reported=_reported(families, corpora),
+        name=_name(chosen),
+        parameters=tuple(layout.parameters),
+        reported=layout.reported(),
         predict=law.predict,
         natural=natural,
         starts=starts,
         needs={"params": 3, "tokens": 3},
-        linear=(*range(floors), size_at, data_at),
+        columns=("params", "tokens", "family", "corpus"),
+        linear=(*range(layout.floors), *(term.at for term in layout.terms)),
         log_gradient=law.log_gradient,
         log_curvature=law.log_curvature,
     )
+
+
+def _name(chosen: Mapping[str, Collection[str]]) -> str:
+    """The module's name, and what an option changed."""
+    usual = {"floor": {"corpus"}}
+    said = {"floor": "E", "crossed": "family x corpus"}
+    parts = []
+    for option, values in chosen.items():
+        if set(values) != usual.get(option, set()):
+            by = " and ".join(sorted(values)) or "none"
+            joint = "in" if option == "crossed" else "by"
+            parts.append(f"{said.get(option, option)} {joint} {by}")
+    return "joint" + (f" ({', '.join(parts)})" if parts else "")

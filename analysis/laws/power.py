@@ -1,7 +1,9 @@
 """Power law with a floor, in data, at one model size: L = E + B / D^beta.
 
 Hestness et al. 2017, "Deep learning scaling is predictable, empirically"; M2 of
-Alabdulmohsin et al. 2022.
+Alabdulmohsin et al. 2022, "Revisiting neural scaling laws in language and vision".
+
+Columns: tokens (or examples) seen.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ def bind(levels: Mapping[str, tuple[str, ...]], centre: Mapping[str, float]) -> 
         natural=natural,
         starts=starts,
         needs={"tokens": 3},
+        columns=("tokens",),
         linear=(0, 1),
         log_gradient=law.log_gradient,
         log_curvature=law.log_curvature,
