@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from analysis import words
 from analysis.fit import Refusal
 from analysis.surfaces import Surfaces
 from analysis.table import Table
@@ -114,6 +115,7 @@ def of_equivalents(frame: pd.DataFrame) -> list[Note]:
     if frame.empty:
         return out
     whole = frame[frame.params.isna()]
+    whole = words.told_once(whole, whole.factor)
     for row in whole[whole.method == "joint"].itertuples():
         name = (
             f"{row.source} to {row.to} ({row.kind}, on {row.held}, target {row.target})"
@@ -163,8 +165,10 @@ def _meet(low: float, high: float, other_low: float, other_high: float) -> bool:
 
 def of_agreement(frame: pd.DataFrame) -> list[Note]:
     """Swaps whose measured and modelled effects on the same cells do not meet."""
-    out = []
-    for row in frame.itertuples():
+    out: list[Note] = []
+    if frame.empty:
+        return out
+    for row in words.told_once(frame, -frame.measured).itertuples():
         if _meet(row.low, row.high, row.model_low, row.model_high):
             continue
         text = (

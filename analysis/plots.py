@@ -205,11 +205,34 @@ def _log(axis: Any, form: Callable[[float], str], limits: tuple[float, float]) -
     else:
         axes.set_yscale("log")
         axes.set_ylim(low, high)
-    axis.set_major_locator(FixedLocator(ticks(low, high)))
+    marks = ticks(low, high)
+    if axis is axes.xaxis:
+        marks = _apart(axes, marks, form)
+    axis.set_major_locator(FixedLocator(marks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
     axes.grid(True, axis=axis.axis_name)
     axes.set_axisbelow(True)
+
+
+def _apart(
+    axes: Axes, marks: Sequence[float], form: Callable[[float], str]
+) -> list[float]:
+    """The marks of a log x axis whose labels, from the left, do not touch."""
+    spec, figure = axes.get_subplotspec(), axes.get_figure()
+    columns = spec.get_gridspec().ncols if spec is not None else 1
+    low, high = np.log(axes.get_xlim())
+    # Points of a panel, of which labels and margins take a fifth; 8-point digits.
+    width = 72 * 0.8 * figure.get_size_inches()[0] / columns
+    kept: list[float] = []
+    free = -math.inf
+    for mark in marks:
+        half = 2.7 * len(form(mark))
+        place = width * (math.log(mark) - low) / (high - low)
+        if place - half >= free:
+            kept.append(mark)
+            free = place + half + 6
+    return kept
 
 
 def _span(*values: Any, pad: float = 0.06) -> tuple[float, float]:
@@ -341,14 +364,20 @@ def leading(frame: pd.DataFrame) -> pd.DataFrame:
 def one_way(frame: pd.DataFrame) -> pd.DataFrame:
     """Equivalents with each swap told in one direction: the gain, where both stand.
 
-    The leading method's largest cell decides, so that all figures tell the same way.
+    On each target the leading method's largest cell decides, trained on the target
+    where that was done, so that all figures tell the same way.
     """
-    ways: dict[frozenset[Any], tuple[Any, Any]] = {}
+    best: dict[Any, tuple[Any, ...]] = {}
     for row in leading(at_largest(frame)).itertuples():
-        if frozenset((row.source, row.to)) not in ways or row.factor > 1:
-            ways[frozenset((row.source, row.to))] = (row.source, row.to)
-    ends = list(zip(frame.source, frame.to, strict=True))
-    told = [ways.get(frozenset(pair), pair) == pair for pair in ends]
+        key = (row.target, frozenset((row.source, row.to)))
+        rank = (row.factor > 1, row.held == row.target, row.factor)
+        if key not in best or rank > best[key][0]:
+            best[key] = (rank, (row.source, row.to))
+    told = [
+        best.get((target, frozenset(ends)), (None, ends))[1] == ends
+        for target, *ends_ in zip(frame.target, frame.source, frame.to, strict=True)
+        for ends in [tuple(ends_)]
+    ]
     return frame[np.array(told, bool)]
 
 
@@ -810,7 +839,8 @@ def tuning(figure: Figure, analysis: Analysis, target: str) -> None:
         _log(axes.xaxis, _plain, limits)
         axes.set_ylim(-0.08 * (top or 1), 1.08 * (top or 1))
         axes.grid(True, axis="y")
-        axes.xaxis.set_major_locator(FixedLocator(_rates(frame.learning_rate)))
+        rates = _apart(axes, _rates(frame.learning_rate), _plain)
+        axes.xaxis.set_major_locator(FixedLocator(rates))
         base = looks(families, family)[0]
         ends, names, colours = [], [], []
         for (_, params, _), mine in frame[frame.family == family].groupby(keys):
@@ -879,6 +909,7 @@ def paths(figure: Figure, analysis: Analysis, target: str) -> None:
         _log(axes.yaxis, _plain, y_limits)
         mine = runs[(runs.family == family) & (runs.corpus == corpus)]
         for run_id, path in known[known.run_id.isin(mine.index)].groupby("run_id"):
+            path = _thinned(path)
             rung = int(rungs[run_id])
             diverged = mine.status[run_id] == "diverged"
             colour = shade(families, family, rung, rungs.max())
@@ -898,6 +929,18 @@ def paths(figure: Figure, analysis: Analysis, target: str) -> None:
     figure.supxlabel("tokens read (darker: larger model)", fontsize=8.5)
     if (runs.status == "diverged").any():
         _legend(figure, [_key("diverged", ALARM, None, "--")])
+
+
+# Points of a drawn loss curve: enough for its shape at the size of a panel.
+PATH_POINTS = 40
+
+
+def _thinned(path: pd.DataFrame) -> pd.DataFrame:
+    """A curve's points evenly spread on the log axis, its ends among them."""
+    if len(path) <= PATH_POINTS:
+        return path
+    wanted = np.geomspace(1, len(path), PATH_POINTS).round().astype(int) - 1
+    return path.iloc[np.unique(wanted)]
 
 
 def design(figure: Figure, analysis: Analysis, target: str) -> None:

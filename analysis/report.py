@@ -148,22 +148,37 @@ def summary(analysis: Analysis) -> list[str]:
     """The answer in a few sentences, on the first target."""
     target = analysis.targets[0]
     found = headline(analysis.equivalents, target)
-    sentences = words.equivalences(found[found.kind == "architecture"])
-    sentences += words.equivalences(found[found.kind != "architecture"])
-    doubling = plots.at_largest(_of(analysis.doubling, target))
+    sentences = []
+    for kind in ("architecture", "corpus"):
+        sentences += words.equivalences(found[found.kind == kind], target)
+    if not sentences:
+        sentences.append(f"Architecture against data {words.UNDETERMINED}.")
+        sentences += _refused(analysis, target)
+    else:
+        first = found[found.factor.notna()].iloc[0]
+        place = words.scale(first.params, first.tokens)
+        sentences.insert(0, f"At {place}, scored on {target} (95% intervals):")
+    doubling = plots.at_largest(_of(analysis.doubling, target)).dropna(subset="gain")
     if len(doubling):
-        sentences.append(words.doubling(doubling, analysis.unit))
+        sentences.append(words.doubling(doubling, target, analysis.unit))
     ratios = plots.at_largest(_of(analysis.ratios, target))
     sentences += [words.ratio(row) for row in ratios.to_dict("records")]
-    sentences += _support(analysis, target)
-    if found.empty:
-        sentences.insert(0, f"Architecture against data {words.UNDETERMINED}.")
-    return sentences
+    return sentences + _support(analysis, target)
+
+
+def _refused(analysis: Analysis, target: str) -> list[str]:
+    """Why no law could be fitted, in the words of the refusals; none if one was."""
+    fitted = pd.concat([analysis.fits, analysis.joint])
+    if (fitted[fitted.target == target].value.notna()).any():
+        return []
+    reasons = [note.text for note in analysis.notes if note.kind == "refused"]
+    return ["No law could be fitted.", *reasons[:1]] if reasons else []
 
 
 def _support(analysis: Analysis, target: str) -> list[str]:
     """How far the numbers can be trusted: fit beside noise, and prediction."""
-    sentences = [words.fitness(r) for r in _of(analysis.fitness, target).itertuples()]
+    fitness = _of(analysis.fitness, target).dropna(subset="lack_of_fit")
+    sentences = [words.fitness(row) for row in fitness.itertuples()]
     return sentences + words.holdout(_of(analysis.holdout, target))
 
 
@@ -327,12 +342,27 @@ def _list(sentences: Iterable[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
+# So many notes of a kind are read; the others are folded away under their number.
+MOST_NOTES = 2
+
+
 def _notes(notes: Iterable[Note]) -> str:
-    items = "".join(
-        f'<li><span class="kind">{_text(note.kind)}</span>{_text(note.text)}</li>'
-        for note in notes
-    )
-    return f'<ul class="notes">{items}</ul>' if items else ""
+    """Notes by kind: the first of each in sight, the others folded away."""
+    kinds: dict[str, list[str]] = {}
+    for note in notes:
+        kinds.setdefault(note.kind, []).append(_text(note.text))
+    items = []
+    for kind, texts in kinds.items():
+        shown = texts if len(texts) <= MOST_NOTES else texts[:1]
+        more = "".join(f"<li>{text}</li>" for text in texts[len(shown) :])
+        fold = (
+            f"<details><summary>{len(texts) - len(shown)} more like it</summary>"
+            f"<ul>{more}</ul></details>"
+        )
+        head = f'<span class="kind">{_text(kind)}</span>'
+        inner = "<br>".join(shown) + (fold if more else "")
+        items.append(f"<li>{head}{inner}</li>")
+    return f'<ul class="notes">{"".join(items)}</ul>' if items else ""
 
 
 def _about(analysis: Analysis, *about: str) -> str:
@@ -445,9 +475,9 @@ def _cell(name: str, value: Any, numeric: bool) -> str:
 
 def answer(analysis: Analysis, figure: Draw) -> str:
     """The answer"""
-    target = _text(analysis.targets[0])
-    lead = f"<p>Scored on <b>{target}</b>. Intervals are 95%.</p>"
-    return f'<div class="answer">{lead}{_list(summary(analysis))}</div>'
+    first, *sentences = summary(analysis)
+    lead = _paragraph(first)
+    return f'<div class="answer">{lead}{_list(sentences)}</div>'
 
 
 def equivalents(analysis: Analysis, figure: Draw) -> str:

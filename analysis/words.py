@@ -41,6 +41,7 @@ def number(value: float, digits: int = 3) -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
+    value += 0.0  # no minus before a zero
     if value != 0 and not 1e-4 <= abs(value) < 1e6:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa}e{int(exponent)}".replace("-", "−")
@@ -70,8 +71,10 @@ def percent(share: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
+    if math.isnan(low) or math.isnan(high):
+        return "interval not known"
     if math.isinf(high):
-        return f"{number(low)} up, with no upper end"
+        return f"at least {number(low)}" if math.isfinite(low) else "no upper end"
     return f"{number(low)} to {number(high)}"
 
 
@@ -97,118 +100,152 @@ def scale(params: float, tokens: float) -> str:
     return joined(places)
 
 
-def unreachable(p_infinite: float, source: str) -> str:
-    """The share of draws in which no amount of the source's data is enough."""
-    if math.isnan(p_infinite) or p_infinite == 0:
-        return ""
-    share = "all" if p_infinite == 1 else percent(p_infinite)
-    return f"in {share} of draws no amount of data brings {source} there"
-
-
-def factor(row: Any, what: str = "") -> str:
-    """A data-equivalent with its interval and the probability that it is infinite."""
-    value = "more than any number of" if math.isinf(row.factor) else number(row.factor)
-    text = f"{value} times{what} ({interval_of(row)}"
-    never = unreachable(row.p_infinite, row.source)
-    return f"{text}; {never})" if never else f"{text})"
-
-
-def interval_of(row: Any) -> str:
-    return f"95% interval {interval(row.low, row.high)}"
-
-
-def _where(row: Any) -> str:
-    if row.kind == "corpus":
-        return f"for {row.held}" if row.held else ""
-    return f"on {row.held}" if row.held else ""
-
-
-def _beside_doubling(rows: Sequence[Any]) -> str:
-    verdicts = {verdict(row.low, row.high, 2.0) for row in rows}
-    if verdicts == {"above"}:
-        return "more than a doubling of the data gives"
-    if verdicts == {"below"}:
-        return "less than a doubling of the data gives"
-    return f"whether more or less than a doubling of the data {UNDETERMINED}"
-
-
-def equivalence(rows: Sequence[Any]) -> str:
-    """One sentence on one swap at one scale, for rows that share their verdict.
+def told_once(frame: pd.DataFrame, gain: pd.Series) -> pd.DataFrame:
+    """Rows of swaps, each told once: the direction with the larger `gain`.
 
     Args:
-      rows: rows of Analysis.equivalents that differ in `held` alone.
+      frame: columns source and to, and any of kind, held, target, params, tokens and
+        method, which tell different statements about one swap apart.
+      gain: by row of `frame`, a number that is larger the more the swap helps.
     """
-    first = rows[0]
-    named = [" the data", *([""] * (len(rows) - 1))]
-    found = joined(
-        f"{factor(row, what)} {_where(row)}".strip()
-        for row, what in zip(rows, named, strict=True)
-    )
-    at = scale(first.params, first.tokens)
-    swap = f"going from {first.source} to {first.to}"
-    lie = verdict(first.low, first.high, 1.0)
+    pair = [" ".join(sorted(ends)) for ends in zip(frame.source, frame.to, strict=True)]
+    known = ("kind", "held", "target", "params", "tokens", "method")
+    keys = [frame[name] for name in known if name in frame]
+    order = gain.fillna(-math.inf).sort_values(ascending=False, kind="stable").index
+    told = frame.assign(_pair=pair).loc[order]
+    names = [key.name for key in keys]
+    return frame.loc[sorted(told.drop_duplicates([*names, "_pair"]).index)]
+
+
+def _matched(row: Any) -> str:
+    """What is compared: the loss of `to`, reached with `source` on more data."""
+    return f"{row.source} → {row.to}"
+
+
+def _never(row: Any) -> str:
+    """The share of draws in which no amount of data is enough, where there are any."""
+    if math.isnan(row.p_infinite) or row.p_infinite == 0:
+        return ""
+    return f"; none is enough in {percent(row.p_infinite)} of draws"
+
+
+def equivalence(row: Any) -> str:
+    """One sentence on one swap, from a row of Analysis.equivalents."""
+    held = row.held or "all"
+    place = f"on {held}" if row.kind == "architecture" else f"for {held}"
+    lie = verdict(row.low, row.high, 1.0)
+    span = f"({interval(row.low, row.high)}{_never(row)})"
+    if math.isnan(row.factor):
+        return f"Nothing can be said of {_matched(row)} {place}."
+    if lie == "above" and math.isinf(row.factor):
+        what = row.source if row.kind == "corpus" else f"data {place}"
+        gives = f"gives what {row.to} gives" + (
+            f" {place}" if row.kind == "corpus" else f" to {row.source}"
+        )
+        share = percent(row.p_infinite)
+        return f"No amount of {what} {gives} ({share} of draws)."
     if lie == "above":
-        text = f"{swap} is worth {found}, at {at}: {_beside_doubling(rows)}"
-    elif lie == "below":
-        text = (
-            f"{swap} loses: {first.source} gets there with {found}, at {at}, "
-            "that is with less data"
-        )
-    else:
-        text = (
-            f"whether {swap} is a gain or a loss {UNDETERMINED} at {at}: "
-            f"data-equivalent {found}"
-        )
-    return sentence(text) + "."
+        beside = {
+            "above": ", more than a doubling",
+            "below": ", less than a doubling",
+            "undetermined": "",
+        }[verdict(row.low, row.high, 2.0)]
+        worth = f"is worth {number(row.factor)} times the data {span}{beside}"
+        return sentence(f"{_matched(row)} {place} {worth}.")
+    if lie == "below":
+        worth = f"is a loss: it needs {number(row.factor)} times the data {span}"
+        return sentence(f"{_matched(row)} {place} {worth}.")
+    value = "no finite amount of" if math.isinf(row.factor) else number(row.factor)
+    worth = f"{value} times the data" if math.isfinite(row.factor) else f"{value} data"
+    open_ = f"whether {_matched(row)} {place} helps {UNDETERMINED}"
+    return sentence(f"{open_}: {worth} {span}.")
 
 
-def equivalences(frame: pd.DataFrame) -> list[str]:
-    """A sentence per swap and verdict, for the equivalents of one scale."""
-    sentences = []
-    for _, group in frame.groupby(["kind", "source", "to"], sort=False):
-        alike: dict[Any, list[Any]] = {}
-        for row in group.itertuples():
-            lie = verdict(row.low, row.high, 1.0)
-            alike.setdefault((lie, row.params, row.tokens), []).append(row)
-        sentences += [equivalence(rows) for rows in alike.values()]
-    return sentences
+def _merged(rows: Sequence[Any]) -> list[str]:
+    """Sentences of one corpus swap; families for which nothing differs share one."""
+    never = [row for row in rows if math.isinf(row.factor) and row.p_infinite == 1]
+    if len(never) < 2:
+        return [equivalence(row) for row in rows]
+    first = never[0]
+    held = joined((row.held for row in never), "or")
+    text = f"No amount of {first.source} gives what {first.to} gives, for {held}"
+    rest = [equivalence(row) for row in rows if row not in never]
+    return [f"{text} (100% of draws).", *rest]
+
+
+# So many sentences on one kind of swap are read; a table is better for more.
+MOST_SENTENCES = 6
+
+
+def equivalences(frame: pd.DataFrame, target: str) -> list[str]:
+    """Short sentences on the swaps of one kind at one scale, the target's own first.
+
+    What is trained on another text than the one that is scored, and is undetermined,
+    shares one sentence.
+    """
+    gained = told_once(frame, frame.factor)
+    gained = gained[gained.factor.notna()]
+    if (gained.kind == "corpus").any():
+        groups = [list(g.itertuples()) for _, g in gained.groupby(["source", "to"])]
+        return _few([text for rows in groups for text in _merged(rows)])
+    own = gained[gained.held == target] if (gained.held == target).any() else gained
+    sentences = [equivalence(row) for row in own.itertuples()]
+    for held, rows in gained.drop(own.index).groupby("held", sort=False):
+        open_ = []
+        for row in rows.itertuples():
+            if verdict(row.low, row.high, 1.0) == "undetermined":
+                open_.append(_matched(row))
+            else:
+                sentences.append(equivalence(row))
+        if open_:
+            text = f"Trained on {held}, whether these help {UNDETERMINED}"
+            sentences.append(f"{text}: {joined(open_)}.")
+    return _few(sentences)
+
+
+def _few(sentences: list[str]) -> list[str]:
+    more = len(sentences) - MOST_SENTENCES
+    if more <= 1:
+        return sentences
+    return [*sentences[:MOST_SENTENCES], f"{more} more swaps stand in the table below."]
 
 
 def ratio(row: Any) -> str:
     """Architecture against data, from one row of Analysis.ratios as a dict."""
-    architecture = row["architecture"].replace("->", "→")
-    corpus = row["corpus"].replace("->", "→")
-    share = row["p_architecture"]
-    numbers = (
-        f"Λ = {number(row['lambda'])}, 95% interval {interval(row['low'], row['high'])}"
-        f"; architecture the larger in {percent(share)} of draws"
-    )
-    pair = f"the architecture ({architecture}) or the corpus ({corpus})"
+    architecture = f"the architecture ({row['architecture'].replace('->', '→')})"
+    corpus = f"the corpus ({row['corpus'].replace('->', '→')})"
+    share, low, high = row["p_architecture"], row["low"], row["high"]
+    value = f"Λ = {number(row['lambda'])} ({interval(low, high)})"
+    if math.isnan(row["lambda"]) and math.isnan(share):
+        return sentence(f"{architecture} against {corpus}: no ratio can be given.")
+    if row["lambda"] == low == high == 0:
+        # A finite effect over an infinite one: the share of draws says all there is.
+        if share <= 1 - DECIDES:
+            more = f"{corpus} moves the loss more than {architecture}"
+            more += f" ({percent(1 - share)} of draws)"
+            return sentence(f"{more}: no amount of data makes up for it.")
+        value = f"the corpus in {percent(1 - share)} of draws"
+    if math.isnan(row["lambda"]):
+        value = f"{architecture} is the larger in {percent(share)} of draws"
     if share >= DECIDES:
-        text = f"the architecture ({architecture}) moves the loss more than the corpus "
-        return sentence(f"{text}({corpus}): {numbers}.")
+        return sentence(f"{architecture} moves the loss more than {corpus}: {value}.")
     if share <= 1 - DECIDES:
-        text = f"the architecture ({architecture}) moves the loss less than the corpus "
-        return sentence(f"{text}({corpus}): {numbers}.")
-    return f"Which moves the loss more, {pair}, {UNDETERMINED}: {numbers}."
+        return sentence(f"{architecture} moves the loss less than {corpus}: {value}.")
+    pair = f"{architecture} or {corpus}"
+    return f"Which moves the loss more, {pair}, {UNDETERMINED}: {value}."
 
 
-def doubling(frame: pd.DataFrame, unit: str) -> str:
-    """What doubling the data saves, over the families and corpora of one scale."""
-
-    def said(row: Any) -> str:
-        gain = f"{number(row.gain)} {unit} ({interval(row.low, row.high)})"
-        return f"{gain} for {row.family} on {row.corpus}"
-
-    rows = sorted(frame.itertuples(), key=lambda row: row.gain)
-    ends = rows if len(rows) < 3 else [rows[0], rows[-1]]
-    between = "between " if len(rows) > 1 else ""
-    at = scale(rows[-1].params, rows[-1].tokens)
-    text = f"Doubling the data at {at} saves {between}{joined(map(said, ends))}"
-    open_ = sum(verdict(r.low, r.high, 0.0) == "undetermined" for r in rows)
-    if open_:
-        text += f"; in {open_} of {len(rows)} cases whether it saves {UNDETERMINED}"
-    return f"{text}."
+def doubling(frame: pd.DataFrame, target: str, unit: str) -> str:
+    """What doubling the data saves at most, on the target's own corpus if it is one."""
+    own = frame[frame.corpus == target] if (frame.corpus == target).any() else frame
+    row = max(own.itertuples(), key=lambda row: row.gain)
+    text = f"Doubling the data of {row.family} on {row.corpus}"
+    span = f"{number(row.gain)} {unit} ({interval(row.low, row.high)})"
+    if verdict(row.low, row.high, 0.0) == "undetermined":
+        text = text.replace("Doubling", "Whether doubling", 1)
+        return f"{text} saves anything {UNDETERMINED}: {span}."
+    most = ", the most of all families" if len(own) > 1 else ""
+    return f"{text} saves {span}{most}."
 
 
 def variance(frame: pd.DataFrame) -> str:
@@ -271,7 +308,7 @@ def disagreements(frame: pd.DataFrame) -> list[str]:
             said = joined(f"{row.method} {interval(row.low, row.high)}" for row in rows)
             first = rows[0]
             sentences.append(
-                f"The methods disagree on {first.source} → {first.to} "
-                f"{_where(first)} at {scale(first.params, first.tokens)}: {said}."
+                f"The methods disagree on {_matched(first)} ({first.held}) "
+                f"at {scale(first.params, first.tokens)}: {said}."
             )
     return sentences

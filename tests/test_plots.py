@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import re
 
 import numpy as np
@@ -101,6 +102,21 @@ def test_ticks_are_inside_and_enough():
         marks = plots.ticks(0.7, 0.7 * ratio)
         assert 3 <= len(marks) <= 10
         assert all(0.7 <= mark <= 0.7 * ratio * 1.000001 for mark in marks)
+
+
+def test_labels_of_a_log_axis_do_not_touch():
+    figure = Figure(figsize=(7.6, 3))
+    for axes in figure.subplots(1, 3):
+        plots._log(axes.xaxis, plots.words.count, (1.2e5, 3.4e5))
+        figure.canvas.draw()
+        boxes = [
+            label.get_window_extent()
+            for label in axes.get_xticklabels()
+            if label.get_text()
+        ]
+        assert len(boxes) >= 2
+        for left, right in itertools.pairwise(boxes):
+            assert right.x0 - left.x1 > 1
 
 
 def test_infinity_is_drawn(rendered, study):

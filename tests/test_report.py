@@ -131,34 +131,108 @@ def swap(factor, low, high, p_infinite=0.0, **more):
 @pytest.mark.parametrize(
     ("row", "said", "unsaid"),
     [
-        (swap(3.0, 2.2, 4.1), ["is worth 3.00 times", "more than a doubling"], "loses"),
+        (swap(3.0, 2.2, 4.1), ["is worth 3.00 times", "more than a doubling"], "loss"),
         (swap(1.5, 1.2, 1.8), ["is worth", "less than a doubling"], "more than"),
-        (swap(1.9, 1.2, 2.8), ["is worth", "whether more or less"], "loses"),
-        (swap(1.4, 0.9, 2.1), [words.UNDETERMINED, "gain or a loss"], "is worth"),
-        (swap(0.4, 0.3, 0.6), ["loses", "lstm gets there with 0.400"], "is worth"),
-        (swap(math.nan, math.nan, math.nan), [words.UNDETERMINED], "is worth"),
+        (swap(1.9, 1.2, 2.8), ["is worth 1.90", "(1.20 to 2.80)"], "doubling"),
+        (swap(1.4, 0.9, 2.1), [words.UNDETERMINED, "1.40 times"], "is worth"),
+        (swap(0.4, 0.3, 0.6), ["is a loss", "0.400 times"], "is worth"),
+        (swap(math.nan, math.nan, math.nan), ["Nothing can be said"], "–"),
     ],
 )
 def test_direction_follows_the_interval(row, said, unsaid):
-    sentence = words.equivalence([row])
+    sentence = words.equivalence(row)
     assert all(part in sentence for part in said), sentence
     assert unsaid not in sentence
+    assert sentence.count("(") <= 1
 
 
 def test_infinity_is_said_with_its_probability():
-    text = words.equivalence([swap(math.inf, 4.0, math.inf, 0.62)])
-    assert "in 62% of draws no amount of data brings lstm there" in text
-    assert "4.00 up, with no upper end" in text and "inf" not in text
-    rare = words.equivalence([swap(2.5, 2.1, 9.0, 0.004)])
-    assert "in under 1% of draws" in rare
+    rare = words.equivalence(swap(2.5, 2.1, 9.0, 0.004))
+    assert "none is enough in under 1% of draws" in rare
+    never = swap(math.inf, math.inf, math.inf, 1.0)
+    assert words.equivalence(never) == (
+        "No amount of data on code gives what transformer gives to lstm "
+        "(100% of draws)."
+    )
+    open_ = words.equivalence(swap(math.inf, 0.4, math.inf, 0.62))
+    assert words.UNDETERMINED in open_ and "no finite amount" in open_
+    assert "at least 0.400; none is enough in 62% of draws" in open_
 
 
-def test_rows_of_different_verdicts_are_told_apart():
-    rows = [swap(3.0, 2.2, 4.1), swap(1.1, 0.8, 1.5, held="kjv")]
+def corpora(**more):
+    base = {"kind": "corpus", "source": "kjv", "to": "code", "target": "code"}
+    return vars(swap(math.inf, math.inf, math.inf, 1.0)) | base | more
+
+
+def test_families_that_share_a_verdict_share_a_sentence():
+    rows = [corpora(held="lstm"), corpora(held="transformer")]
+    assert words.equivalences(pd.DataFrame(rows), "code") == [
+        "No amount of kjv gives what code gives, for lstm or transformer "
+        "(100% of draws)."
+    ]
+    rows[1] |= {"factor": 3.0, "low": 2.2, "high": 4.1, "p_infinite": 0.0}
+    one, two = words.equivalences(pd.DataFrame(rows), "code")
+    assert "is worth 3.00" in two and one.endswith("for lstm (100% of draws).")
+
+
+def test_the_target_comes_first_and_what_is_open_elsewhere_shares_a_line():
+    rows = [
+        swap(1.1, 0.8, 1.5, held="kjv"),
+        swap(3.0, 2.2, 4.1),
+        swap(1.2, 0.7, 1.9, held="kjv", source="gru"),
+    ]
     frame = pd.DataFrame([vars(row) for row in rows])
-    first, second = words.equivalences(frame)
-    assert "kjv" not in first and "is worth" in first
-    assert "kjv" in second and words.UNDETERMINED in second
+    first, second = words.equivalences(frame, "code")
+    assert "is worth 3.00" in first
+    assert second == (
+        f"Trained on kjv, whether these help {words.UNDETERMINED}: "
+        "lstm → transformer and gru → transformer."
+    )
+
+
+def test_a_swap_is_told_once_and_as_a_gain():
+    rows = [swap(0.4, 0.3, 0.6), swap(2.5, 2, 3, source="transformer", to="lstm")]
+    frame = pd.DataFrame([vars(row) for row in rows])
+    told = words.told_once(frame, frame.factor)
+    assert told.factor.tolist() == [2.5]
+    (said,) = words.equivalences(frame, "code")
+    assert said.startswith("Transformer → lstm on code is worth 2.50")
+    apart = frame.assign(held=["code", "kjv"])
+    assert len(words.told_once(apart, apart.factor)) == 2
+
+
+def test_many_swaps_are_left_to_the_table():
+    rows = [vars(swap(3.0, 2.2, 4.1, source=f"f{i}")) for i in range(10)]
+    said = words.equivalences(pd.DataFrame(rows), "code")
+    assert len(said) == words.MOST_SENTENCES + 1
+    assert said[-1].startswith("4 more swaps")
+
+
+def test_a_refused_fit_says_why(study):
+    note = Note("refused", "joint", "The joint law is refused: one budget only.")
+    nothing = study.equivalents.assign(factor=math.nan, low=math.nan, high=math.nan)
+    bare = emptied(study, "fits", "joint", "doubling", "ratios", "fitness", "holdout")
+    bare = dataclasses.replace(bare, equivalents=nothing, notes=(note,))
+    said = report.summary(bare)
+    assert said[1:] == ["No law could be fitted.", note.text]
+    assert words.UNDETERMINED in said[0] and "–" not in " ".join(said)
+
+
+def test_notes_of_a_kind_are_folded():
+    notes = [Note("bound", "fits", f"law {i} ends on a bound") for i in range(9)]
+    page = report._notes([*notes, Note("edge", "tuning", "at the edge")])
+    assert page.count('class="kind"') == 2
+    assert "8 more like it" in page and page.count("<details>") == 1
+    assert all(note.text in page for note in notes)
+
+
+def test_an_infinite_corpus_effect_has_no_lambda():
+    row = {"architecture": "a -> b", "corpus": "d -> e", "p_architecture": 0.0}
+    said = words.ratio(row | {"lambda": -0.0, "low": -0.0, "high": 0.0})
+    assert said == (
+        "The corpus (d → e) moves the loss more than the architecture (a → b) "
+        "(100% of draws): no amount of data makes up for it."
+    )
 
 
 @pytest.mark.parametrize(
