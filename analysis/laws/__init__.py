@@ -71,6 +71,9 @@ class Law:
       log_gradient: (theta [B, P], columns) -> d ln loss / d theta [B, n, P].
       log_curvature: (theta [B, P], columns, weights [B, n]) -> the sum over rows of
         weight times the Hessian of ln loss, [B, P, P].
+      designs: of a law that is a sum over terms of exp(X_term theta): columns -> X,
+        [T, n, P]. The engine then solves amplitudes on a grid of the exponents and
+        shares the matrices among all bootstrap draws.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Law:
     linear: tuple[int, ...] = ()
     log_gradient: Callable[[Array, Columns], Array] | None = None
     log_curvature: Callable[[Array, Columns, Array], Array] | None = None
+    designs: Callable[[Columns], Array] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

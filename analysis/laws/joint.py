@@ -221,6 +221,7 @@ def bind(
         linear=(*range(layout.floors), *(term.at for term in layout.terms)),
         log_gradient=law.log_gradient,
         log_curvature=law.log_curvature,
+        designs=law.designs,
     )
 
 
