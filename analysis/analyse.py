@@ -138,6 +138,7 @@ def analyse(
     seed: int = 0,
     delta: float = DELTA,
     hold_out: bool = True,
+    bootstrap: str = "wild",
 ) -> Analysis:
     """Fits every law to every target and says what architecture and data did.
 
@@ -146,9 +147,10 @@ def analyse(
       seed: keys the draws and the random starts; the same seed gives the same result.
       delta: Huber's threshold in log loss; infinity is least squares.
       hold_out: set the largest cell of each family and corpus aside before fitting.
+      bootstrap: "wild" or "pairs"; see analysis/intervals.py.
 
     Raises:
-      UserError: draws or delta out of range.
+      UserError: draws, delta or bootstrap out of range.
     """
     if draws < 40:
         raise UserError("draws", draws, "give at least 40; a 95% interval needs them")
@@ -158,7 +160,7 @@ def analyse(
     frames["exclusions"].append(table.exclusions)
     found: list[Note] = []
     for target in table.targets:
-        _target(table, target, draws, seed, delta, hold_out, frames, found)
+        _target(table, target, draws, seed, delta, hold_out, bootstrap, frames, found)
     made = {name: _join(parts, FRAMES[name]) for name, parts in frames.items()}
     found = [
         *notes.of_table(table, made["exclusions"]),
@@ -211,6 +213,7 @@ def _target(
     seed: int,
     delta: float,
     hold_out: bool,
+    bootstrap: str,
     frames: dict[str, list[pd.DataFrame]],
     found: list[Note],
 ) -> None:
@@ -236,10 +239,9 @@ def _target(
         frames["exclusions"].append(_left_out(frame, again, aside, frame[:0], target))
         return
     data = intervals.sample(frame[~again & ~aside])
-    copies = intervals.draw(data, draws, seed)
-    every = np.concatenate([np.ones((1, data.loss.size)), copies])
-    surfaces = fit_all(data, intervals.select(data, every), delta, seed)
-    best = data.frame.assign(cell=data.cell)[surfaces.weights[0] > 0]
+    drawn = intervals.draw(data, draws, seed, bootstrap)
+    surfaces = fit_all(drawn, delta, seed)
+    best = data.frame.assign(cell=data.cell)[drawn.chosen > 0]
     frames["exclusions"].append(_left_out(frame, again, aside, best, target))
     frames["fits"].append(fits_frame(surfaces, target))
     frames["quality"].append(quality_frame(surfaces, target))
@@ -278,7 +280,7 @@ def _left_out(
 
 def _residuals(surfaces: Surfaces, target: str) -> pd.DataFrame:
     fitted = [surfaces.joint, *surfaces.single.values()]
-    parts = [residuals(one, surfaces.data, surfaces.weights) for one in fitted]
+    parts = [residuals(one, surfaces.draws) for one in fitted]
     return pd.concat(parts, ignore_index=True).assign(target=target)
 
 
@@ -291,7 +293,7 @@ def _noise(frame: pd.DataFrame, target: str) -> pd.DataFrame:
 
 
 def _fitness(surfaces: Surfaces, noise: pd.DataFrame, target: str) -> pd.DataFrame:
-    left = residuals(surfaces.joint, surfaces.data, surfaces.weights)
+    left = residuals(surfaces.joint, surfaces.draws)
     if left.empty:
         return left
     freedom = max(1, len(left) - len(surfaces.joint.law.parameters))
@@ -318,7 +320,7 @@ def _holdout(
             if not _covers(surfaces, cell.family, cell.corpus):
                 continue
             curve = surface(cell.family, cell.corpus, *at)
-            left = residuals(fitted, surfaces.data, surfaces.weights).residual
+            left = residuals(fitted, surfaces.draws).residual
             low, high = holdout.prediction(
                 curve[1:], left.to_numpy(), len(fitted.law.parameters), seed
             )
@@ -370,7 +372,7 @@ def _effects(
         target,
         effects.pooled(noise),
         lambda one, two: document_se(table, target, one, two),
-        len(surfaces.weights) - 1,
+        len(surfaces.draws),
         seed,
     )
     frames["equivalents"].append(rows)

@@ -1,10 +1,19 @@
-"""Intervals: whole trajectories are resampled, and the best rate is chosen again.
+"""Intervals: whole trajectories are drawn again, and the best rate is chosen again.
 
-A draw is a number of copies for every trajectory (pairs bootstrap, within each family
-and corpus, which the design fixed). Inside a draw the best learning rate of each cell
-is selected again from the copies that are there, so that tuning noise is in the
-interval.
-Every fit of an analysis uses the same draws: differences between fits are paired.
+A draw is a new set of losses for the same design (wild cluster bootstrap, the default)
+or a number of copies for every trajectory (pairs cluster bootstrap, within each family
+and corpus, which the design fixed). Points of one trajectory share one factor of the
+draw: they are one measurement of the noise. Inside a draw the best learning rate of
+each cell is selected again, so that tuning noise is in the interval. Every fit of an
+analysis uses the same draws: differences between fits are paired.
+
+The wild draw of a law is curve + factor * residual, in log loss, with the residual that
+the run would have had if its trajectory had been left out of the fit (HC3, MacKinnon
+and White 1985; CR3 for clusters). For Huber's loss, of derivative psi, one Newton step
+gives it: e + (I - H)^-1 H psi(e) / phi, H the leverage of the trajectory and phi the
+mean of psi'. With least squares that is e / (1 - h); with delta far below the noise it
+lifts the residuals of the runs that the fit passes through, which would make the draws
+too narrow (Feng, He and Hu 2011, "Wild bootstrap for quantile regression").
 """
 
 from __future__ import annotations
@@ -14,10 +23,18 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from analysis.laws import Array
+from analysis.fit import Fit, log_gradient
+from analysis.laws import Array, Columns
+from scaling.errors import UserError
 
 # What two runs of one cell share; they differ in rate, seeds and nothing else.
 CELL = ["family", "corpus", "size", "params", "tokens", "unique_tokens", "batch"]
+SCHEMES = ("wild", "pairs")
+# Fewer trajectories than this in a family and corpus give too few patterns of signs.
+FEW_CLUSTERS = 12
+WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
+# A trajectory that alone fixes a parameter has leverage 1, and no residual to inflate.
+MOST_LEVERAGE = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,28 +76,86 @@ def sample(frame: pd.DataFrame) -> Sample:
     )
 
 
-def draw(data: Sample, draws: int, seed: int = 0) -> Array:
-    """Copies of each run in each draw, [draws, n]; equal within a trajectory."""
+def part(data: Sample, rows: Array) -> Sample:
+    """The runs marked in `rows` [n], with their codes counted anew."""
+
+    def recoded(codes: Array) -> Array:
+        return np.unique(codes[rows], return_inverse=True)[1]
+
+    return Sample(
+        frame=data.frame[rows].reset_index(drop=True),
+        loss=data.loss[rows],
+        cell=recoded(data.cell),
+        group=recoded(data.group),
+        cluster=recoded(data.cluster),
+        stratum=recoded(data.stratum),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """How a sample is drawn again: the same for all laws that are fitted to it.
+
+    Attributes:
+      scheme: "wild" or "pairs".
+      chosen: [n]: 1 for the runs at their cell's best rate, which the fit itself sees.
+      factors: [B, n], equal within a trajectory: what a wild draw multiplies a run's
+        residual by, or how many copies of it a pairs draw holds.
+      seed: keys the residuals that runs at other rates borrow.
+    """
+
+    data: Sample
+    scheme: str
+    chosen: Array
+    factors: Array
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.factors)
+
+
+def draw(data: Sample, draws: int, seed: int = 0, scheme: str = "wild") -> Draws:
+    """Factors for `draws` draws of whole trajectories.
+
+    Wild: Rademacher's signs, or Webb's six points (Webb 2023) for the trajectories of a
+    family and corpus that has fewer than `FEW_CLUSTERS`. Pairs: as many trajectories as
+    each family and corpus has, with replacement.
+
+    Raises:
+      UserError: another scheme.
+    """
+    if scheme not in SCHEMES:
+        raise UserError("bootstrap", scheme, f"choose one of {', '.join(SCHEMES)}")
     rng = np.random.default_rng(seed)
     first = np.unique(data.cluster, return_index=True)[1]
     stratum = data.stratum[first]
-    copies = np.zeros((draws, first.size))
+    factors = np.zeros((draws, first.size))
     for code in np.unique(stratum):
         members = np.flatnonzero(stratum == code)
-        share = np.full(members.size, 1.0 / members.size)
-        copies[:, members] = rng.multinomial(members.size, share, size=draws)
-    return copies[:, data.cluster]
+        if scheme == "pairs":
+            share = np.full(members.size, 1.0 / members.size)
+            factors[:, members] = rng.multinomial(members.size, share, size=draws)
+        else:
+            points = WEBB if members.size < FEW_CLUSTERS else np.array([-1.0, 1.0])
+            factors[:, members] = rng.choice(points, size=(draws, members.size))
+    chosen = select(data, np.ones((1, data.loss.size)))[0]
+    return Draws(data, scheme, chosen, factors[:, data.cluster], seed)
 
 
-def select(data: Sample, copies: Array) -> Array:
+def select(data: Sample, copies: Array, loss: Array | None = None) -> Array:
     """Weights [B, n]: the copies of the runs at their cell's best rate, else zero.
 
     The best rate is the one with the lowest mean loss over the copies in that draw; of
     two equal ones the lower rate.
+
+    Args:
+      copies: [B, n].
+      loss: [B, n] where a draw has losses of its own; the sample's by default.
     """
+    loss = data.loss if loss is None else loss
     starts = np.flatnonzero(np.diff(data.group, prepend=-1))
     count = np.add.reduceat(copies, starts, axis=1)
-    total = np.add.reduceat(copies * data.loss, starts, axis=1)
+    total = np.add.reduceat(copies * loss, starts, axis=1)
     mean = np.full(count.shape, np.inf)
     np.divide(total, count, out=mean, where=count > 0)
     first = np.flatnonzero(np.diff(data.cell[starts], prepend=-1))
@@ -91,6 +166,122 @@ def select(data: Sample, copies: Array) -> Array:
     before = np.cumsum(best, axis=1) - best
     best &= before == before[:, first][:, of_cell]
     return copies * best[:, data.group]
+
+
+def again(
+    draws: Draws, rows: Array, fitted: Fit, columns: Columns, delta: float
+) -> tuple[Array, Array]:
+    """Losses [m] or [B, m] and weights [B, m] that a law is fitted to in each draw.
+
+    Args:
+      rows: marks the m of n runs that the law is about, whole cells.
+      fitted: the law's fit to those of them at their cell's best rate.
+      columns: arrays [m].
+      delta: Huber's threshold of that fit.
+    """
+    data = part(draws.data, rows)
+    factors = draws.factors[:, rows]
+    if draws.scheme == "pairs":
+        return data.loss, select(data, factors)
+    chosen = draws.chosen[rows] > 0
+    curve = np.log(fitted.law.predict(fitted.theta, columns))
+    left_out = np.zeros(data.loss.size)
+    left_out[chosen] = left_out_residuals(
+        fitted,
+        {name: np.asarray(values)[chosen] for name, values in columns.items()},
+        np.log(data.loss[chosen]) - curve[chosen],
+        data.cluster[chosen],
+        delta,
+    )
+    if chosen.all():
+        return np.exp(curve + factors * left_out), np.ones(factors.shape)
+    rng = np.random.default_rng([draws.seed, 1])
+    picks = rng.random(draws.factors.shape)[:, rows]
+    return _tuned_again(data, chosen, curve, left_out, factors, picks)
+
+
+def _tuned_again(
+    data: Sample,
+    chosen: Array,
+    curve: Array,
+    residual: Array,
+    factors: Array,
+    picks: Array,
+) -> tuple[Array, Array]:
+    """A wild draw of cells with several rates: new losses for all, then the best.
+
+    A rate that was not fitted stands as far above the curve as its mean loss stood
+    above the best rate's, and borrows one of the fitted residuals. The best of several
+    noisy rates is low by luck. The fitted losses have that luck in them already, so
+    each cell's draws are moved to lie around the curve: they carry the spread of the
+    choice and not its bias a second time.
+    """
+    donors = residual[chosen]
+    borrowed = donors[(picks * donors.size).astype(int)]
+    log_loss = np.log(data.loss)
+    mean = np.bincount(data.group, log_loss) / np.bincount(data.group)
+    best = np.full(int(data.cell.max()) + 1, np.nan)
+    best[data.cell[chosen]] = mean[data.group[chosen]]
+    gap = mean[data.group] - best[data.cell]
+    noise = factors * np.where(chosen, residual, borrowed)
+    new = curve + gap + noise
+    weights = select(data, np.ones(new.shape), np.exp(new))
+    starts = np.flatnonzero(np.diff(data.cell, prepend=-1))
+    count = np.add.reduceat(weights, starts, axis=1)
+    above = np.add.reduceat(weights * (gap + noise), starts, axis=1) / count
+    return np.exp(new - above.mean(axis=0)[data.cell]), weights
+
+
+def left_out_residuals(
+    fitted: Fit, columns: Columns, residual: Array, cluster: Array, delta: float
+) -> Array:
+    """Residuals [m] as if each run's trajectory had been left out of the fit (HC3).
+
+    Args:
+      residual: ln observed - ln fitted, [m]; cluster: codes of the trajectories [m].
+    """
+    jacobian = log_gradient(fitted.law, fitted.theta[None], columns)[0]
+    free = [p.name not in fitted.at_bound for p in fitted.law.parameters]
+    basis = _basis(jacobian[:, free])
+    pull = np.clip(residual, -delta, delta) / _mean_curvature(
+        residual, basis.shape[1], delta
+    )
+    codes = np.unique(cluster, return_inverse=True)[1]
+    size = basis.shape[1]
+    leverage = np.zeros((int(codes.max(initial=-1)) + 1, size, size))
+    np.add.at(leverage, codes, basis[:, :, None] * basis[:, None, :])
+    score = np.zeros((len(leverage), size))
+    np.add.at(score, codes, basis * pull[:, None])
+    # (I - H)^-1 H of a trajectory, through the smaller matrix of its basis rows.
+    values, vectors = np.linalg.eigh(leverage)
+    turned = np.einsum("gsr,gs->gr", vectors, score)
+    turned = turned / (1.0 - np.minimum(values, MOST_LEVERAGE))
+    lift = np.einsum("gsr,gr->gs", vectors, turned)
+    return residual + (basis * lift[codes]).sum(axis=1)
+
+
+def _basis(jacobian: Array) -> Array:
+    """Orthonormal columns [m, r] that span those of the Jacobian."""
+    scale = np.linalg.norm(jacobian, axis=0)
+    jacobian = jacobian[:, scale > 0] / scale[scale > 0]
+    left, values, _ = np.linalg.svd(jacobian, full_matrices=False)
+    return left[:, values > 1e-10 * values.max(initial=0.0)]
+
+
+def _mean_curvature(residual: Array, parameters: int, delta: float) -> float:
+    """Mean of Huber's second derivative: the share of residuals within delta.
+
+    Far fewer than the fit passes through lie so near where delta is far below the
+    noise; the share is then taken over a wider window, as for the sparsity of a
+    quantile regression (Koenker 2005, section 3.4), and scaled down to delta.
+    """
+    if not np.isfinite(delta):
+        return 1.0
+    count = residual.size
+    freedom = max(1, count - parameters)
+    noise = 1.4826 * np.median(np.abs(residual)) * np.sqrt(count / freedom)
+    window = max(delta, noise * count**-0.2)
+    return float(np.mean(np.abs(residual) <= window) * delta / window)
 
 
 def interval(draws: Array, level: float = 0.95) -> tuple[Array, Array]:
@@ -112,3 +303,31 @@ def interval(draws: Array, level: float = 0.95) -> tuple[Array, Array]:
             )
     low, high = ends.reshape(2, *draws.shape[1:])
     return low, high
+
+
+def new_run(curve: Array, residual: Array, seed: int = 0) -> Array:
+    """Draws [B, k] of a new run's loss: the curve's draws and a run's own noise.
+
+    Args:
+      curve: predicted losses [B, k], a row a draw.
+      residual: log residuals to draw the noise from, with replacement: those of the fit
+        with each trajectory left out, or deviations of seeds from their cell.
+    """
+    rng = np.random.default_rng(seed)
+    noise = rng.choice(residual, size=curve.shape)
+    return curve * np.exp(noise * rng.choice([-1.0, 1.0], size=curve.shape))
+
+
+def mixture(curves: Array, weights: Array, seed: int = 0) -> Array:
+    """Draws [B, k] over several laws: each draw takes one law by its weight.
+
+    The spread between defensible laws is model-form uncertainty; it hardly shows
+    inside the data and grows with the extrapolation.
+
+    Args:
+      curves: predicted losses [laws, B, k].
+      weights: [laws], adding up to 1.
+    """
+    rng = np.random.default_rng(seed)
+    picks = rng.choice(len(curves), size=curves.shape[1], p=weights)
+    return curves[picks, np.arange(curves.shape[1])]

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis import laws
 from analysis.cells import codes
 from analysis.fit import Fit, Refusal, fit, refit
-from analysis.intervals import Sample, interval
+from analysis.intervals import Draws, Sample, again, interval
 from analysis.laws import Array, Law
 
 
@@ -60,11 +60,13 @@ class Surfaces:
     """Every law of one target.
 
     Attributes:
+      draws: what every law was fitted to again; `chosen` of it marks the runs [n] that
+        the fits themselves saw.
       single: by (family, corpus); sizes: one a size; joint: over all of them.
     """
 
     data: Sample
-    weights: Array
+    draws: Draws
     families: tuple[str, ...]
     corpora: tuple[str, ...]
     single: Mapping[tuple[str, str], Fitted]
@@ -93,38 +95,33 @@ class Surfaces:
 
     def _predict(self, fitted: Fitted | None, columns: Mapping[str, Array]) -> Array:
         if fitted is None or fitted.theta is None:
-            return np.full((len(self.weights), columns["params"].size), np.nan)
+            return np.full((1 + len(self.draws), columns["params"].size), np.nan)
         return fitted.law.predict(fitted.theta, columns)
 
 
-def fit_all(data: Sample, weights: Array, delta: float, seed: int) -> Surfaces:
-    """Fits the joint law, each family and corpus alone, and each of their sizes.
-
-    Args:
-      weights: [B, n]; row 0 is the sample itself, every other a bootstrap draw.
-    """
+def fit_all(draws: Draws, delta: float, seed: int) -> Surfaces:
+    """Fits the joint law, each family and corpus alone, and each of their sizes."""
+    data = draws.data
     frame = data.frame
     single, sizes = {}, []
     for (family, corpus), part in frame.groupby(["family", "corpus"]):
         rows = frame.index.isin(part.index)
         head = (family, corpus, np.nan)
-        single[family, corpus] = _one(
-            "chinchilla", head, data, rows, weights, delta, seed
-        )
+        single[family, corpus] = _one("chinchilla", head, draws, rows, delta, seed)
         for _, same in part.groupby("level"):
             rows = frame.index.isin(same.index)
             size = float(np.exp(np.log(same.params).mean()))
             head = (family, corpus, size)
-            sizes.append(_one("power", head, data, rows, weights, delta, seed))
-    joint = fit_joint(data, weights, delta, seed)
+            sizes.append(_one("power", head, draws, rows, delta, seed))
+    joint = fit_joint(draws, delta, seed)
     families, corpora = _names(data)
-    return Surfaces(data, weights, families, corpora, single, sizes, joint)
+    return Surfaces(data, draws, families, corpora, single, sizes, joint)
 
 
-def fit_joint(data: Sample, weights: Array, delta: float, seed: int) -> Fitted:
+def fit_joint(draws: Draws, delta: float, seed: int) -> Fitted:
     """The joint law over every family and corpus of the sample."""
-    rows = np.ones(data.loss.size, bool)
-    return _one("joint", ("*", "*", np.nan), data, rows, weights, delta, seed)
+    rows = np.ones(draws.data.loss.size, bool)
+    return _one("joint", ("*", "*", np.nan), draws, rows, delta, seed)
 
 
 def _names(data: Sample) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -135,13 +132,13 @@ def _names(data: Sample) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _one(
     name: str,
     head: tuple[str, str, float],
-    data: Sample,
+    draws: Draws,
     rows: Array,
-    weights: Array,
     delta: float,
     seed: int,
 ) -> Fitted:
-    """One law on the chosen rows, under every weighting."""
+    """One law on the chosen rows, and on every draw of them."""
+    data = draws.data
     families, corpora = _names(data)
     part = data.frame[rows]
     columns = {
@@ -153,33 +150,35 @@ def _one(
     centre = {key: float(np.log(columns[key]).mean()) for key in ("params", "tokens")}
     names = {"family": families, "corpus": corpora}
     law = laws.load(name).bind(names, centre)
-    outcome, theta = _fit(law, columns, data.loss[rows], weights[:, rows], delta, seed)
+    outcome, theta = _fit(law, columns, draws, rows, delta, seed)
     return Fitted(law, *head, rows, outcome, theta, columns)
 
 
 def _fit(
     law: Law,
     columns: Mapping[str, Array],
-    loss: Array,
-    weights: Array,
+    draws: Draws,
+    rows: Array,
     delta: float,
     seed: int,
 ) -> tuple[Fit | Refusal, Array | None]:
-    """The fit and its coordinates under every weighting, those of the fit first."""
-    outcome = fit(law, columns, loss, weights[0], delta=delta, seed=seed)
+    """The fit and its coordinates in every draw, those of the fit first."""
+    loss, chosen = draws.data.loss[rows], draws.chosen[rows]
+    outcome = fit(law, columns, loss, chosen, delta=delta, seed=seed)
     if isinstance(outcome, Refusal):
         return outcome, None
-    theta = np.full((len(weights) - 1, outcome.theta.size), np.nan)
+    theta = np.full((len(draws), outcome.theta.size), np.nan)
     if _spare(law, columns):
-        theta = refit(outcome, columns, loss, weights[1:], delta)
+        drawn, weights = again(draws, rows, outcome, columns, delta)
+        theta = refit(outcome, columns, drawn, weights, delta)
     return outcome, np.concatenate([outcome.theta[None], theta])
 
 
 def _spare(law: Law, columns: Mapping[str, Array]) -> bool:
-    """Whether there are enough distinct points to leave some out of a draw.
+    """Whether there are points enough to say how well the law is known.
 
-    A draw keeps 63% of them; resampling fewer than twice the parameters would show
-    which points were kept and not how well the law is known.
+    With fewer than twice the parameters, a pairs draw shows which points it kept, and
+    a wild draw repeats residuals that the fit has taken most of.
     """
     points = set(zip(*columns.values(), strict=True))
     return len(points) >= 2 * len(law.parameters)
@@ -252,13 +251,13 @@ def quality_frame(surfaces: Surfaces, target: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def residuals(fitted: Fitted, data: Sample, weights: Array) -> pd.DataFrame:
+def residuals(fitted: Fitted, draws: Draws) -> pd.DataFrame:
     """Observed and predicted loss of the runs that a fit saw."""
     if isinstance(fitted.outcome, Refusal):
         return pd.DataFrame()
-    seen = weights[0, fitted.rows] > 0
+    seen = draws.chosen[fitted.rows] > 0
     predicted = fitted.law.predict(fitted.outcome.theta, fitted.columns)[seen]
-    part = data.frame.loc[fitted.rows].loc[seen]
+    part = draws.data.frame.loc[fitted.rows].loc[seen]
     out = part[["family", "corpus", "params", "tokens"]].copy()
     out["observed"], out["predicted"] = part.loss.to_numpy(), predicted
     out["residual"] = np.log(out.observed) - np.log(predicted)

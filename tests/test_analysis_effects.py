@@ -9,8 +9,6 @@ import pytest
 
 from analysis import effects, holdout
 from analysis.analyse import Analysis, analyse, document_se
-from analysis.intervals import draw, interval, sample, select
-from analysis.surfaces import fit_joint
 from analysis.table import from_frame
 from scaling.errors import UserError
 
@@ -143,18 +141,6 @@ def test_same_seed_same_numbers_other_seed_other_draws():
     np.testing.assert_allclose(one.joint.value, other.joint.value, rtol=1e-4)
 
 
-def test_planted_equality_is_rarely_called_a_difference():
-    wrong = 0
-    for seed in range(10):
-        frame = from_frame(made(rho=1.0, seed=seed, corpora=("code",))).runs
-        data = sample(frame.assign(loss=frame["loss:loss"], level=0))
-        weights = np.concatenate([np.ones((1, len(frame))), draw(data, 80, seed)])
-        joint = fit_joint(data, weights, delta=1e-3, seed=0)
-        rho = joint.law.natural(joint.theta)[1:, joint.law.names.index("rhoD[b]")]
-        low, high = interval(rho)
-        wrong += not low <= 1.0 <= high
-    assert wrong <= 2
-
 
 def test_wrong_settings_raise_a_user_error():
     table = from_frame(made())
@@ -164,60 +150,9 @@ def test_wrong_settings_raise_a_user_error():
         analyse(table, delta=0.0)
 
 
-def one_cell() -> pd.DataFrame:
-    """One cell with two rates of two seeds each, of trajectories of two runs."""
-    base = {"family": "a", "corpus": "d", "size": 1.0, "params": 1.0, "tokens": 1.0}
-    base |= {"unique_tokens": 1.0, "batch": 1.0}
-    rows = [
-        (0.1, 2.0, "t1"),
-        (0.1, 3.0, "t2"),
-        (0.2, 2.4, "t3"),
-        (0.2, 2.4, "t3"),
-    ]
-    return pd.DataFrame(
-        [
-            base | {"learning_rate": r, "loss": x, "trajectory": t, "run_id": str(i)}
-            for i, (r, x, t) in enumerate(rows)
-        ]
-    )
 
 
-def test_best_rate_is_selected_again_inside_a_draw():
-    data = sample(one_cell())
-    copies = np.array([[1, 1, 1, 1], [2, 0, 1, 1], [2, 1, 0, 0], [0, 1, 1, 1]])
-    wanted = [[0, 0, 1, 1], [2, 0, 0, 0], [2, 1, 0, 0], [0, 0, 1, 1]]
-    np.testing.assert_array_equal(select(data, copies.astype(float)), wanted)
 
-
-def test_bootstrap_resamples_whole_trajectories():
-    rows = [one_cell().assign(tokens=float(k + 1)) for k in range(5)]
-    frame = pd.concat(rows, ignore_index=True)
-    frame["run_id"] = [str(i) for i in range(len(frame))]
-    data = sample(frame)
-    copies = draw(data, 200, seed=0)
-    for trajectory in ("t1", "t2", "t3"):
-        same = (data.frame.trajectory == trajectory).to_numpy()
-        assert (copies[:, same] == copies[:, same][:, :1]).all()
-    first = [np.flatnonzero(data.cluster == c)[0] for c in range(3)]
-    assert (copies[:, first].sum(axis=1) == 3).all()
-    assert len(np.unique(copies, axis=0)) > 5
-
-
-def test_bootstrap_keeps_every_family_and_corpus():
-    frame = from_frame(made()).runs.assign(loss=1.0)
-    data = sample(frame)
-    copies = draw(data, 50, seed=0)
-    for code in np.unique(data.stratum):
-        assert (copies[:, data.stratum == code].sum(axis=1) == 15).all()
-
-
-def test_intervals_keep_infinity_and_leave_out_nan():
-    draws = np.concatenate([np.arange(90.0), np.full(10, np.inf)])
-    low, high = interval(draws)
-    assert low == pytest.approx(2, abs=1) and np.isposinf(high)
-    low, high = interval(np.concatenate([draws, np.full(50, np.nan)]))
-    assert low == pytest.approx(2, abs=1) and np.isposinf(high)
-    assert np.isnan(interval(np.full(100, np.nan))).all()
 
 
 def test_data_equivalent_is_infinite_below_the_floor():

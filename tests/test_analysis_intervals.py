@@ -1,0 +1,222 @@
+"""Intervals: what is drawn again, how residuals are inflated, and what they cover."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import laws
+from analysis.fit import Fit, fit, log_gradient
+from analysis.intervals import (
+    Sample,
+    again,
+    draw,
+    interval,
+    left_out_residuals,
+    mixture,
+    new_run,
+    part,
+    sample,
+    select,
+)
+from scaling.errors import UserError
+
+
+def one_cell() -> pd.DataFrame:
+    """One cell with two rates of two seeds each, of trajectories of two runs."""
+    base = {"family": "a", "corpus": "d", "size": 1.0, "params": 1.0, "tokens": 1.0}
+    base |= {"unique_tokens": 1.0, "batch": 1.0}
+    rows = [
+        (0.1, 2.0, "t1"),
+        (0.1, 3.0, "t2"),
+        (0.2, 2.4, "t3"),
+        (0.2, 2.4, "t3"),
+    ]
+    return pd.DataFrame(
+        [
+            base | {"learning_rate": r, "loss": x, "trajectory": t, "run_id": str(i)}
+            for i, (r, x, t) in enumerate(rows)
+        ]
+    )
+
+
+def trajectories() -> Sample:
+    """Five cells; the same three trajectories run through all of them."""
+    rows = [one_cell().assign(tokens=float(k + 1)) for k in range(5)]
+    frame = pd.concat(rows, ignore_index=True)
+    frame["run_id"] = [str(i) for i in range(len(frame))]
+    return sample(frame)
+
+
+def design(
+    noise: float,
+    seed: int = 0,
+    sizes: int = 5,
+    rates: tuple[float, ...] = (0.01,),
+    budgets: int = 5,
+) -> Sample:
+    """One family and corpus on a grid; `rates` cost 0, 1%, 2%... of the loss."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for params in np.geomspace(5e7, 2e10, sizes):
+        for tokens in np.geomspace(1e9, 1e12, budgets):
+            for k, rate in enumerate(rates):
+                loss = 1.8 + 482 * params**-0.35 + 2085 * tokens**-0.37
+                loss *= np.exp(0.01 * k + noise * rng.normal())
+                row = {"params": params, "tokens": tokens, "learning_rate": rate}
+                rows.append(row | {"loss": loss, "run_id": str(len(rows))})
+    frame = pd.DataFrame(rows).assign(family="a", corpus="d", batch=1.0, seed=0)
+    frame = frame.assign(size=frame.params, unique_tokens=frame.tokens)
+    return sample(frame.assign(trajectory=frame.run_id))
+
+
+def fitted_to(data: Sample, chosen=None, delta: float = np.inf):
+    columns = {k: data.frame[k].to_numpy(float) for k in ("params", "tokens")}
+    centre = {key: float(np.log(x).mean()) for key, x in columns.items()}
+    law = laws.load("chinchilla").bind({"family": ("a",), "corpus": ("d",)}, centre)
+    found = fit(law, columns, data.loss, chosen, delta=delta, random_starts=0)
+    assert isinstance(found, Fit)
+    return found, columns
+
+
+def test_best_rate_is_selected_again_inside_a_draw():
+    data = sample(one_cell())
+    copies = np.array([[1, 1, 1, 1], [2, 0, 1, 1], [2, 1, 0, 0], [0, 1, 1, 1]])
+    wanted = [[0, 0, 1, 1], [2, 0, 0, 0], [2, 1, 0, 0], [0, 0, 1, 1]]
+    np.testing.assert_array_equal(select(data, copies.astype(float)), wanted)
+
+
+def test_best_rate_follows_the_losses_of_a_draw():
+    data = sample(one_cell())
+    losses = np.array([[2.0, 2.0, 3.0, 3.0], [3.0, 3.0, 2.0, 2.0]])
+    found = select(data, np.ones((2, 4)), losses)
+    np.testing.assert_array_equal(found, [[1, 1, 0, 0], [0, 0, 1, 1]])
+
+
+@pytest.mark.parametrize("scheme", ["wild", "pairs"])
+def test_a_trajectory_is_drawn_as_one(scheme):
+    data = trajectories()
+    factors = draw(data, 200, 0, scheme).factors
+    for trajectory in ("t1", "t2", "t3"):
+        same = (data.frame.trajectory == trajectory).to_numpy()
+        assert (factors[:, same] == factors[:, same][:, :1]).all()
+    assert len(np.unique(factors, axis=0)) > 5
+
+
+def test_pairs_keep_every_family_and_corpus():
+    frames = []
+    for family in ("a", "b"):
+        one = design(0.01).frame.assign(family=family)
+        frames.append(one.assign(run_id=family + one.run_id))
+    frame = pd.concat(frames, ignore_index=True)
+    data = sample(frame.assign(trajectory=frame.run_id))
+    copies = draw(data, 50, 0, "pairs").factors
+    for code in np.unique(data.stratum):
+        assert (copies[:, data.stratum == code].sum(axis=1) == 25).all()
+
+
+def test_few_trajectories_get_webbs_six_points():
+    few = draw(trajectories(), 300)
+    many = draw(design(0.01), 300)
+    assert len(np.unique(few.factors)) == 6 and len(np.unique(many.factors)) == 2
+    for drawn in (few, many):
+        assert drawn.factors.mean() == pytest.approx(0.0, abs=0.1)
+        assert (drawn.factors**2).mean() == pytest.approx(1.0, abs=0.1)
+
+
+def test_unknown_scheme_is_the_users_mistake():
+    with pytest.raises(UserError, match="bootstrap"):
+        draw(trajectories(), 40, 0, "jackknife")
+
+
+def test_left_out_residuals_are_those_of_fits_without_the_trajectory():
+    """Exact for least squares up to the curvature of the law."""
+    data = design(0.003)
+    found, columns = fitted_to(data)
+    residual = np.log(data.loss) - np.log(found.law.predict(found.theta, columns))
+    for cluster in (np.arange(25), np.arange(25) // 3):
+        quick = left_out_residuals(found, columns, residual, cluster, np.inf)
+        jacobian = log_gradient(found.law, found.theta[None], columns)[0]
+        for code in np.unique(cluster):
+            out = cluster == code
+            step = np.linalg.lstsq(jacobian[~out], residual[~out], rcond=None)[0]
+            alone = residual[out] - jacobian[out] @ step
+            np.testing.assert_allclose(quick[out], alone, atol=1e-7)
+
+
+def test_left_out_residuals_lift_what_a_median_fit_passes_through():
+    data = design(0.01)
+    found, columns = fitted_to(data, delta=1e-6)
+    residual = np.log(data.loss) - np.log(found.law.predict(found.theta, columns))
+    through = np.abs(residual) < 1e-6
+    assert through.sum() >= 4
+    lifted = left_out_residuals(found, columns, residual, np.arange(25), 1e-6)
+    assert np.median(np.abs(lifted[through])) > 1e-4
+    assert (lifted[~through] * residual[~through] > 0).all()
+    assert (np.abs(lifted) >= np.abs(residual)).mean() > 0.9
+
+
+def everything(data: Sample) -> np.ndarray:
+    return np.ones(data.loss.size, bool)
+
+
+def test_wild_draws_lie_around_the_curve_and_spread_as_the_residuals():
+    data = design(0.01)
+    found, columns = fitted_to(data)
+    losses, weights = again(draw(data, 400), everything(data), found, columns, np.inf)
+    curve = found.law.predict(found.theta, columns)
+    assert (weights == 1.0).all()
+    np.testing.assert_allclose(np.log(losses).mean(axis=0), np.log(curve), atol=2e-3)
+    spread = (np.log(losses) - np.log(curve)).std()
+    assert 0.009 < spread < 0.015
+
+
+def test_wild_draws_choose_among_new_losses_of_all_rates():
+    data = design(0.01, rates=(0.01, 0.02, 0.04))
+    drawn = draw(data, 300)
+    found, columns = fitted_to(data, drawn.chosen)
+    losses, weights = again(drawn, everything(data), found, columns, np.inf)
+    by_cell = np.add.reduceat(weights, np.arange(0, 75, 3), axis=1)
+    assert (by_cell == 1.0).all()
+    chosen = weights[:, drawn.chosen > 0].mean()
+    assert 0.4 < chosen < 0.95
+    best = losses[weights > 0].reshape(300, 25)
+    lowest = losses.reshape(300, 25, 3).min(axis=2)
+    np.testing.assert_array_equal(best, lowest)
+    curve = found.law.predict(found.theta, columns)[::3]
+    np.testing.assert_allclose(np.log(best).mean(axis=0), np.log(curve), atol=1e-9)
+
+
+def test_a_part_of_the_sample_keeps_its_cells_and_draws():
+    data = design(0.01, rates=(0.01, 0.02))
+    rows = (data.frame.params > 1e9).to_numpy()
+    mine = part(data, rows)
+    assert mine.cell.max() + 1 == len(np.unique(data.cell[rows]))
+    drawn = draw(data, 50, scheme="pairs")
+    found, columns = fitted_to(data, drawn.chosen)
+    some = {name: values[rows] for name, values in columns.items()}
+    _, weights = again(drawn, rows, found, some, np.inf)
+    np.testing.assert_array_equal(weights, select(data, drawn.factors)[:, rows])
+
+
+def test_intervals_keep_infinity_and_leave_out_nan():
+    draws = np.concatenate([np.arange(90.0), np.full(10, np.inf)])
+    low, high = interval(draws)
+    assert low == pytest.approx(2, abs=1) and np.isposinf(high)
+    low, high = interval(np.concatenate([draws, np.full(50, np.nan)]))
+    assert low == pytest.approx(2, abs=1) and np.isposinf(high)
+    assert np.isnan(interval(np.full(100, np.nan))).all()
+
+
+def test_a_new_run_is_wider_than_the_curve_by_a_runs_noise():
+    rng = np.random.default_rng(0)
+    curve = 3.0 * np.exp(0.01 * rng.normal(size=(4000, 1)))
+    run = new_run(curve, 0.02 * rng.normal(size=500))
+    assert np.log(curve).std() == pytest.approx(0.01, rel=0.05)
+    assert np.log(run).std() == pytest.approx(np.hypot(0.01, 0.02), rel=0.08)
+
+
+def test_a_mixture_of_laws_takes_each_by_its_weight():
+    curves = np.stack([np.full((4000, 2), 2.0), np.full((4000, 2), 3.0)])
+    found = mixture(curves, np.array([0.25, 0.75]))
+    assert (found[:, 0] == found[:, 1]).all()
+    assert (found == 3.0).mean() == pytest.approx(0.75, abs=0.03)
