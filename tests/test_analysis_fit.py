@@ -9,7 +9,6 @@ import pytest
 
 from analysis import laws
 from analysis.fit import Fit, Refusal, fit, huber, minimise, refit
-from analysis.fit import log_gradient as engine_gradient
 
 # Besiroglu et al. 2024: E, A, B, alpha, beta.
 BESIROGLU = (1.8172, 482.01, 2085.43, 0.3478, 0.3658)
@@ -137,43 +136,6 @@ def test_a_parameter_at_its_bound_is_reported():
         additive(columns, (0.0, 482.01, 2085.43, 0.3478, 0.3658)),
     )
     assert "E" in found.at_bound
-
-
-@pytest.mark.parametrize("name", laws.names())
-def test_every_law_keeps_the_interface(name):
-    columns, _ = joint_table()
-    law = bind(name, columns, ("a", "b", "c"), ("d", "e"))
-    loss = additive(columns)
-    starts = law.starts(columns, loss)
-    low = np.array([p.low for p in law.parameters])
-    high = np.array([p.high for p in law.parameters])
-    nonlinear = [c for c in range(low.size) if c not in law.linear]
-    assert starts.shape[1] == low.size
-    assert (starts >= low)[:, nonlinear].all() and (starts <= high)[:, nonlinear].all()
-    predicted = law.predict(starts, columns)
-    assert predicted.shape == (len(starts), loss.size)
-    assert np.isfinite(predicted).all() and (predicted > 0).all()
-    np.testing.assert_allclose(law.predict(starts[1], columns), predicted[1])
-    assert law.natural(starts).shape == (len(starts), len(law.names))
-    assert len(set(law.names)) == len(law.names)
-    rng = np.random.default_rng(0)
-    theta = rng.uniform(0.1, 0.9, (3, low.size))
-    if law.log_gradient is None:
-        return
-    own = law.log_gradient(theta, columns)
-    bare = law.__class__(**(law.__dict__ | {"log_gradient": None}))
-    np.testing.assert_allclose(own, engine_gradient(bare, theta, columns), atol=1e-7)
-    if law.log_curvature is None:
-        return
-    weights = rng.normal(size=(3, loss.size))
-    own = law.log_curvature(theta, columns, weights)
-    step = 1e-6
-    for p in range(low.size):
-        shift = step * (np.arange(low.size) == p)
-        up = law.log_gradient(theta + shift, columns)
-        down = law.log_gradient(theta - shift, columns)
-        slope = np.einsum("bn,bnp->bp", weights, up - down) / (2 * step)
-        np.testing.assert_allclose(own[:, p], slope, atol=1e-5)
 
 
 def test_huber_is_quadratic_then_linear():

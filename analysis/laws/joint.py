@@ -17,8 +17,9 @@ tested; each takes the kinds of level ("family", "corpus") that get their own:
     crossed: terms ("params", "tokens") that get a multiplier of their own for every
         pair of a family and a corpus beside the product of the two: rhoN[a x d].
 
-Where an exponent differs between levels, the multiplier of a level depends on the
-scale, and the one reported is that at the centre of the design.
+Where an exponent differs between levels, so does what a level is worth with the scale:
+its factor on the term (rho^-alpha) is constant, and its multiplier is reported at the
+centre of the design, by its own exponent at the other kind's reference.
 """
 
 from __future__ import annotations
