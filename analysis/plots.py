@@ -219,11 +219,12 @@ def _apart(
     axes: Axes, marks: Sequence[float], form: Callable[[float], str]
 ) -> list[float]:
     """The marks of a log x axis whose labels, from the left, do not touch."""
-    spec, figure = axes.get_subplotspec(), axes.get_figure()
+    spec, figure = axes.get_subplotspec(), axes.get_figure(root=True)
     columns = spec.get_gridspec().ncols if spec is not None else 1
     low, high = np.log(axes.get_xlim())
     # Points of a panel, of which labels and margins take a fifth; 8-point digits.
-    width = 72 * 0.8 * figure.get_size_inches()[0] / columns
+    inches = figure.get_size_inches()[0] if figure is not None else WIDTH
+    width = 72 * 0.8 * inches / columns
     kept: list[float] = []
     free = -math.inf
     for mark in marks:

@@ -6,9 +6,15 @@ its final loss, and every row that was left out with the reason.
 
 from __future__ import annotations
 
+import collections
+import csv
 import dataclasses
 import io
+import json
+import math
 import os
+import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,6 +80,8 @@ NUMBERS = (
     "wall_seconds",
 )
 MOST_COLUMNS = 10_000
+# What a table's losses are taken to be in, where nobody says.
+UNIT = "nats/token"
 # Readers are given as many points of a loss curve as a figure can show.
 CURVE_POINTS = 200
 
@@ -115,6 +123,7 @@ def load(
     mapping: Mapping[str, str] | None = None,
     study: str | None = None,
     embeddings: bool = False,
+    unit: str | None = None,
 ) -> Table:
     """Loads a workdir (a folder, local or gs://) or a table (.csv, .parquet, .jsonl).
 
@@ -123,17 +132,26 @@ def load(
         losses as "loss:TARGET". Tables only.
       study: one study of the workdir; by default all its records. Workdirs only.
       embeddings: count parameters with the embedding table and the output head.
+        Workdirs only.
+      unit: of every loss of a table, by default nats/token. Tables only.
 
     Raises:
-      UserError: nothing there, not what its name says, no row that can be used.
+      UserError: nothing there, not what its name says, no row that can be used, or an
+        option that does not apply.
     """
     path = os.fspath(source)
     if Path(path).suffix.lower() in READERS:
-        return load_table(path, mapping)
+        if study is not None or embeddings:
+            given = "study" if study is not None else "embeddings"
+            raise UserError(given, study or embeddings, "only a workdir knows that")
+        return load_table(path, mapping, unit or UNIT)
     store = Store(path)
     if not store.path("records").exists():
         expected = "give a workdir with records/, or a .csv, .parquet or .jsonl file"
         raise UserError("table", path, expected)
+    if mapping or unit:
+        given = "map" if mapping else "unit"
+        raise UserError(given, mapping or unit, "a workdir's records need none")
     return load_workdir(store, study, embeddings)
 
 
@@ -152,10 +170,9 @@ def load_workdir(
     if not records:
         raise UserError("table", str(store.root), "no record yet: run the study first")
     runs = pd.DataFrame([_run_row(r, embeddings) for r in records])
-    excluded = [
-        _excluded(path, f"corrupt record: {why}") for path, why in corrupt.items()
-    ]
-    excluded += _missing(store, wanted, {r.run_id for r in records})
+    reasons = [f"corrupt record: {why}" for why in corrupt.values()]
+    excluded = [_excluded(list(corrupt), reasons)]
+    excluded.append(_missing(store, wanted, {r.run_id for r in records}))
     targets = tuple(dict.fromkeys(x.evaluation for r in records for x in _losses(r)))
     readings, bad = _final_readings(records)
     units = {x.unit for r in records for x in _losses(r)}
@@ -167,7 +184,7 @@ def load_workdir(
         targets=targets,
         runs=runs,
         readings=readings,
-        excluded=excluded + bad,
+        excluded=[*excluded, bad],
         paths=_paths(store, records),
         documents={r.run_id: _documents(store, r) for r in records},
         parts=_parts(records),
@@ -218,17 +235,20 @@ def _corpus(body: Mapping[str, Any], name: str) -> str:
     return f"{name} ({body['data.quality']} {body['data.quality_level']:g})"
 
 
-def _excluded(run_id: str, reason: str, target: str = "") -> dict[str, str]:
-    return {"run_id": run_id, "target": target, "reason": reason}
+EXCLUSION = ["run_id", "target", "reason"]
 
 
-def _missing(store: Store, wanted: Iterable[str], present: set[str]) -> list[Any]:
+def _excluded(run_ids: Any, reasons: Any, target: str = "") -> pd.DataFrame:
+    """Rows of `exclusions`: run ids, and for each or for all of them the reason."""
+    columns = {"run_id": run_ids, "target": target, "reason": reasons}
+    return pd.DataFrame(columns, columns=EXCLUSION, dtype=object)
+
+
+def _missing(store: Store, wanted: Iterable[str], present: set[str]) -> pd.DataFrame:
     """Runs that a study names and that have no record, with their last failure."""
     absent = [i for i in dict.fromkeys(wanted) if i not in present]
-    if not absent:
-        return []
-    last = {attempt.run_id: attempt for attempt in store.attempts()}
-    rows = []
+    last = {a.run_id: a for a in store.attempts()} if absent else {}
+    reasons = []
     for run_id in absent:
         attempt = last.get(run_id)
         why = (
@@ -236,8 +256,8 @@ def _missing(store: Store, wanted: Iterable[str], present: set[str]) -> list[Any
         )
         if attempt is not None:
             why = f"failed: {attempt.cause} in attempt {attempt.number}"
-        rows.append(_excluded(run_id, why))
-    return rows
+        reasons.append(why)
+    return _excluded(absent, reasons)
 
 
 def _losses(record: Record) -> list[Reading]:
@@ -245,20 +265,21 @@ def _losses(record: Record) -> list[Reading]:
     return [x for x in record.readings if x.quantity == "loss"]
 
 
-def _final_readings(records: list[Record]) -> tuple[pd.DataFrame, list[Any]]:
-    kept, bad = [], []
+def _final_readings(records: list[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    kept, bad = [], {}
     for record in records:
         finals = [x for x in _losses(record) if x.kind == "final"]
         if record.status == "diverged":
-            bad.append(_excluded(record.run_id, "diverged"))
+            bad[record.run_id] = "diverged"
             continue
         if not finals:
-            bad.append(_excluded(record.run_id, "no final reading"))
+            bad[record.run_id] = "no final reading"
         for x in finals:
             loss = np.nan if x.value is None else x.value
             se = np.nan if x.se is None else x.se
             kept.append((record.run_id, x.evaluation, loss, se))
-    return pd.DataFrame(kept, columns=["run_id", "target", "loss", "se"]), bad
+    readings = pd.DataFrame(kept, columns=["run_id", "target", "loss", "se"])
+    return readings, _excluded(list(bad), list(bad.values()))
 
 
 def _parts(records: list[Record]) -> dict[str, dict[str, float]]:
@@ -314,16 +335,57 @@ def _paths(store: Store, records: list[Record]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _read_csv(path: str) -> pd.DataFrame:
+# What the first bytes of a file say it is, whatever its name says.
+MAGIC = {
+    b"PAR1": "a Parquet file; name it .parquet",
+    b"\x1f\x8b": "packed by gzip; unpack it first",
+    b"PK\x03\x04": "a zip archive or a spreadsheet; save its table as .csv",
+    b"\xfd7zXZ": "packed by xz; unpack it first",
+    b"(\xb5/\xfd": "packed by zstd; unpack it first",
+}
+# A header of more bytes than this has too many columns.
+HEADER_BYTES = 1 << 22
+
+
+def _first_line(path: str, expected: str) -> str:
+    """The header of a text file. Raises UserError for one that is not text."""
     with open(path, "rb") as file:
-        head = file.readline(1 << 22)
-    if b"\0" in head:
-        raise UserError("table", path, "text with commas; this file is binary")
-    _check_width(path, head.count(b",") + 1)
+        line = file.readline(HEADER_BYTES)
+    for magic, what in MAGIC.items():
+        if line.startswith(magic):
+            raise UserError("table", path, f"{expected}; this is {what}")
+    if b"\0" in line:
+        raise UserError("table", path, f"{expected}; this file is binary")
     try:
-        return pd.read_csv(path, low_memory=False)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as e:
-        raise UserError("table", path, f"a CSV file with a header ({e})") from e
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        expected = f"{expected} in UTF-8 ({error.reason})"
+        raise UserError("table", path, expected) from error
+
+
+def _read_csv(path: str) -> pd.DataFrame:
+    expected = "text with commas and a header"
+    header = _first_line(path, expected)
+    _check_width(path, header.count(",") + 1)
+    try:
+        names = next(csv.reader([header], strict=True), [])
+        _check_doubled(names)
+        if len(names) == 1 and re.search(r"[;\t|]", header):
+            raise UserError("table", header.strip(), f"{expected}; there is no comma")
+        with warnings.catch_warnings():
+            # Fields beyond the header would be dropped with a warning alone.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(path, low_memory=False, index_col=False)
+    except (
+        *(csv.Error, UnicodeDecodeError, OverflowError, pd.errors.EmptyDataError),
+        *(pd.errors.ParserError, pd.errors.ParserWarning),
+    ) as error:
+        raise UserError("table", path, f"{expected} ({_line(error)})") from error
+
+
+def _line(error: Exception) -> str:
+    """An error of a reader as one line."""
+    return " ".join(str(error).split())
 
 
 def _read_parquet(path: str) -> pd.DataFrame:
@@ -332,18 +394,31 @@ def _read_parquet(path: str) -> pd.DataFrame:
 
     try:
         file = pq.ParquetFile(path)
-        _check_width(path, len(file.schema_arrow.names))
+        names = file.schema_arrow.names
+        _check_width(path, len(names))
+        _check_doubled(names)
         return file.read().to_pandas()
-    except pa.ArrowException as e:
-        raise UserError("table", path, f"a Parquet file ({e})") from e
+    except (pa.ArrowException, OSError) as error:
+        expected = f"a Parquet file ({_line(error)})"
+        raise UserError("table", path, expected) from error
 
 
 def _read_jsonl(path: str) -> pd.DataFrame:
+    expected = "one JSON object a line, columns as its keys"
+    header = _first_line(path, expected)
+    if not header.lstrip().startswith("{"):
+        raise UserError("table", path, f"{expected}; it begins with {header[:20]!r}")
     try:
-        frame = pd.read_json(path, lines=True)
-    except (ValueError, AttributeError) as e:
-        expected = f"one JSON object a line, columns as its keys ({e})"
-        raise UserError("table", path, expected) from e
+        names = json.loads(
+            header, object_pairs_hook=lambda pairs: [k for k, _ in pairs]
+        )
+        _check_width(path, len(names))
+        _check_doubled(names)
+        frame = pd.read_json(path, lines=True, dtype=False)
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError("table", path, f"{expected} ({_line(error)})") from error
     _check_width(path, len(frame.columns))
     return frame
 
@@ -357,40 +432,52 @@ def _check_width(path: str, columns: int) -> None:
         raise UserError("table", columns, expected)
 
 
-def load_table(path: str, mapping: Mapping[str, str] | None = None) -> Table:
+def _check_doubled(names: Iterable[str]) -> None:
+    counts = collections.Counter(names)
+    doubled = [name for name, count in counts.items() if count > 1]
+    if doubled:
+        raise UserError("table", doubled[0], "each column name only once")
+
+
+def load_table(
+    path: str, mapping: Mapping[str, str] | None = None, unit: str = UNIT
+) -> Table:
     """A table with a header, one row a run. Raises UserError for wrong input."""
     if not Path(path).is_file():
         raise UserError("table", path, "no such file")
     if not os.path.getsize(path):
-        raise UserError("table", path, "the file is empty")
+        raise UserError(
+            "table", path, "the file is empty; a header and rows are needed"
+        )
     frame = READERS[Path(path).suffix.lower()](path)
-    return from_frame(frame, mapping, title=Path(path).stem)
+    return from_frame(frame, mapping, title=Path(path).stem, unit=unit)
 
 
 def from_frame(
-    frame: pd.DataFrame, mapping: Mapping[str, str] | None = None, title: str = "table"
+    frame: pd.DataFrame,
+    mapping: Mapping[str, str] | None = None,
+    title: str = "table",
+    unit: str = UNIT,
 ) -> Table:
-    """As `load_table`, from a frame that is in memory already."""
+    """As `load_table`, from a frame that is in memory already; it is not changed."""
     if frame.empty:
         raise UserError("table", title, "at least one row under the header")
-    frame.columns = [str(column) for column in frame.columns]
+    frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
     mapping = guess_mapping(list(frame.columns), mapping)
     losses = {_target(key): c for key, c in mapping.items() if key.startswith("loss")}
     runs, excluded = _standard(frame, mapping)
     parts = []
     for target, column in losses.items():
         values, text = _numbers(frame[column])
-        excluded += [
-            _excluded(runs.run_id.iloc[i], f"loss is not a number: {text[i]!r}", target)
-            for i in text
-        ]
-        part = pd.DataFrame({"run_id": runs.run_id, "target": target, "loss": values})
-        parts.append(part.drop(index=part.index[list(text)]))
+        excluded.append(_text_rows(runs.run_id, "loss", frame[column], text, target))
+        parts.append(
+            pd.DataFrame({"run_id": runs.run_id, "target": target, "loss": values})
+        )
     readings = pd.concat(parts, ignore_index=True)
     readings["se"] = np.nan
     return _finish(
         title=title,
-        unit="nats/token",
+        unit=unit,
         targets=tuple(losses),
         runs=runs,
         readings=readings,
@@ -413,32 +500,36 @@ def guess_mapping(
         or loss.
     """
     given = dict(given or {})
-    doubled = sorted({c for c in columns if columns.count(c) > 1})
-    if doubled:
-        raise UserError("table", doubled[0], "each column name only once")
+    _check_doubled(columns)
     for ours, theirs in given.items():
         if ours.split(":")[0] != "loss" and ours not in ALIASES:
             raise unknown("map", ours, ALIASES)
         if theirs not in columns:
             raise unknown(f"map {ours}", theirs, columns)
-    lower: dict[str, str] = {}
-    for column in columns:
-        lower.setdefault(column.lower(), column)
+        if list(given.values()).count(theirs) > 1:
+            raise UserError(f"map {ours}", theirs, "each column for one thing only")
     out = dict(given)
     for column in columns:
         if column.startswith("loss:") and not any(k.startswith("loss") for k in given):
             out[column] = column
+    by_name: dict[str, list[str]] = {}
+    for column in columns:
+        by_name.setdefault(column.lower(), []).append(column)
     for ours, names in ALIASES.items():
-        taken = ours in out or (ours == "loss" and any(k[:4] == "loss" for k in out))
-        found = [lower[name] for name in names if name in lower]
-        if not taken and found and found[0] not in out.values():
-            out[ours] = found[0]
+        if ours in out or (ours == "loss" and any(k[:4] == "loss" for k in out)):
+            continue
+        free = [c for n in names for c in by_name.get(n, ()) if c not in out.values()]
+        alike = [column for column in free if column.lower() == free[0].lower()]
+        if len(alike) > 1:
+            expected = f"name one: {ours}={alike[0]} or {ours}={alike[1]}"
+            raise UserError(f"map {ours}", ", ".join(alike), expected)
+        if free:
+            out[ours] = free[0]
     for ours in ("params", "tokens", "loss"):
         if not any(key.split(":")[0] == ours for key in out):
             known = ", ".join(columns[:20])
-            raise UserError(
-                f"map {ours}", "", f"name its column; the table has {known}"
-            )
+            expected = f"name its column; the table has {known}"
+            raise UserError(f"map {ours}", "", expected)
     return out
 
 
@@ -446,18 +537,41 @@ def _target(key: str) -> str:
     return key.removeprefix("loss:")
 
 
-def _numbers(column: pd.Series) -> tuple[np.ndarray, dict[int, Any]]:
-    """As float64 [n], and by row the entries that are text instead."""
-    if pd.api.types.is_numeric_dtype(column):
-        return column.to_numpy(np.float64, na_value=np.nan), {}
-    values = pd.to_numeric(column, errors="coerce")
-    wrong = (values.isna() & column.notna()).to_numpy().nonzero()[0]
-    return values.to_numpy(np.float64), {int(i): column.iloc[i] for i in wrong}
+def _numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """As float64 [n], and which rows [n] hold something else that is not missing."""
+    kind = column.dtype
+    if pd.api.types.is_bool_dtype(kind) or not (
+        pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind)
+    ):
+        missing = column.isna()
+        # Of objects only text and numbers may be numbers: no list, flag or date.
+        plain = column.map(_number_or_none, na_action="ignore")
+        values = plain.to_numpy(np.float64, na_value=np.nan)
+        return values, (np.isnan(values) & ~missing).to_numpy()
+    return column.to_numpy(np.float64, na_value=np.nan), np.zeros(len(column), bool)
+
+
+def _number_or_none(value: Any) -> float:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | float):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _text_rows(
+    run_ids: pd.Series, name: str, column: pd.Series, text: np.ndarray, target: str = ""
+) -> pd.DataFrame:
+    """Exclusions of the rows whose number is something else, which is quoted."""
+    said = column.reset_index(drop=True)[text].map(lambda value: repr(value)[:60])
+    reasons = [f"{name} is not a number: {value}" for value in said]
+    return _excluded(run_ids[text].to_numpy(), reasons, target)
 
 
 def _standard(
     frame: pd.DataFrame, mapping: Mapping[str, str]
-) -> tuple[pd.DataFrame, list[Any]]:
+) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     """The table under our column names, with what it does not say filled in."""
     out = pd.DataFrame(index=range(len(frame)))
     if "run_id" in mapping:
@@ -468,21 +582,22 @@ def _standard(
     for name in NUMBERS:
         if name not in mapping:
             continue
-        values, text = _numbers(frame[mapping[name]])
-        out[name] = values
-        excluded += [
-            _excluded(out.run_id[i], f"{name} is not a number: {text[i]!r}")
-            for i in text
-        ]
+        out[name], text = _numbers(frame[mapping[name]])
+        excluded.append(_text_rows(out.run_id, name, frame[mapping[name]], text))
     texts = {"family": "all", "corpus": "all", "seed": "", "data_seed": ""}
     for name, default in (texts | {"status": "done"}).items():
-        known = name in mapping
-        column = frame[mapping[name]] if known else None
-        out[name] = default if column is None else column.astype(str).to_numpy()
-    source = (
-        frame[mapping["trajectory"]].astype(str) if "trajectory" in mapping else None
-    )
-    out["trajectory"] = out.run_id if source is None else source.to_numpy()
+        if name not in mapping:
+            out[name] = default
+            continue
+        column = frame[mapping[name]].reset_index(drop=True)
+        out[name] = column.astype(str).where(column.notna(), "")
+        if name in ("family", "corpus", "status"):
+            gone = out.run_id[out[name] == ""]
+            excluded.append(_excluded(gone.to_numpy(), f"{name} is missing"))
+    out["trajectory"] = out.run_id
+    if "trajectory" in mapping:
+        column = frame[mapping["trajectory"]].reset_index(drop=True)
+        out["trajectory"] = column.astype(str).where(column.notna(), out.run_id)
     fill = {"params_total": out.params, "unique_tokens": out.tokens}
     fill |= {"size": out.params, "flops": 6.0 * out.params * out.tokens}
     for name, values in fill.items():
@@ -490,7 +605,8 @@ def _standard(
     for name in ("learning_rate", "batch", "wall_seconds"):
         if name not in out:
             out[name] = np.nan
-    out["epochs"] = out.tokens / out.unique_tokens
+    with np.errstate(divide="ignore", invalid="ignore"):
+        out["epochs"] = out.tokens / out.unique_tokens
     return out, excluded
 
 
@@ -500,7 +616,7 @@ def _finish(
     targets: tuple[str, ...],
     runs: pd.DataFrame,
     readings: pd.DataFrame,
-    excluded: list[Any],
+    excluded: list[pd.DataFrame],
     paths: pd.DataFrame,
     documents: Mapping[str, Documents],
     parts: Mapping[str, Mapping[str, float]],
@@ -509,23 +625,26 @@ def _finish(
 ) -> Table:
     """Leaves out what cannot be fitted, says so, and widens the readings."""
     runs = runs[list(COLUMNS)].reset_index(drop=True)
-    wide = readings.pivot_table("loss", "run_id", "target", dropna=False)
+    readings = readings.drop_duplicates(["run_id", "target"])
     for target in targets:
-        column = wide[target] if target in wide else pd.Series(dtype=float)
-        runs[f"loss:{target}"] = runs.run_id.map(column)
-    bad_runs = excluded + _unusable_runs(
-        runs, {e["run_id"] for e in excluded if not e["target"]}
-    )
-    out = {e["run_id"] for e in bad_runs if not e["target"]}
-    readings = readings[~readings.run_id.isin(out)]
+        column = readings[readings.target == target].set_index("run_id").loss
+        runs[f"loss:{target}"] = runs.run_id.map(column).astype(float)
+    whole = pd.concat(excluded, ignore_index=True)
+    known = whole.run_id[whole.target == ""]
+    unusable = _unusable_runs(runs[~runs.run_id.isin(known)])
+    out = pd.concat([known, unusable.run_id])
     reasons = _unusable_losses(readings)
     listed = readings[reasons != ""].assign(reason=reasons[reasons != ""])
+    listed = pd.concat([whole[whole.target != ""], listed[EXCLUSION]])
     exclusions = pd.concat(
-        [
-            pd.DataFrame(bad_runs, columns=["run_id", "target", "reason"]),
-            listed[["run_id", "target", "reason"]],
-        ],
+        [whole[whole.target == ""], unusable, listed[~listed.run_id.isin(out)]],
         ignore_index=True,
+    )
+    # The first reason of each row is enough.
+    exclusions = exclusions.drop_duplicates(["run_id", "target"], ignore_index=True)
+    readings, reasons = (
+        readings[~readings.run_id.isin(out)],
+        reasons[~readings.run_id.isin(out)],
     )
     readings = readings[reasons == ""].reset_index(drop=True)
     if readings.empty:
@@ -547,7 +666,7 @@ def _finish(
     )
 
 
-def _unusable_runs(runs: pd.DataFrame, known: set[str]) -> list[Any]:
+def _unusable_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs whose status, size or budget cannot be used, and exact duplicates."""
     reason = pd.Series("", index=runs.index)
     for name in ("params", "tokens", "unique_tokens"):
@@ -560,8 +679,8 @@ def _unusable_runs(runs: pd.DataFrame, known: set[str]) -> list[Any]:
     same = [c for c in runs.columns if c not in ("run_id", "trajectory")]
     copies = runs.duplicated(same)
     reason[(reason == "") & copies] = "duplicate of an earlier row"
-    bad = runs.run_id[(reason != "") & ~runs.run_id.isin(known)]
-    return [_excluded(runs.run_id[i], reason[i]) for i in bad.index]
+    bad = reason != ""
+    return _excluded(runs.run_id[bad].to_numpy(), reason[bad].to_numpy())
 
 
 def _unusable_losses(readings: pd.DataFrame) -> pd.Series:
@@ -574,14 +693,28 @@ def _unusable_losses(readings: pd.DataFrame) -> pd.Series:
     return reason
 
 
+# No model has fewer parameters, and none is trained on fewer tokens.
+FEWEST = 1000
+
+
 def _unit_warnings(runs: pd.DataFrame) -> tuple[str, ...]:
-    """Counts that look like millions or billions of something."""
+    """Counts that look like millions or billions, in all rows or in some."""
     out = []
     for name in ("params", "tokens"):
-        middle = float(runs[name].median())
-        if middle < 1000:
+        values = runs[name][np.isfinite(runs[name]) & (runs[name] > 0)]
+        small = values < FEWEST
+        if values.empty or not small.any():
+            continue
+        if values.median() < FEWEST:
             out.append(
-                f"{name} has a median of {middle:g}: if the table gives it in millions "
-                "or billions, multiply it out, or every multiplier below is off"
+                f"{name} has a median of {values.median():g}: if the table gives it in "
+                "millions or billions, multiply it out, or every multiplier below is "
+                "off"
+            )
+        else:
+            first = ", ".join(runs.run_id[values[small].index[:3]])
+            out.append(
+                f"{name} is below {FEWEST} in {small.sum()} of {len(values)} rows and "
+                f"has a median of {values.median():g}: units look mixed (first {first})"
             )
     return tuple(out)
