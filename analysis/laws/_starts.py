@@ -12,7 +12,7 @@ from analysis.laws import Array, Columns
 Predict = Callable[[Array, Columns], Array]
 
 
-def grid(size: int, values: Mapping[int, Sequence[float]]) -> Array:
+def grid(size: int, values: Mapping[int, Sequence[float] | Array]) -> Array:
     """Every combination of values of some coordinates, [S, size]; others at zero."""
     combinations = list(itertools.product(*values.values()))
     theta = np.zeros((len(combinations), size))

@@ -24,6 +24,8 @@ BOUNDS_CHANGE = (-4.0, 4.0)
 BOUNDS_PLACE = (-30.0, 30.0)
 BOUNDS_WIDTH = (np.log(0.05), np.log(10.0))
 MOST_BREAKS = 3
+# Change of the exponent, width f, logs over the place in widths, ln(1 + e^ of them).
+Break = tuple[Array, Array, Array, Array]
 
 
 def bind(
@@ -40,7 +42,7 @@ def bind(
     if breaks not in range(1, MOST_BREAKS + 1):
         raise UserError("breaks", breaks, f"a number from 1 to {MOST_BREAKS}")
 
-    def terms(theta: Array, columns: Columns) -> tuple[Array, list[tuple[Array, ...]]]:
+    def terms(theta: Array, columns: Columns) -> tuple[Array, list[Break]]:
         """The log of the part above the floor, and of each break what it is made of."""
         logs = np.log(columns["tokens"]) - centre["tokens"]
         _, b, c, *rest = np.moveaxis(theta[..., None], -2, 0)

@@ -76,10 +76,10 @@ def bind(
         return np.stack([np.exp(e), a, b, alpha, beta, *np.exp(decays)], axis=-1)
 
     def starts(columns: Columns, loss: Array) -> Array:
-        grid = (0.15, 0.3, 0.5, 0.9)
-        decays = {5: np.log([2.0, 15.0])}
-        decays |= {6: np.log([2.0, 15.0])} if excess else {}
-        candidates = _starts.grid(5 + len(decays), {3: grid, 4: grid} | decays)
+        grid = np.array([0.15, 0.3, 0.5, 0.9])
+        decay = np.log([2.0, 15.0])
+        values = {3: grid, 4: grid, 5: decay} | ({6: decay} if excess else {})
+        candidates = _starts.grid(3 + len(values), values)
         return _starts.best(predict, (0, 1, 2), candidates, columns, loss, 16)
 
     parameters = (

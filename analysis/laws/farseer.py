@@ -42,7 +42,10 @@ def bind(levels: Mapping[str, tuple[str, ...]], centre: Mapping[str, float]) -> 
     """
     c_n, c_d = centre["params"], centre["tokens"]
 
-    def terms(theta: Array, columns: Columns) -> tuple[Array, ...]:
+    def terms(
+        theta: Array, columns: Columns
+    ) -> tuple[Array, Array, tuple[Array, ...], tuple[Array, ...]]:
+        """Logs of the two terms, and their derivatives by their own coordinates."""
         params = np.log(columns["params"]) - c_n
         tokens = np.log(columns["tokens"])
         r3, s3, gamma, r2, s2, beta, r1, s1, alpha = np.moveaxis(

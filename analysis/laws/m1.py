@@ -49,4 +49,5 @@ def bind(levels: Mapping[str, tuple[str, ...]], centre: Mapping[str, float]) -> 
         linear=(0,),
         log_gradient=law.log_gradient,
         log_curvature=law.log_curvature,
+        designs=law.designs,
     )
