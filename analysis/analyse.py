@@ -13,10 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis import effects, holdout, intervals, notes
+from analysis import answers, holdout, intervals, notes, paired
 from analysis.cells import cells_frame, repeated, tuning_frame
 from analysis.cells import levels as level_codes
-from analysis.cells import points as points_of_interest
 from analysis.fit import DELTA
 from analysis.laws import Array
 from analysis.notes import Note
@@ -37,7 +36,13 @@ __all__ = ["Analysis", "Note", "analyse"]
 DRAWS = 300
 
 
-@dataclasses.dataclass(frozen=True)
+def _empty(name: str) -> pd.DataFrame:
+    """A field of Analysis that is an empty frame, with its columns, unless given."""
+    field: pd.DataFrame = dataclasses.field(default_factory=lambda: _join((), name))
+    return field
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Analysis:
     """All results for one study or table. Loss in nats/token unless `unit` says else.
 
@@ -71,13 +76,43 @@ class Analysis:
         p_infinite (share of draws in which no amount of data does it), method ("joint",
         "family", "paired": NaN where nothing was measured that far), log_ratio (ln loss
         of `to` - ln loss of source; "paired" alone). params and tokens are NaN in the
-        row over all points.
+        row over all points, held "*" in the row over all held levels too. Each swap
+        stands in one direction, that in which it helps overall by the joint law. flag:
+        "no difference shown", "infinite in some draws", "varies with ..." (a main
+        effect that depends on scale or on what is held: read it per cell only).
+      multipliers: the same swaps in other currencies. kind, source, to, held, target,
+        currency ("params": at the same N and D; "compute": along the compute-optimal
+        path of both, at `compute` FLOPs), params, tokens, compute, factor, low, high,
+        p_infinite.
+      crossovers: kind, source, to, held, target, compute (FLOPs from which `to` is the
+        better; 0 where it always is, infinite where it never is), low, high, p_none
+        (share of draws without a crossing in range_low to range_high).
+      interactions: kind, source, to, held ("*" where held levels are compared), target,
+        by ("held", "params", "tokens"), first, second (the levels compared), quantity
+        ("ln M_D", "log loss ratio"), difference (at second less at first), low, high,
+        differs (bool), method ("family", "paired").
+      agreement: kind, source, to, held, target, cells, measured (mean log loss ratio
+        over matched cells), low, high, modelled (by the joint law, there), model_low,
+        model_high, agrees (bool).
+      costs: kind, source, to, target, cells, flops_ratio (of `to` over source on
+        matched cells), flops_low, flops_high, wall_ratio, wall_low, wall_high, factor,
+        low, high, p_infinite (the overall M_D beside it).
+      decisions: family, corpus, target, compute, loss, low, high (compute-optimal),
+        rank, p_best (share of draws in which it is the best family on the corpus),
+        regret (mean nats above the best), small_rank (in the smallest cell that all
+        share, at small_params and small_tokens), method.
       doubling: family, corpus, target, params, tokens, gain (nats saved by doubling the
         data), low, high.
       ratios: target, params, tokens, architecture ("a -> b"), corpus ("d -> e"),
-        lambda (ln M_D architecture / ln M_D corpus), low, high, p_architecture (share
-        of draws with |architecture| > |corpus|).
+        lambda (ln M_D architecture / ln M_D corpus, of draws in which the latter is
+        finite), low, high, p_architecture (share of draws with |architecture| >
+        |corpus|), p_architecture_infinite, p_corpus_infinite, doublings (of the data
+        that the architecture is worth), doublings_low, doublings_high, p_doubling
+        (share of draws in which the architecture is worth more than one).
       variance: target, factor, share, low, high, box (the range of N and D meant).
+      shares: of the variance of the measured losses. target, factor ("architecture",
+        "architecture x corpus", ..., "unexplained"), share, low, high, method ("type
+        II, omega squared" or "Shapley R2"), cells, box.
       noise: family, corpus, target, params, tokens, seeds, sd_log.
       fitness: target, lack_of_fit (sd of log residuals), seed_noise (pooled sd), ratio.
       holdout: family, corpus, target, params, tokens, observed, predicted, low, high,
@@ -98,9 +133,16 @@ class Analysis:
     residuals: pd.DataFrame
     joint: pd.DataFrame
     equivalents: pd.DataFrame
+    multipliers: pd.DataFrame = _empty("multipliers")
+    crossovers: pd.DataFrame = _empty("crossovers")
+    interactions: pd.DataFrame = _empty("interactions")
+    agreement: pd.DataFrame = _empty("agreement")
+    costs: pd.DataFrame = _empty("costs")
+    decisions: pd.DataFrame = _empty("decisions")
     doubling: pd.DataFrame
     ratios: pd.DataFrame
     variance: pd.DataFrame
+    shares: pd.DataFrame = _empty("shares")
     noise: pd.DataFrame
     fitness: pd.DataFrame
     holdout: pd.DataFrame
@@ -121,10 +163,25 @@ FRAMES = {
     "residuals": "family corpus target params tokens observed predicted residual law",
     "joint": "target law parameter kind level value low high reference",
     "equivalents": "kind source to held target params tokens factor low high "
-    "p_infinite method log_ratio",
+    "p_infinite method log_ratio flag",
+    "multipliers": "kind source to held target currency params tokens compute factor "
+    "low high p_infinite",
+    "crossovers": "kind source to held target compute low high p_none range_low "
+    "range_high",
+    "interactions": "kind source to held target by first second quantity difference "
+    "low high differs method",
+    "agreement": "kind source to held target cells measured low high modelled "
+    "model_low model_high agrees",
+    "costs": "kind source to target cells flops_ratio flops_low flops_high wall_ratio "
+    "wall_low wall_high factor low high p_infinite",
+    "decisions": "family corpus target compute loss low high rank p_best regret "
+    "small_rank small_params small_tokens method",
     "doubling": "family corpus target params tokens gain low high",
-    "ratios": "target params tokens architecture corpus lambda low high p_architecture",
+    "ratios": "target params tokens architecture corpus lambda low high p_architecture "
+    "p_architecture_infinite p_corpus_infinite doublings doublings_low doublings_high "
+    "p_doubling",
     "variance": "target factor share low high box",
+    "shares": "target factor share low high method cells box",
     "noise": "family corpus target params tokens seeds sd_log",
     "fitness": "target lack_of_fit seed_noise ratio",
     "holdout": "family corpus target params tokens observed predicted low high "
@@ -161,12 +218,15 @@ def analyse(
     found: list[Note] = []
     for target in table.targets:
         _target(table, target, draws, seed, delta, hold_out, bootstrap, frames, found)
-    made = {name: _join(parts, FRAMES[name]) for name, parts in frames.items()}
+    made = {name: _join(parts, name) for name, parts in frames.items()}
+    made["equivalents"] = answers.flagged(made["equivalents"], made["interactions"])
     found = [
         *notes.of_table(table, made["exclusions"]),
         *notes.of_tuning(made["cells"]),
         *found,
         *notes.of_equivalents(made["equivalents"]),
+        *notes.of_agreement(made["agreement"]),
+        *notes.of_interactions(made["interactions"]),
         *notes.of_ratios(made["ratios"]),
         *notes.of_noise(made["fitness"]),
         *notes.of_holdout(made["holdout"], hold_out),
@@ -182,8 +242,8 @@ def analyse(
     )
 
 
-def _join(parts: Sequence[pd.DataFrame], columns: str) -> pd.DataFrame:
-    names = columns.split()
+def _join(parts: Sequence[pd.DataFrame], name: str) -> pd.DataFrame:
+    names = FRAMES[name].split()
     filled = [part for part in parts if not part.empty]
     if not filled:
         return pd.DataFrame(columns=names, dtype=float)
@@ -255,7 +315,20 @@ def _target(
     frames["fitness"].append(_fitness(surfaces, noise, target))
     held = cells[cells.run_id.isin(frame.run_id[aside])]
     frames["holdout"].append(_holdout(surfaces, held, target, seed))
-    _effects(table, frame[~again], surfaces, noise, target, seed, frames, found)
+    fresh = frame[~again]
+    asked = answers.Asked(
+        target=target,
+        surfaces=surfaces,
+        frame=fresh,
+        cells=_matched_cells(fresh, target),
+        runs=table.runs,
+        noise=paired.pooled(noise),
+        document_se=lambda one, two: document_se(table, target, one, two),
+        described={},
+        seed=seed,
+    )
+    for name, part in answers.answers(asked).items():
+        frames[name].append(part)
 
 
 def _aside(frame: pd.DataFrame, fresh: Array) -> Array:
@@ -289,7 +362,7 @@ def _noise(frame: pd.DataFrame, target: str) -> pd.DataFrame:
     data = intervals.sample(frame)
     weights = intervals.select(data, np.ones((1, data.loss.size)))[0]
     best = data.frame.assign(cell=data.cell)[weights > 0]
-    return effects.noise_frame(best, target)
+    return paired.noise_frame(best, target)
 
 
 def _fitness(surfaces: Surfaces, noise: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -298,7 +371,7 @@ def _fitness(surfaces: Surfaces, noise: pd.DataFrame, target: str) -> pd.DataFra
         return left
     freedom = max(1, len(left) - len(surfaces.joint.law.parameters))
     spread = float(np.sqrt((left.residual**2).sum() / freedom))
-    seeds = effects.pooled(noise)
+    seeds = paired.pooled(noise).sd
     row = {"target": target, "lack_of_fit": spread, "seed_noise": seeds}
     return pd.DataFrame([row | {"ratio": spread / seeds if seeds > 0 else np.nan}])
 
@@ -344,55 +417,6 @@ def _holdout(
 
 def _covers(surfaces: Surfaces, family: str, corpus: str) -> bool:
     return family in surfaces.families and corpus in surfaces.corpora
-
-
-def _effects(
-    table: Table,
-    frame: pd.DataFrame,
-    surfaces: Surfaces,
-    noise: pd.DataFrame,
-    target: str,
-    seed: int,
-    frames: dict[str, list[pd.DataFrame]],
-    found: list[Note],
-) -> None:
-    """Equivalents by three methods, doubling, ratios and variance shares."""
-    families, corpora = surfaces.families, surfaces.corpora
-    where = points_of_interest(frame)
-    joint = effects.Equivalents(surfaces.of_joint, where)
-    rows, logs = effects.equivalents_frame(joint, families, corpora, target, "joint")
-    frames["equivalents"].append(rows)
-    alone = effects.Equivalents(surfaces.of_single, where)
-    rows, _ = effects.equivalents_frame(alone, families, corpora, target, "family")
-    frames["equivalents"].append(rows)
-    rows, matches = effects.paired_frame(
-        _matched_cells(frame, target),
-        families,
-        corpora,
-        target,
-        effects.pooled(noise),
-        lambda one, two: document_se(table, target, one, two),
-        len(surfaces.draws),
-        seed,
-    )
-    frames["equivalents"].append(rows)
-    found += notes.of_agreement(
-        effects.agreement_frame(surfaces.of_joint, matches, target, seed)
-    )
-    frames["doubling"].append(
-        effects.doubling_frame(surfaces.of_joint, families, corpora, where, target)
-    )
-    frames["ratios"].append(
-        effects.ratios_frame(logs, families, corpora, where, target)
-    )
-    seen = surfaces.data.frame
-    box = (
-        (float(seen.params.min()), float(seen.params.max())),
-        (float(seen.tokens.min()), float(seen.tokens.max())),
-    )
-    frames["variance"].append(
-        effects.variance_frame(surfaces.of_joint, families, corpora, box, target)
-    )
 
 
 def _matched_cells(frame: pd.DataFrame, target: str) -> pd.DataFrame:

@@ -8,11 +8,10 @@ targets never meet: a corpus swap is "train on d or d', scored on the same targe
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,19 +21,94 @@ from analysis.laws import Array
 
 # (family, corpus, params [k], tokens [k]) -> loss [B, k]; NaN where there is no fit.
 Surface = Callable[[str, str, Array, Array], Array]
+Currency = Literal["params", "tokens"]
+# What levels are made of: {"family" or "corpus": {its level: {factor: level}}}.
+Described = Mapping[str, Mapping[str, Mapping[str, str]]]
 
 SIZES = ("params", "tokens")
-SWAP = ("kind", "source", "to", "held")
-# Data-equivalents are searched over factors up to e^REACH and called infinite beyond.
+# Equivalents are searched over factors up to e^REACH and called infinite beyond.
 REACH = math.log(1e9)
-STEP = 0.02
+STEP = 0.05
 
 
-def data_equivalent(losses: Array, log_grid: Array, wanted: Array) -> Array:
-    """ln of the tokens at which a falling curve reaches a loss, by draw.
+class Swap(NamedTuple):
+    """One factor exchanged, all others held.
+
+    Attributes:
+      kind: the factor: "architecture", "corpus", or another column of the table.
+      held: the levels of the other factors, joined by commas.
+      before, after: (family, corpus) as the surfaces know them.
+    """
+
+    kind: str
+    source: str
+    to: str
+    held: str
+    before: tuple[str, str]
+    after: tuple[str, str]
+
+    def turned(self) -> Swap:
+        return Swap(self.kind, self.to, self.source, self.held, self.after, self.before)
+
+    def head(self, target: str) -> dict[str, Any]:
+        """The columns that every frame of effects begins with."""
+        return {
+            "kind": self.kind,
+            "source": self.source,
+            "to": self.to,
+            "held": self.held,
+            "target": target,
+        }
+
+    @property
+    def pair(self) -> tuple[str, str, str]:
+        """What the swap is, whatever is held."""
+        return (self.kind, self.source, self.to)
+
+
+# Draws of one swap's ln M [B, points]; row 0 is the estimate.
+LogFactors = Mapping[Swap, Array]
+
+
+def swaps(
+    families: Sequence[str], corpora: Sequence[str], described: Described | None = None
+) -> list[Swap]:
+    """Every pair of systems that differ in one factor alone, in one direction.
 
     Args:
-      losses: the source's loss [B, g] on `log_grid` [g], rising ln tokens.
+      described: what a family or corpus is made of, for tables with more factors than
+        the two: {"family": {"gru, adam": {"architecture": "gru", "optimiser":
+        "adam"}}}. A level without an entry is an architecture (a corpus) of its name.
+    """
+    known = described or {}
+    systems: list[tuple[tuple[str, str], dict[str, str]]] = []
+    for family, corpus in itertools.product(families, corpora):
+        made = dict(known.get("family", {}).get(family, {"architecture": family}))
+        made |= known.get("corpus", {}).get(corpus, {"corpus": corpus})
+        systems.append(((family, corpus), made))
+    out = []
+    for (before, one), (after, two) in itertools.combinations(systems, 2):
+        names = [name for name in (one | two) if one.get(name) != two.get(name)]
+        if len(names) != 1:
+            continue
+        (kind,) = names
+        held = ", ".join(level for name, level in one.items() if name != kind)
+        source, to = one.get(kind, ""), two.get(kind, "")
+        out.append(Swap(kind, source, to, held, before, after))
+    return sorted(out, key=_order)
+
+
+def _order(swap: Swap) -> tuple[int, str, str, str, str]:
+    """Architecture first, then corpus, then other factors by name."""
+    rank = {"architecture": 0, "corpus": 1}.get(swap.kind, 2)
+    return (rank, swap.kind, swap.source, swap.to, swap.held)
+
+
+def equivalent(losses: Array, log_grid: Array, wanted: Array) -> Array:
+    """ln of the tokens (parameters, FLOPs) at which a falling curve reaches a loss.
+
+    Args:
+      losses: the source's loss [B, g] on `log_grid` [g], rising.
       wanted: loss to reach [B].
 
     Returns [B]: +inf where even the last point of the grid is above, -inf where the
@@ -53,37 +127,45 @@ def data_equivalent(losses: Array, log_grid: Array, wanted: Array) -> Array:
 
 
 class Equivalents:
-    """Data-equivalents M_D on one surface; curves are computed once and kept.
+    """Data- or parameter-equivalents on one surface; curves are computed once and kept.
 
     M_D of going from source to `to` at (N, D): the factor on the source's data that
     gives the loss of `to` at the same (N, D); infinity where no amount does. It is not
-    the reciprocal of going back.
+    the reciprocal of going back. M_N is the same for the source's parameters.
     """
 
-    def __init__(self, surface: Surface, points: Sequence[tuple[float, float]]):
+    def __init__(
+        self,
+        surface: Surface,
+        points: Sequence[tuple[float, float]],
+        currency: Currency = "tokens",
+    ):
         self.surface = surface
         self.points = points
-        logs = np.log([tokens for _, tokens in points])
-        span = np.arange(logs.min() - REACH, logs.max() + REACH + STEP, STEP)
-        self.log_grid = span
+        self.currency = currency
+        logs = np.log([point[SIZES.index(currency)] for point in points])
+        self.log_grid = np.arange(logs.min() - REACH, logs.max() + REACH + STEP, STEP)
         self._curves: dict[tuple[str, str, float], Array] = {}
 
-    def curve(self, family: str, corpus: str, params: float) -> Array:
-        key = (family, corpus, params)
+    def curve(self, family: str, corpus: str, other: float) -> Array:
+        """Loss [B, g] along the currency, at one value of the other of N and D."""
+        key = (family, corpus, other)
         if key not in self._curves:
-            tokens = np.exp(self.log_grid)
-            sizes = np.full(tokens.size, params)
-            self._curves[key] = self.surface(family, corpus, sizes, tokens)
+            spent = np.exp(self.log_grid)
+            fixed = np.full(spent.size, other)
+            at = (fixed, spent) if self.currency == "tokens" else (spent, fixed)
+            self._curves[key] = self.surface(family, corpus, *at)
         return self._curves[key]
 
     def log_factors(self, source: tuple[str, str], to: tuple[str, str]) -> Array:
-        """ln M_D from source to `to`, both (family, corpus), [B, points]."""
+        """ln M from source to `to`, both (family, corpus), [B, points]."""
         out = []
-        for params, tokens in self.points:
-            at = np.array([params]), np.array([tokens])
+        for point in self.points:
+            at = np.array([point[0]]), np.array([point[1]])
             wanted = self.surface(*to, *at)[:, 0]
-            losses = self.curve(*source, params)
-            out.append(data_equivalent(losses, self.log_grid, wanted) - np.log(tokens))
+            mine, other = point if self.currency == "params" else point[::-1]
+            losses = self.curve(*source, other)
+            out.append(equivalent(losses, self.log_grid, wanted) - np.log(mine))
         return np.stack(out, axis=1)
 
 
@@ -97,58 +179,90 @@ def overall(log_factors: Array) -> Array:
     return np.where(np.isnan(log_factors).any(axis=1), np.nan, middle)
 
 
-def swaps(
-    families: Sequence[str], corpora: Sequence[str]
-) -> list[tuple[str, str, str, str]]:
-    """Every ordered (kind, source, to, held)."""
+def over_held(logs: Sequence[Array]) -> Array:
+    """Mean over the held levels, [B, points]; NaN where +inf meets -inf."""
+    with np.errstate(invalid="ignore"):
+        return np.mean(logs, axis=0)
+
+
+def gains(model: Equivalents, found: Sequence[Swap]) -> list[Swap]:
+    """The swaps in the direction that helps, one for a pair whatever is held.
+
+    M_D is above 1 just where `to` is the better, so the sign of one direction tells the
+    other. The mean over held levels and points decides, infinite ones cut at REACH.
+    """
     out = []
-    for source, to in itertools.permutations(families, 2):
-        out += [("architecture", source, to, held) for held in corpora]
-    for source, to in itertools.permutations(corpora, 2):
-        out += [("corpus", source, to, held) for held in families]
+    for _, group in itertools.groupby(found, key=lambda swap: swap.pair):
+        members = list(group)
+        logs = np.array([model.log_factors(s.before, s.after)[0] for s in members])
+        known = np.clip(logs[~np.isnan(logs)], -REACH, REACH)
+        out += [s.turned() if known.sum() < 0 else s for s in members]
     return out
 
 
-def ends(kind: str, source: str, to: str, held: str) -> tuple[tuple[str, str], ...]:
-    """(family, corpus) before and after a swap."""
-    if kind == "architecture":
-        return (source, held), (to, held)
-    return (held, source), (held, to)
+def log_factors(model: Equivalents, found: Sequence[Swap]) -> dict[Swap, Array]:
+    """Draws of ln M of each swap that the surface can tell."""
+    draws = {s: model.log_factors(s.before, s.after) for s in found}
+    return {s: logs for s, logs in draws.items() if not np.isnan(logs[0]).any()}
+
+
+def by_pair(draws: LogFactors) -> dict[tuple[str, str, str], list[Swap]]:
+    """The swaps of each pair, over what is held."""
+    out: dict[tuple[str, str, str], list[Swap]] = {}
+    for swap in draws:
+        out.setdefault(swap.pair, []).append(swap)
+    return out
+
+
+def pooled_draws(draws: LogFactors) -> dict[Swap, Array]:
+    """ln M [B, points] of each pair over what is held: `held` is "*"."""
+    return {
+        members[0]._replace(held="*"): over_held([draws[s] for s in members])
+        for members in by_pair(draws).values()
+    }
 
 
 def equivalents_frame(
-    model: Equivalents,
-    families: Sequence[str],
-    corpora: Sequence[str],
-    target: str,
-    method: str,
-) -> tuple[pd.DataFrame, dict[tuple[str, str, str, str], Array]]:
-    """Rows for every swap at every point and overall, and the draws [B, points]."""
-    rows, draws = [], {}
-    where = [*model.points, (np.nan, np.nan)]
-    for swap in swaps(families, corpora):
-        logs = model.log_factors(*ends(*swap))
-        if np.isnan(logs[0]).any():
-            continue
-        draws[swap] = logs
+    draws: LogFactors, points: Sequence[tuple[float, float]], target: str, method: str
+) -> pd.DataFrame:
+    """Rows for every swap at every point and over all of them (params, tokens NaN).
+
+    Over all points, the held levels too are averaged in rows with held "*".
+    """
+    rows = []
+    for swap, logs in draws.items():
         every = np.concatenate([logs, overall(logs)[:, None]], axis=1)
-        low, high = interval(every[1:])
-        for k, (params, tokens) in enumerate(where):
-            seen = every[1:, k][~np.isnan(every[1:, k])]
-            rows.append(
-                dict(zip(SWAP, swap, strict=True))
-                | {
-                    "target": target,
-                    "params": params,
-                    "tokens": tokens,
-                    "factor": np.exp(every[0, k]),
-                    "low": np.exp(low[k]),
-                    "high": np.exp(high[k]),
-                    "p_infinite": np.mean(np.isposinf(seen)) if seen.size else np.nan,
-                    "method": method,
-                }
-            )
-    return pd.DataFrame(rows), draws
+        where = [*points, (np.nan, np.nan)]
+        rows += _factor_rows(swap.head(target) | {"method": method}, every, where)
+    for swap, logs in pooled_draws(draws).items():
+        head = swap.head(target) | {"method": method}
+        rows += _factor_rows(head, overall(logs)[:, None], [(np.nan, np.nan)])
+    return pd.DataFrame(rows)
+
+
+def _factor_rows(
+    head: Mapping[str, Any], logs: Array, points: Sequence[tuple[float, float]]
+) -> list[dict[str, Any]]:
+    """A row a point from ln M [B, points]."""
+    low, high = interval(logs[1:])
+    return [
+        {
+            **head,
+            "params": params,
+            "tokens": tokens,
+            "factor": np.exp(logs[0, k]),
+            "low": np.exp(low[k]),
+            "high": np.exp(high[k]),
+            "p_infinite": share(np.isposinf(logs[1:, k]), logs[1:, k]),
+        }
+        for k, (params, tokens) in enumerate(points)
+    ]
+
+
+def share(event: Array, among: Array) -> float:
+    """Share of the draws [B] with an event, of those that have a value at all."""
+    known = ~np.isnan(among)
+    return float(np.mean(event[known])) if known.any() else math.nan
 
 
 def doubling_frame(
@@ -184,336 +298,61 @@ def doubling_frame(
     return pd.DataFrame(rows)
 
 
-def _improving(
-    draws: dict[tuple[str, str, str, str], Array], kind: str, pair: tuple[str, str]
-) -> tuple[str, str, Array] | None:
-    """The direction of a swap that helps overall, and ln M_D [B, points].
-
-    The mean over what is held, in the log; NaN where one held level has no estimate.
-    """
-    found = []
-    for source, to in (pair, pair[::-1]):
-        logs = [v for k, v in draws.items() if k[:3] == (kind, source, to)]
-        if logs:
-            with np.errstate(invalid="ignore"):
-                mean = np.mean(logs, axis=0)
-            found.append((source, to, mean))
-    if not found:
-        return None
-    return max(found, key=lambda entry: np.nan_to_num(overall(entry[2])[0], nan=-9e9))
-
-
 def ratios_frame(
-    draws: dict[tuple[str, str, str, str], Array],
-    families: Sequence[str],
-    corpora: Sequence[str],
-    points: Sequence[tuple[float, float]],
-    target: str,
+    draws: LogFactors, points: Sequence[tuple[float, float]], target: str
 ) -> pd.DataFrame:
     """Lambda = ln M_D(architecture) / ln M_D(corpus), by pairs, points and overall.
 
-    Each swap is taken in the direction that helps overall. Where both are infinite in a
-    draw, neither is larger: the draw counts half for each and lambda has no value.
+    Each swap is taken in the direction that helps overall. Where the corpus's effect is
+    infinite the ratio says nothing: lambda and its interval are of the draws in which
+    it is finite, with no value where those are fewer than half, and the probabilities
+    of infinity stand beside. Where both are infinite in a draw, neither is larger: the
+    draw counts half for each.
     """
     rows = []
-    pairs = itertools.product(
-        itertools.combinations(families, 2), itertools.combinations(corpora, 2)
-    )
-    for family_pair, corpus_pair in pairs:
-        one = _improving(draws, "architecture", family_pair)
-        two = _improving(draws, "corpus", corpus_pair)
-        if one is None or two is None:
-            continue
-        architecture, corpus = (
-            np.concatenate([x[2], overall(x[2])[:, None]], axis=1) for x in (one, two)
-        )
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = architecture / corpus
-        low, high = interval(ratio[1:])
-        a, d = np.abs(architecture[1:]), np.abs(corpus[1:])
-        wins = np.where(np.isnan(a) | np.isnan(d), np.nan, (a > d) + 0.5 * (a == d))
-        for k, (params, tokens) in enumerate([*points, (np.nan, np.nan)]):
-            seen = wins[:, k][~np.isnan(wins[:, k])]
-            rows.append(
-                {
-                    "target": target,
-                    "params": params,
-                    "tokens": tokens,
-                    "architecture": f"{one[0]} -> {one[1]}",
-                    "corpus": f"{two[0]} -> {two[1]}",
-                    "lambda": ratio[0, k],
-                    "low": low[k],
-                    "high": high[k],
-                    "p_architecture": seen.mean() if seen.size else np.nan,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-FACTORS = ("architecture", "corpus", "params", "tokens")
-
-
-def shapley(values: Array) -> Array:
-    """Shares of the variance of a full table by axis, [B, ...] -> [B, axes].
-
-    Shapley values of the game in which a set of axes earns the variance of the mean
-    over all other axes (closed Sobol index; Song, Nelson and Staum 2016, "Shapley
-    effects for global sensitivity analysis"); they add up to 1. All cells of the table
-    weigh the same.
-    """
-    axes = tuple(range(1, values.ndim))
-    total = values.var(axis=axes)
-    earned = {}
-    for size in range(len(axes) + 1):
-        for chosen in itertools.combinations(axes, size):
-            others = tuple(a for a in axes if a not in chosen)
-            mean = values.mean(axis=others, keepdims=True)
-            earned[chosen] = mean.var(axis=axes)
-    shares = np.zeros((len(values), len(axes)))
-    count = len(axes)
-    for axis in axes:
-        rest = [a for a in axes if a != axis]
-        for size in range(count):
-            weight = math.factorial(size) * math.factorial(count - size - 1)
-            for chosen in itertools.combinations(rest, size):
-                joined = tuple(sorted((*chosen, axis)))
-                gain = earned[joined] - earned[chosen]
-                shares[:, axis - 1] += weight / math.factorial(count) * gain
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return shares / total[:, None]
-
-
-def variance_frame(
-    surface: Surface,
-    families: Sequence[str],
-    corpora: Sequence[str],
-    box: tuple[tuple[float, float], tuple[float, float]],
-    target: str,
-    steps: int = 7,
-) -> pd.DataFrame:
-    """Shares of the variance of the fitted loss over a box of N and D, in nats.
-
-    Families and corpora weigh the same each; ln N and ln D are uniform over the box.
-    """
-    sizes, budgets = (np.geomspace(*side, steps) for side in box)
-    params, tokens = (x.ravel() for x in np.meshgrid(sizes, budgets, indexing="ij"))
-    table: list[list[Array]] = [
-        [surface(family, corpus, params, tokens) for corpus in corpora]
-        for family in families
-    ]
-    values: Array = np.moveaxis(np.array(table), 2, 0)
-    shares = shapley(values.reshape(*values.shape[:3], steps, steps))
-    if np.isnan(shares[0]).any():
-        return pd.DataFrame()
-    low, high = interval(shares[1:])
-    (n_low, n_high), (d_low, d_high) = box
-    text = f"N {n_low:.3g} to {n_high:.3g}, D {d_low:.3g} to {d_high:.3g}"
-    return pd.DataFrame(
-        {
-            "target": target,
-            "factor": FACTORS,
-            "share": shares[0],
-            "low": low,
-            "high": high,
-            "box": text,
-        }
-    )
-
-
-def noise_frame(best: pd.DataFrame, target: str) -> pd.DataFrame:
-    """Spread of log loss over the seeds of each cell at its best rate.
-
-    Args:
-      best: one row a run, with `cell` and `loss`.
-    """
-    rows = []
-    for _, part in best.groupby("cell"):
-        if len(part) < 2:
-            continue
-        first = part.iloc[0]
-        rows.append(
-            {name: first[name] for name in ("family", "corpus", "params", "tokens")}
-            | {
-                "target": target,
-                "seeds": len(part),
-                "sd_log": float(np.log(part.loss).std(ddof=1)),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def pooled(noise: pd.DataFrame) -> float:
-    """Seed noise pooled over cells, weighted by degrees of freedom; NaN for none."""
-    if noise.empty:
-        return float("nan")
-    freedom = noise.seeds - 1
-    return float(np.sqrt((freedom * noise.sd_log**2).sum() / freedom.sum()))
-
-
-@dataclasses.dataclass(frozen=True)
-class Match:
-    """Two cells that differ in the swapped factor alone.
-
-    Attributes:
-      before, after: rows of the cells' frame, of the source and of the other.
-      slope: of the source's log loss in log tokens, over its cells of that size.
-      log_factor: ln M_D by the source's own curve; infinite, of either sign, where the
-        curve does not reach the other's loss within its cells.
-    """
-
-    before: pd.Series
-    after: pd.Series
-    slope: float
-    log_factor: float
-
-    @property
-    def log_ratio(self) -> float:
-        return float(np.log(self.after.loss) - np.log(self.before.loss))
-
-
-def paired_frame(
-    cells: pd.DataFrame,
-    families: Sequence[str],
-    corpora: Sequence[str],
-    target: str,
-    noise: float,
-    document_se: Callable[[str, str], float],
-    draws: int,
-    seed: int,
-) -> tuple[pd.DataFrame, dict[tuple[str, str, str, str], list[Match]]]:
-    """Model-free effects on matched cells: same size level, same budget, same rest.
-
-    The difference in log loss of two cells is turned into tokens with the source's own
-    curve at that size (log loss against log tokens, straight between its cells). Where
-    the curve does not reach that far there is no factor, since nothing was measured
-    there: the row has its log_ratio alone. One cell's interval is 1.96 standard errors
-    of the difference: seed noise over the seeds of each, and the paired error over
-    documents. The overall row is the median over matched cells, its interval from
-    resampling them; NaN where the median is out of reach.
-
-    Args:
-      cells: one row a cell, of one target, with `level` (of size) and `budget`.
-      noise: seed noise in log loss; NaN where unknown.
-      document_se: two run ids -> paired standard error of the difference, nats.
-    """
-    rng = np.random.default_rng(seed)
-    rows, matches = [], {}
-    index = cells.set_index(["family", "corpus", "level", "budget"]).sort_index()
-    for swap in swaps(families, corpora):
-        found = _matched(index, *ends(*swap))
-        if not found:
-            continue
-        matches[swap] = found
-        base: dict[str, Any] = dict(zip(SWAP, swap, strict=True))
-        base |= {"target": target, "p_infinite": np.nan, "method": "paired"}
-        rows += [base | _measured(match, noise, document_se) for match in found]
-        logs = np.array([match.log_factor for match in found])
-        picks = rng.integers(0, logs.size, size=(draws, logs.size))
-        low, high = np.nan, np.nan
-        if logs.size > 2:
-            low, high = (float(x) for x in interval(overall(logs[picks])))
-        rows.append(
-            base
-            | {
-                "params": np.nan,
-                "tokens": np.nan,
-                "factor": _measured_factor(float(overall(logs[None])[0])),
-                "low": _measured_factor(low),
-                "high": _measured_factor(high),
-                "log_ratio": float(np.mean([match.log_ratio for match in found])),
-            }
-        )
-    return pd.DataFrame(rows), matches
-
-
-def _measured(
-    match: Match, noise: float, document_se: Callable[[str, str], float]
-) -> dict[str, float]:
-    before, after = match.before, match.after
-    seeds = 1.0 / before.seeds + 1.0 / after.seeds
-    documents = document_se(before.run_id, after.run_id) / before.loss
-    # Without seeds the noise is unknown, and the documents alone would flatter.
-    error = math.sqrt(noise**2 * seeds + documents**2)
-    reach = 1.96 * error / max(-match.slope, 1e-12)
-    return {
-        "params": float(before.params),
-        "tokens": float(before.tokens),
-        "factor": _measured_factor(match.log_factor),
-        "low": _measured_factor(match.log_factor - reach),
-        "high": _measured_factor(match.log_factor + reach),
-        "log_ratio": match.log_ratio,
+    whole = pooled_draws(draws)
+    of_kind = {
+        kind: [s for s in whole if s.kind == kind]
+        for kind in ("architecture", "corpus")
     }
-
-
-def _measured_factor(log_factor: float) -> float:
-    """NaN for what lies outside the measured range."""
-    return math.exp(log_factor) if abs(log_factor) < 700.0 else math.nan
-
-
-def _matched(
-    index: pd.DataFrame, source: tuple[str, str], to: tuple[str, str]
-) -> list[Match]:
-    heads = set(index.index.droplevel(["level", "budget"]))
-    if not {source, to} <= heads:
-        return []
-    one, two = index.loc[source], index.loc[to]
-    out = []
-    for level, group in one.groupby(level="level"):
-        curve = group.sort_values("tokens")
-        x, y = np.log(curve.tokens.to_numpy()), np.log(curve.loss.to_numpy())
-        if x.size < 2 or y[-1] >= y[0]:
-            continue
-        y = np.minimum.accumulate(y)
-        slope = float((y[-1] - y[0]) / (x[-1] - x[0]))
-        for (_, budget), before in group.iterrows():
-            if (level, budget) not in two.index:
-                continue
-            after = two.loc[(level, budget)]
-            reached = _inverse(x, y, float(np.log(after.loss)))
-            factor = reached - float(np.log(before.tokens))
-            out.append(Match(before, after, slope, factor))
-    return out
-
-
-def _inverse(x: Array, y: Array, wanted: float) -> float:
-    """x at which a falling broken line reaches `wanted`; infinite beyond its ends."""
-    if wanted > y[0]:
-        return -math.inf
-    if wanted < y[-1]:
-        return math.inf
-    return float(np.interp(wanted, y[::-1], x[::-1]))
-
-
-def agreement_frame(
-    surface: Surface,
-    matches: dict[tuple[str, str, str, str], list[Match]],
-    target: str,
-    seed: int,
-) -> pd.DataFrame:
-    """Mean log loss ratio over matched cells: as measured, and as the surface has it.
-
-    Columns: kind, source, to, held, target, measured, low, high (resampling the cells),
-    modelled, model_low, model_high.
-    """
-    rng = np.random.default_rng(seed)
-    rows = []
-    for swap, found in matches.items():
-        before, after = ends(*swap)
-        at = [
-            np.array([[getattr(m, side)[name] for m in found] for name in SIZES], float)
-            for side in ("before", "after")
-        ]
-        ratio = np.log(surface(*after, *at[1])) - np.log(surface(*before, *at[0]))
-        modelled = ratio.mean(axis=1)
-        if len(found) < 3 or np.isnan(modelled[0]):
-            continue
-        logs = np.array([m.log_ratio for m in found])
-        low, high = interval(rng.choice(logs, (len(modelled), logs.size)).mean(axis=1))
-        model_low, model_high = interval(modelled[1:])
-        rows.append(
-            dict(zip(SWAP, swap, strict=True))
-            | {"target": target, "measured": logs.mean(), "modelled": modelled[0]}
-            | {"low": float(low), "high": float(high)}
-            | {"model_low": float(model_low), "model_high": float(model_high)}
+    for one, two in itertools.product(of_kind["architecture"], of_kind["corpus"]):
+        architecture, corpus = (
+            np.concatenate([whole[s], overall(whole[s])[:, None]], axis=1)
+            for s in (one, two)
         )
+        head = {
+            "target": target,
+            "architecture": f"{one.source} -> {one.to}",
+            "corpus": f"{two.source} -> {two.to}",
+        }
+        for k, (params, tokens) in enumerate([*points, (np.nan, np.nan)]):
+            row: dict[str, Any] = head | {"params": params, "tokens": tokens}
+            rows.append(row | _ratio(architecture[:, k], corpus[:, k]))
     return pd.DataFrame(rows)
+
+
+def _ratio(architecture: Array, corpus: Array) -> dict[str, float]:
+    """One row's numbers, from ln M_D [B] of the two swaps."""
+    finite = np.isfinite(corpus) & (corpus != 0) & ~np.isnan(architecture)
+    ratio = np.full(corpus.size, np.nan)
+    ratio[finite] = architecture[finite] / corpus[finite]
+    known = ~np.isnan(architecture) & ~np.isnan(corpus)
+    if 2 * finite[1:].sum() < known[1:].sum():
+        ratio[:] = np.nan
+    low, high = interval(ratio[1:])
+    a, d = np.abs(architecture[1:]), np.abs(corpus[1:])
+    doublings = architecture / math.log(2.0)
+    fewest, most = interval(doublings[1:])
+    known_draws = np.where(known[1:], 0.0, np.nan)
+    return {
+        "lambda": float(ratio[0]),
+        "low": float(low),
+        "high": float(high),
+        "p_architecture": share((a > d) + 0.5 * (a == d), known_draws),
+        "p_architecture_infinite": share(np.isinf(a), a),
+        "p_corpus_infinite": share(np.isinf(d), d),
+        "doublings": float(doublings[0]),
+        "doublings_low": float(fewest),
+        "doublings_high": float(most),
+        "p_doubling": share(a > math.log(2.0), a),
+    }

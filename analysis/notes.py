@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from analysis import words
 from analysis.fit import Refusal
 from analysis.surfaces import Surfaces
 from analysis.table import Table
@@ -110,49 +109,60 @@ def of_fits(surfaces: Surfaces, target: str) -> list[Note]:
 
 
 def of_equivalents(frame: pd.DataFrame) -> list[Note]:
-    """Effects whose sign is open, that data cannot match, or that methods dispute."""
+    """How many effects are open, how many data cannot match, and which are disputed.
+
+    One sentence a target; each row says the rest in its `flag`.
+    """
     out: list[Note] = []
     if frame.empty:
         return out
-    whole = frame[frame.params.isna()]
-    whole = words.told_once(whole, whole.factor)
-    for row in whole[whole.method == "joint"].itertuples():
-        name = (
-            f"{row.source} to {row.to} ({row.kind}, on {row.held}, target {row.target})"
-        )
-        if row.low <= 1.0 <= row.high:
+    whole = frame[frame.params.isna() & (frame.held == "*")]
+    for target, part in whole[whole.method == "joint"].groupby("target", sort=False):
+        open_ = part[(part.low <= 1.0) & (part.high >= 1.0)]
+        if len(open_):
             text = (
-                f"Data-equivalent of {name}: {row.factor:.3g} times, interval "
-                f"{row.low:.3g} to {row.high:.3g} contains 1: no difference is shown."
+                f"{len(open_)} of {len(part)} swaps show no difference on target "
+                f"{target}, over all cells: {_swaps(open_)}."
             )
             out.append(Note("undetermined", "effects", text))
-        if row.p_infinite > 0:
+        never = part[part.p_infinite > 0]
+        if len(never):
             text = (
-                f"In {row.p_infinite:.0%} of the draws no amount of data gives "
-                f"{row.source} the loss of {row.to} ({row.kind}, on {row.held}, "
-                f"target {row.target})."
+                f"No amount of data matches {_swaps(never)} in some of the draws (up "
+                f"to {never.p_infinite.max():.0%}), on target {target}."
             )
             out.append(Note("warning", "effects", text))
     return out + _disputes(whole)
 
 
+MOST_NAMED = 4
+
+
+def _swaps(frame: pd.DataFrame) -> str:
+    """The swaps of a frame, the first few by name."""
+    named = list(
+        dict.fromkeys(f"{row.source} to {row.to}" for row in frame.itertuples())
+    )
+    more = len(named) - MOST_NAMED
+    return ", ".join(named[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def _disputes(whole: pd.DataFrame) -> list[Note]:
     """Overall effects on which the joint law and each family's own law disagree."""
-    out = []
-    keys = ["kind", "source", "to", "held", "target"]
-    for key, part in whole.groupby(keys):
+    apart = []
+    keys = ["target", "kind", "source", "to"]
+    for _, part in whole.groupby(keys, sort=False):
         by = part.set_index("method")
         if not {"joint", "family"} <= set(by.index):
             continue
         one, two = by.loc["joint"], by.loc["family"]
-        if _meet(one.low, one.high, two.low, two.high):
-            continue
-        kind, source, to, held, target = key
+        if not _meet(one.low, one.high, two.low, two.high):
+            apart.append(one)
+    out = []
+    for target, part in pd.DataFrame(apart, columns=whole.columns).groupby("target"):
         text = (
-            f"The joint law and the laws of each family alone disagree on {source} to "
-            f"{to} ({kind}, on {held}, target {target}): {one.factor:.3g} "
-            f"({one.low:.3g} to {one.high:.3g}) against {two.factor:.3g} "
-            f"({two.low:.3g} to {two.high:.3g}) times the data."
+            "The joint law and the laws of each family alone disagree on "
+            f"{_swaps(part)} (target {target}, over all cells)."
         )
         out.append(Note("disagree", "effects", text))
     return out
@@ -164,20 +174,39 @@ def _meet(low: float, high: float, other_low: float, other_high: float) -> bool:
 
 
 def of_agreement(frame: pd.DataFrame) -> list[Note]:
-    """Swaps whose measured and modelled effects on the same cells do not meet."""
-    out: list[Note] = []
-    if frame.empty:
-        return out
-    for row in words.told_once(frame, -frame.measured).itertuples():
-        if _meet(row.low, row.high, row.model_low, row.model_high):
+    """How many measured effects the joint law does not give, and the furthest off."""
+    out = []
+    for target, part in frame.groupby("target", sort=False):
+        apart = part[~part.agrees.astype(bool)]
+        if apart.empty:
             continue
+        off = (apart.measured - apart.modelled).abs()
+        row = apart.loc[off.idxmax()]
         text = (
-            f"On matched cells {row.source} to {row.to} ({row.kind}, on {row.held}, "
-            f"target {row.target}) changes log loss by {row.measured:+.4f} "
-            f"({row.low:+.4f} to {row.high:+.4f}); the joint law says "
-            f"{row.modelled:+.4f} ({row.model_low:+.4f} to {row.model_high:+.4f})."
+            f"Matched cells and the joint law disagree on {len(apart)} of {len(part)} "
+            f"swaps, on target {target}; most on {row.source} to {row.to} (held "
+            f"{row.held}): log loss {row.measured:+.4f} measured, {row.modelled:+.4f} "
+            "by the law."
         )
         out.append(Note("disagree", "effects", text))
+    return out
+
+
+def of_interactions(frame: pd.DataFrame) -> list[Note]:
+    """Which swaps have no single effect, since it depends on scale or what is held."""
+    out = []
+    deciding = frame[frame.method == "family"] if len(frame) else frame
+    deciding = frame if deciding.empty else deciding
+    for target, part in deciding.groupby("target", sort=False):
+        differs = part[part.differs.astype(bool)]
+        if differs.empty:
+            continue
+        text = (
+            f"The effect of {_swaps(differs)} depends on scale or on what is held "
+            f"(target {target}): read it per cell, its overall value is an average of "
+            "different effects."
+        )
+        out.append(Note("warning", "effects", text))
     return out
 
 
@@ -186,12 +215,13 @@ def of_ratios(frame: pd.DataFrame) -> list[Note]:
     if frame.empty:
         return []
     out = []
-    for row in frame[frame.params.isna()].itertuples():
-        if 0.025 <= row.p_architecture <= 0.975:
+    for target, part in frame[frame.params.isna()].groupby("target", sort=False):
+        chance = part.p_architecture
+        open_ = part[(chance >= 0.025) & (chance <= 0.975)]
+        if len(open_):
             text = (
-                f"Whether {row.architecture} or {row.corpus} matters more on target "
-                f"{row.target} is open: the architecture's effect is the larger in "
-                f"{row.p_architecture:.0%} of the draws."
+                f"Whether architecture or corpus matters more is open for {len(open_)} "
+                f"of {len(part)} pairs of swaps on target {target}."
             )
             out.append(Note("undetermined", "effects", text))
     return out

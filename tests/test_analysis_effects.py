@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import effects, holdout
+from analysis import effects, holdout, variance
 from analysis.analyse import Analysis, analyse, document_se
 from analysis.table import from_frame
 from scaling.errors import UserError
@@ -141,7 +141,6 @@ def test_same_seed_same_numbers_other_seed_other_draws():
     np.testing.assert_allclose(one.joint.value, other.joint.value, rtol=1e-4)
 
 
-
 def test_wrong_settings_raise_a_user_error():
     table = from_frame(made())
     with pytest.raises(UserError, match="draws"):
@@ -150,15 +149,10 @@ def test_wrong_settings_raise_a_user_error():
         analyse(table, delta=0.0)
 
 
-
-
-
-
-
 def test_data_equivalent_is_infinite_below_the_floor():
     logs = np.linspace(0.0, 20.0, 2001)
     losses = np.stack([2.0 + np.exp(-0.3 * logs)] * 3)
-    found = effects.data_equivalent(losses, logs, np.array([2.1, 1.9, np.nan]))
+    found = effects.equivalent(losses, logs, np.array([2.1, 1.9, np.nan]))
     assert found[0] == pytest.approx(-np.log(0.1) / 0.3, abs=1e-4)
     assert np.isposinf(found[1]) and np.isnan(found[2])
 
@@ -171,10 +165,10 @@ def test_overall_effect_is_a_median_that_infinity_may_enter():
 
 def test_shapley_shares_of_an_additive_table_are_its_variances():
     x, y = np.array([0.0, 2.0]), np.array([0.0, 1.0, 2.0])
-    shares = effects.shapley((x[:, None] + y[None])[None])
+    shares = variance.shapley_effects((x[:, None] + y[None])[None])
     total = x.var() + y.var()
     np.testing.assert_allclose(shares[0], [x.var() / total, y.var() / total])
-    product = effects.shapley((x[:, None] * (x[None] - 1))[None])
+    product = variance.shapley_effects((x[:, None] * (x[None] - 1))[None])
     np.testing.assert_allclose(product.sum(), 1.0)
     assert product[0, 1] > product[0, 0] > 0
 
