@@ -107,12 +107,12 @@ def fit_all(draws: Draws, delta: float, seed: int) -> Surfaces:
     for (family, corpus), part in frame.groupby(["family", "corpus"]):
         rows = frame.index.isin(part.index)
         head = (family, corpus, np.nan)
-        single[family, corpus] = _one("chinchilla", head, draws, rows, delta, seed)
+        single[family, corpus] = fit_one("chinchilla", head, draws, rows, delta, seed)
         for _, same in part.groupby("level"):
             rows = frame.index.isin(same.index)
             size = float(np.exp(np.log(same.params).mean()))
             head = (family, corpus, size)
-            sizes.append(_one("power", head, draws, rows, delta, seed))
+            sizes.append(fit_one("power", head, draws, rows, delta, seed))
     joint = fit_joint(draws, delta, seed)
     families, corpora = _names(data)
     return Surfaces(data, draws, families, corpora, single, sizes, joint)
@@ -121,7 +121,7 @@ def fit_all(draws: Draws, delta: float, seed: int) -> Surfaces:
 def fit_joint(draws: Draws, delta: float, seed: int) -> Fitted:
     """The joint law over every family and corpus of the sample."""
     rows = np.ones(draws.data.loss.size, bool)
-    return _one("joint", ("*", "*", np.nan), draws, rows, delta, seed)
+    return fit_one("joint", ("*", "*", np.nan), draws, rows, delta, seed)
 
 
 def _names(data: Sample) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -129,7 +129,47 @@ def _names(data: Sample) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(sorted(frame.family.unique())), tuple(sorted(frame.corpus.unique()))
 
 
-def _one(
+def fit_law(name: str, draws: Draws, delta: float, seed: int) -> list[Fitted]:
+    """Any law, as often as its columns ask for.
+
+    Once over all runs where it reads families or corpora; once for each of their
+    pairs; and for each size of a pair where it does not read the size.
+    """
+    every = np.ones(draws.data.loss.size, bool)
+    bound = _bind(name, _columns(draws.data, every), draws.data)
+    if {"family", "corpus"} & set(bound.columns):
+        return [fit_one(name, ("*", "*", np.nan), draws, every, delta, seed)]
+    out = []
+    frame = draws.data.frame
+    sized = "params" in bound.columns
+    for key, part in frame.groupby(["family", "corpus", *([] if sized else ["level"])]):
+        rows = frame.index.isin(part.index)
+        size = np.nan if sized else float(np.exp(np.log(part.params).mean()))
+        out.append(fit_one(name, (key[0], key[1], size), draws, rows, delta, seed))
+    return out
+
+
+def _columns(data: Sample, rows: Array) -> dict[str, Array]:
+    """What a law may read of the chosen rows."""
+    families, corpora = _names(data)
+    part = data.frame[rows]
+    return {
+        "params": part.params.to_numpy(np.float64),
+        "tokens": part.tokens.to_numpy(np.float64),
+        "unique_tokens": part.unique_tokens.to_numpy(np.float64),
+        "quality": part.quality.to_numpy(np.float64),
+        "family": codes(part.family, families),
+        "corpus": codes(part.corpus, corpora),
+    }
+
+
+def _bind(name: str, columns: Mapping[str, Array], data: Sample) -> Law:
+    families, corpora = _names(data)
+    centre = {key: float(np.log(columns[key]).mean()) for key in ("params", "tokens")}
+    return laws.load(name).bind({"family": families, "corpus": corpora}, centre)
+
+
+def fit_one(
     name: str,
     head: tuple[str, str, float],
     draws: Draws,
@@ -138,18 +178,9 @@ def _one(
     seed: int,
 ) -> Fitted:
     """One law on the chosen rows, and on every draw of them."""
-    data = draws.data
-    families, corpora = _names(data)
-    part = data.frame[rows]
-    columns = {
-        "params": part.params.to_numpy(np.float64),
-        "tokens": part.tokens.to_numpy(np.float64),
-        "family": codes(part.family, families),
-        "corpus": codes(part.corpus, corpora),
-    }
-    centre = {key: float(np.log(columns[key]).mean()) for key in ("params", "tokens")}
-    names = {"family": families, "corpus": corpora}
-    law = laws.load(name).bind(names, centre)
+    columns = _columns(draws.data, rows)
+    law = _bind(name, columns, draws.data)
+    columns = {key: columns[key] for key in ("params", "tokens", *law.columns)}
     outcome, theta = _fit(law, columns, draws, rows, delta, seed)
     return Fitted(law, *head, rows, outcome, theta, columns)
 
@@ -186,8 +217,13 @@ def _spare(law: Law, columns: Mapping[str, Array]) -> bool:
 
 def fits_frame(surfaces: Surfaces, target: str) -> pd.DataFrame:
     """Parameters of the laws of one family and corpus, with intervals."""
+    return parameters_frame([*surfaces.single.values(), *surfaces.sizes], target)
+
+
+def parameters_frame(fits: Sequence[Fitted], target: str) -> pd.DataFrame:
+    """Parameters of laws, with intervals; what was refused has no rows."""
     rows = []
-    for fitted in [*surfaces.single.values(), *surfaces.sizes]:
+    for fitted in fits:
         if isinstance(fitted.outcome, Refusal) or fitted.theta is None:
             continue
         low, high = interval(fitted.law.natural(fitted.theta[1:]))
@@ -228,9 +264,14 @@ def joint_frame(surfaces: Surfaces, target: str) -> pd.DataFrame:
 
 
 def quality_frame(surfaces: Surfaces, target: str) -> pd.DataFrame:
+    """How well each fit of a target is determined."""
+    return determined_frame(surfaces.everything(), target)
+
+
+def determined_frame(fits: Sequence[Fitted], target: str) -> pd.DataFrame:
     """How well each fit is determined, one row a fit."""
     rows = []
-    for fitted in surfaces.everything():
+    for fitted in fits:
         found = fitted.outcome
         if isinstance(found, Refusal):
             continue

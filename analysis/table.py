@@ -39,6 +39,7 @@ COLUMNS = (
     "tokens",
     "unique_tokens",
     "epochs",
+    "quality",
     "flops",
     "learning_rate",
     "batch",
@@ -54,6 +55,7 @@ ALIASES = {
     "params_total": ("params_total", "total_params"),
     "tokens": ("tokens", "d", "n_tokens", "tokens_seen", "num_tokens", "train_tokens"),
     "unique_tokens": ("unique_tokens", "u"),
+    "quality": ("quality", "data_quality"),
     "loss": ("loss", "final_loss", "val_loss", "validation_loss", "eval_loss"),
     "family": ("family", "architecture", "arch", "model"),
     "corpus": ("corpus", "dataset", "data"),
@@ -74,6 +76,7 @@ NUMBERS = (
     "params_total",
     "tokens",
     "unique_tokens",
+    "quality",
     "flops",
     "learning_rate",
     "batch",
@@ -206,6 +209,8 @@ def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:
         "tokens": float(record.tokens),
         "unique_tokens": float(record.unique_tokens),
         "epochs": float(record.epochs),
+        # Damaged text is another corpus here, and not the same one of less quality.
+        "quality": 1.0,
         "flops": float(record.flops),
         "learning_rate": float(body["optimiser.learning_rate"]),
         "batch": body["batch"],
@@ -599,7 +604,7 @@ def _standard(
         column = frame[mapping["trajectory"]].reset_index(drop=True)
         out["trajectory"] = column.astype(str).where(column.notna(), out.run_id)
     fill = {"params_total": out.params, "unique_tokens": out.tokens}
-    fill |= {"size": out.params, "flops": 6.0 * out.params * out.tokens}
+    fill |= {"quality": 1.0, "size": out.params, "flops": 6.0 * out.params * out.tokens}
     for name, values in fill.items():
         out[name] = out[name].fillna(values) if name in out else values
     for name in ("learning_rate", "batch", "wall_seconds"):
@@ -674,6 +679,8 @@ def _unusable_runs(runs: pd.DataFrame) -> pd.DataFrame:
         reason[(reason == "") & values.isna()] = f"{name} is missing"
         reason[(reason == "") & ~np.isfinite(values)] = f"{name} is not finite"
         reason[(reason == "") & (values <= 0)] = f"{name} is not above zero"
+    range_ = (runs.quality > 0) & (runs.quality <= 1)
+    reason[(reason == "") & ~range_] = "quality is not above 0 and at most 1"
     other = (reason == "") & (runs.status != "done")
     reason[other] = "status is " + runs.status[other].astype(str)
     same = [c for c in runs.columns if c not in ("run_id", "trajectory")]
