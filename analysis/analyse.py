@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import field
 
 import numpy as np
 import pandas as pd
@@ -34,12 +35,6 @@ from scaling.errors import UserError
 __all__ = ["Analysis", "Note", "analyse"]
 
 DRAWS = 300
-
-
-def _empty(name: str) -> pd.DataFrame:
-    """A field of Analysis that is an empty frame, with its columns, unless given."""
-    field: pd.DataFrame = dataclasses.field(default_factory=lambda: _join((), name))
-    return field
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,16 +128,18 @@ class Analysis:
     residuals: pd.DataFrame
     joint: pd.DataFrame
     equivalents: pd.DataFrame
-    multipliers: pd.DataFrame = _empty("multipliers")
-    crossovers: pd.DataFrame = _empty("crossovers")
-    interactions: pd.DataFrame = _empty("interactions")
-    agreement: pd.DataFrame = _empty("agreement")
-    costs: pd.DataFrame = _empty("costs")
-    decisions: pd.DataFrame = _empty("decisions")
+    multipliers: pd.DataFrame = field(default_factory=lambda: _join((), "multipliers"))
+    crossovers: pd.DataFrame = field(default_factory=lambda: _join((), "crossovers"))
+    interactions: pd.DataFrame = field(
+        default_factory=lambda: _join((), "interactions")
+    )
+    agreement: pd.DataFrame = field(default_factory=lambda: _join((), "agreement"))
+    costs: pd.DataFrame = field(default_factory=lambda: _join((), "costs"))
+    decisions: pd.DataFrame = field(default_factory=lambda: _join((), "decisions"))
     doubling: pd.DataFrame
     ratios: pd.DataFrame
     variance: pd.DataFrame
-    shares: pd.DataFrame = _empty("shares")
+    shares: pd.DataFrame = field(default_factory=lambda: _join((), "shares"))
     noise: pd.DataFrame
     fitness: pd.DataFrame
     holdout: pd.DataFrame
