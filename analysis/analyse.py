@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import answers, holdout, intervals, notes, paired
-from analysis.cells import cells_frame, repeated, tuning_frame
-from analysis.cells import levels as level_codes
+from analysis.cells import cells_frame, repeated, target_frame, tuning_frame
 from analysis.fit import DELTA
 from analysis.laws import Array
 from analysis.notes import Note
@@ -275,14 +274,11 @@ def _target(
     found: list[Note],
 ) -> None:
     """Adds one target's part of every frame, and its notes."""
-    rows = table.readings[table.readings.target == target].drop(columns="target")
-    frame = table.runs.merge(rows, on="run_id", how="inner")
+    frame = target_frame(table, target)
     if frame.empty:
         text = f"No run has a usable loss on target {target}."
         found.append(Note("undetermined", "table", text))
         return
-    frame["level"] = level_codes(frame["size"], 0.05)
-    frame["budget"] = level_codes(frame.tokens, 0.02)
     again = repeated(frame)
     aside = ~again & (_aside(frame, ~again) if hold_out else False)
     cells = cells_frame(intervals.sample(frame), target)

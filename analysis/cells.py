@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.intervals import Sample, select
 from analysis.laws import Array
+from analysis.table import Table
 
 # Seen tokens may pass the unique ones by a rounding of steps without repeating any.
 REPEATED = 1.001
@@ -20,6 +21,19 @@ CELL_FACTS = (
     *("family", "corpus", "params", "params_total", "tokens", "unique_tokens"),
     *("epochs", "flops", "level", "budget"),
 )
+
+
+def target_frame(table: Table, target: str) -> pd.DataFrame:
+    """The runs with a usable loss on a target, a row a run.
+
+    Columns of the table's runs, loss, se, and codes of the level of size and of the
+    budget: families differ by some percent at one target size.
+    """
+    rows = table.readings[table.readings.target == target].drop(columns="target")
+    frame = table.runs.merge(rows, on="run_id", how="inner")
+    frame["level"] = levels(frame["size"], 0.05)
+    frame["budget"] = levels(frame.tokens, 0.02)
+    return frame
 
 
 def repeated(frame: pd.DataFrame) -> Array:

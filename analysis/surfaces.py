@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,11 @@ import pandas as pd
 from analysis import laws
 from analysis.cells import codes
 from analysis.fit import Fit, Refusal, fit, refit
-from analysis.intervals import Draws, Sample, again, interval
+from analysis.intervals import Draws, Sample, again, draw, interval, sample
 from analysis.laws import Array, Law
+
+# Of a law's `bind`.
+Options = Mapping[str, Collection[str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +121,12 @@ def fit_all(draws: Draws, delta: float, seed: int) -> Surfaces:
     return Surfaces(data, draws, families, corpora, single, sizes, joint)
 
 
-def fit_joint(draws: Draws, delta: float, seed: int) -> Fitted:
+def fit_joint(
+    draws: Draws, delta: float, seed: int, options: Options | None = None
+) -> Fitted:
     """The joint law over every family and corpus of the sample."""
     rows = np.ones(draws.data.loss.size, bool)
-    return fit_one("joint", ("*", "*", np.nan), draws, rows, delta, seed)
+    return fit_one("joint", ("*", "*", np.nan), draws, rows, delta, seed, options)
 
 
 def _names(data: Sample) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -163,10 +168,31 @@ def _columns(data: Sample, rows: Array) -> dict[str, Array]:
     }
 
 
-def _bind(name: str, columns: Mapping[str, Array], data: Sample) -> Law:
+def joint_surfaces(
+    frame: pd.DataFrame,
+    draws: int,
+    seed: int,
+    delta: float,
+    bootstrap: str = "wild",
+    options: Options | None = None,
+) -> Surfaces:
+    """The joint law alone, on runs of one target; rows as `cells.target_frame`'s."""
+    drawn = draw(sample(frame), draws, seed, bootstrap)
+    joint = fit_joint(drawn, delta, seed, options)
+    families, corpora = _names(drawn.data)
+    return Surfaces(drawn.data, drawn, families, corpora, {}, [], joint)
+
+
+def _bind(
+    name: str,
+    columns: Mapping[str, Array],
+    data: Sample,
+    options: Options | None = None,
+) -> Law:
     families, corpora = _names(data)
     centre = {key: float(np.log(columns[key]).mean()) for key in ("params", "tokens")}
-    return laws.load(name).bind({"family": families, "corpus": corpora}, centre)
+    named = {"family": families, "corpus": corpora}
+    return laws.load(name).bind(named, centre, **(options or {}))
 
 
 def fit_one(
@@ -176,10 +202,15 @@ def fit_one(
     rows: Array,
     delta: float,
     seed: int,
+    options: Options | None = None,
 ) -> Fitted:
-    """One law on the chosen rows, and on every draw of them."""
+    """One law on the chosen rows, and on every draw of them.
+
+    Args:
+      options: of the law's `bind`.
+    """
     columns = _columns(draws.data, rows)
-    law = _bind(name, columns, draws.data)
+    law = _bind(name, columns, draws.data, options)
     columns = {key: columns[key] for key in ("params", "tokens", *law.columns)}
     outcome, theta = _fit(law, columns, draws, rows, delta, seed)
     return Fitted(law, *head, rows, outcome, theta, columns)
