@@ -1,0 +1,129 @@
+"""Why one run is better than another: the gap in loss, shared among its causes.
+
+Two runs may differ in architecture, corpus, parameters and tokens at once. The joint
+law says what the loss would be at each of the sixteen mixtures of the two, and Shapley
+values share the gap: each factor gets what it changes, averaged over all orders in which
+the factors could have been exchanged. What the law does not predict of the two losses
+stands as unexplained.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.cells import repeated, target_frame
+from analysis.effects import Surface
+from analysis.fit import DELTA
+from analysis.intervals import interval
+from analysis.laws import Array
+from analysis.surfaces import Surfaces, joint_surfaces
+from analysis.table import Table
+from analysis.variance import FACTORS, shapley
+from scaling.errors import UserError
+
+NAMES = ("family", "corpus", "params", "tokens")
+DRAWS = 200
+
+
+def shares(surface: Surface, source: pd.Series, to: pd.Series) -> Array:
+    """What each of FACTORS adds to the loss in going from source to `to`, [B, 4].
+
+    Rows add up to the surface's loss at `to` less that at source.
+
+    Args:
+      source, to: family, corpus, params and tokens of the two.
+    """
+
+    def loss(exchanged: frozenset[int]) -> Array:
+        family, corpus, params, tokens = (
+            (to if k in exchanged else source)[name] for k, name in enumerate(NAMES)
+        )
+        return surface(family, corpus, np.array([params]), np.array([tokens]))[:, 0]
+
+    return shapley(loss, len(NAMES))
+
+
+def attribute(
+    table: Table,
+    source: str,
+    to: str,
+    draws: int = DRAWS,
+    seed: int = 0,
+    delta: float = DELTA,
+) -> pd.DataFrame:
+    """The gap between two runs on every target, by cause.
+
+    Args:
+      source, to: run ids, or beginnings that only one run has.
+      draws: bootstrap draws behind the intervals.
+
+    Returns target, source, to (run ids), factor ("architecture", "corpus", "params",
+    "tokens", "unexplained", "total"), nats (negative: `to` is better for it), low,
+    high, share (of the total measured gap).
+
+    Raises:
+      UserError: no such run, several, a run that repeats its data or has no loss, or a
+        table whose joint law cannot be fitted.
+    """
+    ids = _run(table, "from", source), _run(table, "to", to)
+    parts = []
+    for target in table.targets:
+        frame = target_frame(table, target)
+        found = frame[frame.run_id.isin(ids)].set_index("run_id")
+        if set(ids) <= set(found.index):
+            parts.append(_attributed(frame, found, ids, target, draws, seed, delta))
+    if not parts:
+        expected = "two runs with a usable loss on the same target"
+        raise UserError("from, to", ", ".join(ids), expected)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _run(table: Table, option: str, name: str) -> str:
+    known = table.runs.run_id
+    found = known[known == name]
+    found = found if len(found) else known[known.str.startswith(name)]
+    if len(found) != 1 or not name:
+        some = ", ".join(known.head(5))
+        expected = f"one run's id, or a beginning that it alone has; such as {some}"
+        raise UserError(option, name, expected)
+    return str(found.iloc[0])
+
+
+def _attributed(
+    frame: pd.DataFrame,
+    found: pd.DataFrame,
+    ids: tuple[str, str],
+    target: str,
+    draws: int,
+    seed: int,
+    delta: float,
+) -> pd.DataFrame:
+    """One target's part of `attribute`."""
+    again = repeated(frame)
+    for run_id in ids:
+        if frame[again].run_id.eq(run_id).any():
+            expected = "a run that reads its data once; the law knows no repetition"
+            raise UserError("run", run_id, expected)
+    surfaces: Surfaces = joint_surfaces(frame[~again], draws, seed, delta)
+    one, two = (found.loc[run_id] for run_id in ids)
+    drawn = shares(surfaces.of_joint, one, two)
+    if np.isnan(drawn[0]).any():
+        expected = f"a table whose joint law can be fitted on target {target}"
+        raise UserError("table", "refused", expected)
+    gap = float(two.loss - one.loss)
+    left = gap - drawn.sum(axis=1, keepdims=True)
+    every = np.concatenate([drawn, left, np.full((len(drawn), 1), gap)], axis=1)
+    low, high = interval(every[1:])
+    return pd.DataFrame(
+        {
+            "target": target,
+            "source": ids[0],
+            "to": ids[1],
+            "factor": [*FACTORS, "unexplained", "total"],
+            "nats": every[0],
+            "low": low,
+            "high": high,
+            "share": every[0] / gap if gap else np.nan,
+        }
+    )
