@@ -38,7 +38,7 @@ class Note:
 def of_table(table: Table, exclusions: pd.DataFrame) -> list[Note]:
     """What the table looked wrong in, and how many rows each reason left out."""
     out = [Note("warning", "table", text) for text in table.warnings]
-    whole = exclusions.assign(reason=exclusions.reason.str.split(":").str[0])
+    whole = exclusions.assign(reason=exclusions.reason.astype(str).str.split(":").str[0])
     for reason, count in whole.groupby("reason").run_id.nunique().items():
         text = f"{count} run{'s' * (count != 1)} left out: {reason}."
         out.append(Note("excluded", "table", text))
