@@ -1,0 +1,443 @@
+"""Batched Newton descent on the fitting objective: many problems of one law at once.
+
+A problem is a weighting of the rows, and where it differs a loss of its own. What is
+minimised over the coordinates theta of a law is
+
+    sum over rows of weight * huber_delta(f(theta) - f observed)
+
+with f the natural logarithm of the loss (scale "log") or the loss itself ("raw"), and
+huber_delta(r) = r^2 / 2 inside delta and delta (|r| - delta / 2) outside. delta =
+infinity is least squares.
+
+The Hessian of a step is Newton's, plus damping times that of the iteratively reweighted
+least-squares majoriser: with much damping a step is a short reweighted step and must
+descend, with none it is Newton's and converges quadratically. Finished problems drop
+out.
+
+Laws that are sums of powers share their design among all problems, so that gradients
+and Hessians are matrix products of row factors [B, n] with products of the design's
+columns [n, .], made once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.laws import Array, Columns, Law
+
+Scale = Literal["log", "raw"]
+
+ITERATIONS = 300
+# Steps in a row that win less than a millionth of the objective before one gives up.
+PATIENCE = 25
+# Objective a row at which a residual is a rounding error: an exact fit ends there.
+EXACT = 1e-20
+# A step whose predicted gain is a smaller share of the objective is the last.
+SETTLED = 1e-13
+# Entries of a [B, n] array in one chunk: a dozen such arrays stay in a core's cache.
+CHUNK = 24_000
+# Fewer entries than this in all are not worth a second thread.
+THREADED = 4 * CHUNK
+# OpenBLAS keeps products of fewer multiplications than this on one thread.
+ALONE = 2**18
+# Working arrays are cut down to the open problems once this share has finished.
+FINISHED = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """End points of a batch: theta [B, P], objective [B], gradient norm [B].
+
+    The norm is the largest entry of the gradient that no bound holds back.
+    """
+
+    theta: Array
+    objective: Array
+    gradient_norm: Array
+
+
+def huber(residual: Array, delta: float) -> Array:
+    """r^2 / 2 inside delta, linear outside. delta may be infinite."""
+    size = np.abs(residual)
+    inside = np.minimum(size, delta)
+    # size * inside - inside^2 / 2, written so that an infinite delta is harmless.
+    size -= 0.5 * inside
+    size *= inside
+    return size
+
+
+def reweight(residual: Array, delta: float) -> Array:
+    """Weights of least squares that majorise Huber: 1 inside, delta / |r| outside."""
+    if not np.isfinite(delta):
+        return np.ones_like(residual)
+    return delta / np.maximum(np.abs(residual), delta)
+
+
+def bounds(law: Law) -> tuple[Array, Array]:
+    """Lower and upper bounds of the coordinates, [P] each."""
+    low = np.array([p.low for p in law.parameters])
+    high = np.array([p.high for p in law.parameters])
+    return low, high
+
+
+def log_gradient(law: Law, theta: Array, columns: Columns) -> Array:
+    """d ln loss / d theta [B, n, P]: the law's own, or central differences."""
+    if law.log_gradient is not None:
+        return law.log_gradient(theta, columns)
+    step = 1e-6
+    slopes = []
+    for p in range(theta.shape[1]):
+        shift = np.zeros(theta.shape[1])
+        shift[p] = step
+        up = _log_predict(law, theta + shift, columns)
+        down = _log_predict(law, theta - shift, columns)
+        slopes.append((up - down) / (2 * step))
+    return np.stack(slopes, axis=-1)
+
+
+def _log_predict(law: Law, theta: Array, columns: Columns) -> Array:
+    return np.log(np.maximum(law.predict(theta, columns), 1e-300))
+
+
+def product(rows: Array, columns: Array) -> Array:
+    """rows [b, n] @ columns [n, m], in pieces that BLAS does not share among threads.
+
+    Its threads wait for each other at every such small product, and our own threads
+    have the cores already.
+    """
+    size = max(1, ALONE // columns.size)
+    if len(rows) <= size:
+        return rows @ columns
+    whole = len(rows) // size * size
+    out = np.empty((len(rows), columns.shape[1]))
+    np.matmul(
+        rows[:whole].reshape(-1, size, rows.shape[1]),
+        columns,
+        out=out[:whole].reshape(-1, size, columns.shape[1]),
+    )
+    np.matmul(rows[whole:], columns, out=out[whole:])
+    return out
+
+
+class Smooth:
+    """Values and derivatives of f for any law, from its own functions."""
+
+    def __init__(self, law: Law, columns: Columns, scale: Scale):
+        self._law, self._columns, self._raw = law, columns, scale == "raw"
+
+    def value(self, theta: Array) -> tuple[Array, Any]:
+        """f [B, n] at theta [B, P], and what `derivatives` needs of it."""
+        logs = _log_predict(self._law, theta, self._columns)
+        return (np.exp(logs) if self._raw else logs), [theta, logs]
+
+    def derivatives(
+        self, state: Any, pull: Array, weight: Array
+    ) -> tuple[Array, Array]:
+        """Gradient sum pull df [B, P], and sum weight df df' + pull d2f [B, P, P]."""
+        theta, logs = state
+        jacobian = log_gradient(self._law, theta, self._columns)
+        if self._raw:
+            loss = np.exp(logs)
+            pull, weight = pull * loss, weight * loss**2 + pull * loss
+        gradient = (pull[:, None, :] @ jacobian)[:, 0]
+        hessian = (jacobian * weight[..., None]).transpose(0, 2, 1) @ jacobian
+        if self._law.log_curvature is not None:
+            hessian += self._law.log_curvature(theta, self._columns, pull)
+        return gradient, hessian
+
+
+class Sums:
+    """The same for loss = sum over terms of exp(X_term theta), by matrix products."""
+
+    def __init__(self, designs: Array, scale: Scale):
+        """designs: [T, n, P]."""
+        self._raw = scale == "raw"
+        self._size = size = designs.shape[2]
+        used = [np.flatnonzero(x.any(axis=0)) for x in designs]
+        self._used = used
+        self._x = [
+            np.ascontiguousarray(x[:, c]) for x, c in zip(designs, used, strict=True)
+        ]
+        self._rows = [np.ascontiguousarray(x.T) for x in self._x]
+        self._pairs = []
+        for t in range(len(used)):
+            for u in range(t, len(used)):
+                outer = self._x[t][:, :, None] * self._x[u][:, None, :]
+                self._pairs.append((t, u, outer.reshape(len(outer), -1)))
+        self._gather = _gather(
+            [(used[t], used[u], t != u) for t, u, _ in self._pairs], size
+        )
+
+    def value(self, theta: Array) -> tuple[Array, Any]:
+        powers = []
+        for used, rows in zip(self._used, self._rows, strict=True):
+            logs = theta[:, used] @ rows
+            powers.append(np.exp(logs, out=logs))
+        total = powers[0] + powers[1] if len(powers) > 1 else powers[0].copy()
+        for power in powers[2:]:
+            total += power
+        if self._raw:
+            return total, powers
+        share = 1.0 / total
+        for power in powers:
+            power *= share
+        return np.log(total, out=total), powers
+
+    def derivatives(
+        self, state: Any, pull: Array, weight: Array
+    ) -> tuple[Array, Array]:
+        size = self._size
+        outward = [pull * part for part in state]
+        gradient = np.zeros((len(pull), size))
+        for used, x, factor in zip(self._used, self._x, outward, strict=True):
+            gradient[:, used] += product(factor, x)
+        kappa = weight if self._raw else weight - pull
+        scaled = [kappa * part for part in state]
+        sums = [np.zeros((len(pull), 1))]
+        for t, u, outer in self._pairs:
+            factor = scaled[t] * state[u]
+            if t == u:
+                factor += outward[t]
+            sums.append(product(factor, outer))
+        together = np.concatenate(sums, axis=1)
+        hessian = together.take(self._gather[0], axis=1)
+        for more in self._gather[1:]:
+            hessian += together.take(more, axis=1)
+        return gradient, hessian.reshape(-1, size, size)
+
+
+def _gather(blocks: list[tuple[Array, Array, bool]], size: int) -> list[Array]:
+    """Which columns of all products in a row add up to each entry of the Hessian.
+
+    Args:
+      blocks: for each product its coordinates of either side, and whether it stands
+        for its transpose too. Column 0 is zero, the products follow.
+
+    Returns:
+      Arrays [P * P] of columns, to be added; one, unless terms share coordinates.
+    """
+    sources: list[list[int]] = [[] for _ in range(size * size)]
+    column = 1
+    for left, right, mirrored in blocks:
+        for p in left:
+            for q in right:
+                sources[p * size + q].append(column)
+                if mirrored:
+                    sources[q * size + p].append(column)
+                column += 1
+    most = max(map(len, sources))
+    return [
+        np.array([found[k] if k < len(found) else 0 for found in sources])
+        for k in range(most)
+    ]
+
+
+def model(law: Law, columns: Columns, scale: Scale) -> Smooth | Sums:
+    if law.designs is None:
+        return Smooth(law, columns, scale)
+    return Sums(law.designs(columns), scale)
+
+
+def minimise(
+    law: Law,
+    columns: Columns,
+    loss: Array,
+    weights: Array,
+    starts: Array,
+    delta: float,
+    iterations: int = ITERATIONS,
+    scale: Scale = "log",
+    frozen: Array | None = None,
+    damping: float = 1.0,
+) -> Solution:
+    """Descends from each start under its weights.
+
+    Args:
+      loss: [n] or [B, n]; weights: [B, n]; starts: [B, P].
+      frozen: [P], coordinates that stay at their start; for profiles.
+      damping: of the first step; near 0 for starts that lie in the valley already.
+    """
+    weights = np.asarray(weights, np.float64)
+    starts = np.asarray(starts, np.float64)
+    if not len(starts):
+        return Solution(starts.copy(), np.zeros(0), np.zeros(0))
+    wanted = np.asarray(loss, np.float64)
+    wanted = np.log(wanted) if scale == "log" else wanted
+    target = np.broadcast_to(wanted, weights.shape)
+    shape = model(law, columns, scale)
+    low, high = bounds(law)
+    still = np.zeros(low.size, bool) if frozen is None else np.asarray(frozen, bool)
+    rows = max(1, CHUNK // weights.shape[1])
+
+    def chunk(at: int) -> Solution:
+        part = slice(at, at + rows)
+        descent = Descent(
+            shape, target[part], weights[part], starts[part], delta, low, high, still
+        )
+        return descent.run(iterations, damping)
+
+    ends = range(0, len(starts), rows)
+    if weights.size < THREADED:
+        parts = [chunk(at) for at in ends]
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            parts = list(pool.map(chunk, ends))
+    return Solution(
+        *(
+            np.concatenate([getattr(part, field.name) for part in parts])
+            for field in dataclasses.fields(Solution)
+        )
+    )
+
+
+def objectives(
+    law: Law,
+    columns: Columns,
+    loss: Array,
+    weights: Array,
+    theta: Array,
+    delta: float,
+    scale: Scale = "log",
+) -> Array:
+    """The objective of every theta [S, P] under every weighting: [S] or [B, S].
+
+    Args:
+      loss: [n] or [B, n]; weights: [n] or [B, n].
+    """
+    predicted = law.predict(theta, columns)
+    loss = np.asarray(loss, np.float64)
+    if scale == "log":
+        predicted, loss = np.log(np.maximum(predicted, 1e-300)), np.log(loss)
+    if loss.ndim == 1:
+        values = np.ascontiguousarray(huber(predicted - loss, delta).T)
+        return product(np.atleast_2d(weights), values).reshape(*weights.shape[:-1], -1)
+    return np.stack(
+        [np.sum(weights * huber(one - loss, delta), axis=1) for one in predicted],
+        axis=1,
+    )
+
+
+class Descent:
+    """One chunk of problems on the way down."""
+
+    def __init__(
+        self,
+        shape: Smooth | Sums,
+        target: Array,
+        weights: Array,
+        starts: Array,
+        delta: float,
+        low: Array,
+        high: Array,
+        frozen: Array,
+    ):
+        self._shape, self._delta = shape, delta
+        self._low, self._high, self._frozen = low, high, frozen
+        self._target, self._weights = target, weights
+        # A frozen coordinate may stand on a bound; it is held by a zero gradient.
+        self._theta = np.clip(starts, low, high)
+
+    def run(self, iterations: int, damping: float) -> Solution:
+        theta, weights, target = self._theta, self._weights, self._target
+        count = len(theta)
+        end = Solution(theta.copy(), np.empty(count), np.full(count, np.inf))
+        place = np.arange(count)
+        exact = EXACT * weights.sum(axis=1)
+        mu = np.full(count, damping)
+        stalled = np.zeros(count, int)
+        value, residual, state = self._evaluate(theta, target, weights)
+        end.objective[:] = value
+        closed = value <= exact
+        for _ in range(iterations):
+            if np.count_nonzero(closed) > FINISHED * closed.size:
+                left = ~closed
+                if closed.all():
+                    break
+                theta, weights, target = theta[left], weights[left], target[left]
+                value, residual, mu = value[left], residual[left], mu[left]
+                state = [part[left] for part in state]
+                stalled, exact, place = stalled[left], exact[left], place[left]
+                closed = np.zeros(len(theta), bool)
+            gradient, step = self._step(theta, residual, state, weights, mu)
+            end.gradient_norm[place] = np.abs(gradient).max(axis=1)
+            slope = (gradient * step).sum(axis=1)
+            proposal = np.minimum(np.maximum(theta - step, self._low), self._high)
+            new = self._evaluate(proposal, target, weights)
+            drop = value - new[0]
+            better = (drop > 0) & ~closed
+            self._accept(better, theta, value, residual, state, proposal, new)
+            tiny = SETTLED * value
+            stalled = np.where(drop <= 1e-6 * value, stalled + 1, 0)
+            closed |= (np.abs(slope) <= tiny) | (better & (drop <= tiny) & (mu < 1e-3))
+            closed |= (value <= exact) | (stalled >= PATIENCE)
+            mu = np.where(better, np.maximum(mu / 6.0, 1e-12), mu * 8.0)
+            end.theta[place], end.objective[place] = theta, value
+        return end
+
+    def _evaluate(
+        self, theta: Array, target: Array, weights: Array
+    ) -> tuple[Array, Array, Any]:
+        f, state = self._shape.value(theta)
+        f -= target
+        return np.einsum("bn,bn->b", weights, huber(f, self._delta)), f, state
+
+    @staticmethod
+    def _accept(
+        better: Array,
+        theta: Array,
+        value: Array,
+        residual: Array,
+        state: Any,
+        proposal: Array,
+        new: tuple[Array, Array, Any],
+    ) -> None:
+        if better.all():
+            for old, part in zip(state, new[2], strict=True):
+                old[:] = part
+            theta[:], value[:], residual[:] = proposal, new[0], new[1]
+            return
+        where = better[:, None]
+        np.copyto(theta, proposal, where=where)
+        np.copyto(value, new[0], where=better)
+        np.copyto(residual, new[1], where=where)
+        for old, part in zip(state, new[2], strict=True):
+            np.copyto(old, part, where=where)
+
+    def _step(
+        self, theta: Array, residual: Array, state: Any, weights: Array, mu: Array
+    ) -> tuple[Array, Array]:
+        """Projected gradient [B, P] and damped Newton step [B, P] (subtracted)."""
+        delta = self._delta
+        if np.isfinite(delta):
+            size = np.abs(residual)
+            pull = np.maximum(residual, -delta)
+            np.minimum(pull, delta, out=pull)
+            pull *= weights
+            inside = size <= delta
+            curve = (delta * mu)[:, None] / np.maximum(size, delta, out=size)
+            curve += inside
+            curve *= weights
+        else:
+            pull = weights * residual
+            curve = weights * (1.0 + mu[:, None])
+        gradient, hessian = self._shape.derivatives(state, pull, curve)
+        held = np.where(gradient > 0, theta <= self._low, theta >= self._high)
+        held |= self._frozen
+        diagonal = np.einsum("bpp->bp", hessian)
+        ridge = 1e-9 * np.abs(diagonal)
+        ridge += 1e-3 * ridge.max(axis=1, keepdims=True) + 1e-300
+        diagonal += ridge * (1.0 + mu[:, None])
+        if held.any():
+            gradient[held] = 0.0
+            hessian[held[:, :, None] | held[:, None, :]] = 0.0
+            diagonal += held
+        step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        # A coordinate is a logarithm or an exponent: longer steps leave the model's
+        # reach.
+        longest = np.abs(step).max(axis=1, keepdims=True)
+        return gradient, step * np.minimum(1.0, 3.0 / np.maximum(longest, 1e-300))
