@@ -66,8 +66,9 @@ MINIMA = 8
 STEPS = 25
 # Of a weighting, or of a start of a law that has no grid.
 MORE_STEPS = 120
-# A run whose objective stands this many robust standard deviations out is influential.
-OUTLYING = 10.0
+# Residuals that stand this many robust standard deviations out are flagged: of tails as
+# heavy as those of Student's t with 3 degrees of freedom, one in a thousand.
+OUTLYING = 12.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +123,8 @@ class Influence:
       change: of every reported parameter, fit without the run less the fit, [n, R];
         NaN where the law cannot be identified without it.
       objective: by how much the objective falls, [n].
-      score: `objective` less its median, in robust standard deviations, [n].
+      score: distance from the curve that the flagged runs did not shape, in robust
+        standard deviations, [n].
       flagged: [n], score above `OUTLYING`.
     """
 
@@ -361,9 +363,10 @@ def influence(
 ) -> Influence:
     """What leaving each run out does to the fit, by exact refits in one batch.
 
-    A run is flagged for what it costs the objective, against the median of all runs
-    and the spread of the inner half: neither moves when some runs stand far out, and
-    Huber keeps the fit itself near the others, so that outliers do not hide each other.
+    Runs are flagged by their residual, against the spread of the inner half. Outliers
+    hide each other, since those that stay pull the curve to those left out: so the
+    flagged ones leave, the rest is fitted again, and so on until none is flagged anew
+    (Hadi and Simonoff 1993).
 
     Args:
       columns, loss, weights: those of the fit, [n].
@@ -376,19 +379,35 @@ def influence(
     known = ~np.isnan(theta[:, 0])
     change = np.full((loss.size, fitted.values.size), np.nan)
     change[known] = law.natural(theta[known]) - fitted.values
-    left = np.full(loss.size, np.nan)
+    drop = np.full(loss.size, np.nan)
     for row in np.flatnonzero(known):
         at = theta[row : row + 1]
-        left[row] = objectives(law, columns, loss, without[row], at, delta, scale)[0]
-    drop = fitted.objective - left
-    used = known & (weights > 0)
-    score = np.full(loss.size, np.nan)
-    if used.any():
-        low, middle, high = np.quantile(drop[used], [0.25, 0.5, 0.75])
-        # The inner half of a normal distribution is 1.349 standard deviations wide.
-        spread = max((high - low) / 1.349, 1e-12 * max(fitted.objective, 1e-300))
-        score[used] = (drop[used] - middle) / spread
-    return Influence(change, drop, score, np.nan_to_num(score) > OUTLYING)
+        left = objectives(law, columns, loss, without[row], at, delta, scale)
+        drop[row] = fitted.objective - left[0]
+    score = _scores(fitted, columns, loss, weights)
+    return Influence(change, drop, score, (score > OUTLYING) & (weights > 0))
+
+
+def _scores(fitted: Fit, columns: Columns, loss: Array, weights: Array) -> Array:
+    """Residuals [n] from the fit without the outlying runs, in its robust spreads."""
+    theta, kept = fitted.theta, weights > 0
+    while True:
+        predicted = fitted.law.predict(theta, columns)
+        raw = fitted.scale == "raw"
+        residual = predicted - loss if raw else np.log(predicted) - np.log(loss)
+        low, middle, high = np.quantile(residual[kept], [0.25, 0.5, 0.75])
+        # The inner half of a normal distribution is 1.349 standard deviations wide;
+        # residuals of an exact fit are rounding.
+        spread = max((high - low) / 1.349, 1e-9)
+        score = np.abs(residual - middle) / spread
+        new = kept & (score > OUTLYING)
+        if not new.any():
+            return score
+        kept = kept & ~new
+        found = refit(fitted, columns, loss, (weights * kept)[None])[0]
+        if np.isnan(found).any():
+            return score
+        theta = found
 
 
 def fill_linear(

@@ -43,6 +43,8 @@ SETTLED = 1e-13
 CHUNK = 24_000
 # Fewer entries than this in all are not worth a second thread.
 THREADED = 4 * CHUNK
+# With more threads than this the interpreter's lock is what they wait for.
+THREADS = 8
 # OpenBLAS keeps products of fewer multiplications than this on one thread.
 ALONE = 2**18
 # Working arrays are cut down to the open problems once this share has finished.
@@ -285,7 +287,7 @@ def minimise(
     if weights.size < THREADED:
         parts = [chunk(at) for at in ends]
     else:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
             parts = list(pool.map(chunk, ends))
     return Solution(
         *(
