@@ -405,7 +405,10 @@ def locked(workdir: str) -> Iterator[None]:
     if "://" in workdir:
         name = hashlib.sha256(workdir.encode()).hexdigest()[:16]
         path = Path(tempfile.gettempdir()) / f"datalaw-{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(str(error)) from error
     with open(path, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -267,9 +267,12 @@ def test_a_wrong_argument_is_one_clear_line(arguments, says):
     assert says in done.stderr
 
 
-def test_a_workdir_that_cannot_be_written_is_one_clear_line(write_study, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    done = scaling("run", write_study(), "--workdir", tmp_path / "file" / "w")
+@pytest.mark.parametrize("workdir", ["a file/w", "/proc/w"])
+def test_a_workdir_that_cannot_be_written_is_one_clear_line(
+    write_study, tmp_path, workdir
+):
+    (tmp_path / "a file").write_text("in the way")
+    done = scaling("run", write_study(), "--workdir", tmp_path / workdir)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "could not be written" in done.stderr
 
