@@ -14,7 +14,7 @@ from dataclasses import field
 import numpy as np
 import pandas as pd
 
-from analysis import answers, holdout, intervals, notes, paired
+from analysis import answers, holdout, intervals, notes, paired, sensitivity
 from analysis.cells import cells_frame, repeated, target_frame, tuning_frame
 from analysis.fit import DELTA
 from analysis.laws import Array
@@ -107,6 +107,21 @@ class Analysis:
       shares: of the variance of the measured losses. target, factor ("architecture",
         "architecture x corpus", ..., "unexplained"), share, low, high, method ("type
         II, omega squared" or "Shapley R2"), cells, box.
+      nested: is a parameter shared? target, parameter, across ("families", "corpora",
+        "cells"), held, freed (names of models), statistic (likelihood ratio), threshold
+        (its 95% quantile where the parameter is shared), p, draws, delta_aicc,
+        delta_bic (freed less held), held_error, freed_error (as holdout_error), differs
+        (bool).
+      models: target, model, log_likelihood, scale, parameters, runs, trajectories,
+        aicc, delta_aicc, weight, bic, holdout_error (RMS log error on the largest scale
+        left out), refused (why, where it was).
+      model_multipliers: the overall rows of `equivalents` under every model within 4
+        AICc of the best; model, delta_aicc, weight, draws.
+      verdicts: the overall effects under other choices. target, question
+        ("architecture", "corpus", "architecture or corpus"), source, to, setting ("as
+        reported", ...), draws, value (M_D or lambda), low, high, p (p_infinite or
+        p_architecture), verdict ("gain", "loss", "architecture", "corpus",
+        "undetermined"), moves (bool: another verdict than reported).
       noise: family, corpus, target, params, tokens, seeds, sd_log.
       fitness: target, lack_of_fit (sd of log residuals), seed_noise (pooled sd), ratio.
       holdout: family, corpus, target, params, tokens, observed, predicted, low, high,
@@ -139,6 +154,12 @@ class Analysis:
     ratios: pd.DataFrame
     variance: pd.DataFrame
     shares: pd.DataFrame = field(default_factory=lambda: _join((), "shares"))
+    nested: pd.DataFrame = field(default_factory=lambda: _join((), "nested"))
+    models: pd.DataFrame = field(default_factory=lambda: _join((), "models"))
+    model_multipliers: pd.DataFrame = field(
+        default_factory=lambda: _join((), "model_multipliers")
+    )
+    verdicts: pd.DataFrame = field(default_factory=lambda: _join((), "verdicts"))
     noise: pd.DataFrame
     fitness: pd.DataFrame
     holdout: pd.DataFrame
@@ -178,6 +199,14 @@ FRAMES = {
     "p_doubling",
     "variance": "target factor share low high box",
     "shares": "target factor share low high method cells box",
+    "nested": "target parameter across held freed statistic threshold p draws "
+    "delta_aicc delta_bic held_error freed_error differs",
+    "models": "target model log_likelihood scale parameters runs trajectories aicc "
+    "delta_aicc weight bic holdout_error refused",
+    "model_multipliers": "target model delta_aicc weight draws kind source to held "
+    "factor low high p_infinite",
+    "verdicts": "target question source to setting draws value low high p verdict "
+    "moves",
     "noise": "family corpus target params tokens seeds sd_log",
     "fitness": "target lack_of_fit seed_noise ratio",
     "holdout": "family corpus target params tokens observed predicted low high "
@@ -215,6 +244,7 @@ def analyse(
     for target in table.targets:
         _target(table, target, draws, seed, delta, hold_out, bootstrap, frames, found)
     made = {name: _join(parts, name) for name, parts in frames.items()}
+    made["verdicts"] = sensitivity.across_targets(made["verdicts"], table.targets)
     made["equivalents"] = answers.flagged(made["equivalents"], made["interactions"])
     found = [
         *notes.of_table(table, made["exclusions"]),
@@ -318,6 +348,7 @@ def _target(
         noise=paired.pooled(noise),
         document_se=lambda one, two: document_se(table, target, one, two),
         described={},
+        delta=delta,
         seed=seed,
     )
     for name, part in answers.answers(asked).items():

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis import decision, effects, frontier, interaction, paired, variance
+from analysis import (
+    decision,
+    effects,
+    frontier,
+    interaction,
+    nested,
+    paired,
+    sensitivity,
+    variance,
+)
 from analysis.cells import points as points_of_interest
 from analysis.effects import Described, Equivalents, Swap
 from analysis.paired import DocumentError, Noise
@@ -31,6 +40,7 @@ class Asked:
       cells: of those runs, one for each family, corpus, size level and budget.
       runs: of the table, for wall time.
       described: what the levels are made of; see effects.swaps.
+      delta: Huber's threshold of the fits.
     """
 
     target: str
@@ -41,6 +51,7 @@ class Asked:
     noise: Noise
     document_se: DocumentError
     described: Described
+    delta: float
     seed: int
 
 
@@ -87,7 +98,7 @@ def answers(asked: Asked) -> Frames:
             target,
         ),
     }
-    return out | _compute(asked, found, where)
+    return out | _compute(asked, found, where) | _checks(asked, found, where)
 
 
 def _compute(
@@ -138,6 +149,26 @@ def _compute(
             by_method["joint"], found, (least, CROSSOVER_REACH * most), target
         ),
         "decisions": pd.concat(decisions, ignore_index=True),
+    }
+
+
+def _checks(
+    asked: Asked, found: list[Swap], where: list[tuple[float, float]]
+) -> Frames:
+    """Which parameters are shared, and what moves the verdict."""
+    surfaces, target = asked.surfaces, asked.target
+    if surfaces.joint.theta is None or not found:
+        return {}
+    fits = nested.fit_nested(surfaces, asked.delta, asked.seed)
+    return {
+        "models": nested.models_frame(fits, target),
+        "nested": nested.questions_frame(fits, target, asked.seed),
+        "model_multipliers": nested.multipliers_frame(
+            fits, found, where, target, asked.seed
+        ),
+        "verdicts": sensitivity.verdicts_frame(
+            surfaces, found, asked.frame, target, asked.delta, asked.seed
+        ),
     }
 
 

@@ -2,9 +2,9 @@
 
 Two runs may differ in architecture, corpus, parameters and tokens at once. The joint
 law says what the loss would be at each of the sixteen mixtures of the two, and Shapley
-values share the gap: each factor gets what it changes, averaged over all orders in which
-the factors could have been exchanged. What the law does not predict of the two losses
-stands as unexplained.
+values share the gap: each factor gets what it changes, averaged over all orders in
+which the factors could have been exchanged. What the law does not predict of the two
+losses stands as unexplained.
 """
 
 from __future__ import annotations
@@ -124,6 +124,6 @@ def _attributed(
             "nats": every[0],
             "low": low,
             "high": high,
-            "share": every[0] / gap if gap else np.nan,
+            "share": every[0] / gap + 0.0 if gap else np.nan,
         }
     )

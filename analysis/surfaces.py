@@ -230,7 +230,7 @@ def _fit(
     if isinstance(outcome, Refusal):
         return outcome, None
     theta = np.full((len(draws), outcome.theta.size), np.nan)
-    if _spare(law, columns):
+    if len(draws) and _spare(law, columns):
         drawn, weights = again(draws, rows, outcome, columns, delta)
         theta = refit(outcome, columns, drawn, weights, delta)
     return outcome, np.concatenate([outcome.theta[None], theta])

@@ -1,0 +1,240 @@
+"""Which parameters are shared across families, and which across corpora?
+
+The joint law is fitted with each parameter freed in turn, and with the one it frees by
+default (the floor E by corpus) held. Freed against held is a nested pair: the
+likelihood ratio is set against its distribution under the smaller law (parametric
+bootstrap), beside AICc, BIC and the error on the largest scale, left out of the fit.
+Since no single law is certain, every multiplier is given under every law within 4 AICc
+of the best (Burnham and Anderson 2002, section 2.6).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis import effects, intervals
+from analysis.effects import Equivalents, Swap
+from analysis.fit import Refusal
+from analysis.intervals import Draws
+from analysis.laws import Array
+from analysis.likelihood import Likelihood, compare, likelihood, ratio_test
+from analysis.surfaces import Fitted, Options, Surfaces, fit_joint
+
+BASE = "joint"
+# Draws behind a threshold and behind each model's multipliers; fewer than elsewhere,
+# since there are a dozen laws to fit.
+RATIO_DRAWS = 60
+MODEL_DRAWS = 60
+# Laws this far above the lowest AICc are still to be reckoned with.
+WITHIN = 4.0
+LEVEL = 0.05
+
+
+class Question(NamedTuple):
+    """A parameter that may be shared, and the two laws that differ in it.
+
+    Attributes:
+      across: "families", "corpora", or "cells" for a pair of a family and a corpus
+        that gets more than the product of its two multipliers.
+      needs: the kinds of level of which there must be two.
+    """
+
+    parameter: str
+    across: str
+    held: str
+    freed: str
+    needs: tuple[str, ...]
+
+
+MODELS: dict[str, Options] = {
+    BASE: {},
+    "one E": {"floor": ()},
+    "E by family": {"floor": ("family", "corpus")},
+    "alpha by family": {"alpha": ("family",)},
+    "alpha by corpus": {"alpha": ("corpus",)},
+    "beta by family": {"beta": ("family",)},
+    "beta by corpus": {"beta": ("corpus",)},
+    "rhoN by cell": {"crossed": ("params",)},
+    "rhoD by cell": {"crossed": ("tokens",)},
+}
+QUESTIONS = (
+    Question("E", "families", BASE, "E by family", ("family",)),
+    Question("E", "corpora", "one E", BASE, ("corpus",)),
+    Question("alpha", "families", BASE, "alpha by family", ("family",)),
+    Question("alpha", "corpora", BASE, "alpha by corpus", ("corpus",)),
+    Question("beta", "families", BASE, "beta by family", ("family",)),
+    Question("beta", "corpora", BASE, "beta by corpus", ("corpus",)),
+    Question("rhoN", "cells", BASE, "rhoN by cell", ("family", "corpus")),
+    Question("rhoD", "cells", BASE, "rhoD by cell", ("family", "corpus")),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Nested:
+    """The laws that could be fitted, and the questions that the design can ask.
+
+    Attributes:
+      fitted, models: by name, the fit with its draws, and its likelihood.
+      errors: by name, RMS log error on the largest scale, predicted from the rest; NaN
+        where the rest cannot identify the law.
+      refused: by name, why a law could not be fitted.
+    """
+
+    surfaces: Surfaces
+    draws: Draws
+    delta: float
+    fitted: dict[str, Fitted]
+    models: dict[str, Likelihood]
+    errors: dict[str, float]
+    refused: dict[str, str]
+    questions: tuple[Question, ...]
+
+
+def fit_nested(surfaces: Surfaces, delta: float, seed: int) -> Nested:
+    """Fits every law that the design's levels give a meaning to."""
+    levels = {"family": surfaces.families, "corpus": surfaces.corpora}
+    asked = tuple(
+        q for q in QUESTIONS if all(len(levels[kind]) > 1 for kind in q.needs)
+    )
+    names = dict.fromkeys([BASE, *(n for q in asked for n in (q.held, q.freed))])
+    none = dataclasses.replace(surfaces.draws, factors=surfaces.draws.factors[:0])
+    rest = _without_largest(surfaces.draws)
+    fitted, models, errors, refused = {}, {}, {}, {}
+    for name in names:
+        found = fit_joint(none, delta, seed, MODELS[name])
+        if isinstance(found.outcome, Refusal):
+            refused[name] = found.outcome.reason
+            continue
+        fitted[name] = found
+        models[name] = _likelihood(found, surfaces.draws, delta)
+        errors[name] = _error(rest, surfaces, delta, seed, MODELS[name])
+    asked = tuple(q for q in asked if {q.held, q.freed} <= set(models))
+    return Nested(
+        surfaces, surfaces.draws, delta, fitted, models, errors, refused, asked
+    )
+
+
+def _likelihood(found: Fitted, draws: Draws, delta: float) -> Likelihood:
+    """Of the runs at their cell's best rate, which the fit saw."""
+    assert not isinstance(found.outcome, Refusal)
+    seen = draws.chosen > 0
+    columns = {name: values[seen] for name, values in found.columns.items()}
+    data = draws.data
+    return likelihood(
+        found.outcome, columns, data.loss[seen], data.cluster[seen], delta
+    )
+
+
+def _without_largest(draws: Draws) -> Array:
+    """Marks the runs [n] below the largest scale.
+
+    The largest size, or the largest budget where fewer than four sizes would leave too
+    few to tell the exponent of N.
+    """
+    frame = draws.data.frame
+    scale = frame.level if frame.level.nunique() > 3 else frame.budget
+    return (scale < scale.max()).to_numpy()
+
+
+def _error(
+    rest: Array, surfaces: Surfaces, delta: float, seed: int, options: Options
+) -> float:
+    """RMS log error on the largest scale of the law fitted to the rest."""
+    draws = surfaces.draws
+    small = Draws(
+        intervals.part(draws.data, rest),
+        draws.scheme,
+        draws.chosen[rest],
+        draws.factors[:0, rest],
+        draws.seed,
+    )
+    found = fit_joint(small, delta, seed, options)
+    if isinstance(found.outcome, Refusal):
+        return np.nan
+    same = {*small.data.frame.family} == {*surfaces.families}
+    if not same or {*small.data.frame.corpus} != {*surfaces.corpora}:
+        return np.nan
+    held = ~rest & (draws.chosen > 0)
+    frame = draws.data.frame[held]
+    columns = {
+        "params": frame.params.to_numpy(float),
+        "tokens": frame.tokens.to_numpy(float),
+        "family": np.array([surfaces.families.index(x) for x in frame.family]),
+        "corpus": np.array([surfaces.corpora.index(x) for x in frame.corpus]),
+    }
+    predicted = found.law.predict(found.outcome.theta, columns)
+    return float(np.sqrt(np.mean((np.log(frame.loss) - np.log(predicted)) ** 2)))
+
+
+def models_frame(nested: Nested, target: str) -> pd.DataFrame:
+    """Every law on the same runs, lowest AICc first; refused ones with the reason."""
+    if not nested.models:
+        return pd.DataFrame()
+    frame = compare(nested.models).rename(columns={"law": "model"})
+    errors = frame.model.map(nested.errors)
+    frame = frame.assign(target=target, holdout_error=errors, refused="")
+    left = [
+        {"model": name, "target": target, "refused": reason}
+        for name, reason in nested.refused.items()
+    ]
+    return pd.concat([frame, pd.DataFrame(left)], ignore_index=True)
+
+
+def questions_frame(nested: Nested, target: str, seed: int) -> pd.DataFrame:
+    """One row a question: is this parameter shared across families (corpora)?"""
+    rows = []
+    for asked in nested.questions:
+        held, freed = nested.models[asked.held], nested.models[asked.freed]
+        ratio = ratio_test(held, freed, RATIO_DRAWS, seed)
+        rows.append(
+            {
+                "target": target,
+                "parameter": asked.parameter,
+                "across": asked.across,
+                "held": asked.held,
+                "freed": asked.freed,
+                "statistic": ratio.statistic,
+                "threshold": ratio.threshold,
+                "p": ratio.p,
+                "draws": ratio.draws,
+                "delta_aicc": freed.aicc - held.aicc,
+                "delta_bic": freed.bic - held.bic,
+                "held_error": nested.errors[asked.held],
+                "freed_error": nested.errors[asked.freed],
+                "differs": bool(ratio.p < LEVEL),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def multipliers_frame(
+    nested: Nested,
+    found: list[Swap],
+    points: list[tuple[float, float]],
+    target: str,
+    seed: int,
+) -> pd.DataFrame:
+    """M_D over all cells under every law within 4 AICc of the best."""
+    if not nested.models:
+        return pd.DataFrame()
+    table = compare(nested.models)
+    near = table[~(table.delta_aicc > WITHIN)]
+    fewer = dataclasses.replace(
+        nested.draws, factors=nested.draws.factors[:MODEL_DRAWS]
+    )
+    parts = []
+    for row in near.itertuples():
+        joint = fit_joint(fewer, nested.delta, seed, MODELS[row.law])
+        surfaces = dataclasses.replace(nested.surfaces, draws=fewer, joint=joint)
+        logs = effects.log_factors(Equivalents(surfaces.of_joint, points), found)
+        frame = effects.equivalents_frame(logs, points, target, "joint")
+        if frame.empty:
+            continue
+        whole: dict[str, Any] = {"model": row.law, "delta_aicc": row.delta_aicc}
+        whole |= {"weight": row.weight, "draws": len(fewer)}
+        parts.append(frame[frame.params.isna()].assign(**whole))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
