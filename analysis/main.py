@@ -5,7 +5,7 @@
     scaling-analysis fit runs.csv --law chinchilla --json
     scaling-analysis compare runs.csv
 
-No logic of its own. Exit codes: 0 done, 2 wrong input (one line says what is right).
+No logic of its own.
 """
 
 from __future__ import annotations
@@ -28,8 +28,17 @@ if TYPE_CHECKING:
     from analysis.table import Table
 
 MAP_HELP = (
-    'our column = the table\'s, e.g. "params=N,tokens=D,loss:val=val_loss"; columns '
-    "not named are found by their usual names"
+    'our column = the table\'s, e.g. "params=N,tokens=D,loss:val=val_loss,family=a"; '
+    "columns not named are found by their usual names, and what was found is printed. "
+    "Needed: params and tokens (counts), one loss or several as loss:TARGET. Of use: "
+    "family, corpus, seed, trajectory (runs that share one are drawn as one), "
+    "learning_rate, unique_tokens, flops, status, quality, run_id"
+)
+DONE, WRONG, NOTHING = 0, 2, 3
+EXIT = (
+    "exit codes: 0 done; 2 wrong input or a wrong option (one line on stderr says what "
+    "is right); 3 the table was read but no law could be fitted (what is printed says "
+    "why); 1 an error in the program"
 )
 
 
@@ -38,18 +47,23 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse_flags.ArgumentParser(
         prog="scaling-analysis",
         description="Architecture or data? From runs to laws and effects.",
+        epilog=EXIT,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     report = _command(commands, "report", "everything, as one HTML page with figures")
     report.add_argument("--out", help="folder of the report (WORKDIR/report)")
     fit = _command(commands, "fit", "the laws' parameters with intervals")
-    fit.add_argument("--law", help="only this law, e.g. chinchilla")
+    fit.add_argument(
+        "--law",
+        help="only this law, to all usable rows: a file of analysis/laws, such as "
+        "chinchilla, or an included one; by default those of the report",
+    )
     _command(commands, "compare", "effects of families and corpora")
     return parser.parse_args(argv[1:])
 
 
 def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=summary, description=summary)
+    command = commands.add_parser(name, help=summary, description=summary, epilog=EXIT)
     command.add_argument(
         "source", metavar="TABLE", help="a workdir, or a .csv, .parquet or .jsonl file"
     )
@@ -59,6 +73,9 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
         "--embeddings",
         action="store_true",
         help="count parameters with the embedding table (workdirs)",
+    )
+    command.add_argument(
+        "--unit", help="what a table's losses are in, for the words (nats/token)"
     )
     command.add_argument("--draws", type=int, help="bootstrap draws behind an interval")
     command.add_argument("--seed", type=int, default=0, help="keys draws and starts")
@@ -92,7 +109,7 @@ def main(args: argparse.Namespace) -> int:
         return COMMANDS[args.command](args)
     except UserError as error:
         print(f"scaling-analysis: {error}", file=sys.stderr)
-        return 2
+        return WRONG
 
 
 def _load(args: argparse.Namespace) -> Table:
@@ -102,14 +119,39 @@ def _load(args: argparse.Namespace) -> Table:
     for path in args.include:
         discover.include(path)
     loaded = table.load(
-        args.source, mapping(args.map) or None, args.study, args.embeddings
+        args.source, mapping(args.map) or None, args.study, args.embeddings, args.unit
     )
-    if loaded.mapping and not args.json:
-        used = ", ".join(f"{ours}={theirs}" for ours, theirs in loaded.mapping.items())
-        print(f"columns: {used}")
+    if not args.json:
+        print(_described(loaded))
     for text in loaded.warnings:
         print(f"warning: {text}", file=sys.stderr)
     return loaded
+
+
+def _described(table: Table) -> str:
+    """How the table was read: columns, units, and what was left out and why."""
+    lines = []
+    if table.mapping:
+        used = ", ".join(f"{ours}={theirs}" for ours, theirs in table.mapping.items())
+        lines.append(f"columns: {used}")
+    lines.append(
+        f"units: losses in {table.unit} on {', '.join(table.targets)}; params (counted "
+        f"{table.counting}) and tokens as plain counts"
+    )
+    left = table.exclusions
+    lines.append(
+        f"rows: {len(table.runs)}, of which {table.readings.run_id.nunique()} are used"
+    )
+    for (target, reason), rows in left.groupby(["target", "reason"], sort=False):
+        named = ", ".join(rows.run_id[:MOST_NAMED])
+        more = f" and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
+        on = f" on {target}" if target else ""
+        lines.append(f"left out{on}: {reason}: {named}{more}")
+    return "\n".join(lines)
+
+
+# Rows left out for one reason are named up to this many; JSON has all of them.
+MOST_NAMED = 20
 
 
 def _analyse(args: argparse.Namespace) -> Analysis:
@@ -129,25 +171,53 @@ def _report(args: argparse.Namespace) -> int:
     if args.json:
         answer = {"report": os.fspath(path), "answer": report.summary(analysis)}
         print(json.dumps(answer, indent=1))
-        return 0
-    print(f"report: {os.fspath(path)}\n{report.extent(analysis)}\n")
-    for sentence in report.summary(analysis):
-        print(f"- {sentence}")
-    return 0
+    else:
+        print(f"report: {os.fspath(path)}\n{report.extent(analysis)}\n")
+        for sentence in report.summary(analysis):
+            print(f"- {sentence}")
+    return _code(analysis)
+
+
+def _code(analysis: Analysis) -> int:
+    from analysis import report
+
+    return NOTHING if report.lawless(analysis) else DONE
 
 
 def _fit(args: argparse.Namespace) -> int:
-    from analysis import report
-    from scaling.errors import unknown
-
+    if args.law:
+        return _fit_one(args)
     analysis = _analyse(args)
-    known = sorted(set(analysis.fits.law))
-    if args.law and args.law not in known:
-        raise unknown("law", args.law, known)
-    fits = analysis.fits[analysis.fits.law == args.law] if args.law else analysis.fits
-    quality = analysis.quality[analysis.quality.law.isin(set(fits.law))]
-    chosen = {"fits": fits, "quality": quality}
-    return _print(args, chosen, [], report.frame_json)
+    refused = [note.text for note in analysis.notes if note.kind == "refused"]
+    chosen = {
+        "fits": analysis.fits,
+        "joint": analysis.joint,
+        "quality": analysis.quality,
+        "exclusions": analysis.exclusions,
+    }
+    _print(args, chosen, refused)
+    return _code(analysis)
+
+
+def _fit_one(args: argparse.Namespace) -> int:
+    from analysis import lawfit
+    from scaling import discover
+
+    for path in args.include:
+        discover.include(path)
+    # A misspelt law is said before a large table is read.
+    lawfit.check(args.law)
+    table = _load(args)
+    draws = lawfit.DRAWS if args.draws is None else args.draws
+    found = lawfit.fit_law(table, args.law, draws, args.seed)
+    reasons = [
+        f"The {row.law} law of {row.family} on {row.corpus}, target {row.target}, is "
+        f"refused: {row.reason}."
+        for row in found.refused.itertuples()
+    ]
+    chosen = {"fits": found.parameters, "quality": found.quality}
+    _print(args, chosen | {"exclusions": table.exclusions}, reasons)
+    return NOTHING if found.parameters.empty else DONE
 
 
 def _compare(args: argparse.Namespace) -> int:
@@ -159,17 +229,23 @@ def _compare(args: argparse.Namespace) -> int:
         "ratios": plots.at_largest(analysis.ratios),
         "joint": analysis.joint,
         "variance": analysis.variance,
+        "exclusions": analysis.exclusions,
     }
-    return _print(args, chosen, report.summary(analysis), report.frame_json)
+    _print(args, chosen, report.summary(analysis))
+    return _code(analysis)
 
 
-def _print(args: argparse.Namespace, frames: Any, sentences: Any, encode: Any) -> int:
+def _print(args: argparse.Namespace, frames: Any, sentences: Any) -> None:
     """Frames as aligned text, or all at full precision as JSON."""
+    from analysis import report
+
     if args.json:
-        body = {name: encode(frame) for name, frame in frames.items()}
+        body = {name: report.frame_json(frame) for name, frame in frames.items()}
         print(json.dumps({"answer": sentences} | body, indent=1, allow_nan=False))
-        return 0
+        return
     for name, frame in frames.items():
+        if name == "exclusions":  # said already, when the table was read
+            continue
         print(f"\n{name}")
         shown = (
             "nothing that this table gives"
@@ -178,7 +254,6 @@ def _print(args: argparse.Namespace, frames: Any, sentences: Any, encode: Any) -
         )
         print(shown)
     print("".join(f"\n- {sentence}" for sentence in sentences))
-    return 0
 
 
 def _short(value: float) -> str:

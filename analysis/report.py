@@ -153,7 +153,7 @@ def summary(analysis: Analysis) -> list[str]:
         sentences += words.equivalences(found[found.kind == kind], target)
     if not sentences:
         sentences.append(f"Architecture against data {words.UNDETERMINED}.")
-        sentences += _refused(analysis, target)
+        sentences += _refused(analysis)
     else:
         first = found[found.factor.notna()].iloc[0]
         place = words.scale(first.params, first.tokens)
@@ -166,13 +166,18 @@ def summary(analysis: Analysis) -> list[str]:
     return sentences + _support(analysis, target)
 
 
-def _refused(analysis: Analysis, target: str) -> list[str]:
+def lawless(analysis: Analysis) -> bool:
+    """Whether no law over sizes and budgets could be fitted, on any target."""
+    whole = analysis.fits[analysis.fits.params.isna()]
+    return whole.empty and analysis.joint.empty
+
+
+def _refused(analysis: Analysis) -> list[str]:
     """Why no law could be fitted, in the words of the refusals; none if one was."""
-    fitted = pd.concat([analysis.fits, analysis.joint])
-    if (fitted[fitted.target == target].value.notna()).any():
+    if not lawless(analysis):
         return []
     reasons = [note.text for note in analysis.notes if note.kind == "refused"]
-    return ["No law could be fitted.", *reasons[:1]] if reasons else []
+    return ["No law could be fitted.", *reasons[:1]]
 
 
 def _support(analysis: Analysis, target: str) -> list[str]:
