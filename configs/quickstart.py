@@ -9,8 +9,8 @@ or, step by step,
     scaling-analysis report runs/quickstart
 
 Three families (Transformer, LSTM, convolution) x three sizes x four one-epoch budgets
-x two corpora (technical English, Python), byte by byte, every run scored on both corpora
-and on their equal mixture. 126 runs, seven to ten minutes on two cores.
+x two corpora (technical English, Python), byte by byte, every run scored on both and on
+their equal mixture. 126 runs, seven to ten minutes on two cores.
 
 Tuning is the same for every family: three rates a size at one middle budget on one
 corpus, the best used everywhere; one check at the largest cell, with twice and half the
