@@ -8,13 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.fit import Refusal
-from analysis.surfaces import Surfaces
+from analysis.surfaces import Fitted, Surfaces, doubts
 from analysis.table import Table
-
-# A law that fewer of the draws could identify has intervals from what is left.
-FEW_DRAWS = 0.9
-ILL_CONDITIONED = 1e8
-GAP = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +33,9 @@ class Note:
 def of_table(table: Table, exclusions: pd.DataFrame) -> list[Note]:
     """What the table looked wrong in, and how many rows each reason left out."""
     out = [Note("warning", "table", text) for text in table.warnings]
-    whole = exclusions.assign(reason=exclusions.reason.astype(str).str.split(":").str[0])
+    whole = exclusions.assign(
+        reason=exclusions.reason.astype(str).str.split(":").str[0]
+    )
     for reason, count in whole.groupby("reason").run_id.nunique().items():
         text = f"{count} run{'s' * (count != 1)} left out: {reason}."
         out.append(Note("excluded", "table", text))
@@ -76,36 +73,50 @@ def of_tuning(cells: pd.DataFrame) -> list[Note]:
 
 
 def of_fits(surfaces: Surfaces, target: str) -> list[Note]:
-    """Refusals, bounds, disagreeing starts and draws without an estimate."""
+    """Refusals, and how many fits each doubt concerns: one sentence each a target.
+
+    Which fit has which doubt stands in the `flag` of `quality`.
+    """
     out = []
+    refused: dict[str, list[str]] = {}
+    doubted: dict[str, list[str]] = {}
     for fitted in surfaces.everything():
-        about = "joint" if fitted is surfaces.joint else "fits"
-        name = f"The {fitted.law.name} law of {fitted.family} on {fitted.corpus}"
-        if fitted is surfaces.joint:
-            name = "The joint law"
-        if np.isfinite(fitted.params):
-            name += f" at N {fitted.params:.3g}"
-        name += f", target {target}"
         found = fitted.outcome
-        if isinstance(found, Refusal):
-            out.append(Note("refused", about, f"{name}, is refused: {found.reason}."))
-            continue
-        if found.at_bound:
-            held = ", ".join(found.at_bound)
-            out.append(Note("bound", about, f"{name}, ends on a bound in {held}."))
-        if found.gap > GAP:
-            text = f"{name}: random starts went {found.gap:.1e} lower than its own."
-            out.append(Note("warning", about, text))
-        if found.condition > ILL_CONDITIONED:
-            text = f"{name}, is nearly unidentified: condition {found.condition:.1e}."
-            out.append(Note("warning", about, text))
-        if fitted.identified < FEW_DRAWS and not np.isfinite(fitted.params):
-            text = (
-                f"{name}, could be identified in {fitted.identified:.0%} of the "
-                "bootstrap draws; its intervals stand on those alone."
-            )
-            out.append(Note("warning", about, text))
+        if isinstance(found, Refusal) and fitted is surfaces.joint:
+            text = f"The joint law is refused on target {target}: {found.reason}."
+            out.append(Note("refused", "joint", text))
+        elif isinstance(found, Refusal):
+            refused.setdefault(found.reason, []).append(_name(fitted))
+        elif fitted is surfaces.joint:
+            for doubt in doubts(fitted):
+                text = f"The joint law on target {target}: {doubt}."
+                out.append(Note(_kind(doubt), "joint", text))
+        else:
+            for doubt in doubts(fitted):
+                doubted.setdefault(doubt.split(":")[0], []).append(_name(fitted))
+    for reason, named in refused.items():
+        text = f"{_count(named)} on target {target} cannot be fitted: {reason}."
+        out.append(Note("refused", "fits", text))
+    total = len(surfaces.everything()) - 1
+    for doubt, named in doubted.items():
+        text = f"{_count(named)} of {total} on target {target}: {doubt}."
+        out.append(Note(_kind(doubt), "fits", text))
     return out
+
+
+def _name(fitted: Fitted) -> str:
+    at = f" at N {fitted.params:.3g}" if np.isfinite(fitted.params) else ""
+    return f"{fitted.law.name} of {fitted.family} on {fitted.corpus}{at}"
+
+
+def _count(named: list[str]) -> str:
+    """How many fits, the first of them by name."""
+    first = f"{len(named)} fit{'s' * (len(named) != 1)} ({named[0]}"
+    return first + (", ...)" if len(named) > 1 else ")")
+
+
+def _kind(doubt: str) -> str:
+    return "bound" if doubt.startswith("on a bound") else "warning"
 
 
 def of_equivalents(frame: pd.DataFrame) -> list[Note]:
