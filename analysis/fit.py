@@ -59,7 +59,7 @@ DELTA = 1e-3
 # What `sweep` tries by default: from nearly absolute errors to least squares.
 DELTAS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, np.inf)
 # Random starts beside the law's own: what `gap` and `agree` are measured with.
-RANDOM_STARTS = 12
+RANDOM_STARTS = 8
 # Of a grid's local minima, how many are descended from.
 MINIMA = 8
 # Steps of all starts before the best goes on alone.
@@ -234,11 +234,11 @@ def _starts(
         drawn = _random_starts(law, own, random, seed)
         return own, fill_linear(law, columns, loss, weights, drawn)
     grid = Grid(law, columns, loss)
-    points = grid.solve(grid.exponents, loss, weights, delta, scale)
+    exponents = np.concatenate([grid.exponents, grid.random(random, seed)])
+    solved = grid.solve(exponents, loss, weights, delta, scale)
+    points, drawn = np.split(solved, [len(grid.exponents)])
     values = objectives(law, columns, loss, weights, points, delta, scale)
-    own = points[grid.minima(values)[:MINIMA]]
-    exponents = grid.random(random, seed)
-    return own, grid.solve(exponents, loss, weights, delta, scale, rounds=0)
+    return points[grid.minima(values)[:MINIMA]], drawn
 
 
 def _different(theta: Array, end: Solution) -> Array:

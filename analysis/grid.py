@@ -21,11 +21,11 @@ from analysis.solver import Scale, bounds, product, reweight
 # Points of a grid, over all exponents together.
 POINTS = 100
 # Rounds of reweighting at every point of the grid.
-ROUNDS = 2
+ROUNDS = 1
 # Problems of one chunk of draws, draws times grid points.
 CHUNK = 8_000
 # Entries of the basis in one chunk of points.
-ENTRIES = 60_000
+ENTRIES = 90_000
 # With more amplitudes than this, supports are searched instead of enumerated.
 ENUMERATED = 3
 
@@ -100,17 +100,15 @@ class Grid:
         weights: Array,
         delta: float,
         scale: Scale,
-        rounds: int = ROUNDS,
     ) -> Array:
         """Coordinates [S, P] at exponents [S, Q], everything else solved for.
 
         Args:
           loss: [n]; weights: [n].
-          rounds: of reweighting; with an infinite delta there is none.
         """
         size = max(1, ENTRIES // self._terms.member.size)
         parts = [
-            self._solve(exponents[at : at + size], loss, weights, delta, scale, rounds)
+            self._solve(exponents[at : at + size], loss, weights, delta, scale)
             for at in range(0, len(exponents), size)
         ]
         empty = np.empty((0, len(self._law.parameters)))
@@ -123,13 +121,12 @@ class Grid:
         weights: Array,
         delta: float,
         scale: Scale,
-        rounds: int,
     ) -> Array:
         unit = np.ones_like(loss) if scale == "raw" else 1.0 / loss
         basis = self._basis(exponents) * unit
         wanted = loss * unit
         weight = np.broadcast_to(weights, (len(exponents), loss.size))
-        for _ in range(1 + (rounds if np.isfinite(delta) else 0)):
+        for _ in range(1 + (ROUNDS if np.isfinite(delta) else 0)):
             scaled = basis * weight[:, None, :]
             gram = scaled @ basis.transpose(0, 2, 1)
             amplitude = nnls(np.moveaxis(gram, 0, -1), (scaled @ wanted).T)
