@@ -58,7 +58,8 @@ class Analysis:
       quality: one row a fit: family, corpus, target, law, runs, objective,
         gradient_norm, gap (to the best of all starts), agree (share of starts),
         condition, r2, rmse_log, identified (share of draws that could identify the
-        law), params as in `fits`. family and corpus are "*" for the joint law.
+        law), flag (doubts about it, or ""), params as in `fits`. family and corpus are
+        "*" for the joint law.
       curves: family, corpus, target, params, tokens, loss, low, high: the fitted law on
         a fine grid of tokens for each size, for drawing; law says which one it is.
       residuals: family, corpus, target, params, tokens, observed, predicted, residual
@@ -175,7 +176,7 @@ FRAMES = {
     "tuning": "family corpus target params tokens learning_rate loss best",
     "fits": "family corpus target law parameter value low high bound params",
     "quality": "family corpus target law runs objective gradient_norm gap agree "
-    "condition r2 rmse_log identified params",
+    "condition r2 rmse_log identified flag params",
     "curves": "family corpus target params tokens loss low high law",
     "residuals": "family corpus target params tokens observed predicted residual law",
     "joint": "target law parameter kind level value low high reference",

@@ -14,6 +14,10 @@ from analysis.fit import Fit, Refusal, fit, refit
 from analysis.intervals import Draws, Sample, again, draw, interval, sample
 from analysis.laws import Array, Law
 
+# A law that fewer of the draws could identify has intervals from what is left.
+FEW_DRAWS = 0.9
+ILL_CONDITIONED = 1e8
+GAP = 1e-3
 # Of a law's `bind`.
 Options = Mapping[str, Collection[str]]
 
@@ -294,6 +298,23 @@ def joint_frame(surfaces: Surfaces, target: str) -> pd.DataFrame:
     )
 
 
+def doubts(fitted: Fitted) -> list[str]:
+    """What a reader of one fit must know: each in words, numbers after a colon."""
+    found = fitted.outcome
+    out = []
+    if isinstance(found, Refusal):
+        return [f"refused: {found.reason}"]
+    if found.at_bound:
+        out.append(f"on a bound: {', '.join(found.at_bound)}")
+    if found.gap > GAP:
+        out.append(f"random starts went lower than its own: {found.gap:.1e}")
+    if found.condition > ILL_CONDITIONED:
+        out.append(f"nearly unidentified: condition {found.condition:.1e}")
+    if fitted.identified < FEW_DRAWS and not np.isfinite(fitted.params):
+        out.append(f"identified in part of the draws: {fitted.identified:.0%}")
+    return out
+
+
 def quality_frame(surfaces: Surfaces, target: str) -> pd.DataFrame:
     """How well each fit of a target is determined."""
     return determined_frame(surfaces.everything(), target)
@@ -318,6 +339,7 @@ def determined_frame(fits: Sequence[Fitted], target: str) -> pd.DataFrame:
                 "r2": found.r2,
                 "rmse_log": found.rmse_log,
                 "identified": fitted.identified,
+                "flag": "; ".join(doubts(fitted)),
             }
         )
     return pd.DataFrame(rows)
