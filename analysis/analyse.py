@@ -126,7 +126,12 @@ class Analysis:
       noise: family, corpus, target, params, tokens, seeds, sd_log.
       fitness: target, lack_of_fit (sd of log residuals), seed_noise (pooled sd), ratio.
       holdout: family, corpus, target, params, tokens, observed, predicted, low, high,
-        inside (bool), law. The largest cells, set aside before fitting.
+        inside (bool), law, curve_low, curve_high. The largest cells, set aside before
+        fitting. low and high are of a new run, curve_low and curve_high of the curve
+        alone; the law "mixture" stands for all of `extrapolation`.
+      extrapolation: family, corpus, target, law, error (RMS log error on the largest
+        scale of the runs that were fitted, of the law fitted to the rest), weight (in
+        the mixture).
       paths: run_id, step, tokens, loss: training-loss curves, thinned.
     """
 
@@ -161,6 +166,9 @@ class Analysis:
         default_factory=lambda: _join((), "model_multipliers")
     )
     verdicts: pd.DataFrame = field(default_factory=lambda: _join((), "verdicts"))
+    extrapolation: pd.DataFrame = field(
+        default_factory=lambda: _join((), "extrapolation")
+    )
     noise: pd.DataFrame
     fitness: pd.DataFrame
     holdout: pd.DataFrame
@@ -211,7 +219,8 @@ FRAMES = {
     "noise": "family corpus target params tokens seeds sd_log",
     "fitness": "target lack_of_fit seed_noise ratio",
     "holdout": "family corpus target params tokens observed predicted low high "
-    "inside law",
+    "inside law curve_low curve_high",
+    "extrapolation": "family corpus target law error weight",
 }
 
 
@@ -338,7 +347,9 @@ def _target(
     frames["noise"].append(noise)
     frames["fitness"].append(_fitness(surfaces, noise, target))
     held = cells[cells.run_id.isin(frame.run_id[aside])]
-    frames["holdout"].append(_holdout(surfaces, held, target, seed))
+    predicted, used = holdout.predict(surfaces, held, target, delta, seed)
+    frames["holdout"].append(predicted)
+    frames["extrapolation"].append(used)
     fresh = frame[~again]
     asked = answers.Asked(
         target=target,
@@ -399,49 +410,6 @@ def _fitness(surfaces: Surfaces, noise: pd.DataFrame, target: str) -> pd.DataFra
     seeds = paired.pooled(noise).sd
     row = {"target": target, "lack_of_fit": spread, "seed_noise": seeds}
     return pd.DataFrame([row | {"ratio": spread / seeds if seeds > 0 else np.nan}])
-
-
-def _holdout(
-    surfaces: Surfaces, held: pd.DataFrame, target: str, seed: int
-) -> pd.DataFrame:
-    """The cells set aside, predicted by their own law and by the joint one."""
-    rows = []
-    for cell in held.itertuples():
-        at = np.array([cell.params]), np.array([cell.tokens])
-        single = surfaces.single.get((cell.family, cell.corpus))
-        for fitted, surface in (
-            (single, surfaces.of_single),
-            (surfaces.joint, surfaces.of_joint),
-        ):
-            if fitted is None or fitted.theta is None:
-                continue
-            if not _covers(surfaces, cell.family, cell.corpus):
-                continue
-            curve = surface(cell.family, cell.corpus, *at)
-            left = residuals(fitted, surfaces.draws).residual
-            low, high = holdout.prediction(
-                curve[1:], left.to_numpy(), len(fitted.law.parameters), seed
-            )
-            rows.append(
-                {
-                    "family": cell.family,
-                    "corpus": cell.corpus,
-                    "target": target,
-                    "params": cell.params,
-                    "tokens": cell.tokens,
-                    "observed": cell.loss,
-                    "predicted": float(curve[0, 0]),
-                    "low": float(low[0]),
-                    "high": float(high[0]),
-                    "inside": bool(low[0] <= cell.loss <= high[0]),
-                    "law": fitted.law.name,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _covers(surfaces: Surfaces, family: str, corpus: str) -> bool:
-    return family in surfaces.families and corpus in surfaces.corpora
 
 
 def _matched_cells(frame: pd.DataFrame, target: str) -> pd.DataFrame:

@@ -1,15 +1,39 @@
-"""The largest cells, set aside before any fit and predicted by every law afterwards."""
+"""The largest cells, set aside before any fit and predicted by every law afterwards.
+
+A prediction has three uncertainties, kept apart: of the curve (the bootstrap draws of
+one law), of a new run on it (the noise that the law leaves over, each trajectory left
+out of the fit), and of the law itself. For the last, several laws that the training
+rows cannot tell apart predict together, each by its weight. Weights come from the
+training rows alone: every law is fitted without their largest scale and asked for it.
+"""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from analysis.intervals import CELL, interval
+from analysis import laws
+from analysis.fit import Refusal
+from analysis.intervals import (
+    CELL,
+    Draws,
+    interval,
+    left_out_residuals,
+    mixture,
+    new_run,
+    part,
+)
 from analysis.laws import Array
+from analysis.surfaces import Fitted, Surfaces, fit_one
 
 # A family and corpus with fewer cells has none to spare.
 LEAST_CELLS = 8
+# Draws of the laws that are fitted for their prediction alone.
+LAW_DRAWS = 100
+MIXTURE = "mixture"
 
 
 def largest(frame: pd.DataFrame) -> Array:
@@ -19,26 +43,222 @@ def largest(frame: pd.DataFrame) -> Array:
     fewer than `LEAST_CELLS` cells keeps all of them.
     """
     out = pd.Series(False, index=frame.index)
-    for _, part in frame.groupby(["family", "corpus"]):
-        cells = part.groupby(CELL, dropna=False).ngroup()
+    for _, rows in frame.groupby(["family", "corpus"]):
+        cells = rows.groupby(CELL, dropna=False).ngroup()
         if cells.nunique() < LEAST_CELLS:
             continue
-        out[part.index[cells == cells[part.flops.idxmax()]]] = True
+        out[rows.index[cells == cells[rows.flops.idxmax()]]] = True
     return out.to_numpy()
 
 
-def prediction(
-    curve: Array, residuals: Array, parameters: int, seed: int = 0
-) -> tuple[Array, Array]:
-    """95% interval of a new run: the curve's draws and a run's own residual.
+def below_largest(frame: pd.DataFrame) -> Array:
+    """Marks the runs [n] below the largest scale of `level` or `budget`.
+
+    The largest size, or the largest budget where fewer than four sizes would leave too
+    few to tell the exponent of N.
+    """
+    scale = frame.level if frame.level.nunique() > 3 else frame.budget
+    return (scale < scale.max()).to_numpy()
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A law that may predict beyond the runs of one family and corpus.
+
+    Attributes:
+      error: RMS log error on their largest scale of the law fitted to the rest; NaN
+        where the rest cannot identify it.
+      noise: log residuals [m] with each trajectory left out.
+    """
+
+    fitted: Fitted
+    error: float
+    noise: Array
+
+
+def candidates(
+    surfaces: Surfaces, family: str, corpus: str, delta: float, seed: int
+) -> list[Candidate]:
+    """The laws of size and data that its runs identify: its own first, then others."""
+    draws = surfaces.draws
+    fewer = dataclasses.replace(draws, factors=draws.factors[:LAW_DRAWS])
+    own = surfaces.single.get((family, corpus))
+    found = [own, surfaces.joint]
+    if own is not None:
+        found += [
+            fit_one(name, (family, corpus, np.nan), fewer, own.rows, delta, seed)
+            for name in _of_size_and_data()
+            if name != own.law.name
+        ]
+    return [
+        Candidate(fitted, _error(fitted, surfaces, family, corpus, delta, seed), noise)
+        for fitted in found
+        if fitted is not None
+        and fitted.identified > 0
+        and (noise := _noise(fitted, draws, delta)).size
+    ]
+
+
+def _of_size_and_data() -> list[str]:
+    names = {"family": ("",), "corpus": ("",)}
+    centre = {"params": 0.0, "tokens": 0.0}
+    return [
+        name
+        for name in laws.names()
+        if {*laws.load(name).bind(names, centre).columns} == {"params", "tokens"}
+    ]
+
+
+def _noise(fitted: Fitted, draws: Draws, delta: float) -> Array:
+    """Log residuals [m] of the runs that a fit saw, each left out of it."""
+    if isinstance(fitted.outcome, Refusal):
+        return np.zeros(0)
+    seen = draws.chosen[fitted.rows] > 0
+    columns = {name: values[seen] for name, values in fitted.columns.items()}
+    predicted = fitted.law.predict(fitted.outcome.theta, columns)
+    residual = np.log(draws.data.loss[fitted.rows][seen]) - np.log(predicted)
+    cluster = draws.data.cluster[fitted.rows][seen]
+    return left_out_residuals(fitted.outcome, columns, residual, cluster, delta)
+
+
+def _error(
+    fitted: Fitted,
+    surfaces: Surfaces,
+    family: str,
+    corpus: str,
+    delta: float,
+    seed: int,
+) -> float:
+    """RMS log error on the pair's largest scale of the law fitted to the rest."""
+    draws = surfaces.draws
+    frame = draws.data.frame
+    rest = below_largest(frame)
+    pair = ((frame.family == family) & (frame.corpus == corpus)).to_numpy()
+    held = frame[pair & ~rest & (draws.chosen > 0)]
+    if held.empty or not (rest & fitted.rows).any():
+        return np.nan
+    small = dataclasses.replace(
+        draws,
+        data=part(draws.data, rest),
+        chosen=draws.chosen[rest],
+        factors=draws.factors[:0, rest],
+    )
+    head = (fitted.family, fitted.corpus, fitted.params)
+    found = fit_one(fitted.law.name, head, small, fitted.rows[rest], delta, seed)
+    if isinstance(found.outcome, Refusal):
+        return np.nan
+    # Codes of families and corpora are those of the runs that are left.
+    left = small.data.frame
+    names = (sorted(left.family.unique()), sorted(left.corpus.unique()))
+    if names != (list(surfaces.families), list(surfaces.corpora)):
+        return np.nan
+    columns = _at(surfaces, family, corpus, held)
+    predicted = found.law.predict(found.outcome.theta, columns)
+    return float(np.sqrt(np.mean((np.log(held.loss) - np.log(predicted)) ** 2)))
+
+
+def _at(
+    surfaces: Surfaces, family: str, corpus: str, cells: pd.DataFrame
+) -> dict[str, Array]:
+    return {
+        "params": cells.params.to_numpy(float),
+        "tokens": cells.tokens.to_numpy(float),
+        "family": np.full(len(cells), surfaces.families.index(family)),
+        "corpus": np.full(len(cells), surfaces.corpora.index(corpus)),
+    }
+
+
+def weights(found: Sequence[Candidate]) -> Array:
+    """How much each law counts beyond its runs, [laws], adding up to 1.
+
+    In inverse proportion to the squared held-out error, to which the noise of a run is
+    added: errors that the noise alone would make tell no law from another. Where no
+    law could be held out, the first counts alone.
+    """
+    errors = np.array([one.error for one in found])
+    if np.isnan(errors).all():
+        return np.eye(len(found))[0]
+    noise = min(float(np.mean(one.noise**2)) for one in found)
+    shares = 1.0 / (errors**2 + max(noise, 1e-16))
+    shares = np.where(np.isnan(errors), 0.0, shares)
+    return shares / shares.sum()
+
+
+def predict(
+    surfaces: Surfaces, held: pd.DataFrame, target: str, delta: float, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The cells set aside, predicted, and the laws that did: two frames.
 
     Args:
-      curve: predicted losses [B, k], a row a bootstrap draw.
-      residuals: log residuals of the fit, [n]; drawn from with replacement, scaled by
-        sqrt(n / (n - parameters)) for the freedom that the fit used up.
+      held: a row a cell: family, corpus, params, tokens, loss.
+
+    The first has a row for each cell and law (the pair's own, the joint one and the
+    mixture), the second a row for each law in a mixture; see `Analysis`.
     """
-    rng = np.random.default_rng(seed)
-    freedom = max(1, residuals.size - parameters)
-    scale = np.sqrt(residuals.size / freedom)
-    noise = rng.choice(residuals, size=curve.shape) * scale
-    return interval(curve * np.exp(noise))
+    rows, used = [], []
+    for (family, corpus), cells in held.groupby(["family", "corpus"]):
+        if family not in surfaces.families or corpus not in surfaces.corpora:
+            continue
+        found = candidates(surfaces, family, corpus, delta, seed)
+        if not found:
+            continue
+        shares = weights(found)
+        head = {"family": family, "corpus": corpus, "target": target}
+        used += [
+            head | {"law": one.fitted.law.name, "error": one.error, "weight": share}
+            for one, share in zip(found, shares, strict=True)
+        ]
+        columns = _at(surfaces, family, corpus, cells)
+        rows += _rows(found, shares, columns, cells, head, len(surfaces.draws), seed)
+    return pd.DataFrame(rows), pd.DataFrame(used)
+
+
+def _rows(
+    found: Sequence[Candidate],
+    shares: Array,
+    columns: Mapping[str, Array],
+    cells: pd.DataFrame,
+    head: Mapping[str, object],
+    draws: int,
+    seed: int,
+) -> list[dict[str, object]]:
+    points, curves, runs = [], [], []
+    for one in found:
+        assert one.fitted.theta is not None
+        loss = one.fitted.law.predict(one.fitted.theta, columns)
+        drawn = loss[1:][~np.isnan(loss[1:, 0])]
+        curve = drawn[np.arange(draws) % len(drawn)]
+        points.append(loss[0])
+        curves.append(curve)
+        runs.append(new_run(curve, one.noise, seed))
+    own = ("chinchilla", "joint")
+    shown = [
+        (one.fitted.law.name, point, curve, run)
+        for one, point, curve, run in zip(found, points, curves, runs, strict=True)
+        if one.fitted.law.name in own
+    ]
+    mixed = (
+        mixture(np.stack(curves), shares, seed),
+        mixture(np.stack(runs), shares, seed),
+    )
+    shown.append((MIXTURE, shares @ np.stack(points), *mixed))
+    out = []
+    for law, point, curve, run in shown:
+        (curve_low, curve_high), (low, high) = interval(curve), interval(run)
+        for k, cell in enumerate(cells.itertuples()):
+            out.append(
+                dict(head)
+                | {
+                    "params": cell.params,
+                    "tokens": cell.tokens,
+                    "observed": cell.loss,
+                    "predicted": float(point[k]),
+                    "low": float(low[k]),
+                    "high": float(high[k]),
+                    "curve_low": float(curve_low[k]),
+                    "curve_high": float(curve_high[k]),
+                    "inside": bool(low[k] <= cell.loss <= high[k]),
+                    "law": law,
+                }
+            )
+    return out

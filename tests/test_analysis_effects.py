@@ -90,7 +90,7 @@ def test_rows_no_fit_saw_are_listed(analysis):
 
 
 def test_largest_cells_are_predicted_and_were_not_fitted(analysis):
-    assert len(analysis.holdout) == 8
+    assert len(analysis.holdout) == 12
     assert analysis.holdout.inside.mean() >= 0.75
     assert (analysis.holdout.tokens == 40e6).all()
     corner = (analysis.residuals.params == 72e3) & (analysis.residuals.tokens == 40e6)
