@@ -14,7 +14,16 @@ from dataclasses import field
 import numpy as np
 import pandas as pd
 
-from analysis import answers, holdout, intervals, notes, paired, sensitivity
+from analysis import (
+    answers,
+    frontier,
+    holdout,
+    intervals,
+    isolines,
+    notes,
+    paired,
+    sensitivity,
+)
 from analysis.cells import cells_frame, repeated, target_frame, tuning_frame
 from analysis.fit import DELTA
 from analysis.laws import Array
@@ -132,6 +141,13 @@ class Analysis:
       extrapolation: family, corpus, target, law, error (RMS log error on the largest
         scale of the runs that were fitted, of the law fitted to the rest), weight (in
         the mixture).
+      frontier: family, corpus, target, compute, and of the compute-optimal split there
+        params, tokens and loss, each with _low and _high; no row where the split lies
+        more than a factor 10 beyond the sizes that were run.
+      isolosses: family, corpus, target, loss, params, tokens: lines of equal loss by
+        the fit.
+      isoflops: family, corpus, target, compute, params, tokens, loss, low, high: the
+        fit along lines of equal compute.
       paths: run_id, step, tokens, loss: training-loss curves, thinned.
     """
 
@@ -172,6 +188,9 @@ class Analysis:
     noise: pd.DataFrame
     fitness: pd.DataFrame
     holdout: pd.DataFrame
+    frontier: pd.DataFrame = field(default_factory=lambda: _join((), "frontier"))
+    isolosses: pd.DataFrame = field(default_factory=lambda: _join((), "isolosses"))
+    isoflops: pd.DataFrame = field(default_factory=lambda: _join((), "isoflops"))
     paths: pd.DataFrame
     notes: tuple[Note, ...]
 
@@ -221,6 +240,10 @@ FRAMES = {
     "holdout": "family corpus target params tokens observed predicted low high "
     "inside law curve_low curve_high",
     "extrapolation": "family corpus target law error weight",
+    "frontier": "family corpus target compute params params_low params_high tokens "
+    "tokens_low tokens_high loss loss_low loss_high",
+    "isolosses": "family corpus target loss params tokens",
+    "isoflops": "family corpus target compute params tokens loss low high",
 }
 
 
@@ -341,6 +364,9 @@ def _target(
     frames["joint"].append(joint_frame(surfaces, target))
     frames["curves"].append(curves_frame(surfaces, target))
     frames["residuals"].append(_residuals(surfaces, target))
+    rate = frontier.flop_rate(frame[~again])
+    for name, part in isolines.frames(surfaces, rate, target).items():
+        frames[name].append(part)
     found += notes.of_fits(surfaces, target)
     found += notes.of_design(surfaces, target)
     noise = _noise(frame[~again], target)
