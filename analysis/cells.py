@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.intervals import Sample, select
+from analysis.intervals import Sample, sample, select
 from analysis.laws import Array
 from analysis.table import Table
 
@@ -118,3 +118,74 @@ def tuning_frame(data: Sample, target: str) -> pd.DataFrame:
 def codes(values: pd.Series, names: Sequence[str]) -> Array:
     """Integer codes [n] of names, in the order of `names`."""
     return pd.Categorical(values, categories=list(names)).codes.astype(np.int64)
+
+
+def optimum(rates: Array, loss: Array) -> tuple[float, float, str]:
+    """Best rate and loss of a cell by a quadratic of ln loss in ln rate.
+
+    Least squares on all rates that were tried (McCandlish et al. 2018 and Porian et al.
+    2024 choose rates so). Where it opens downward, or its lowest point lies outside the
+    tried rates, the best tried rate and its loss come back with a warning.
+
+    Args:
+      rates, loss: of the tried rates [k], rates distinct.
+
+    Returns the rate, the loss and "" or the warning.
+    """
+    lowest = int(np.argmin(loss))
+    best = float(rates[lowest]), float(loss[lowest])
+    if rates.size < 3:
+        return *best, f"{rates.size} of the 3 rates that a quadratic needs"
+    logs = np.log(rates)
+    centre = logs.mean()
+    curve, slope, level = np.polyfit(logs - centre, np.log(loss), 2)
+    if curve <= 0:
+        return *best, "opens downward"
+    at = -0.5 * slope / curve
+    if not logs.min() <= at + centre <= logs.max():
+        return *best, "optimum outside the tried rates"
+    return float(np.exp(at + centre)), float(np.exp(level + 0.5 * slope * at)), ""
+
+
+def optima_frame(data: Sample, target: str) -> pd.DataFrame:
+    """One row a cell: its loss at the optimum of a quadratic in the log rate.
+
+    Columns: family, corpus, target, params, tokens, rates (tried), learning_rate, loss
+    (both at the optimum, or at the best tried rate under a warning), tried_loss,
+    warning. Cells with one rate are left out.
+    """
+    rows = []
+    for _, cell in data.frame.assign(cell=data.cell).groupby("cell", sort=False):
+        tried = cell.groupby("learning_rate").loss.mean()
+        if len(tried) < 2:
+            continue
+        first = cell.iloc[0]
+        rate, loss, warning = optimum(tried.index.to_numpy(float), tried.to_numpy())
+        rows.append(
+            {name: first[name] for name in ("family", "corpus", "params", "tokens")}
+            | {"target": target, "rates": len(tried), "learning_rate": rate}
+            | {"loss": loss, "tried_loss": float(tried.min()), "warning": warning}
+        )
+    return pd.DataFrame(rows)
+
+
+def at_optimum(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs at each cell's best rate, their losses moved to the fitted optimum.
+
+    For effects with a quadratic in the log rate: give it to the same laws. Runs of a
+    cell move by one factor, so that seeds keep their spread; a cell under a warning
+    keeps its losses, and where all are the frame comes back as it is.
+    """
+    data = sample(frame)
+    chosen = select(data, np.ones((1, data.loss.size)))[0] > 0
+    best = data.frame.assign(cell=data.cell)[chosen]
+    factor = np.ones(len(best))
+    for code, cell in data.frame.assign(cell=data.cell).groupby("cell", sort=False):
+        tried = cell.groupby("learning_rate").loss.mean()
+        if len(tried) < 2:
+            continue
+        _, loss, _ = optimum(tried.index.to_numpy(float), tried.to_numpy())
+        factor[(best.cell == code).to_numpy()] = loss / float(tried.min())
+    if (factor == 1.0).all():
+        return frame
+    return best.assign(loss=best.loss * factor).drop(columns="cell")

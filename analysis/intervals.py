@@ -196,7 +196,7 @@ def again(
     if chosen.all():
         return np.exp(curve + factors * left_out), np.ones(factors.shape)
     rng = np.random.default_rng([draws.seed, 1])
-    picks = rng.random(draws.factors.shape)[:, rows]
+    picks = np.asarray(rng.random(draws.factors.shape))[:, rows]
     return _tuned_again(data, chosen, curve, left_out, factors, picks)
 
 

@@ -66,9 +66,36 @@ def of_tuning(cells: pd.DataFrame) -> list[Note]:
             f"Families had unequal tuning effort (rates tried over all cells): {given}."
         )
         out.append(Note("warning", "tuning", text))
+    tries = tuned.rates.value_counts().sort_index()
+    if len(tries) > 1:
+        given = ", ".join(f"{rates} in {cells} cells" for rates, cells in tries.items())
+        text = (
+            f"Cells tried unequal numbers of learning rates ({given}): the best of "
+            "more is lower by chance alone."
+        )
+        out.append(Note("warning", "tuning", text))
     if (tuned.rates <= 1).all():
         text = "No cell tried two learning rates: how well each is tuned is not known."
         out.append(Note("undetermined", "tuning", text))
+    return out
+
+
+def of_optima(frame: pd.DataFrame) -> list[Note]:
+    """Cells in which a quadratic in the log rate has no optimum among the rates."""
+    out: list[Note] = []
+    if frame.empty:
+        return out
+    cells = frame.drop_duplicates(["family", "corpus", "params", "tokens"])
+    for family, part in cells.groupby("family"):
+        warned = part[part.warning != ""].warning.value_counts()
+        if warned.empty:
+            continue
+        given = ", ".join(f"{text} ({count})" for text, count in warned.items())
+        text = (
+            f"A quadratic in the log rate gives {family} no optimum in {warned.sum()} "
+            f"of {len(part)} cells with two rates or more: {given}."
+        )
+        out.append(Note("edge", "tuning", text))
     return out
 
 

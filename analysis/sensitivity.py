@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import effects
-from analysis.cells import levels
+from analysis.cells import at_optimum, levels
 from analysis.cells import points as points_of_interest
 from analysis.effects import Equivalents, Surface, Swap
 from analysis.fit import DELTA
@@ -78,6 +78,7 @@ def settings(
         ("smallest size dropped", fitted[fitted.level > fitted.level.min()], delta),
         ("smallest budget dropped", fitted[fitted.budget > fitted.budget.min()], delta),
         ("embeddings counted otherwise", _counted(fitted), delta),
+        ("quadratic in the log rate", at_optimum(fitted), delta),
     ):
         same = len(part) == len(fitted) and part.params.equals(fitted.params)
         if part.empty or (threshold == delta and same):

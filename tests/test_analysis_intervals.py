@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import laws
+from analysis import laws, notes
+from analysis.cells import at_optimum, cells_frame, optima_frame, optimum, target_frame
 from analysis.fit import Fit, fit, log_gradient
 from analysis.intervals import (
     Sample,
@@ -18,6 +19,7 @@ from analysis.intervals import (
     sample,
     select,
 )
+from analysis.table import from_frame
 from scaling.errors import UserError
 
 
@@ -220,3 +222,67 @@ def test_a_mixture_of_laws_takes_each_by_its_weight():
     found = mixture(curves, np.array([0.25, 0.75]))
     assert (found[:, 0] == found[:, 1]).all()
     assert (found == 3.0).mean() == pytest.approx(0.75, abs=0.03)
+
+
+RATES = np.array([0.005, 0.01, 0.02, 0.04])
+
+
+def test_the_optimum_of_a_quadratic_in_the_log_rate_is_found():
+    loss = np.exp(0.7 + 0.03 * np.log(RATES / 0.013) ** 2)
+    rate, lowest, warning = optimum(RATES, loss)
+    assert rate == pytest.approx(0.013) and lowest == pytest.approx(np.exp(0.7))
+    assert warning == ""
+
+
+def test_no_optimum_is_made_up():
+    falling = 3.0 - np.log(RATES / RATES[0]) * 0.05
+    rate, loss, warning = optimum(RATES, falling)
+    assert warning in ("opens downward", "optimum outside the tried rates")
+    assert (rate, loss) == (0.04, falling[-1])
+    hill = np.array([2.0, 2.2, 2.3, 2.1])
+    assert optimum(RATES, hill) == (0.005, 2.0, "opens downward")
+    outside = np.exp(0.03 * np.log(RATES / 0.1) ** 2)
+    assert optimum(RATES, outside)[::2] == (0.04, "optimum outside the tried rates")
+    assert "2 of the 3" in optimum(RATES[:2], hill[:2])[2]
+
+
+def tuned(best: float = 0.013) -> pd.DataFrame:
+    """Two cells of four rates with two seeds each, and a cell with one rate."""
+    rows = []
+    for tokens in (1e6, 4e6, 16e6):
+        for seed in (0, 1):
+            for rate in RATES if tokens < 1e7 else RATES[:1]:
+                loss = 3.0 - np.log(tokens) / 50 + 0.001 * seed
+                loss *= np.exp(0.03 * np.log(rate / best) ** 2)
+                row = {"params": 1e5, "tokens": tokens, "learning_rate": rate}
+                rows.append(row | {"seed": seed, "loss": loss})
+    table = from_frame(pd.DataFrame(rows))
+    return target_frame(table, table.targets[0])
+
+
+def test_runs_move_to_the_optimum_of_their_cell():
+    frame = tuned()
+    moved = at_optimum(frame)
+    assert len(moved) == 6
+    wanted = [3.0 - np.log(t) / 50 + 0.001 * s for t in (1e6, 4e6) for s in (0, 1)]
+    found = moved[moved.tokens < 1e7].sort_values(["tokens", "seed"]).loss
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    table = optima_frame(sample(frame), "t")
+    assert len(table) == 2 and (table.warning == "").all()
+    np.testing.assert_allclose(table.learning_rate, 0.013, rtol=1e-6)
+    assert (table.loss < table.tried_loss).all()
+
+
+def test_runs_without_an_optimum_stay_and_are_noted():
+    frame = tuned(best=0.5)
+    assert at_optimum(frame) is frame
+    said = notes.of_optima(optima_frame(sample(frame), "t"))
+    assert len(said) == 1 and "2 of 2 cells" in said[0].text
+
+
+def test_unequal_numbers_of_rates_are_noted():
+    cells = cells_frame(sample(tuned()), "t")
+    texts = [note.text for note in notes.of_tuning(cells)]
+    assert any("1 in 1 cells, 4 in 2 cells" in text for text in texts)
+    same = notes.of_tuning(cells[cells.rates == 4])
+    assert not any("unequal numbers" in note.text for note in same)
