@@ -24,7 +24,13 @@ from analysis import (
     paired,
     sensitivity,
 )
-from analysis.cells import cells_frame, repeated, target_frame, tuning_frame
+from analysis.cells import (
+    cells_frame,
+    optima_frame,
+    repeated,
+    target_frame,
+    tuning_frame,
+)
 from analysis.fit import DELTA
 from analysis.laws import Array
 from analysis.notes import Note
@@ -138,6 +144,9 @@ class Analysis:
         inside (bool), law, curve_low, curve_high. The largest cells, set aside before
         fitting. low and high are of a new run, curve_low and curve_high of the curve
         alone; the law "mixture" stands for all of `extrapolation`.
+      rate_optima: one row a cell of two rates or more: family, corpus, target, params,
+        tokens, rates, learning_rate and loss (at the optimum of a quadratic in the log
+        rate, or at the best tried rate under a warning), tried_loss, warning.
       extrapolation: family, corpus, target, law, error (RMS log error on the largest
         scale of the runs that were fitted, of the law fitted to the rest), weight (in
         the mixture).
@@ -182,6 +191,7 @@ class Analysis:
         default_factory=lambda: _join((), "model_multipliers")
     )
     verdicts: pd.DataFrame = field(default_factory=lambda: _join((), "verdicts"))
+    rate_optima: pd.DataFrame = field(default_factory=lambda: _join((), "rate_optima"))
     extrapolation: pd.DataFrame = field(
         default_factory=lambda: _join((), "extrapolation")
     )
@@ -239,6 +249,8 @@ FRAMES = {
     "fitness": "target lack_of_fit seed_noise ratio",
     "holdout": "family corpus target params tokens observed predicted low high "
     "inside law curve_low curve_high",
+    "rate_optima": "family corpus target params tokens rates learning_rate loss "
+    "tried_loss warning",
     "extrapolation": "family corpus target law error weight",
     "frontier": "family corpus target compute params params_low params_high tokens "
     "tokens_low tokens_high loss loss_low loss_high",
@@ -282,6 +294,7 @@ def analyse(
     found = [
         *notes.of_table(table, made["exclusions"]),
         *notes.of_tuning(made["cells"]),
+        *notes.of_optima(made["rate_optima"]),
         *found,
         *notes.of_equivalents(made["equivalents"]),
         *notes.of_agreement(made["agreement"]),
@@ -347,6 +360,7 @@ def _target(
     cells = cells_frame(intervals.sample(frame), target)
     frames["cells"].append(cells)
     frames["tuning"].append(tuning_frame(intervals.sample(frame), target))
+    frames["rate_optima"].append(optima_frame(intervals.sample(frame), target))
     if not (~again & ~aside).any():
         text = (
             f"Every run on target {target} repeats its data; no law here covers that."

@@ -95,7 +95,7 @@ def of_optima(frame: pd.DataFrame) -> list[Note]:
             f"A quadratic in the log rate gives {family} no optimum in {warned.sum()} "
             f"of {len(part)} cells with two rates or more: {given}."
         )
-        out.append(Note("edge", "tuning", text))
+        out.append(Note("warning", "tuning", text))
     return out
 
 
