@@ -1,0 +1,391 @@
+"""Figures that others printed about their runs, from the runs themselves.
+
+The tables are not part of the project: set SCALING_TABLES to their folder. Each test
+says which figure it meets and how closely; where an estimator of a paper is not ours,
+its recipe is written out here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import curves, laws, optima
+from analysis.fit import Fit, fit, huber, refit
+
+TABLES = os.environ.get("SCALING_TABLES", "")
+
+pytestmark = [
+    pytest.mark.published,
+    pytest.mark.skipif(
+        not TABLES, reason="set SCALING_TABLES to the folder of published run tables"
+    ),
+]
+
+
+def table(name: str) -> pd.DataFrame:
+    path = Path(TABLES, name)
+    if not path.is_file():
+        pytest.skip(f"{TABLES} has no {name}")
+    return pd.read_csv(path)
+
+
+def columns_of(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    return {key: frame[key].to_numpy(float) for key in ("params", "tokens")}
+
+
+def fitted(name: str, frame: pd.DataFrame, **options) -> Fit:
+    columns = columns_of(frame)
+    centre = {key: float(np.log(columns[key]).mean()) for key in columns}
+    law = laws.load(name).bind({"family": ("all",), "corpus": ("all",)}, centre)
+    found = fit(law, columns, frame.loss.to_numpy(), **options)
+    assert isinstance(found, Fit), found
+    return found
+
+
+def named(found: Fit) -> dict[str, float]:
+    return dict(zip(found.law.names, found.values, strict=True))
+
+
+def percent_off(found: Fit, frame: pd.DataFrame) -> np.ndarray:
+    predicted = found.law.predict(found.theta, columns_of(frame))
+    return 100 * np.abs(predicted / frame.loss.to_numpy() - 1)
+
+
+def geometric(values) -> float:
+    return float(np.exp(np.mean(np.log(list(values)))))
+
+
+@pytest.fixture(scope="module")
+def all_points() -> pd.DataFrame:
+    frame = table("chinchilla_epoch.csv")
+    assert len(frame) == 245
+    return frame
+
+
+@pytest.fixture(scope="module")
+def points(all_points) -> pd.DataFrame:
+    kept = all_points[all_points.drop_in_reference_fit == 0]
+    assert len(kept) == 240
+    return kept.reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def best(points) -> Fit:
+    return fitted("chinchilla", points)
+
+
+@pytest.fixture(scope="module")
+def draws(points, best) -> np.ndarray:
+    weights = np.random.default_rng(0).multinomial(240, np.full(240, 1 / 240), 400)
+    return refit(best, columns_of(points), points.loss.to_numpy(), weights)
+
+
+class TestChinchilla:
+    """Besiroglu et al. 2024, and the lowest objective that is known."""
+
+    def test_reference_fit(self, best):
+        assert best.objective == pytest.approx(0.0010182740178, rel=1e-9)
+        value = named(best)
+        assert value["E"] == pytest.approx(1.8172, abs=5e-5)
+        assert value["alpha"] == pytest.approx(0.3473, abs=5e-5)
+        assert value["beta"] == pytest.approx(0.3672, abs=5e-5)
+        # Printed from a slightly higher end of the same valley; standard errors apart.
+        printed = {"A": (482.01, 124.5), "B": (2085.43, 1293), "E": (1.8172, 0.026)}
+        printed |= {"alpha": (0.3478, 0.015), "beta": (0.3658, 0.021)}
+        for name, (centre, error) in printed.items():
+            assert abs(value[name] - centre) < 0.1 * error, name
+
+    def test_reference_intervals(self, best, draws):
+        values = best.law.natural(draws)
+        low, high = np.percentile(values, [2.5, 97.5], axis=0)
+        printed = {"alpha": (0.317, 0.373), "beta": (0.331, 0.415), "E": (1.769, 1.871)}
+        for name, ends in printed.items():
+            i = best.law.names.index(name)
+            np.testing.assert_allclose([low[i], high[i]], ends, atol=0.012)
+
+    def test_all_points(self, all_points):
+        value = named(fitted("chinchilla", all_points))
+        assert value["alpha"] == pytest.approx(0.3493, abs=5e-5)
+        # The lowest objective is at .45305.
+        assert value["beta"] == pytest.approx(0.4531, abs=1e-4)
+        assert value["E"] == pytest.approx(1.8913, abs=5e-5)
+
+    def test_extrapolation(self, points):
+        small = points.flops < 1e20
+        assert small.sum() == 136
+        off = percent_off(fitted("chinchilla", points[small]), points[~small])
+        assert off.mean() == pytest.approx(0.890, abs=5e-4)
+        assert off.max() == pytest.approx(4.09, abs=5e-3)
+
+    def test_the_constants_that_hoffmann_et_al_print_are_rejected(
+        self, points, best, draws
+    ):
+        """No bootstrap optimum is as far up the objective as their constants are."""
+        columns, loss = columns_of(points), points.loss.to_numpy()
+        n, d = columns["params"], columns["tokens"]
+        printed = 1.69 + 406.4 / n**0.34 + 410.7 / d**0.28
+        theirs = float(huber(np.log(printed / loss), 1e-3).sum())
+        residual = np.log(best.law.predict(draws, columns) / loss)
+        ours = huber(residual, 1e-3).sum(axis=1)
+        assert theirs > 2 * best.objective
+        assert theirs > ours.max()
+
+
+class TestGadre:
+    """Gadre et al. 2024: five small runs predict two large ones."""
+
+    def test_relative_errors(self):
+        frame = table("gadre_overtraining.csv")
+        frame = frame[(frame.corpus == "rpj") & (frame.eval_set == "c4_val")]
+        sizes = sorted(frame.params.unique())
+        small = frame.params.isin(sizes[:4]) & (frame.token_multiplier == 20)
+        small |= (frame.params == sizes[0]) & (frame.token_multiplier == 320)
+        assert small.sum() == 5
+        options = {"delta": np.inf, "scale": "raw"}
+        found = fitted("chinchilla_tied", frame[small], **options)
+        for size, multiplier, error in (
+            (sizes[4], 640, 0.7103),
+            (sizes[5], 20, 0.7320),
+        ):
+            row = (frame.params == size) & (frame.token_multiplier == multiplier)
+            assert row.sum() == 1
+            off = percent_off(found, frame[row])[0]
+            assert off == pytest.approx(error, abs=5e-5)
+
+
+class TestGemstones:
+    """McLeish et al. 2025, the fits in N and D."""
+
+    def test_hot_fit(self):
+        frame = table("gemstones.csv")
+        frame = frame[frame.subset == "hot"]
+        assert len(frame) == 220
+        found = fitted("chinchilla", frame)
+        value = named(found)
+        assert found.objective == pytest.approx(0.0019816, abs=5e-8)
+        assert value["alpha"] == pytest.approx(0.2929, abs=5e-5)
+        assert np.log(value["E"]) == pytest.approx(0.7623, abs=5e-5)
+        # Printed .7129 (.712872); the lowest objective, a little below theirs, has
+        # beta .712979.
+        assert value["beta"] == pytest.approx(0.7129, abs=1.5e-4)
+
+    @pytest.mark.parametrize("delta", [1e-3, 1e-4])
+    @pytest.mark.parametrize("subset", ["cool_begin", "cool_end", "lr_ablation_hot"])
+    def test_no_published_fit_is_lower_than_ours(self, subset, delta):
+        published = table("gemstones_published_fits.csv")
+        row = published[
+            (published.subset == subset)
+            & (published.form == "parameters")
+            & (published.huber_delta == delta)
+        ].iloc[0]
+        frame = table("gemstones.csv")
+        frame = frame[frame.subset == subset]
+        found = fitted("chinchilla", frame, delta=delta)
+        terms = [
+            np.full(len(frame), row.log_E),
+            row.logcoef_params - row.exp_params * np.log(frame.params),
+            row.logcoef_tokens - row.exp_tokens * np.log(frame.tokens),
+        ]
+        residual = np.logaddexp.reduce(np.array(terms)) - np.log(frame.loss)
+        theirs = float(huber(residual.to_numpy(), delta).sum())
+        assert theirs == pytest.approx(row.objective, rel=1e-5)
+        assert found.objective <= theirs * (1 + 1e-9)
+
+
+class TestClark:
+    """Clark et al. 2022: routing families on the same size and number of experts."""
+
+    @pytest.mark.parametrize(
+        ("family", "effect", "pairs", "always"),
+        [("Hash", 0.0206, 51, True), ("RL-R", 0.0041, 53, False)],
+    )
+    def test_paired_effects(self, family, effect, pairs, always):
+        frame = table("clark_routing_final.csv")
+        # One expert a token in every second layer, as in the paper's main grid.
+        frame = frame[(frame.k == 1) & (frame.routing_frequency == 0.5)]
+        cells = frame.groupby(["params", "num_experts", "family"]).loss.mean().unstack()
+        ratio = np.log(cells[family] / cells["S-Base"]).dropna()
+        assert len(ratio) == pairs
+        assert ratio.mean() == pytest.approx(effect, abs=5e-5)
+        assert (ratio > 0).all() == always
+
+
+PORIAN = {
+    "rw_base_long_kaplan_kaplan_train": 0.835,
+    "rw_base_long_kaplan_standard_val": 0.706,
+    "rw_base_short_kaplan_standard_val": 0.602,
+    "rw_base_short_chinchilla_standard_val": 0.572,
+    "rw_tuned_short_const_standard_val": 0.497,
+    "owt2_base_long_kaplan_kaplan_train": 0.863,
+    "owt2_base_long_kaplan_standard_val": 0.699,
+    "owt2_base_short_kaplan_standard_val": 0.603,
+    "owt2_base_short_chinchilla_standard_val": 0.574,
+    "owt2_tuned_short_const_standard_val": 0.519,
+}
+
+
+class TestPorian:
+    """Porian et al. 2024, the fit named bs_median_weighted.
+
+    Optima are medians over draws of seed noise, whose standard deviation the authors
+    took as .002 nats on RefinedWeb and .01 on OpenWebText2. Draws are random and move
+    an exponent by up to .001 on OpenWebText2; one optimum of the first experiment lies
+    a step of the grid from the published one, and its exponent .0013.
+    """
+
+    @pytest.mark.parametrize("experiment", sorted(PORIAN))
+    def test_exponents(self, experiment):
+        frame = table("porian_isoflop.csv")
+        frame = frame[frame.experiment == experiment]
+        published = table("porian_published_fits.csv").set_index(["experiment", "fit"])
+        row = published.loc[(experiment, "bs_median_weighted")]
+        open_text = experiment.startswith("owt2")
+        noise = 0.01 if open_text else 0.002
+
+        def deviation(loss):
+            return np.full_like(loss, noise)
+
+        found = optima.interpolation(frame, deviation, draws=4000)
+        assert found.params is not None
+        tolerance = 0.002 if open_text else 0.0015
+        exponent = found.params.exponent
+        assert exponent == pytest.approx(row.n_exponent, abs=tolerance)
+        assert exponent == pytest.approx(PORIAN[experiment], abs=tolerance + 5e-4)
+        ends = (found.params.low, found.params.high)
+        published_ends = (row.n_exponent_lo95, row.n_exponent_hi95)
+        np.testing.assert_allclose(ends, published_ends, atol=0.006)
+
+
+def m1_recipe(seen, loss):
+    """A line through the logs."""
+    slope, level = np.polyfit(np.log(seen), np.log(loss), 1)
+    return lambda at: np.exp(level + slope * np.log(at))
+
+
+def m2_recipe(seen, loss):
+    """A line through ln (loss - e); e descends from just below the lowest loss.
+
+    The residual is that of the excess, which has several minima in e: the published
+    scores are of the one nearest to the lowest loss.
+    """
+    centre = np.log(seen).mean()
+    x = np.log(seen) - centre
+    top, steps = max(loss.min() - 1e-3, 0.0), 2000
+    floors = np.linspace(top, 0.0, steps)
+    for _ in range(3):
+        logs = np.log(loss - floors[:, None])
+        level, slope = logs.mean(axis=1), logs @ x / (x @ x)
+        left = logs - level[:, None] - slope[:, None] * x
+        rises = np.flatnonzero(np.diff((left**2).sum(axis=1)) > 0)
+        i = rises[0] if rises.size else steps - 1
+        e, b, c = floors[i], level[i], slope[i]
+        width = floors[0] - floors[1]
+        floors = np.linspace(min(e + width, top), max(e - width, 0.0), steps)
+    return lambda at: e + np.exp(b + c * (np.log(at) - centre))
+
+
+def m3_recipe(seen, loss, rounds: int = 10_000):
+    """A line through the logs, and in turn the best gamma that meets some point."""
+    gamma, b, c = 0.0, 1.0, -0.5
+    for _ in range(rounds):
+        before = b
+        slope, level = np.polyfit(np.log(1 / seen + gamma), np.log(loss), 1)
+        b, c = np.exp(level), max(0.0, slope)
+        candidates = np.append(gamma, (loss / b) ** (1 / c) - 1 / seen)
+        candidates = candidates[candidates >= 0]
+        logs = np.log(b) + c * np.log(1 / seen + candidates[:, None])
+        gamma = candidates[np.argmin(((logs - np.log(loss)) ** 2).sum(axis=1))]
+        if abs(b - before) < 1e-10:
+            break
+    return lambda at: b * (1 / at + gamma) ** c
+
+
+@pytest.fixture(scope="module")
+def split() -> dict[tuple[str, str], tuple[pd.DataFrame, pd.DataFrame]]:
+    frame = table("learning_curves_nsl.csv").sort_values("seen")
+    parts = {key: part for key, part in frame.groupby(["domain", "curve_id"])}
+    assert len(parts) == 56
+    return {
+        key: (part[part.train_split == 1], part[part.train_split == 0])
+        for key, part in parts.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def images(split):
+    found = {}
+    for (domain, curve), (known, rest) in split.items():
+        if domain == "IC":
+            one = curves.extrapolate(
+                known.seen.to_numpy(float),
+                known.loss.to_numpy(),
+                rest.seen.to_numpy(float),
+            )
+            found[curve] = (one, rest.loss.to_numpy())
+    assert len(found) == 36
+    return list(found.values())
+
+
+class TestLearningCurves:
+    """Alabdulmohsin et al. 2022: curves whose end is predicted from their start."""
+
+    def scores(self, split, domain, predictor) -> list[float]:
+        out = []
+        for (of, _), (known, rest) in split.items():
+            if of == domain:
+                seen, loss = known.seen.to_numpy(float), known.loss.to_numpy()
+                predicted = predictor(seen, loss)(rest.seen.to_numpy(float))
+                out.append(curves.rmse_log(predicted, rest.loss.to_numpy()))
+        return out
+
+    @pytest.mark.parametrize(
+        ("recipe", "domain", "score"),
+        [
+            (m1_recipe, "NMT", 0.2188),
+            (m2_recipe, "NMT", 0.0272),
+            (m2_recipe, "LM", 0.00087),
+            (m3_recipe, "NMT", 0.0401),
+            (m3_recipe, "BB", 0.0068),
+        ],
+    )
+    def test_scores_of_the_published_recipes(self, split, recipe, domain, score):
+        digits = len(str(score)) - 2
+        found = geometric(self.scores(split, domain, recipe))
+        assert found == pytest.approx(score, abs=0.6 * 10**-digits)
+
+    @pytest.mark.parametrize(("domain", "score"), [("NMT", 0.0046), ("BB", 0.0078)])
+    def test_the_last_value(self, split, domain, score):
+        def last(seen, loss):
+            return lambda at: np.full_like(at, loss[-1])
+
+        found = geometric(self.scores(split, domain, last))
+        assert found == pytest.approx(score, abs=5e-5)
+
+    def test_held_out_image_curves(self, images, capsys):
+        """At most .0373, the best of M4 and one-break BNSL as re-measured."""
+        average = [curves.rmse_log(one.predicted, loss) for one, loss in images]
+        last = [
+            curves.rmse_log(np.full_like(loss, one.last), loss) for one, loss in images
+        ]
+        with capsys.disabled():
+            text = f"average {geometric(average):.4f}, last value {geometric(last):.4f}"
+            print(f"\nheld-out image curves, geometric mean: {text}")
+        assert geometric(average) <= 0.0373
+        assert geometric(average) < geometric(last)
+
+    def test_certified_fits_of_single_laws(self, images):
+        """M4 as re-measured .0451; one-break BNSL .0373, ours within 1% of it."""
+
+        def score(name: str) -> float:
+            return geometric(
+                curves.rmse_log(one.by_law[name], loss) for one, loss in images
+            )
+
+        assert all({"m4", "bnsl"} <= set(one.by_law) for one, _ in images)
+        assert score("m4") <= 0.0451
+        assert score("bnsl") == pytest.approx(0.0373, abs=3e-4)
