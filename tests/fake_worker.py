@@ -43,7 +43,8 @@ class Fake:
         for run in runs:
             size = run.model.size
             cost = {"params_total": size, "flops": 6.0 * size * run.tokens}
-            costs.append(cost | {"memory": 12 * size})
+            read = {"steps": run.steps, "tokens": run.tokens}
+            costs.append(cost | read | {"memory": 12 * size})
         return costs
 
     def train(self, pack, store, emit, stopping):
