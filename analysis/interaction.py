@@ -108,7 +108,7 @@ def measured_frame(found: Matches, target: str) -> pd.DataFrame:
 
 def _by_place(matched: Sequence[Match]) -> dict[Any, float]:
     """Log loss ratio by (level, budget)."""
-    return {match.before.name: match.log_ratio for match in matched}
+    return {match.before.Index: match.log_ratio for match in matched}
 
 
 def _told(difference: float, error: float, freedom: int, asked: int) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _slopes(
     matched: Sequence[Match], asked: int
 ) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
     logs = np.array([match.log_ratio for match in matched])
-    at = np.log([[match.before[name] for name in SIZES] for match in matched])
+    at = np.log([[getattr(match.before, name) for name in SIZES] for match in matched])
     centred = at - at.mean(axis=0)
     design = np.column_stack([np.ones(logs.size), centred])
     freedom = logs.size - design.shape[1]

@@ -22,20 +22,24 @@ class Match:
     """Two cells that differ in the swapped factor alone.
 
     Attributes:
-      before, after: rows of the cells' frame, of the source and of the other.
-      slope: of the source's log loss in log tokens, over its cells of that size.
+      before, after: rows of the cells' frame, of the source and of the other; `Index`
+        is their (level, budget).
+      slope: of the source's log loss in log tokens, about that budget.
       log_factor: ln M_D by the source's own curve; infinite, of either sign, where the
         curve does not reach the other's loss within its cells.
+      first, last: at an end of the source's curve.
     """
 
-    before: pd.Series
-    after: pd.Series
+    before: Any
+    after: Any
     slope: float
     log_factor: float
+    first: bool
+    last: bool
 
     @property
     def log_ratio(self) -> float:
-        return float(np.log(self.after.loss) - np.log(self.before.loss))
+        return math.log(self.after.loss / self.before.loss)
 
 
 Matches = Mapping[Swap, Sequence[Match]]
@@ -98,31 +102,59 @@ def matches(cells: pd.DataFrame, found: Sequence[Swap]) -> dict[Swap, list[Match
 
 
 def _matched(one: pd.DataFrame, two: pd.DataFrame) -> list[Match]:
+    others = {row.Index: row for row in two.itertuples()}
     out = []
-    for level, group in one.groupby(level="level"):
-        curve = group.sort_values("tokens")
-        x, y = np.log(curve.tokens.to_numpy()), np.log(curve.loss.to_numpy())
+    for _, group in one.groupby(level="level"):
+        curve = list(group.sort_values("tokens").itertuples())
+        x, y = (
+            np.log([getattr(row, name) for row in curve]) for name in ("tokens", "loss")
+        )
         if x.size < 2 or y[-1] >= y[0]:
             continue
         y = np.minimum.accumulate(y)
-        slope = float((y[-1] - y[0]) / (x[-1] - x[0]))
-        for (_, budget), before in group.iterrows():
-            if (level, budget) not in two.index:
+        slopes = (
+            np.gradient(y, x) if x.size > 2 else np.full(2, np.diff(y) / np.diff(x))
+        )
+        overall_slope = (y[-1] - y[0]) / (x[-1] - x[0])
+        for k, before in enumerate(curve):
+            after = others.get(before.Index)
+            if after is None:
                 continue
-            after = two.loc[(level, budget)]
-            reached = _inverse(x, y, float(np.log(after.loss)))
-            factor = reached - float(np.log(before.tokens))
-            out.append(Match(before, after, slope, factor))
+            factor = _inverse(x, y, math.log(after.loss)) - x[k]
+            # Noise may flatten a curve in places: at least half its mean slope.
+            slope = min(float(slopes[k]), 0.5 * float(overall_slope))
+            ends = (k == 0, k == len(curve) - 1)
+            out.append(Match(before, after, slope, float(factor), *ends))
     return out
 
 
 def _inverse(x: Array, y: Array, wanted: float) -> float:
-    """x at which a falling broken line reaches `wanted`; infinite beyond its ends."""
+    """x at which a falling curve reaches `wanted`; infinite beyond its ends.
+
+    Monotone cubics between the points (Fritsch and Carlson 1980): straight lines would
+    lie above a curve that bends as losses do, and lengthen every distance along it.
+    """
+    from scipy.interpolate import PchipInterpolator
+
     if wanted > y[0]:
         return -math.inf
     if wanted < y[-1]:
         return math.inf
-    return float(np.interp(wanted, y[::-1], x[::-1]))
+    falling = np.flatnonzero(np.diff(y, prepend=math.inf) < 0)
+    if falling.size < 2:
+        return float(x[0])
+    return float(PchipInterpolator(-y[falling], x[falling])(-wanted))
+
+
+def with_room(matched: Sequence[Match]) -> list[Match]:
+    """Those at which the source's curve goes on in the direction of the effect.
+
+    At its last cell a gain has no factor, whatever its size: counted as infinite it
+    would raise the median of all. Which cells are left out depends on the design and on
+    the sign of the mean effect, not on what a cell measured.
+    """
+    gain = np.mean([match.log_ratio for match in matched]) < 0
+    return [match for match in matched if not (match.last if gain else match.first)]
 
 
 def paired_frame(
@@ -131,25 +163,27 @@ def paired_frame(
     """Data-equivalents as measured, a row a matched cell and one over all of them.
 
     The difference in log loss of two cells is turned into tokens with the source's own
-    curve at that size (log loss against log tokens, straight between its cells). Where
+    curve at that size (log loss against log tokens, between its cells). Where
     the curve does not reach that far there is no factor, since nothing was measured
     there: the row has its log_ratio alone. One cell's interval is of the difference:
     seed noise over the seeds of each, by Student's t with the freedom that the seeds
     leave, and the paired error over documents. The overall row is the median over
-    matched cells, its interval the order statistics that hold it in 95% of samples.
+    matched cells with room on the source's curve, its interval the order statistics
+    that hold it in 95% of samples.
     """
     rows: list[dict[str, Any]] = []
     for swap, matched in found.items():
         head = swap.head(target) | {"p_infinite": np.nan, "method": "paired"}
         rows += [head | _measured(match, noise, document_se) for match in matched]
-        logs = np.array([match.log_factor for match in matched])
+        logs = np.array([match.log_factor for match in with_room(matched)])
         low, high = median_interval(logs)
+        middle = float(overall(logs[None])[0]) if logs.size else math.nan
         rows.append(
             head
             | {
                 "params": np.nan,
                 "tokens": np.nan,
-                "factor": _measured_factor(float(overall(logs[None])[0])),
+                "factor": _measured_factor(middle),
                 "low": _measured_factor(low),
                 "high": _measured_factor(high),
                 "log_ratio": float(np.mean([match.log_ratio for match in matched])),
@@ -257,9 +291,8 @@ def agreement_frame(surface: Surface, found: Matches, target: str) -> pd.DataFra
 
 def _sizes(matched: Sequence[Match], side: str) -> Array:
     """Parameters and tokens of one side of the matches, [2, k]."""
-    return np.array(
-        [[getattr(match, side)[name] for match in matched] for name in SIZES], float
-    )
+    cells = [getattr(match, side) for match in matched]
+    return np.array([[getattr(cell, name) for cell in cells] for name in SIZES], float)
 
 
 def costs_frame(
