@@ -122,14 +122,14 @@ def identified(svg: str, name: str) -> str:
 # What the figures share
 
 
-def _rows(frame: pd.DataFrame, target: str) -> pd.DataFrame:
+def rows_of(frame: pd.DataFrame, target: str) -> pd.DataFrame:
     chosen = frame[frame.target == target]
     if chosen.empty:
         raise Nothing
     return chosen
 
 
-def _size(figure: Figure, height: float, width: float = WIDTH) -> None:
+def resize(figure: Figure, height: float, width: float = WIDTH) -> None:
     figure.set_size_inches(width, height)
 
 
@@ -196,7 +196,9 @@ def ticks(low: float, high: float) -> list[float]:
     return [mark for mark in linear if low <= mark <= high]
 
 
-def _log(axis: Any, form: Callable[[float], str], limits: tuple[float, float]) -> None:
+def log_axis(
+    axis: Any, form: Callable[[float], str], limits: tuple[float, float]
+) -> None:
     """A log axis with labelled round ticks and a grid, and no minor clutter."""
     axes, low, high = axis.axes, *limits
     if axis is axes.xaxis:
@@ -236,7 +238,7 @@ def _apart(
     return kept
 
 
-def _span(*values: Any, pad: float = 0.06) -> tuple[float, float]:
+def span(*values: Any, pad: float = 0.06) -> tuple[float, float]:
     """Limits of a log axis about the finite positive values."""
     every = np.concatenate([np.asarray(v, float).ravel() for v in values])
     every = every[np.isfinite(every) & (every > 0)]
@@ -247,11 +249,11 @@ def _span(*values: Any, pad: float = 0.06) -> tuple[float, float]:
     return low / room, high * room
 
 
-def _plain(value: float) -> str:
+def plain(value: float) -> str:
     return f"{value:g}".replace("-", "−")
 
 
-def _grid(figure: Figure, rows: int, columns: int, **more: Any) -> np.ndarray:
+def panels_of(figure: Figure, rows: int, columns: int, **more: Any) -> np.ndarray:
     return figure.subplots(rows, columns, squeeze=False, sharey=True, **more)
 
 
@@ -292,7 +294,7 @@ def _line_labels(axes: Any, x: float, ys: Sequence[float], texts, colours) -> No
         )
 
 
-def _whisker(axes: Axes, y: float, row: Any, colour: str, marker: str, **more) -> None:
+def whisker(axes: Axes, y: float, row: Any, colour: str, marker: str, **more) -> None:
     """A point with its 95% interval; an end outside the axis becomes an arrow."""
     left, right = axes.get_xlim()
     low, high = (max(row["low"], left), min(row["high"], right))
@@ -307,14 +309,14 @@ def _whisker(axes: Axes, y: float, row: Any, colour: str, marker: str, **more) -
         axes.plot(row["value"], y, **(style | more))
 
 
-def _forest_axis(axes: Axes, labels: Sequence[str], ys: Sequence[float]) -> None:
+def forest_axis(axes: Axes, labels: Sequence[str], ys: Sequence[float]) -> None:
     axes.set_yticks(list(ys), list(labels))
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_ylim(max(ys) + 0.6, min(ys) - 0.6)
 
 
-def _note(axes: Axes, y: float, text: str) -> None:
+def side_note(axes: Axes, y: float, text: str) -> None:
     """Text beside the right edge of a forest plot, level with a row."""
     axes.annotate(
         text,
@@ -327,12 +329,12 @@ def _note(axes: Axes, y: float, text: str) -> None:
     )
 
 
-def _legend(figure: Figure, handles: Sequence[Line2D], columns: int = 7) -> None:
+def legend(figure: Figure, handles: Sequence[Line2D], columns: int = 7) -> None:
     """A legend outside the panels, so that it hides no data."""
     figure.legend(handles=list(handles), loc="outside upper left", ncols=columns)
 
 
-def _key(label: str, colour: str, marker: Any = None, line: Any = "") -> Line2D:
+def key(label: str, colour: str, marker: Any = None, line: Any = "") -> Line2D:
     return Line2D([], [], color=colour, marker=marker, ls=line, label=label, ms=5)
 
 
@@ -387,22 +389,22 @@ def one_way(frame: pd.DataFrame) -> pd.DataFrame:
 
 def loss(figure: Figure, analysis: Analysis, target: str) -> None:
     """Loss against data: a panel per corpus and family, a line per size."""
-    cells = _rows(analysis.cells, target)
+    cells = rows_of(analysis.cells, target)
     curves = analysis.curves[analysis.curves.target == target]
     curves = curves[curves.law.isin(_order(curves.law)[:1])]
     withheld = analysis.holdout[analysis.holdout.target == target]
     families, corpora = families_of(analysis), corpora_of(analysis)
-    _size(figure, 0.8 + 2.5 * len(corpora), 2.2 + 2.3 * max(1, len(families)))
-    panels = _grid(figure, len(corpora), len(families), sharex=True)
-    x_limits = _span(cells.tokens, withheld.tokens, pad=0.12)
-    y_limits = _span(cells.loss, withheld.observed, pad=0.08)
+    resize(figure, 0.8 + 2.5 * len(corpora), 2.2 + 2.3 * max(1, len(families)))
+    panels = panels_of(figure, len(corpora), len(families), sharex=True)
+    x_limits = span(cells.tokens, withheld.tokens, pad=0.12)
+    y_limits = span(cells.loss, withheld.observed, pad=0.08)
     rungs = sizes_of(cells)
     for (i, corpus), (j, family) in itertools.product(
         enumerate(corpora), enumerate(families)
     ):
         axes = panels[i, j]
-        _log(axes.xaxis, words.count, x_limits)
-        _log(axes.yaxis, _plain, y_limits)
+        log_axis(axes.xaxis, words.count, x_limits)
+        log_axis(axes.yaxis, plain, y_limits)
         mine = cells[(cells.family == family) & (cells.corpus == corpus)]
         ends, names, colours = [], [], []
         for params, points in mine.groupby("params"):
@@ -445,26 +447,26 @@ def loss(figure: Figure, analysis: Analysis, target: str) -> None:
     ring.set_label("withheld largest cell")
     keys = [ring] if len(withheld) else []
     if (cells.epochs >= 1.001).any():
-        keys.append(_key("repeated data", INK, "x"))
+        keys.append(key("repeated data", INK, "x"))
     if keys:
-        _legend(figure, keys)
+        legend(figure, keys)
 
 
 def equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
     """What each swap is worth in data at the largest cell, by every method."""
-    frame = at_largest(one_way(_rows(analysis.equivalents, target)))
+    frame = at_largest(one_way(rows_of(analysis.equivalents, target)))
     if frame.empty:
         raise Nothing
     methods = _order(analysis.equivalents.method)
     keys = ["kind", "source", "to", "held"]
     groups = list(frame.groupby(keys, sort=False, dropna=False))
-    _size(figure, 1.3 + 0.42 * len(groups))
+    resize(figure, 1.3 + 0.42 * len(groups))
     axes = figure.subplots()
     finite = frame[np.isfinite(frame.factor)]
-    low, high = _span(finite.factor, finite.low, [0.9, 2.2])
+    low, high = span(finite.factor, finite.low, [0.9, 2.2])
     reach = finite.high[np.isfinite(finite.high)]
     high = max(high, min(reach.max() if len(reach) else high, 30 * high))
-    _log(axes.xaxis, _plain, (max(low, 1e-3) / 1.1, high * 1.1))
+    log_axis(axes.xaxis, plain, (max(low, 1e-3) / 1.1, high * 1.1))
     axes.axvline(1, color=INK, lw=0.9)
     axes.axvline(2, color=FAINT, lw=0.9, ls="--")
     offsets = np.linspace(-0.22, 0.22, len(methods)) if len(methods) > 1 else [0.0]
@@ -472,12 +474,12 @@ def equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
         for row in group.to_dict("records"):
             shift = offsets[methods.index(row["method"])]
             colour, marker, _ = looks(methods, row["method"])
-            _whisker(axes, y + shift, row | {"value": row["factor"]}, colour, marker)
+            whisker(axes, y + shift, row | {"value": row["factor"]}, colour, marker)
         never = group.p_infinite.max()
         if never > 0:
-            _note(axes, y, f"∞ in {words.percent(never)}\nof draws")
+            side_note(axes, y, f"∞ in {words.percent(never)}\nof draws")
     names = [f"{key[1]} → {key[2]}  ({key[3]})" for key, _ in groups]
-    _forest_axis(axes, names, range(len(groups)))
+    forest_axis(axes, names, range(len(groups)))
     kinds = [key[0] for key, _ in groups]
     for y, (above, below) in enumerate(itertools.pairwise(kinds)):
         if above != below:
@@ -494,30 +496,30 @@ def equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
             ha="left" if x == 2 else "right",
         )
     axes.set_xlabel("data-equivalent: times the data of the first that gives the same")
-    _legend(figure, [_key(m, *looks(methods, m)[:2]) for m in methods])
+    legend(figure, [key(m, *looks(methods, m)[:2]) for m in methods])
 
 
 def scale(figure: Figure, analysis: Analysis, target: str) -> None:
     """The data-equivalent of each architecture swap as a function of scale."""
-    frame = leading(one_way(_rows(analysis.equivalents, target)))
+    frame = leading(one_way(rows_of(analysis.equivalents, target)))
     frame = frame[(frame.kind == "architecture") & frame.params.notna()]
     if frame.empty or frame.tokens.nunique() < 2:
         raise Nothing
     held = _order(frame.held)
     swaps = list(dict.fromkeys(zip(frame.source, frame.to, strict=True)))
-    _size(figure, 0.9 + 2.1 * len(held), 1.8 + 2.3 * len(swaps))
-    panels = _grid(figure, len(held), len(swaps), sharex=True)
+    resize(figure, 0.9 + 2.1 * len(held), 1.8 + 2.3 * len(swaps))
+    panels = panels_of(figure, len(held), len(swaps), sharex=True)
     top = frame.high[np.isfinite(frame.high)].max()
     finite = frame.factor[np.isfinite(frame.factor)].clip(upper=100)
     bottom = frame.low.clip(lower=0.1)
-    y_limits = _span(finite, bottom.clip(upper=1), [0.9, 2.5, min(top, 100)], pad=0.1)
+    y_limits = span(finite, bottom.clip(upper=1), [0.9, 2.5, min(top, 100)], pad=0.1)
     sizes = sorted(frame.params.unique())
     for (i, level), (j, (source, to)) in itertools.product(
         enumerate(held), enumerate(swaps)
     ):
         axes = panels[i, j]
-        _log(axes.xaxis, words.count, _span(frame.tokens, pad=0.12))
-        _log(axes.yaxis, _plain, y_limits)
+        log_axis(axes.xaxis, words.count, span(frame.tokens, pad=0.12))
+        log_axis(axes.yaxis, plain, y_limits)
         axes.axhline(1, color=INK, lw=0.8)
         axes.axhline(2, color=FAINT, lw=0.8, ls="--")
         for params in sizes:
@@ -543,8 +545,8 @@ def scale(figure: Figure, analysis: Analysis, target: str) -> None:
         if j == 0:
             axes.set_ylabel(f"{level}\ntimes the data")
     figure.supxlabel("training tokens", fontsize=8.5)
-    keys = [_key(words.count(s), *looks(sizes, s)) for s in sizes]
-    _legend(figure, [_key("parameters:", "none"), *keys])
+    keys = [key(words.count(s), *looks(sizes, s)) for s in sizes]
+    legend(figure, [key("parameters:", "none"), *keys])
 
 
 def _at_top(axes: Axes, x: float, share: float, text: str, colour: str) -> None:
@@ -565,11 +567,12 @@ def _at_top(axes: Axes, x: float, share: float, text: str, colour: str) -> None:
 
 def ratios(figure: Figure, analysis: Analysis, target: str) -> None:
     """Architecture over corpus, ln M_D by ln M_D, at the largest cell."""
-    frame = at_largest(_rows(analysis.ratios, target))
+    frame = at_largest(rows_of(analysis.ratios, target))
     rows = frame.to_dict("records")
-    _size(figure, 1.1 + 0.42 * len(rows))
+    resize(figure, 1.1 + 0.42 * len(rows))
     axes = figure.subplots()
-    reach = max(2.0, min(20.0, 1.5 * np.nanmax(np.abs(frame["lambda"]))))
+    largest = np.abs(frame["lambda"]).max()
+    reach = 2.0 if math.isnan(largest) else max(2.0, min(20.0, 1.5 * largest))
     ends = frame[["low", "high"]].to_numpy()
     ends = ends[np.isfinite(ends) & (np.abs(ends) <= 2 * reach)]
     left = min(-1.2, *ends, 0) if ends.size else -1.2
@@ -579,17 +582,19 @@ def ratios(figure: Figure, analysis: Analysis, target: str) -> None:
     for x in (-1, 0, 1):
         axes.axvline(x, color=INK if x == 0 else FAINT, lw=0.8, ls="-" if x else ":")
     for y, row in enumerate(rows):
-        _whisker(axes, y, row | {"value": row["lambda"]}, PALETTE[0], "o")
-        _note(axes, y, f"larger in {words.percent(row['p_architecture'])}\nof draws")
+        whisker(axes, y, row | {"value": row["lambda"]}, PALETTE[0], "o")
+        side_note(
+            axes, y, f"larger in {words.percent(row['p_architecture'])}\nof draws"
+        )
     names = [f"{row['architecture']}\nby {row['corpus']}" for row in rows]
-    _forest_axis(axes, [name.replace("->", "→") for name in names], range(len(rows)))
+    forest_axis(axes, [name.replace("->", "→") for name in names], range(len(rows)))
     axes.set_xlabel("Λ = ln M_D (architecture) / ln M_D (corpus); grey: corpus larger")
     axes.grid(True, axis="x")
 
 
 def fits(figure: Figure, analysis: Analysis, target: str) -> None:
     """Parameters of the per-family laws with 95% intervals."""
-    frame = _rows(analysis.fits, target)
+    frame = rows_of(analysis.fits, target)
     # Laws at one size have as many rows as sizes: they stand in the table alone.
     whole = frame[frame.params.isna()]
     frame = whole[whole.law == whole.law.iloc[0]] if len(whole) else whole
@@ -600,8 +605,8 @@ def fits(figure: Figure, analysis: Analysis, target: str) -> None:
     families, corpora = families_of(analysis), corpora_of(analysis)
     columns = min(3, len(parameters))
     lines = math.ceil(len(parameters) / columns)
-    _size(figure, 0.5 + lines * (0.7 + 0.22 * len(keys)), WIDTH + 0.6)
-    panels = _grid(figure, lines, columns).ravel()
+    resize(figure, 0.5 + lines * (0.7 + 0.22 * len(keys)), WIDTH + 0.6)
+    panels = panels_of(figure, lines, columns).ravel()
     for axes, name in itertools.zip_longest(panels, parameters):
         if name is None:
             axes.set_axis_off()
@@ -620,18 +625,18 @@ def fits(figure: Figure, analysis: Analysis, target: str) -> None:
             row = mine.loc[key].to_dict()
             colour, marker, _ = looks(families, key[0])
             hollow = {"mfc": "white"} if row["bound"] else {}
-            _whisker(axes, y, row, colour, marker, **hollow)
+            whisker(axes, y, row, colour, marker, **hollow)
         axes.set_title({"alpha": "α", "beta": "β"}.get(name, name))
         named = len(corpora) > 1
         labels = [f"{f}, {c}" if named else f for f, c in keys]
-        _forest_axis(axes, labels, range(len(keys)))
+        forest_axis(axes, labels, range(len(keys)))
     if frame.bound.any():
         figure.supxlabel("hollow: at a bound", fontsize=8)
 
 
 def joint(figure: Figure, analysis: Analysis, target: str) -> None:
     """Multipliers of the joint law, relative to the reference levels."""
-    frame = _rows(analysis.joint, target)
+    frame = rows_of(analysis.joint, target)
     frame = frame[frame.kind != "shared"]
     frame = frame.assign(
         parameter=frame.parameter.str.replace(r"\[.*\]$", "", regex=True)
@@ -643,25 +648,25 @@ def joint(figure: Figure, analysis: Analysis, target: str) -> None:
     families, corpora = families_of(analysis), corpora_of(analysis)
     groups = list(frame.groupby(["kind", "parameter"], sort=False))
     heights = [len(group) for _, group in groups]
-    _size(figure, 0.9 + 0.26 * sum(heights) + 0.35 * len(groups))
+    resize(figure, 0.9 + 0.26 * sum(heights) + 0.35 * len(groups))
     panels = figure.subplots(
         len(groups), 1, squeeze=False, sharex=True, height_ratios=heights
     )[:, 0]
-    limits = _span(frame.value, frame.low[frame.low > 0], frame.high, [0.9, 1.1])
+    limits = span(frame.value, frame.low[frame.low > 0], frame.high, [0.9, 1.1])
     for axes, ((kind, parameter), group) in zip(panels, groups, strict=True):
-        _log(axes.xaxis, _plain, limits)
+        log_axis(axes.xaxis, plain, limits)
         axes.axvline(1, color=INK, lw=0.8)
         for y, row in enumerate(group.to_dict("records")):
             if row["reference"]:
                 axes.plot(1, y, marker="|", color=INK, ms=9)
-                _note(axes, y, "reference")
+                side_note(axes, y, "reference")
                 continue
             names = families if kind == "family" else corpora
             colour, marker, _ = looks(names, row["level"])
-            _whisker(axes, y, row, colour, marker)
-            span = words.interval(row["low"], row["high"])
-            _note(axes, y, f"{words.number(row['value'])} ({span})")
-        _forest_axis(axes, list(group.level), range(len(group)))
+            whisker(axes, y, row, colour, marker)
+            ends = words.interval(row["low"], row["high"])
+            side_note(axes, y, f"{words.number(row['value'])} ({ends})")
+        forest_axis(axes, list(group.level), range(len(group)))
         axes.set_title(f"{_multiplier(parameter)}, by {kind}")
         axes.tick_params(axis="x", labelbottom=axes is panels[-1])
     panels[-1].set_xlabel("multiplier: one token or parameter counts as so many")
@@ -674,11 +679,11 @@ def _multiplier(parameter: str) -> str:
 
 def variance(figure: Figure, analysis: Analysis, target: str) -> None:
     """Shares of the variance of the loss by factor, on each target."""
-    _rows(analysis.variance, target)
+    rows_of(analysis.variance, target)
     frame = analysis.variance
     targets = [target, *(t for t in _order(frame.target) if t != target)]
     factors = _order(frame[frame.target == target].factor)
-    _size(figure, 1.0 + (0.16 + 0.17 * len(targets)) * len(factors))
+    resize(figure, 1.0 + (0.16 + 0.17 * len(targets)) * len(factors))
     axes = figure.subplots()
     height = 0.8 / len(targets)
     axes.set_xlim(
@@ -690,33 +695,33 @@ def variance(figure: Figure, analysis: Analysis, target: str) -> None:
         ys = np.arange(len(factors)) - 0.4 + height * (k + 0.5)
         axes.barh(ys, mine.share, 0.86 * height, color=_tint(colour, 0.55))
         for y, row in zip(ys, mine.to_dict("records"), strict=True):
-            _whisker(axes, y, row | {"value": row["share"]}, colour, marker)
-    _forest_axis(axes, factors, range(len(factors)))
+            whisker(axes, y, row | {"value": row["share"]}, colour, marker)
+    forest_axis(axes, factors, range(len(factors)))
     axes.axvline(0, color=FAINT, lw=0.8)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
     axes.grid(True, axis="x")
     axes.set_axisbelow(True)
     axes.set_xlabel("share of the variance of the loss")
     if len(targets) > 1:
-        _legend(figure, [_key(f"on {t}", *looks(targets, t)[:2]) for t in targets])
+        legend(figure, [key(f"on {t}", *looks(targets, t)[:2]) for t in targets])
 
 
 def noise(figure: Figure, analysis: Analysis, target: str) -> None:
     """Spread between seeds of the same cell, beside what the laws leave over."""
-    frame = _rows(analysis.noise, target)
+    frame = rows_of(analysis.noise, target)
     fitness = analysis.fitness[analysis.fitness.target == target]
     families = families_of(analysis)
-    _size(figure, 1.2 + 0.24 * len(frame))
+    resize(figure, 1.2 + 0.24 * len(frame))
     axes = figure.subplots()
     labels = []
     for y, row in enumerate(frame.itertuples()):
         colour, marker, _ = looks(families, row.family)
         axes.plot([0, 100 * row.sd_log], [y, y], color=_tint(colour, 0.4), lw=1)
         axes.plot(100 * row.sd_log, y, color=colour, marker=marker)
-        _note(axes, y, f"{row.seeds} seeds")
+        side_note(axes, y, f"{row.seeds} seeds")
         where = f"{words.count(row.params)}, {words.count(row.tokens)} tokens"
         labels.append(f"{row.family}, {row.corpus}, {where}")
-    _forest_axis(axes, labels, range(len(frame)))
+    forest_axis(axes, labels, range(len(frame)))
     for row in fitness.itertuples():
         for name, value, line in (
             ("seed noise, pooled", row.seed_noise, "-"),
@@ -735,11 +740,11 @@ def noise(figure: Figure, analysis: Analysis, target: str) -> None:
 
 def holdout(figure: Figure, analysis: Analysis, target: str) -> None:
     """The withheld largest cells against their predictions, by each law."""
-    frame = _rows(analysis.holdout, target)
+    frame = rows_of(analysis.holdout, target)
     keys = ["family", "corpus", "params", "tokens"]
     groups = list(frame.groupby(keys))
     laws = _order(frame.law)
-    _size(figure, 1.2 + (0.1 + 0.2 * len(laws)) * len(groups))
+    resize(figure, 1.2 + (0.1 + 0.2 * len(laws)) * len(groups))
     axes = figure.subplots()
     relative = frame[["low", "high", "observed"]].div(frame.predicted, axis=0) - 1
     finite = relative.to_numpy()[np.isfinite(relative.to_numpy())]
@@ -757,29 +762,29 @@ def holdout(figure: Figure, analysis: Analysis, target: str) -> None:
             face = colour if row.inside else "white"
             axes.plot(part.observed, at, color=colour, marker=marker, mfc=face, ms=5.5)
         outside = group.law[~group.inside.astype(bool)]
-        _note(axes, y, f"outside: {words.joined(outside)}" if len(outside) else "")
+        side_note(axes, y, f"outside: {words.joined(outside)}" if len(outside) else "")
         where = f"{words.count(params)}, {words.count(tokens)} tokens"
         labels.append(f"{family}, {corpus}, {where}")
-    _forest_axis(axes, labels, range(len(groups)))
+    forest_axis(axes, labels, range(len(groups)))
     axes.set_xlabel("observed loss, % above its prediction (bars: 95% interval)")
     axes.grid(True, axis="x")
-    _legend(figure, [_key(f"{law} law", *looks(laws, law)[:2]) for law in laws])
+    legend(figure, [key(f"{law} law", *looks(laws, law)[:2]) for law in laws])
 
 
 def residuals(figure: Figure, analysis: Analysis, target: str) -> None:
     """What the laws leave over, against data, with the seeds' noise behind."""
-    frame = _rows(analysis.residuals, target)
+    frame = rows_of(analysis.residuals, target)
     fitness = analysis.fitness[analysis.fitness.target == target]
     families, corpora = families_of(analysis), corpora_of(analysis)
     laws = [law for law in _order(frame.law) if _whole(analysis, law)]
-    _size(figure, 0.9 + 2.0 * len(laws), 1.4 + 2.3 * max(2, len(families)))
-    panels = _grid(figure, len(laws), len(families), sharex=True)
-    span = math.log(frame.params.max() / frame.params.min()) or 1.0
+    resize(figure, 0.9 + 2.0 * len(laws), 1.4 + 2.3 * max(2, len(families)))
+    panels = panels_of(figure, len(laws), len(families), sharex=True)
+    reach = math.log(frame.params.max() / frame.params.min()) or 1.0
     for (i, law), (j, family) in itertools.product(
         enumerate(laws), enumerate(families)
     ):
         axes = panels[i, j]
-        _log(axes.xaxis, words.count, _span(frame.tokens, pad=0.1))
+        log_axis(axes.xaxis, words.count, span(frame.tokens, pad=0.1))
         axes.axhline(0, color=INK, lw=0.8)
         for row in fitness.itertuples():
             if math.isfinite(row.seed_noise):
@@ -789,7 +794,7 @@ def residuals(figure: Figure, analysis: Analysis, target: str) -> None:
         for corpus in corpora:
             part = mine[mine.corpus == corpus]
             colour, marker, _ = looks(corpora, corpus)
-            area = 12 + 26 * np.log(part.params / frame.params.min()) / span
+            area = 12 + 26 * np.log(part.params / frame.params.min()) / reach
             axes.scatter(
                 part.tokens,
                 100 * part.residual,
@@ -805,11 +810,11 @@ def residuals(figure: Figure, analysis: Analysis, target: str) -> None:
         if j == 0:
             axes.set_ylabel(f"{law} law\nobserved − fitted, %")
     figure.supxlabel("training tokens (larger mark: larger model)", fontsize=8.5)
-    keys = [_key(corpus, *looks(corpora, corpus)[:2]) for corpus in corpora]
+    keys = [key(corpus, *looks(corpora, corpus)[:2]) for corpus in corpora]
     band = Line2D(
         [], [], color="#e0e0e0", lw=7, label="±2 standard deviations of seeds"
     )
-    _legend(figure, [*keys, band] if fitness.seed_noise.notna().any() else keys)
+    legend(figure, [*keys, band] if fitness.seed_noise.notna().any() else keys)
 
 
 def _whole(analysis: Analysis, law: str) -> bool:
@@ -820,12 +825,12 @@ def _whole(analysis: Analysis, law: str) -> bool:
 
 def tuning(figure: Figure, analysis: Analysis, target: str) -> None:
     """Loss against the learning rate: where each family's optimum lies."""
-    frame = _rows(analysis.tuning, target)
+    frame = rows_of(analysis.tuning, target)
     families = families_of(analysis)
     rungs = sizes_of(frame)
-    _size(figure, 3.1, 1.4 + 2.3 * max(2, len(families)))
-    panels = _grid(figure, 1, len(families))[0]
-    limits = _span(frame.learning_rate, pad=0.12)
+    resize(figure, 3.1, 1.4 + 2.3 * max(2, len(families)))
+    panels = panels_of(figure, 1, len(families))[0]
+    limits = span(frame.learning_rate, pad=0.12)
     keys = ["corpus", "params", "tokens"]
     least = frame.groupby(["family", *keys]).loss.transform("min")
     frame = frame.assign(excess=100 * (frame.loss / least - 1))
@@ -837,10 +842,10 @@ def tuning(figure: Figure, analysis: Analysis, target: str) -> None:
     )
     top = frame.excess[np.isfinite(frame.excess)].max()
     for axes, family in zip(panels, families, strict=True):
-        _log(axes.xaxis, _plain, limits)
+        log_axis(axes.xaxis, plain, limits)
         axes.set_ylim(-0.08 * (top or 1), 1.08 * (top or 1))
         axes.grid(True, axis="y")
-        rates = _apart(axes, _rates(frame.learning_rate), _plain)
+        rates = _apart(axes, _rates(frame.learning_rate), plain)
         axes.xaxis.set_major_locator(FixedLocator(rates))
         base = looks(families, family)[0]
         ends, names, colours = [], [], []
@@ -878,7 +883,7 @@ def tuning(figure: Figure, analysis: Analysis, target: str) -> None:
     ring = Line2D([], [], color=INK, marker="o", mfc="none", ms=9, ls="", label="best")
     edge = Line2D([], [], color=ALARM, marker="s", mfc="none", ms=9, ls="")
     edge.set_label("best, at the edge of its grid")
-    _legend(figure, [ring, edge])
+    legend(figure, [ring, edge])
 
 
 def _rates(rates: pd.Series) -> list[float]:
@@ -896,18 +901,18 @@ def paths(figure: Figure, analysis: Analysis, target: str) -> None:
         raise Nothing
     families, corpora = families_of(analysis), corpora_of(analysis)
     rungs = sizes_of(runs)
-    _size(figure, 0.8 + 2.1 * len(corpora), 1.4 + 2.3 * max(1, len(families)))
-    panels = _grid(figure, len(corpora), len(families), sharex=True)
+    resize(figure, 0.8 + 2.1 * len(corpora), 1.4 + 2.3 * max(1, len(families)))
+    panels = panels_of(figure, len(corpora), len(families), sharex=True)
     finite = known.loss[np.isfinite(known.loss)]
     # A diverged run may climb without end: the view keeps to where the others are.
-    y_limits = _span(finite.clip(upper=1.3 * finite.quantile(0.98)), pad=0.05)
-    x_limits = _span(known.tokens, pad=0.04)
+    y_limits = span(finite.clip(upper=1.3 * finite.quantile(0.98)), pad=0.05)
+    x_limits = span(known.tokens, pad=0.04)
     for (i, corpus), (j, family) in itertools.product(
         enumerate(corpora), enumerate(families)
     ):
         axes = panels[i, j]
-        _log(axes.xaxis, words.count, x_limits)
-        _log(axes.yaxis, _plain, y_limits)
+        log_axis(axes.xaxis, words.count, x_limits)
+        log_axis(axes.yaxis, plain, y_limits)
         mine = runs[(runs.family == family) & (runs.corpus == corpus)]
         for run_id, path in known[known.run_id.isin(mine.index)].groupby("run_id"):
             path = _thinned(path)
@@ -929,7 +934,7 @@ def paths(figure: Figure, analysis: Analysis, target: str) -> None:
             axes.set_ylabel(f"{corpus}\ntraining loss ({analysis.unit})")
     figure.supxlabel("tokens read (darker: larger model)", fontsize=8.5)
     if (runs.status == "diverged").any():
-        _legend(figure, [_key("diverged", ALARM, None, "--")])
+        legend(figure, [key("diverged", ALARM, None, "--")])
 
 
 # Points of a drawn loss curve: enough for its shape at the size of a panel.
@@ -946,14 +951,14 @@ def _thinned(path: pd.DataFrame) -> pd.DataFrame:
 
 def design(figure: Figure, analysis: Analysis, target: str) -> None:
     """The design: which sizes and budgets were run, and what was withheld."""
-    cells = _rows(analysis.cells, target)
+    cells = rows_of(analysis.cells, target)
     withheld = analysis.holdout[analysis.holdout.target == target]
     families, corpora = families_of(analysis), corpora_of(analysis)
-    _size(figure, 2.7, 1.4 + 2.3 * max(2, len(corpora)))
-    panels = _grid(figure, 1, len(corpora))[0]
+    resize(figure, 2.7, 1.4 + 2.3 * max(2, len(corpora)))
+    panels = panels_of(figure, 1, len(corpora))[0]
     for axes, corpus in zip(panels, corpora, strict=True):
-        _log(axes.xaxis, words.count, _span(cells.tokens, pad=0.15))
-        _log(axes.yaxis, words.count, _span(cells.params, pad=0.15))
+        log_axis(axes.xaxis, words.count, span(cells.tokens, pad=0.15))
+        log_axis(axes.yaxis, words.count, span(cells.params, pad=0.15))
         axes.set_title(corpus)
         for k, family in enumerate(families):
             colour, marker, _ = looks(families, family)
@@ -974,4 +979,4 @@ def design(figure: Figure, analysis: Analysis, target: str) -> None:
             )
     panels[0].set_ylabel("parameters")
     figure.supxlabel("training tokens (hollow: withheld)", fontsize=8.5)
-    _legend(figure, [_key(f, *looks(families, f)[:2]) for f in families])
+    legend(figure, [key(f, *looks(families, f)[:2]) for f in families])

@@ -24,8 +24,9 @@ from typing import Any
 import pandas as pd
 from etils import epath
 
-from analysis import plots, words
+from analysis import plots, plots_effects, plots_surface, words
 from analysis.analyse import Analysis, Note
+from analysis.checklist import checklist
 from scaling.record import write_atomic
 
 SCHEMA = 1
@@ -37,9 +38,9 @@ FRAMES = tuple(
 
 
 def write(analysis: Analysis, folder: str | os.PathLike[str]) -> epath.Path:
-    """Writes report.html, report.json and figures/ into `folder`, local or gs://.
+    """Writes report.html, report.json, checklist.json and figures/ into `folder`.
 
-    Returns the path of the HTML page.
+    The folder may be local or gs://. Returns the path of the HTML page.
     """
     root = epath.Path(folder)
     figures = draw(analysis)
@@ -49,6 +50,8 @@ def write(analysis: Analysis, folder: str | os.PathLike[str]) -> epath.Path:
         write_atomic(root / "figures" / f"{name}.png", png)
     text = json.dumps(to_json(analysis), indent=1, allow_nan=False)
     write_atomic(root / "report.json", text.encode())
+    text = json.dumps(checklist(analysis), indent=1, allow_nan=False)
+    write_atomic(root / "checklist.json", text.encode())
     vectors = {name: svg for name, (svg, _) in figures.items()}
     write_atomic(root / "report.html", page(analysis, vectors).encode())
     return root / "report.html"
@@ -76,6 +79,7 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
         "targets": list(analysis.targets),
         "encoding": 'in number columns "NaN", "Infinity" and "-Infinity" are numbers',
         "answer": summary(analysis),
+        "checklist": checklist(analysis),
         "notes": [dataclasses.asdict(note) for note in analysis.notes],
         "types": {
             name: {column: str(kind) for column, kind in frame.dtypes.items()}
@@ -163,7 +167,17 @@ def summary(analysis: Analysis) -> list[str]:
         sentences.append(words.doubling(doubling, target, analysis.unit))
     ratios = plots.at_largest(_of(analysis.ratios, target))
     sentences += [words.ratio(row) for row in ratios.to_dict("records")]
+    sentences += words.decisions(_own(analysis, "decisions"))
+    moved = words.moved(_first(analysis, "verdicts"))
+    sentences += moved if len(moved) <= 3 else moved[-1:]
     return sentences + _support(analysis, target)
+
+
+def _own(analysis: Analysis, name: str) -> pd.DataFrame:
+    """Rows trained on the target itself, where that was done."""
+    frame = _first(analysis, name)
+    own = frame[frame.corpus == analysis.targets[0]]
+    return own if len(own) else frame
 
 
 def lawless(analysis: Analysis) -> bool:
@@ -236,6 +250,41 @@ PLOTS: dict[str, Plot] = {
         "Loss against training tokens, a line for each model size, with each family's "
         "fitted law and its 95% interval.",
         every=True,
+    ),
+    "compute": Plot(
+        plots_effects.compute,
+        "What an architecture swap is worth in compute, both sides at their own "
+        "compute-optimal split. Bands are 95% intervals.",
+    ),
+    "interactions": Plot(
+        plots_effects.interactions,
+        "How the data-equivalent of a swap changes between the two places named: 1 "
+        "is no change. Lines are 95% intervals.",
+    ),
+    "decisions": Plot(
+        plots_effects.decisions,
+        "Compute-optimal loss of each family, with its 95% interval. Beyond the dashed "
+        "line nothing was run.",
+    ),
+    "verdicts": Plot(
+        plots_effects.verdicts,
+        "The overall data-equivalents under other choices of law, of Huber's delta, of "
+        "the runs that are kept and of how parameters are counted.",
+    ),
+    "isoflops": Plot(
+        plots_surface.isoflops,
+        "Loss along lines of equal compute, by the fit, with its 95% interval; marks "
+        "are cells whose compute is near the line's.",
+    ),
+    "isolosses": Plot(
+        plots_surface.isolosses,
+        "Lines of equal loss, by the fit, and the compute-optimal path with its 95% "
+        "interval. Off the dots it is extrapolation.",
+    ),
+    "shares": Plot(
+        plots_effects.shares,
+        "Share of the variance of the measured losses by factor and by pairs of "
+        "factors, with what stays unexplained.",
     ),
     "design": Plot(plots.design, "The cells that were run: sizes against budgets."),
     "fits": Plot(
@@ -429,9 +478,16 @@ HEADINGS = {
 }
 # Counts read better with a suffix; what is exact stays in the sort key and the JSON.
 COUNTS = {"params", "params_total", "tokens", "unique_tokens", "flops", "size"}
+COUNTS |= {"compute", "small_params", "small_tokens"}
 
 
-def _table(frame: pd.DataFrame, caption: str = "", limit: int = 2000) -> str:
+# At so many significant digits of every parameter a prediction changes by less than
+# 1e-6 of itself: an exponent is multiplied by a logarithm of at most about 30.
+DIGITS = 8
+EXACT = {"value"}
+
+
+def _table(frame: pd.DataFrame, caption: str = "", limit: int = 500) -> str:
     """A sortable table of all columns; the JSON holds what is beyond `limit`."""
     numeric = {
         name: pd.api.types.is_numeric_dtype(frame[name])
@@ -470,7 +526,7 @@ def _cell(name: str, value: Any, numeric: bool) -> str:
     elif number == int(number) if math.isfinite(number) else False:
         shown = f"{int(number)}" if abs(number) < 1e6 else words.number(number)
     else:
-        shown = words.number(number, 4)
+        shown = words.number(number, DIGITS if name in EXACT else 4)
     return f'<td class="num" data-v="{key}">{shown}</td>'
 
 
@@ -544,6 +600,101 @@ def ratio(analysis: Analysis, figure: Draw) -> str:
     )
 
 
+def currencies(analysis: Analysis, figure: Draw) -> str:
+    """The same in parameters and in compute"""
+    if analysis.multipliers.empty:
+        return _absent(analysis, "parameter- or compute-equivalents", "effects")
+    overall = analysis.multipliers
+    overall = overall[overall.params.isna() & overall.tokens.isna()]
+    crossings = _first(analysis, "crossovers")
+    shown = analysis.multipliers if overall.empty else overall
+    return "".join(
+        [
+            _list(words.crossover(row) for row in crossings.itertuples()),
+            figure("compute"),
+            _fold("Equivalents in parameters and in compute", shown),
+            _fold("Crossovers", analysis.crossovers),
+            _fold("What each family cost: FLOPs and wall time", analysis.costs),
+        ]
+    )
+
+
+def interaction(analysis: Analysis, figure: Draw) -> str:
+    """Does an effect change with scale, or with what it goes with?"""
+    if analysis.interactions.empty and analysis.agreement.empty:
+        return _absent(analysis, "interactions", "effects")
+    agreement = "Measured on matched cells against modelled there"
+    return "".join(
+        [
+            _list(words.interactions(_first(analysis, "interactions"))),
+            figure("interactions"),
+            _fold("All comparisons", analysis.interactions),
+            _fold(agreement, analysis.agreement),
+        ]
+    )
+
+
+def decision(analysis: Analysis, figure: Draw) -> str:
+    """Which family is best at which compute"""
+    if analysis.decisions.empty:
+        return _absent(analysis, "ranking of families", "effects", "joint")
+    return "".join(
+        [
+            _list(words.decisions(_first(analysis, "decisions"))),
+            figure("decisions"),
+            _fold("All computes and targets", analysis.decisions),
+        ]
+    )
+
+
+def verdict(analysis: Analysis, figure: Draw) -> str:
+    """What moves the verdict"""
+    if analysis.verdicts.empty:
+        return _absent(analysis, "other choices tried", "effects")
+    return "".join(
+        [
+            _list(words.moved(_first(analysis, "verdicts"))),
+            figure("verdicts"),
+            _fold("Every choice", analysis.verdicts),
+            _fold("Every model within 4 AICc", analysis.model_multipliers),
+        ]
+    )
+
+
+def sharing(analysis: Analysis, figure: Draw) -> str:
+    """What families and corpora share"""
+    if analysis.nested.empty:
+        return _absent(analysis, "nested models", "joint", "effects")
+    return "".join(
+        [
+            _list(words.shared(_first(analysis, "nested"))),
+            _fold("Likelihood ratios", analysis.nested),
+            _fold("Models", analysis.models),
+        ]
+    )
+
+
+def _fold(title: str, frame: pd.DataFrame) -> str:
+    """A table folded away under its title; nothing where it has no rows."""
+    if frame.empty:
+        return ""
+    head = f"<summary>{_text(title)} ({len(frame)} rows)</summary>"
+    return f"<details>{head}{_table(frame)}</details>"
+
+
+def surface(analysis: Analysis, figure: Draw) -> str:
+    """Equal loss, equal compute, and the best split"""
+    if analysis.isolosses.empty and analysis.isoflops.empty:
+        return _absent(analysis, "fitted surface", "fits", "joint")
+    return "".join(
+        [
+            figure("isolosses"),
+            figure("isoflops"),
+            _fold("The compute-optimal path", analysis.frontier),
+        ]
+    )
+
+
 def loss(analysis: Analysis, figure: Draw) -> str:
     """Loss against data"""
     if analysis.cells.empty:
@@ -604,6 +755,8 @@ def variance(analysis: Analysis, figure: Draw) -> str:
             figure("variance"),
             _about(analysis, "variance"),
             _table(analysis.variance, "Shares hold on the stated box and no other."),
+            figure("shares"),
+            _fold("Shares of the measured losses", analysis.shares),
         ]
     )
 
@@ -636,6 +789,7 @@ def holdout(analysis: Analysis, figure: Draw) -> str:
             figure("holdout"),
             _about(analysis, "holdout"),
             _table(analysis.holdout),
+            _fold("How well each law extrapolates", analysis.extrapolation),
         ]
     )
 
@@ -723,9 +877,15 @@ SECTIONS: tuple[Callable[[Analysis, Draw], str], ...] = (
     answer,
     equivalents,
     ratio,
+    currencies,
+    interaction,
+    decision,
+    verdict,
     loss,
+    surface,
     fits,
     joint,
+    sharing,
     variance,
     noise,
     holdout,

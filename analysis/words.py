@@ -151,10 +151,10 @@ def equivalence(row: Any) -> str:
             "undetermined": "",
         }[verdict(row.low, row.high, 2.0)]
         worth = f"is worth {number(row.factor)} times the data {span}{beside}"
-        return sentence(f"{_matched(row)} {place} {worth}.")
+        return f"{_matched(row)} {place} {worth}."
     if lie == "below":
-        worth = f"is a loss: it needs {number(row.factor)} times the data {span}"
-        return sentence(f"{_matched(row)} {place} {worth}.")
+        less = f"{row.source} does as well with {number(row.factor)} times the data"
+        return f"{_matched(row)} {place} is a loss: {less} {span}."
     value = "no finite amount of" if math.isinf(row.factor) else number(row.factor)
     worth = f"{value} times the data" if math.isfinite(row.factor) else f"{value} data"
     open_ = f"whether {_matched(row)} {place} helps {UNDETERMINED}"
@@ -163,14 +163,15 @@ def equivalence(row: Any) -> str:
 
 def _merged(rows: Sequence[Any]) -> list[str]:
     """Sentences of one corpus swap; families for which nothing differs share one."""
-    never = [row for row in rows if math.isinf(row.factor) and row.p_infinite == 1]
+    never = [row for row in rows if math.isinf(row.factor) and row.low > 1]
     if len(never) < 2:
         return [equivalence(row) for row in rows]
-    first = never[0]
+    first, least = never[0], min(row.p_infinite for row in never)
     held = joined((row.held for row in never), "or")
     text = f"No amount of {first.source} gives what {first.to} gives, for {held}"
+    share = f"{percent(least)} of draws" + (" or more" if least < 1 else "")
     rest = [equivalence(row) for row in rows if row not in never]
-    return [f"{text} (100% of draws).", *rest]
+    return [f"{text} ({share}).", *rest]
 
 
 # So many sentences on one kind of swap are read; a table is better for more.
@@ -218,15 +219,13 @@ def ratio(row: Any) -> str:
     value = f"Λ = {number(row['lambda'])} ({interval(low, high)})"
     if math.isnan(row["lambda"]) and math.isnan(share):
         return sentence(f"{architecture} against {corpus}: no ratio can be given.")
-    if row["lambda"] == low == high == 0:
-        # A finite effect over an infinite one: the share of draws says all there is.
+    if math.isnan(row["lambda"]) or row["lambda"] == low == high == 0:
+        # An infinite effect has no ratio: the share of draws says all there is.
         if share <= 1 - DECIDES:
             more = f"{corpus} moves the loss more than {architecture}"
             more += f" ({percent(1 - share)} of draws)"
             return sentence(f"{more}: no amount of data makes up for it.")
-        value = f"the corpus in {percent(1 - share)} of draws"
-    if math.isnan(row["lambda"]):
-        value = f"{architecture} is the larger in {percent(share)} of draws"
+        value = f"the architecture in {percent(share)} of draws"
     if share >= DECIDES:
         return sentence(f"{architecture} moves the loss more than {corpus}: {value}.")
     if share <= 1 - DECIDES:
@@ -312,3 +311,126 @@ def disagreements(frame: pd.DataFrame) -> list[str]:
                 f"at {scale(first.params, first.tokens)}: {said}."
             )
     return sentences
+
+
+def _place(name: str) -> str:
+    """A level that two effects are compared at; counts are shortened."""
+    try:
+        return count(float(name))
+    except ValueError:
+        return name
+
+
+def compared(row: Any) -> str:
+    """What an interaction compares, from a row of Analysis.interactions."""
+    held = f" ({row.held})" if row.held != "*" else ""
+    unit = {"params": " parameters", "tokens": " tokens"}.get(row.by, "")
+    first, second = _place(str(row.first)), _place(str(row.second))
+    return f"{_matched(row)}{held}: {second} against {first}{unit}"
+
+
+def interactions(frame: pd.DataFrame) -> list[str]:
+    """Which effects change with what is held, with size or with budget."""
+    frame = frame[(frame.quantity == "ln M_D") & frame.difference.notna()]
+    if frame.empty:
+        return []
+    open_ = len(frame) - int(frame.differs.astype(bool).sum())
+    sentences = []
+    for row in frame[frame.differs.astype(bool)].itertuples():
+        ends = interval(_exp(row.low), _exp(row.high))
+        sentences.append(
+            f"{compared(row)}, its data-equivalent is "
+            f"{number(_exp(row.difference))} times as large ({ends})."
+        )
+    if open_:
+        text = f"No change is shown in {open_} of {len(frame)} such comparisons."
+        sentences.append(text)
+    return sentences
+
+
+def _exp(log: float) -> float:
+    return math.exp(log) if log < 700 else math.inf
+
+
+def decisions(frame: pd.DataFrame) -> list[str]:
+    """The best family of each corpus at the largest compute that was run."""
+    if frame.empty:
+        return []
+    sentences = []
+    # Computes are 0.1, 1, 10 and 100 times that of the largest run.
+    at = sorted(frame.compute.unique())[min(1, frame.compute.nunique() - 1)]
+    for corpus, rows in frame[frame.compute == at].groupby("corpus", sort=False):
+        if len(rows) < 2:
+            continue
+        best = max(rows.itertuples(), key=lambda row: row.p_best)
+        where = f"At {number(at)} FLOPs on {corpus}"
+        share = f"{percent(best.p_best)} of draws"
+        if best.p_best >= DECIDES:
+            text = f"{where}, {best.family} is the best family ({share})"
+        else:
+            text = f"{where}, which family is best {UNDETERMINED}"
+            text += f": {best.family} in {share}"
+        if not math.isnan(best.small_rank) and best.small_rank > 1:
+            text += f"; in the smallest cell it ranked {best.small_rank:.0f}"
+        sentences.append(f"{text}.")
+    return sentences
+
+
+def moved(frame: pd.DataFrame) -> list[str]:
+    """Which verdicts other choices move, and how many stay as reported."""
+    others = frame[frame.setting != "as reported"]
+    if others.empty:
+        return []
+    sentences, steady = [], 0
+    keys = ["question", "source", "to"]
+    for (question, source, to), rows in others.groupby(keys, sort=False):
+        moves = rows[rows.moves.astype(bool)]
+        if moves.empty:
+            steady += 1
+            continue
+        swap = f"{source} against {to}" if " or " in question else f"{source} → {to}"
+        said = joined(f"{row.setting} ({row.verdict})" for row in moves.itertuples())
+        swap = swap.replace("->", "→")
+        sentences.append(f"The verdict on {swap} moves with: {said}.")
+    tried = others.setting.nunique()
+    checks = f"{tried} other choice{'s' * (tried != 1)}"
+    if steady:
+        total = steady + len(sentences)
+        sentences.append(f"{steady} of {total} verdicts hold under all of {checks}.")
+    return sentences
+
+
+def shared(frame: pd.DataFrame) -> list[str]:
+    """Which parameters families and corpora share, by the nested models."""
+    sentences = []
+    for across, rows in frame.groupby("across", sort=False):
+        apart = rows[rows.differs.astype(bool)]
+        same = rows[~rows.differs.astype(bool)]
+        said = joined(
+            f"{row.parameter} (p {number(row.p, 2)})" for row in apart.itertuples()
+        )
+        if len(apart):
+            sentences.append(f"Across {across} these differ: {said}.")
+        if len(same):
+            names = joined(
+                f"{row.parameter} (p {number(row.p, 2)})" for row in same.itertuples()
+            )
+            sentences.append(f"Across {across} no difference is shown in {names}.")
+    return sentences
+
+
+def crossover(row: Any) -> str:
+    """From which compute one system is ahead of another."""
+    place = f"on {row.held}" if row.kind == "architecture" else f"for {row.held}"
+    swap = f"{row.to} is ahead of {row.source} {place}"
+    reach = f"{number(row.range_low)} to {number(row.range_high)} FLOPs"
+    if math.isnan(row.compute):
+        return f"{swap}: where it begins {UNDETERMINED}."
+    if row.compute == 0:
+        share = percent(row.p_none)
+        return f"{swap} all the way from {reach} (no crossing in {share})."
+    if math.isinf(row.compute):
+        share = percent(row.p_none)
+        return f"{swap} nowhere from {reach} (no crossing in {share})."
+    ends = interval(row.low, row.high)
+    return f"{swap} from {number(row.compute)} FLOPs on ({ends})."

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_analysis import emptied, made_analysis
+from made_answers import answers
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis import plots
+from analysis import plots, plots_effects, plots_surface
 
 DRAWS = [
     plots.equivalents,
@@ -30,12 +31,20 @@ DRAWS = [
     plots.residuals,
     plots.tuning,
     plots.paths,
+    plots_effects.compute,
+    plots_effects.interactions,
+    plots_effects.decisions,
+    plots_effects.verdicts,
+    plots_effects.shares,
+    plots_surface.isoflops,
+    plots_surface.isolosses,
 ]
+FRAME = {"scale": "equivalents", "design": "cells", "compute": "multipliers"}
 
 
 @pytest.fixture(scope="module")
 def study():
-    return made_analysis()
+    return dataclasses.replace(made_analysis(), **answers())
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +79,10 @@ def test_ids_are_apart(rendered):
 
 @pytest.mark.parametrize("draw", DRAWS, ids=lambda draw: draw.__name__)
 def test_empty_frame_is_nothing(study, draw):
-    frame = {"scale": "equivalents", "design": "cells"}.get(draw.__name__)
-    bare = emptied(study, frame or draw.__name__) if draw is not plots.loss else None
+    name = "cells" if draw is plots.loss else draw.__name__
+    bare = emptied(study, FRAME.get(name, name))
     with pytest.raises(plots.Nothing):
-        draw(Figure(), bare or emptied(study, "cells"), "mixture")
+        draw(Figure(), bare, "mixture")
 
 
 def test_rendering_leaves_no_state(study):
@@ -107,7 +116,7 @@ def test_ticks_are_inside_and_enough():
 def test_labels_of_a_log_axis_do_not_touch():
     figure = Figure(figsize=(7.6, 3))
     for axes in figure.subplots(1, 3):
-        plots._log(axes.xaxis, plots.words.count, (1.2e5, 3.4e5))
+        plots.log_axis(axes.xaxis, plots.words.count, (1.2e5, 3.4e5))
         figure.canvas.draw()
         boxes = [
             label.get_window_extent()

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 from made_analysis import emptied, made_analysis
+from made_answers import answers
 
 from analysis import main, report, words
 from analysis.analyse import Note
@@ -21,7 +22,7 @@ from analysis.analyse import Note
 
 @pytest.fixture(scope="module")
 def study():
-    return made_analysis()
+    return dataclasses.replace(made_analysis(), **answers())
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,8 @@ def written(study, tmp_path_factory):
 def test_every_section_in_order(written):
     page = written.read_text()
     assert re.findall(r'<section id="(\w+)">', page) == [
-        *("answer", "equivalents", "ratio", "loss", "fits", "joint", "variance"),
+        *("answer", "equivalents", "ratio", "currencies", "interaction", "decision"),
+        *("verdict", "loss", "surface", "fits", "joint", "sharing", "variance"),
         *("noise", "holdout", "residuals", "tuning", "paths", "runs", "limits"),
         "method",
     ]
@@ -119,6 +121,56 @@ def test_markup_in_names_is_text(study):
     assert "<b>a &amp; b" not in page and "&lt;b&gt;a &amp; b&lt;/b&gt;" in page
 
 
+def test_the_checklist_is_answered_from_the_numbers(written, study):
+    body = json.loads((written.parent / "checklist.json").read_text())
+    assert set(body) == {"hypothesis", "training", "data", "fitting"}
+    assert body["training"]["models trained"] == len(study.runs)
+    assert body["training"]["runs that repeat data"] == 1
+    assert body["data"]["evaluation sets"] == ["mixture"]
+    form = body["hypothesis"]["form of the law and its source"]["chinchilla"]
+    assert "L = E + A / N^alpha" in form
+    left = body["fitting"]["points left out, by reason"]
+    assert sum(left.values()) == len(study.exclusions)
+    report_ = json.loads((written.parent / "report.json").read_text())
+    assert report_["checklist"] == body
+
+
+def test_parameters_are_printed_to_the_digits_that_predictions_need(study):
+    """Predictions from the printed digits are within 1e-6 of those from float64."""
+    fits = study.fits[study.fits.law == "chinchilla"]
+    for _, one in fits.groupby(["family", "corpus", "target"]):
+        page = report._table(one)
+        cells = re.findall(r'data-v="([^"]+)">([^<]+)</td>', page)
+        shown = {float(exact): float(text.replace("−", "-")) for exact, text in cells}
+        exact = one.set_index("parameter").value
+        printed = exact.map(shown)
+        for params, tokens in ((1e3, 1e5), (1e12, 1e14)):
+            losses = [
+                p.E + p.A * params**-p.alpha + p.B * tokens**-p.beta
+                for p in (exact, printed)
+            ]
+            assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+
+
+def test_further_questions_are_answered_in_words(study):
+    said = " ".join(report.summary(study))
+    assert "which family is best" not in said
+    assert (
+        "FLOPs on code, transformer is the best family (98% of draws); in the" in said
+    )
+    section = report.interaction(study, lambda *_: "")
+    assert "1.35 times as large (1.11 to 1.65)" in section
+    assert "No change is shown in 6 of 8" in section
+    section = report.verdict(study, lambda *_: "")
+    assert "lstm → transformer moves with: delta inf (undetermined)" in section
+    assert "1 of 2 verdicts hold under all of 2 other choices" in section
+    section = report.sharing(study, lambda *_: "")
+    assert "Across corpora these differ: E (p 0.010)" in section
+    assert "no difference is shown in alpha (p 0.40)" in section
+    section = report.currencies(study, lambda *_: "")
+    assert "transformer is ahead of lstm on docstrings from 3.00e12 FLOPs" in section
+
+
 # Words follow numbers
 
 
@@ -197,7 +249,7 @@ def test_a_swap_is_told_once_and_as_a_gain():
     told = words.told_once(frame, frame.factor)
     assert told.factor.tolist() == [2.5]
     (said,) = words.equivalences(frame, "code")
-    assert said.startswith("Transformer → lstm on code is worth 2.50")
+    assert said.startswith("transformer → lstm on code is worth 2.50")
     apart = frame.assign(held=["code", "kjv"])
     assert len(words.told_once(apart, apart.factor)) == 2
 
@@ -213,6 +265,7 @@ def test_a_refused_fit_says_why(study):
     note = Note("refused", "joint", "The joint law is refused: one budget only.")
     nothing = study.equivalents.assign(factor=math.nan, low=math.nan, high=math.nan)
     bare = emptied(study, "fits", "joint", "doubling", "ratios", "fitness", "holdout")
+    bare = emptied(bare, "decisions", "verdicts")
     bare = dataclasses.replace(bare, equivalents=nothing, notes=(note,))
     said = report.summary(bare)
     assert said[1:] == ["No law could be fitted.", note.text]

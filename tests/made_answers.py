@@ -1,0 +1,137 @@
+"""Made frames of the further questions: small, and true to the made surface's shape."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from made_analysis import CORPORA, FAMILIES, SIZES, TARGETS, surface
+
+COMPUTES = (1e11, 1e12, 1e13, 1e14)
+SWAPS = (("lstm", "transformer"), ("convolution", "lstm"))
+
+
+def around(value: float, width: float = 0.1) -> dict[str, float]:
+    return {"low": value * (1 - width), "high": value * (1 + width)}
+
+
+def split(family: str, corpus: str, target: str, compute: float):
+    sizes = np.geomspace(1e3, 1e7, 400)
+    losses = surface(family, corpus, target, sizes, compute / (6 * sizes))
+    return sizes, losses, sizes[losses.argmin()]
+
+
+def lines() -> dict[str, pd.DataFrame]:
+    path, loss, flops = [], [], []
+    for family, corpus, target in itertools.product(FAMILIES, CORPORA, TARGETS):
+        head = {"family": family, "corpus": corpus, "target": target}
+        for compute in COMPUTES:
+            sizes, losses, best = split(family, corpus, target, compute)
+            row = head | {"compute": compute}
+            at = {"params": best, "tokens": compute / (6 * best), "loss": losses.min()}
+            for name, value in at.items():
+                row[name] = value
+                row |= {f"{name}_{end}": x for end, x in around(value).items()}
+            path.append(row)
+            for size, value in zip(sizes[::20], losses[::20], strict=True):
+                at = {"params": size, "tokens": compute / (6 * size), "loss": value}
+                flops.append(row | at | around(value, 0.01))
+        for level, size in itertools.product((2.5, 3.0), np.geomspace(4e3, 3e5, 8)):
+            tokens = np.geomspace(1e4, 1e9, 200)
+            found = surface(family, corpus, target, size, tokens)
+            if found.min() < level < found.max():
+                at = np.interp(-level, -found, tokens)
+                loss.append(head | {"loss": level, "params": size, "tokens": at})
+    kept = ["family", "corpus", "target", "compute", "params", "tokens", "loss"]
+    return {
+        "frontier": pd.DataFrame(path),
+        "isolosses": pd.DataFrame(loss),
+        "isoflops": pd.DataFrame(flops)[[*kept, "low", "high"]],
+    }
+
+
+def swaps() -> dict[str, pd.DataFrame]:
+    compute, ahead, apart, checks = [], [], [], []
+    for (source, to), held, target in itertools.product(SWAPS, CORPORA, TARGETS):
+        head = {"kind": "architecture", "source": source, "to": to, "held": held}
+        head |= {"target": target}
+        nowhere = {"params": np.nan, "tokens": np.nan}
+        for k, c in enumerate(COMPUTES):
+            here = {"currency": "compute", "compute": c, "factor": 1.5 + 0.1 * k}
+            compute.append(
+                head | nowhere | here | around(1.5 + 0.1 * k) | {"p_infinite": 0.0}
+            )
+        start = 0.0 if held == "code" else 3e12
+        ahead.append(
+            head
+            | {"compute": start, "low": start / 2, "high": start * 2, "p_none": 0.3}
+            | {"range_low": 1e11, "range_high": 1e14}
+        )
+        for by, first, second in (
+            ("params", "8000", "72000"),
+            ("tokens", "1e5", "1e6"),
+        ):
+            differs = by == "params" and held == "code"
+            change = {"difference": 0.3, "low": 0.1 if differs else -0.1, "high": 0.5}
+            apart.append(
+                head
+                | {"by": by, "first": first, "second": second, "quantity": "ln M_D"}
+                | change
+                | {"differs": differs, "method": "family"}
+            )
+        for setting in ("as reported", "delta inf", "smallest size dropped"):
+            moves = setting == "delta inf" and source == "lstm" and held == "code"
+            checks.append(
+                {"target": target, "question": "architecture", "source": source}
+                | {"to": to, "setting": setting, "draws": 40, "value": 1.6}
+                | around(1.6, 0.5 if moves else 0.2)
+                | {"p": 0.0, "verdict": "undetermined" if moves else "gain"}
+                | {"moves": moves}
+            )
+    return {
+        "multipliers": pd.DataFrame(compute),
+        "crossovers": pd.DataFrame(ahead),
+        "interactions": pd.DataFrame(apart),
+        "verdicts": pd.DataFrame(checks).drop_duplicates(
+            ["target", "source", "to", "setting"]
+        ),
+    }
+
+
+def choices() -> dict[str, pd.DataFrame]:
+    ranks, tests, shares = [], [], []
+    for family, corpus, target in itertools.product(FAMILIES, CORPORA, TARGETS):
+        for compute in COMPUTES:
+            loss = float(split(family, corpus, target, compute)[1].min())
+            ranks.append(
+                {"family": family, "corpus": corpus, "target": target}
+                | {"compute": compute, "loss": loss}
+                | around(loss, 0.02)
+                | {"rank": 1, "p_best": 0.98 if family == "transformer" else 0.01}
+                | {"regret": 0.0, "small_rank": 2.0 if family == "transformer" else 1.0}
+                | {"small_params": float(SIZES[0]), "small_tokens": 1e5}
+                | {"method": "joint"}
+            )
+    for target, (parameter, across, p) in itertools.product(
+        TARGETS, (("E", "corpora", 0.01), ("alpha", "families", 0.4))
+    ):
+        tests.append(
+            {"target": target, "parameter": parameter, "across": across, "p": p}
+            | {"differs": p < 0.05}
+        )
+    for target, (factor, share) in itertools.product(
+        TARGETS, (("params", 0.6), ("tokens", 0.35), ("unexplained", 0.05))
+    ):
+        shares.append(
+            {"target": target, "factor": factor, "share": share} | around(share)
+        )
+    return {
+        "decisions": pd.DataFrame(ranks),
+        "nested": pd.DataFrame(tests),
+        "shares": pd.DataFrame(shares),
+    }
+
+
+def answers() -> dict[str, pd.DataFrame]:
+    return lines() | swaps() | choices()
