@@ -13,7 +13,8 @@ and White 1985; CR3 for clusters). For Huber's loss, of derivative psi, one Newt
 gives it: e + (I - H)^-1 H psi(e) / phi, H the leverage of the trajectory and phi the
 mean of psi'. With least squares that is e / (1 - h); with delta far below the noise it
 lifts the residuals of the runs that the fit passes through, which would make the draws
-too narrow (Feng, He and Hu 2011, "Wild bootstrap for quantile regression").
+too narrow (Feng, He and Hu 2011, "Wild bootstrap for quantile regression"). The spread
+of the draws is an estimate itself, for which Student's t widens them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from analysis.fit import Fit, log_gradient
 from analysis.laws import Array, Columns
@@ -35,6 +37,8 @@ FEW_CLUSTERS = 12
 WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
 # A trajectory that alone fixes a parameter has leverage 1, and no residual to inflate.
 MOST_LEVERAGE = 0.99
+# Fewer degrees of freedom than this say only that nothing is known.
+LEAST_FREEDOM = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,13 +190,11 @@ def again(
     chosen = draws.chosen[rows] > 0
     curve = np.log(fitted.law.predict(fitted.theta, columns))
     left_out = np.zeros(data.loss.size)
-    left_out[chosen] = left_out_residuals(
-        fitted,
-        {name: np.asarray(values)[chosen] for name, values in columns.items()},
-        np.log(data.loss[chosen]) - curve[chosen],
-        data.cluster[chosen],
-        delta,
-    )
+    residual = np.log(data.loss[chosen]) - curve[chosen]
+    cluster = data.cluster[chosen]
+    seen = {name: np.asarray(values)[chosen] for name, values in columns.items()}
+    left_out[chosen] = left_out_residuals(fitted, seen, residual, cluster, delta)
+    left_out *= widening(residual, fitted.theta.size, np.unique(cluster).size, delta)
     if chosen.all():
         return np.exp(curve + factors * left_out), np.ones(factors.shape)
     rng = np.random.default_rng([draws.seed, 1])
@@ -243,9 +245,8 @@ def left_out_residuals(
     jacobian = log_gradient(fitted.law, fitted.theta[None], columns)[0]
     free = [p.name not in fitted.at_bound for p in fitted.law.parameters]
     basis = _basis(jacobian[:, free])
-    pull = np.clip(residual, -delta, delta) / _mean_curvature(
-        residual, basis.shape[1], delta
-    )
+    curvature, _ = _mean_curvature(residual, basis.shape[1], delta)
+    pull = np.clip(residual, -delta, delta) / curvature
     codes = np.unique(cluster, return_inverse=True)[1]
     size = basis.shape[1]
     leverage = np.zeros((int(codes.max(initial=-1)) + 1, size, size))
@@ -268,20 +269,39 @@ def _basis(jacobian: Array) -> Array:
     return left[:, values > 1e-10 * values.max(initial=0.0)]
 
 
-def _mean_curvature(residual: Array, parameters: int, delta: float) -> float:
-    """Mean of Huber's second derivative: the share of residuals within delta.
+def _mean_curvature(
+    residual: Array, parameters: int, delta: float
+) -> tuple[float, float]:
+    """Mean of Huber's second derivative, and the share of residuals it was told from.
 
-    Far fewer than the fit passes through lie so near where delta is far below the
-    noise; the share is then taken over a wider window, as for the sparsity of a
-    quantile regression (Koenker 2005, section 3.4), and scaled down to delta.
+    It is the share of residuals within delta. Far fewer than the fit passes through
+    lie so near where delta is far below the noise; the share is then taken over a wider
+    window, as for the sparsity of a quantile regression (Koenker 2005, section 3.4),
+    and scaled down to delta.
     """
     if not np.isfinite(delta):
-        return 1.0
+        return 1.0, 1.0
     count = residual.size
     freedom = max(1, count - parameters)
     noise = 1.4826 * np.median(np.abs(residual)) * np.sqrt(count / freedom)
     window = max(delta, noise * count**-0.2)
-    return float(np.mean(np.abs(residual) <= window) * delta / window)
+    share = max(float(np.mean(np.abs(residual) <= window)), 1.0 / count)
+    return share * delta / window, share
+
+
+def widening(residual: Array, parameters: int, clusters: int, delta: float) -> float:
+    """What Student's t asks of draws whose own spread is an estimate, at 95%.
+
+    The residuals of g trajectories give the noise g - p degrees of freedom. With delta
+    below the noise the spread is as uncertain as the share of residuals near the curve
+    besides: of n runs a share q has the relative variance (1 - q) / (n q), which a
+    spread with n q / (2 (1 - q)) degrees of freedom has too.
+    """
+    _, share = _mean_curvature(residual, parameters, delta)
+    inverse = 1.0 / max(1, clusters - parameters)
+    inverse += 2.0 * (1.0 - share) / (residual.size * share)
+    freedom = max(1.0 / inverse, LEAST_FREEDOM)
+    return float(stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975))
 
 
 def interval(draws: Array, level: float = 0.95) -> tuple[Array, Array]:
