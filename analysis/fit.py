@@ -66,6 +66,10 @@ MINIMA = 8
 STEPS = 25
 # Of a weighting, or of a start of a law that has no grid.
 MORE_STEPS = 120
+# With fewer rows a parameter than this, Huber's objective has dents of single rows.
+FEW = 20
+# A threshold this many times delta smooths them out.
+WIDE = 30.0
 # Residuals that stand this many robust standard deviations out are flagged: of tails as
 # heavy as those of Student's t with 3 degrees of freedom, one in a thousand.
 OUTLYING = 12.0
@@ -265,9 +269,10 @@ def refit(
       delta: the fit's own by default. The scale is the fit's.
 
     Each weighting starts from the fit. Where another place is lower under its weights
-    (an end of another start of the fit, the best point of a grid solved for this
-    weighting, for a law without a grid its own least-squares solution), it starts from
-    there too and keeps the lower end.
+    (an end of another start of the fit, or the best point of a grid solved for this
+    weighting), it starts from there too and keeps the lower end. With few rows, or for
+    a law without a grid, it does so in any case, and from its own solution at a wider
+    delta.
     """
     law = fitted.law
     delta = fitted.delta if delta is None else delta
@@ -324,11 +329,15 @@ def _others(
         lowest = values.argmin(axis=1)
         draws = np.flatnonzero(lowest)
         found.append((draws, fitted.ends[lowest[draws]]))
+    finite = np.isfinite(delta)
+    few = finite and weights.shape[1] < FEW * fitted.theta.size
+    if few or (finite and law.designs is None):
+        start = np.broadcast_to(fitted.theta, end.theta.shape)
+        wide = minimise(
+            law, columns, loss, weights, start, WIDE * delta, MORE_STEPS // 4, scale
+        )
+        found.append((np.arange(len(start)), wide.theta))
     if law.designs is None:
-        if np.isfinite(delta):
-            start = np.broadcast_to(fitted.theta, end.theta.shape)
-            squares = minimise(law, columns, loss, weights, start, np.inf, 30, scale)
-            found.append((np.arange(len(start)), squares.theta))
         return [part for part in found if len(part[0])]
     middle = loss if loss.ndim == 1 else np.exp(np.log(loss).mean(axis=0))
     grid = Grid(law, columns, middle)
@@ -337,7 +346,7 @@ def _others(
         residual = predicted - middle if scale == "raw" else np.log(predicted / middle)
         robust = reweight(residual, delta)
         starts, index = grid.draws(loss, weights, robust, scale)
-        draws = np.flatnonzero(grid.far(end.theta, index))
+        draws = np.flatnonzero(few | grid.far(end.theta, index))
         found.append((draws, starts[draws]))
     return [part for part in found if len(part[0])]
 

@@ -19,7 +19,7 @@ from analysis.laws import Array, Columns, Law
 from analysis.solver import Scale, bounds, product, reweight
 
 # Points of a grid, over all exponents together.
-POINTS = 100
+POINTS = 64
 # Rounds of reweighting at every point of the grid.
 ROUNDS = 1
 # Problems of one chunk of draws, draws times grid points.
