@@ -88,7 +88,7 @@ class Analysis:
         of `to` - ln loss of source; "paired" alone). params and tokens are NaN in the
         row over all points, held "*" in the row over all held levels too. Each swap
         stands in one direction, that in which it helps overall by the joint law. flag:
-        "no difference shown", "infinite in some draws", "varies with ..." (a main
+        "no difference shown", "infinite in ... of draws", "varies with ..." (a main
         effect that depends on scale or on what is held: read it per cell only).
       multipliers: the same swaps in other currencies. kind, source, to, held, target,
         currency ("params": at the same N and D; "compute": along the compute-optimal
@@ -299,6 +299,8 @@ def analyse(
         *notes.of_equivalents(made["equivalents"]),
         *notes.of_agreement(made["agreement"]),
         *notes.of_interactions(made["interactions"]),
+        *notes.of_nested(made["nested"], made["models"]),
+        *notes.of_verdicts(made["verdicts"]),
         *notes.of_ratios(made["ratios"]),
         *notes.of_noise(made["fitness"]),
         *notes.of_holdout(made["holdout"], hold_out),

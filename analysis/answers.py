@@ -184,8 +184,9 @@ def flagged(equivalents: pd.DataFrame, interactions: pd.DataFrame) -> pd.DataFra
         low, high = float(str(row["low"])), float(str(row["high"]))
         if low <= 1.0 <= high:
             out.append("no difference shown")
-        if float(str(row["p_infinite"])) > 0:
-            out.append("infinite in some draws")
+        infinite = float(str(row["p_infinite"]))
+        if infinite > 0:
+            out.append(f"infinite in {infinite:.0%} of draws")
         key = tuple(str(row[k]) for k in ("target", "kind", "source", "to", "held"))
         if pd.isna(row["params"]) and key in depends:
             out.append(f"varies with {depends[key]}")  # type: ignore[index]

@@ -19,6 +19,7 @@ import pandas as pd
 from analysis import effects, intervals
 from analysis.effects import Equivalents, Swap
 from analysis.fit import Refusal
+from analysis.holdout import below_largest
 from analysis.intervals import Draws
 from analysis.laws import Array
 from analysis.likelihood import Likelihood, compare, likelihood, ratio_test
@@ -102,7 +103,7 @@ def fit_nested(surfaces: Surfaces, delta: float, seed: int) -> Nested:
     )
     names = dict.fromkeys([BASE, *(n for q in asked for n in (q.held, q.freed))])
     none = dataclasses.replace(surfaces.draws, factors=surfaces.draws.factors[:0])
-    rest = _without_largest(surfaces.draws)
+    rest = below_largest(surfaces.data.frame)
     fitted, models, errors, refused = {}, {}, {}, {}
     for name in names:
         found = fit_joint(none, delta, seed, MODELS[name])
@@ -127,17 +128,6 @@ def _likelihood(found: Fitted, draws: Draws, delta: float) -> Likelihood:
     return likelihood(
         found.outcome, columns, data.loss[seen], data.cluster[seen], delta
     )
-
-
-def _without_largest(draws: Draws) -> Array:
-    """Marks the runs [n] below the largest scale.
-
-    The largest size, or the largest budget where fewer than four sizes would leave too
-    few to tell the exponent of N.
-    """
-    frame = draws.data.frame
-    scale = frame.level if frame.level.nunique() > 3 else frame.budget
-    return (scale < scale.max()).to_numpy()
 
 
 def _error(

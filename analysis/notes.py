@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.fit import Refusal
+from analysis.nested import BASE, WITHIN
 from analysis.surfaces import Fitted, Surfaces, doubts
 from analysis.table import Table
 
@@ -248,6 +249,48 @@ def of_interactions(frame: pd.DataFrame) -> list[Note]:
     return out
 
 
+def of_nested(nested: pd.DataFrame, models: pd.DataFrame) -> list[Note]:
+    """Parameters that the joint law shares and the runs do not, and a better law."""
+    out = []
+    for target, part in nested.groupby("target", sort=False):
+        # That the floor differs between corpora is what the joint law says already.
+        own = part[part.differs.astype(bool) & (part.held == BASE)]
+        known = models[(models.target == target) & (models.refused == "")]
+        above = known.set_index("model").delta_aicc.get(BASE, np.nan)
+        if own.empty or not above > WITHIN:
+            continue
+        best = known.loc[known.aicc.idxmin(), "model"]
+        said = ", ".join(
+            f"{row.parameter} across {row.across}" for row in own.itertuples()
+        )
+        text = (
+            f"The runs do not share what the joint law shares on target {target}: "
+            f"{said} (parametric bootstrap); the law with {best} has an AICc lower by "
+            f"{above:.0f}, and the multipliers under it stand beside."
+        )
+        out.append(Note("disagree", "joint", text))
+    return out
+
+
+def of_verdicts(frame: pd.DataFrame) -> list[Note]:
+    """Choices of the analysis that change a verdict."""
+    out = []
+    for target, part in frame.groupby("target", sort=False):
+        moved = part[part.moves.astype(bool)]
+        if moved.empty:
+            continue
+        said = ", ".join(
+            f"{name} ({n})" for name, n in moved.setting.value_counts().items()
+        )
+        asked = len(part.drop_duplicates(["question", "source", "to"]))
+        text = (
+            f"Verdicts on target {target} that another choice changes, of {asked}: "
+            f"{said}."
+        )
+        out.append(Note("warning", "effects", text))
+    return out
+
+
 def of_ratios(frame: pd.DataFrame) -> list[Note]:
     """Pairs for which neither architecture nor data is shown to be the larger."""
     if frame.empty:
@@ -289,7 +332,7 @@ def of_design(surfaces: Surfaces, target: str) -> list[Note]:
     text = (
         f"Fitted runs reach N {frame.params.min():.3g} to {frame.params.max():.3g} and "
         f"D {frame.tokens.min():.3g} to {frame.tokens.max():.3g}; beyond that every "
-        f"number is an extrapolation (target {target})."
+        "number is an extrapolation."
     )
     return [*out, Note("warning", "effects", text)]
 
