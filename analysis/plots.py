@@ -86,16 +86,14 @@ def render(draw: Draw, analysis: Analysis, target: str) -> tuple[str, bytes]:
       Nothing: there is nothing to draw.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 4.0), dpi=DPI, layout="constrained")
         draw(figure, analysis, target)
-        FigureCanvasAgg(figure)
-        raster = io.BytesIO()
-        figure.savefig(raster, format="png", dpi=DPI)
+        # The canvases' own printers draw once; savefig would draw twice each time.
+        raster, vector = io.BytesIO(), io.StringIO()
+        FigureCanvasAgg(figure).print_png(raster)
         # The raster has settled the layout: keep it for the vector form.
         figure.set_layout_engine("none")
-        FigureCanvasSVG(figure)
-        vector = io.StringIO()
-        figure.savefig(vector, format="svg", metadata={"Date": None})
+        FigureCanvasSVG(figure).print_svg(vector, metadata={"Date": None})
     return _tidy(vector.getvalue()), raster.getvalue()
 
 
