@@ -16,6 +16,7 @@ import pandas as pd
 
 from analysis import (
     answers,
+    factors,
     frontier,
     holdout,
     intervals,
@@ -31,6 +32,7 @@ from analysis.cells import (
     target_frame,
     tuning_frame,
 )
+from analysis.effects import Described
 from analysis.fit import DELTA
 from analysis.laws import Array
 from analysis.notes import Note
@@ -81,7 +83,8 @@ class Analysis:
         (log observed - log predicted), law.
       joint: target, law, parameter, kind ("shared", "family", "corpus"), level, value,
         low, high, reference (bool).
-      equivalents: data-equivalents M_D. kind ("architecture", "corpus"), source, to,
+      equivalents: data-equivalents M_D. kind ("architecture", "corpus", and "optimiser"
+        or "quality" where they vary; see analysis/factors.py), source, to,
         held (the level of the other factor), target, params, tokens, factor, low, high,
         p_infinite (share of draws in which no amount of data does it), method ("joint",
         "family", "paired": NaN where nothing was measured that far), log_ratio (ln loss
@@ -286,8 +289,20 @@ def analyse(
     frames: dict[str, list[pd.DataFrame]] = {name: [] for name in FRAMES}
     frames["exclusions"].append(table.exclusions)
     found: list[Note] = []
+    table, described = factors.fold(table)
     for target in table.targets:
-        _target(table, target, draws, seed, delta, hold_out, bootstrap, frames, found)
+        _target(
+            table,
+            target,
+            described,
+            draws,
+            seed,
+            delta,
+            hold_out,
+            bootstrap,
+            frames,
+            found,
+        )
     made = {name: _join(parts, name) for name, parts in frames.items()}
     made["verdicts"] = sensitivity.across_targets(made["verdicts"], table.targets)
     made["equivalents"] = answers.flagged(made["equivalents"], made["interactions"])
@@ -343,6 +358,7 @@ def _runs(table: Table, exclusions: pd.DataFrame) -> pd.DataFrame:
 def _target(
     table: Table,
     target: str,
+    described: Described,
     draws: int,
     seed: int,
     delta: float,
@@ -401,7 +417,7 @@ def _target(
         runs=table.runs,
         noise=paired.pooled(noise),
         document_se=lambda one, two: document_se(table, target, one, two),
-        described={},
+        described=described,
         delta=delta,
         seed=seed,
     )

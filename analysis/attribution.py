@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from analysis import factors
 from analysis.cells import repeated, target_frame
 from analysis.effects import Surface
 from analysis.fit import DELTA
@@ -66,6 +67,7 @@ def attribute(
       UserError: no such run, several, a run that repeats its data or has no loss, or a
         table whose joint law cannot be fitted.
     """
+    table, _ = factors.fold(table)
     ids = _run(table, "from", source), _run(table, "to", to)
     parts = []
     for target in table.targets:

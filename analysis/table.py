@@ -41,6 +41,7 @@ COLUMNS = (
     "epochs",
     "quality",
     "flops",
+    "optimiser",
     "learning_rate",
     "batch",
     "seed",
@@ -56,6 +57,7 @@ ALIASES = {
     "tokens": ("tokens", "d", "n_tokens", "tokens_seen", "num_tokens", "train_tokens"),
     "unique_tokens": ("unique_tokens", "u"),
     "quality": ("quality", "data_quality"),
+    "optimiser": ("optimiser", "optimizer"),
     "loss": ("loss", "final_loss", "val_loss", "validation_loss", "eval_loss"),
     "family": ("family", "architecture", "arch", "model"),
     "corpus": ("corpus", "dataset", "data"),
@@ -212,6 +214,7 @@ def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:
         # Damaged text is another corpus here, and not the same one of less quality.
         "quality": 1.0,
         "flops": float(record.flops),
+        "optimiser": body["optimiser.name"],
         "learning_rate": float(body["optimiser.learning_rate"]),
         "batch": body["batch"],
         "seed": str(body["init_seed"]),
@@ -590,7 +593,7 @@ def _standard(
         out[name], text = _numbers(frame[mapping[name]])
         excluded.append(_text_rows(out.run_id, name, frame[mapping[name]], text))
     texts = {"family": "all", "corpus": "all", "seed": "", "data_seed": ""}
-    for name, default in (texts | {"status": "done"}).items():
+    for name, default in (texts | {"optimiser": "", "status": "done"}).items():
         if name not in mapping:
             out[name] = default
             continue
