@@ -16,7 +16,7 @@ import pytest
 from made_analysis import emptied, made_analysis
 from made_answers import answers
 
-from analysis import main, report, words
+from analysis import main, plots, report, words
 from analysis.analyse import Note
 
 
@@ -27,9 +27,12 @@ def study():
 
 @pytest.fixture(scope="module")
 def written(study, tmp_path_factory):
-    """The report on one target: a third of the drawing, all of the page."""
+    """The report on one target; one drawing stands for each, all are in test_plots."""
     one = dataclasses.replace(study, targets=("mixture",))
-    return report.write(one, tmp_path_factory.mktemp("report"))
+    drawing = plots.render(plots.fits, one, "mixture")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "render", lambda *_: drawing)
+        return report.write(one, tmp_path_factory.mktemp("report"))
 
 
 def test_every_section_in_order(written):
