@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.coverage import SCENARIOS, study, truth
+from scipy import stats
 
 from analysis import laws, notes
 from analysis.cells import at_optimum, cells_frame, optima_frame, optimum, target_frame
@@ -300,3 +302,36 @@ def test_unequal_numbers_of_rates_are_noted():
     assert any("1 in 1 cells, 4 in 2 cells" in text for text in texts)
     same = notes.of_tuning(cells[cells.rates == 4])
     assert not any("unequal numbers" in note.text for note in same)
+
+
+def studies(name: str, count: int) -> list[dict]:
+    return [study(name, number, 99, "wild") for number in range(count)]
+
+
+def missed(name: str, found: list[dict], width: float = 1.0) -> np.ndarray:
+    """How many intervals of alpha, beta and M_D leave the truth out, [3]."""
+    out = np.zeros(3, int)
+    for one in found:
+        for k, (key, wanted) in enumerate(truth(SCENARIOS[name]).items()):
+            best, low, high = one[key]
+            low, high = best + width * (low - best), best + width * (high - best)
+            out[k] += not low <= wanted <= high
+    return out
+
+
+def most(count: int) -> int:
+    """Misses that a right 95% interval passes once in two thousand times."""
+    return int(stats.binom.ppf(0.9995, count, 0.05))
+
+
+def test_intervals_contain_what_was_planted():
+    """32 made studies of 50 runs; the whole measurement is benchmarks/coverage.py."""
+    found = studies("under 60 runs", 32)
+    assert (missed("under 60 runs", found) <= most(32)).all()
+    # Intervals of half the width are caught.
+    assert (missed("under 60 runs", found, 0.5) > most(32)).any()
+
+
+def test_a_planted_equality_is_rarely_called_a_difference():
+    """M_D is planted at 1: an interval that leaves it out calls a difference."""
+    assert missed("equality", studies("equality", 32))[2] <= most(32)
