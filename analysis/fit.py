@@ -271,8 +271,7 @@ def refit(
     Each weighting starts from the fit. Where another place is lower under its weights
     (an end of another start of the fit, or the best point of a grid solved for this
     weighting), it starts from there too and keeps the lower end. With few rows, or for
-    a law without a grid, it does so in any case, and from its own solution at a wider
-    delta.
+    a law without a grid, the fit is first moved to the solution at a wider delta.
     """
     law = fitted.law
     delta = fitted.delta if delta is None else delta
@@ -291,6 +290,11 @@ def refit(
     loss = loss[good] if loss.ndim == 2 and not good.all() else loss
     start = np.broadcast_to(fitted.theta, (len(weights), fitted.theta.size))
     scale = fitted.scale
+    few = weights.shape[1] < FEW * fitted.theta.size
+    if np.isfinite(delta) and (few or law.designs is None):
+        start = minimise(
+            law, columns, loss, weights, start, WIDE * delta, MORE_STEPS // 4, scale
+        ).theta
     end = minimise(
         law, columns, loss, weights, start, delta, MORE_STEPS, scale, damping=0.1
     )
@@ -329,14 +333,6 @@ def _others(
         lowest = values.argmin(axis=1)
         draws = np.flatnonzero(lowest)
         found.append((draws, fitted.ends[lowest[draws]]))
-    finite = np.isfinite(delta)
-    few = finite and weights.shape[1] < FEW * fitted.theta.size
-    if few or (finite and law.designs is None):
-        start = np.broadcast_to(fitted.theta, end.theta.shape)
-        wide = minimise(
-            law, columns, loss, weights, start, WIDE * delta, MORE_STEPS // 4, scale
-        )
-        found.append((np.arange(len(start)), wide.theta))
     if law.designs is None:
         return [part for part in found if len(part[0])]
     middle = loss if loss.ndim == 1 else np.exp(np.log(loss).mean(axis=0))
@@ -346,7 +342,7 @@ def _others(
         residual = predicted - middle if scale == "raw" else np.log(predicted / middle)
         robust = reweight(residual, delta)
         starts, index = grid.draws(loss, weights, robust, scale)
-        draws = np.flatnonzero(few | grid.far(end.theta, index))
+        draws = np.flatnonzero(grid.far(end.theta, index))
         found.append((draws, starts[draws]))
     return [part for part in found if len(part[0])]
 
