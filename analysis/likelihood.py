@@ -251,13 +251,31 @@ def ratio_test(
     Raises:
       UserError: different runs or deltas; fewer than 40 draws.
     """
+    return ratio_tests(small, {"large": large}, draws, seed)["large"]
+
+
+def ratio_tests(
+    small: Likelihood,
+    larges: Mapping[str, Likelihood],
+    draws: int = 400,
+    seed: int = 0,
+) -> dict[str, Ratio]:
+    """One law against several that it is nested in, on the same simulated samples."""
     if draws < 40:
         raise UserError("draws", draws, "give at least 40; a 95% threshold needs them")
-    _same_runs([small, large])
-    statistic = max(0.0, 2.0 * (large.value - small.value))
+    _same_runs([small, *larges.values()])
     curve = np.log(small.fit.law.predict(small.fit.theta, small.columns))
     losses = np.exp(curve + simulate(small, draws, seed))
-    gains = 2.0 * (_values(large, losses) - _values(small, losses))
+    known = _values(small, losses)
+    return {
+        name: _ratio(small, large, 2.0 * (_values(large, losses) - known))
+        for name, large in larges.items()
+    }
+
+
+def _ratio(small: Likelihood, large: Likelihood, gains: Array) -> Ratio:
+    """The test, from what the larger law gains in samples of the smaller [draws]."""
+    statistic = max(0.0, 2.0 * (large.value - small.value))
     gains = np.maximum(gains[~np.isnan(gains)], 0.0)
     # A gain of rounding size is none: both laws then predict the same.
     beyond = int(np.sum(gains >= statistic - 1e-9))

@@ -22,7 +22,7 @@ from analysis.fit import Refusal
 from analysis.holdout import below_largest
 from analysis.intervals import Draws
 from analysis.laws import Array
-from analysis.likelihood import Likelihood, compare, likelihood, ratio_test
+from analysis.likelihood import Likelihood, Ratio, compare, likelihood, ratio_tests
 from analysis.surfaces import Fitted, Options, Surfaces, fit_joint
 
 BASE = "joint"
@@ -176,10 +176,16 @@ def models_frame(nested: Nested, target: str) -> pd.DataFrame:
 
 def questions_frame(nested: Nested, target: str, seed: int) -> pd.DataFrame:
     """One row a question: is this parameter shared across families (corpora)?"""
+    ratios: dict[tuple[str, str], Ratio] = {}
+    for name in dict.fromkeys(asked.held for asked in nested.questions):
+        wider = [asked.freed for asked in nested.questions if asked.held == name]
+        larges = {other: nested.models[other] for other in wider}
+        found = ratio_tests(nested.models[name], larges, RATIO_DRAWS, seed)
+        ratios |= {(name, other): ratio for other, ratio in found.items()}
     rows = []
     for asked in nested.questions:
         held, freed = nested.models[asked.held], nested.models[asked.freed]
-        ratio = ratio_test(held, freed, RATIO_DRAWS, seed)
+        ratio = ratios[asked.held, asked.freed]
         rows.append(
             {
                 "target": target,
