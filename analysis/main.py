@@ -112,12 +112,20 @@ def main(args: argparse.Namespace) -> int:
         return WRONG
 
 
+def _say(text: str) -> None:
+    """Progress of long work, for a person who waits at a terminal."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)
+
+
 def _load(args: argparse.Namespace) -> Table:
     from analysis import table
     from scaling import discover
 
     for path in args.include:
         discover.include(path)
+    size = os.path.getsize(args.source) if os.path.isfile(args.source) else 0
+    _say(f"reading {args.source}" + (f" ({size / 1e6:.0f} MB)" if size > 1e6 else ""))
     loaded = table.load(
         args.source, mapping(args.map) or None, args.study, args.embeddings, args.unit
     )
@@ -158,7 +166,9 @@ def _analyse(args: argparse.Namespace) -> Analysis:
     from analysis import analyse
 
     draws = analyse.DRAWS if args.draws is None else args.draws
-    return analyse.analyse(_load(args), draws=draws, seed=args.seed)
+    table = _load(args)
+    _say(f"fitting {len(table.readings)} losses with {draws} draws")
+    return analyse.analyse(table, draws=draws, seed=args.seed)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -167,6 +177,7 @@ def _report(args: argparse.Namespace) -> int:
     is_table = os.path.splitext(args.source)[1].lower() in table.READERS
     folder = args.out or os.path.join("." if is_table else args.source, "report")
     analysis = _analyse(args)
+    _say("drawing")
     path = report.write(analysis, folder)
     if args.json:
         answer = {"report": os.fspath(path), "answer": report.summary(analysis)}
