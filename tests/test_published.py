@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import nnls
 
 from analysis import curves, laws, optima
 from analysis.fit import Fit, fit, huber, refit
@@ -305,6 +306,76 @@ def m3_recipe(seen, loss, rounds: int = 10_000):
     return lambda at: b * (1 / at + gamma) ** c
 
 
+class M4Recipe:
+    """Alternates a line through the logs with Newton's steps on the two asymptotes.
+
+    All curves at once, since it needs thousands of turns: rows are padded with their
+    last point at weight zero, and a curve whose B stands still is left alone.
+    """
+
+    TURNS, STEPS, RATE, MARGIN = 10_000, 25, 0.1, 1e-3
+
+    def __init__(self, known):
+        width = max(len(seen) for seen, _ in known)
+        self.seen, self.loss = (
+            np.array([np.pad(part, (0, width - len(part)), "edge") for part in parts])
+            for parts in zip(*known, strict=True)
+        )
+        lengths = np.array([len(seen) for seen, _ in known])
+        self.weight = (np.arange(width) < lengths[:, None]) / lengths[:, None]
+        self.most = np.maximum(self.loss.min(axis=1) - self.MARGIN, 0.0)
+        self.least = self.loss.max(axis=1) + self.MARGIN
+        self.floor, self.start = self.most.copy(), np.maximum(1.0, self.least)
+        self.lines = [
+            np.stack([np.ones(n), -np.log(x[:n]), np.log(e_0 - y[:n])], axis=1)
+            for x, y, n, e_0 in zip(
+                self.seen, self.loss, lengths, self.start, strict=True
+            )
+        ]
+        self.line = np.zeros((len(known), 3))
+        moving = np.arange(len(known))
+        for turn in range(self.TURNS):
+            before = np.exp(self.line[moving, 0])
+            for row in moving:
+                n = lengths[row]
+                excess = np.log(self.loss[row, :n] - self.floor[row])
+                self.line[row] = nnls(self.lines[row], excess)[0]
+            if turn >= 2:
+                self._descend(moving)
+            still = np.abs(np.exp(self.line[moving, 0]) - before) < 1e-8 * before
+            moving = moving[~(still & (turn > 100))]
+
+    def _descend(self, rows):
+        """Moves both asymptotes of some curves, inside their margins."""
+        y, w = self.loss[rows], self.weight[rows]
+        b, c, alpha = self.line[rows].T[..., None]
+        line = b - c * np.log(self.seen[rows])
+        e, e_0 = self.floor[rows], self.start[rows]
+        for _ in range(self.STEPS):
+            above, below = y - e[:, None], e_0[:, None] - y
+            residual = np.log(above) - alpha * np.log(below) - line
+            slope = -(w * residual / above).sum(axis=1)
+            bend = (w * (1 - residual) / above**2).sum(axis=1)
+            slope_0 = -(alpha * w * residual / below).sum(axis=1)
+            bend_0 = (alpha * w * (alpha + residual) / below**2).sum(axis=1)
+            e = np.clip(e - self._step(slope, bend), 0.0, self.most[rows])
+            e_0 = np.maximum(e_0 - self._step(slope_0, bend_0), self.least[rows])
+        self.floor[rows], self.start[rows] = e, e_0
+
+    def _step(self, slope, bend):
+        steep = np.abs(bend) > 1e-5
+        return np.where(steep, self.RATE * slope / np.where(steep, bend, 1.0), 0.0)
+
+    def predict(self, row, at, points: int = 10_000):
+        """Losses [k] at places of one curve: the nearest of a grid of them."""
+        b, c, alpha = self.line[row]
+        ratio = np.exp(b - c * np.log(at))[:, None]
+        span = self.start[row] - self.floor[row]
+        excess = np.linspace(0.0, span, points)
+        miss = np.abs(excess - ratio * (span - excess) ** alpha)
+        return self.floor[row] + excess[miss.argmin(axis=1)]
+
+
 @pytest.fixture(scope="module")
 def split() -> dict[tuple[str, str], tuple[pd.DataFrame, pd.DataFrame]]:
     frame = table("learning_curves_nsl.csv").sort_values("seen")
@@ -357,6 +428,36 @@ class TestLearningCurves:
         digits = len(str(score)) - 2
         found = geometric(self.scores(split, domain, recipe))
         assert found == pytest.approx(score, abs=0.6 * 10**-digits)
+
+    @pytest.mark.parametrize(
+        ("domain", "score"),
+        [("NMT", 0.0177), ("LM", 0.00083), ("BB", 0.0097), ("IC", 0.0451)],
+    )
+    def test_scores_of_the_published_m4(self, split, domain, score):
+        known, rest = [], []
+        for (of, _), parts in split.items():
+            if of == domain:
+                pairs = [
+                    (part.seen.to_numpy(float), part.loss.to_numpy()) for part in parts
+                ]
+                known.append(pairs[0])
+                rest.append(pairs[1])
+        recipe = M4Recipe(known)
+        found = geometric(
+            curves.rmse_log(recipe.predict(row, seen), loss)
+            for row, (seen, loss) in enumerate(rest)
+        )
+        digits = len(str(score)) - 2
+        assert found == pytest.approx(score, abs=0.6 * 10**-digits)
+
+    @pytest.mark.parametrize(("domain", "score"), [("NMT", 0.0061), ("LM", 0.00089)])
+    def test_certified_one_break_fits(self, split, domain, score):
+        """Ours .0062 and .00077: a lower objective than that of the printed scores."""
+
+        def bnsl(seen, loss):
+            return lambda at: curves.extrapolate(seen, loss, at, ["bnsl"]).predicted
+
+        assert geometric(self.scores(split, domain, bnsl)) <= 1.03 * score
 
     @pytest.mark.parametrize(("domain", "score"), [("NMT", 0.0046), ("BB", 0.0078)])
     def test_the_last_value(self, split, domain, score):
