@@ -21,6 +21,7 @@ from analysis.plots import (
     families_of,
     forest_axis,
     key,
+    leading,
     legend,
     log_axis,
     looks,
@@ -36,7 +37,7 @@ from analysis.plots import (
 
 def decisions(figure: Figure, analysis: Analysis, target: str) -> None:
     """Loss of each family at its compute-optimal split, a panel per corpus."""
-    frame = rows_of(analysis.decisions, target)
+    frame = leading(rows_of(analysis.decisions, target))
     families = families_of(analysis)
     corpora = sorted(set(frame.corpus))
     resize(figure, 3.2, 1.8 + 2.8 * max(2, len(corpora)))

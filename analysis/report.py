@@ -167,7 +167,7 @@ def summary(analysis: Analysis) -> list[str]:
         sentences.append(words.doubling(doubling, target, analysis.unit))
     ratios = plots.at_largest(_of(analysis.ratios, target))
     sentences += [words.ratio(row) for row in ratios.to_dict("records")]
-    sentences += words.decisions(_own(analysis, "decisions"))
+    sentences += words.decisions(plots.leading(_own(analysis, "decisions")))
     moved = words.moved(_first(analysis, "verdicts"))
     sentences += moved if len(moved) <= 3 else moved[-1:]
     return sentences + _support(analysis, target)
@@ -640,7 +640,7 @@ def decision(analysis: Analysis, figure: Draw) -> str:
         return _absent(analysis, "ranking of families", "effects", "joint")
     return "".join(
         [
-            _list(words.decisions(_first(analysis, "decisions"))),
+            _list(words.decisions(plots.leading(_first(analysis, "decisions")))),
             figure("decisions"),
             _fold("All computes and targets", analysis.decisions),
         ]

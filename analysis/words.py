@@ -338,10 +338,10 @@ def interactions(frame: pd.DataFrame) -> list[str]:
     sentences = []
     for row in frame[frame.differs.astype(bool)].itertuples():
         ends = interval(_exp(row.low), _exp(row.high))
-        sentences.append(
-            f"{compared(row)}, its data-equivalent is "
-            f"{number(_exp(row.difference))} times as large ({ends})."
-        )
+        times = f"{number(_exp(row.difference))} times as large"
+        if math.isinf(_exp(row.difference)):
+            times = "infinite there and finite here"
+        sentences.append(f"{compared(row)}, its data-equivalent is {times} ({ends}).")
     if open_:
         text = f"No change is shown in {open_} of {len(frame)} such comparisons."
         sentences.append(text)
