@@ -8,7 +8,10 @@ a design cannot give is empty and its reason stands in `notes`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+import multiprocessing as mp
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import field
 
 import numpy as np
@@ -262,6 +265,10 @@ FRAMES = {
 }
 
 
+# One target's frames by name, and its notes.
+Part = tuple[dict[str, list[pd.DataFrame]], list[Note]]
+
+
 def analyse(
     table: Table,
     draws: int = DRAWS,
@@ -269,6 +276,7 @@ def analyse(
     delta: float = DELTA,
     hold_out: bool = True,
     bootstrap: str = "wild",
+    processes: int = 1,
 ) -> Analysis:
     """Fits every law to every target and says what architecture and data did.
 
@@ -278,6 +286,8 @@ def analyse(
       delta: Huber's threshold in log loss; infinity is least squares.
       hold_out: set the largest cell of each family and corpus aside before fitting.
       bootstrap: "wild" or "pairs"; see analysis/intervals.py.
+      processes: targets analysed at a time, each in a process of its own; the result
+        is the same.
 
     Raises:
       UserError: draws, delta or bootstrap out of range.
@@ -290,19 +300,13 @@ def analyse(
     frames["exclusions"].append(table.exclusions)
     found: list[Note] = []
     table, described = factors.fold(table)
-    for target in table.targets:
-        _target(
-            table,
-            target,
-            described,
-            draws,
-            seed,
-            delta,
-            hold_out,
-            bootstrap,
-            frames,
-            found,
-        )
+    one_target = functools.partial(
+        _target, table, described, draws, seed, delta, hold_out, bootstrap
+    )
+    for parts, said in _each(one_target, table.targets, processes):
+        found += said
+        for name, part in parts.items():
+            frames[name] += part
     made = {name: _join(parts, name) for name, parts in frames.items()}
     made["verdicts"] = sensitivity.across_targets(made["verdicts"], table.targets)
     made["equivalents"] = answers.flagged(made["equivalents"], made["interactions"])
@@ -355,24 +359,37 @@ def _runs(table: Table, exclusions: pd.DataFrame) -> pd.DataFrame:
     return table.runs.assign(used=table.runs.run_id.isin(set(used)))
 
 
+def _each(
+    one_target: Callable[[str], Part], targets: Sequence[str], processes: int
+) -> Iterator[Part]:
+    """The parts of all targets, in order."""
+    # A fork shares the table as it is; where there is none, one process does it all.
+    if min(processes, len(targets)) < 2 or "fork" not in mp.get_all_start_methods():
+        yield from map(one_target, targets)
+        return
+    context = mp.get_context("fork")
+    with ProcessPoolExecutor(min(processes, len(targets)), context) as pool:
+        yield from pool.map(one_target, targets)
+
+
 def _target(
     table: Table,
-    target: str,
     described: Described,
     draws: int,
     seed: int,
     delta: float,
     hold_out: bool,
     bootstrap: str,
-    frames: dict[str, list[pd.DataFrame]],
-    found: list[Note],
-) -> None:
-    """Adds one target's part of every frame, and its notes."""
+    target: str,
+) -> Part:
+    """One target's part of every frame, and its notes."""
+    frames: dict[str, list[pd.DataFrame]] = {name: [] for name in FRAMES}
+    found: list[Note] = []
     frame = target_frame(table, target)
     if frame.empty:
         text = f"No run has a usable loss on target {target}."
         found.append(Note("undetermined", "table", text))
-        return
+        return frames, found
     again = repeated(frame)
     aside = ~again & (_aside(frame, ~again) if hold_out else False)
     cells = cells_frame(intervals.sample(frame), target)
@@ -385,7 +402,7 @@ def _target(
         )
         found.append(Note("refused", "fits", text))
         frames["exclusions"].append(_left_out(frame, again, aside, frame[:0], target))
-        return
+        return frames, found
     data = intervals.sample(frame[~again & ~aside])
     drawn = intervals.draw(data, draws, seed, bootstrap)
     surfaces = fit_all(drawn, delta, seed)
@@ -423,6 +440,7 @@ def _target(
     )
     for name, part in answers.answers(asked).items():
         frames[name].append(part)
+    return frames, found
 
 
 def _aside(frame: pd.DataFrame, fresh: Array) -> Array:

@@ -168,7 +168,8 @@ def _analyse(args: argparse.Namespace) -> Analysis:
     draws = analyse.DRAWS if args.draws is None else args.draws
     table = _load(args)
     _say(f"fitting {len(table.readings)} losses with {draws} draws")
-    return analyse.analyse(table, draws=draws, seed=args.seed)
+    processes = os.cpu_count() or 1
+    return analyse.analyse(table, draws=draws, seed=args.seed, processes=processes)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -276,4 +277,6 @@ COMMANDS = {"report": _report, "fit": _fit, "compare": _compare}
 
 def entry() -> None:
     """The console script."""
+    # Targets and chunks of draws fill the cores; their products are too small to share.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app.run(main, flags_parser=parse)
