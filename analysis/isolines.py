@@ -113,9 +113,9 @@ def _equal_loss(
     tokens = np.geomspace(part.tokens.min() / 100, part.tokens.max() * 100, 120)
     grid = on(np.repeat(sizes, tokens.size), np.tile(tokens, sizes.size))[0]
     grid = grid.reshape(sizes.size, tokens.size)
-    levels = np.quantile(part.loss, np.linspace(0.05, 0.95, LEVELS))
+    levels = np.geomspace(*np.quantile(part.loss, (0.05, 0.95)), LEVELS)
     rows = []
-    for level in np.unique(levels):
+    for level in levels:
         for size, line in zip(sizes, grid, strict=True):
             if line.min() < level < line.max():
                 # Loss falls with tokens: interpolate on the turned line.
