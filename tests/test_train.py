@@ -21,10 +21,10 @@ def rate(run, learning_rate):
     return dataclasses.replace(run, optimiser=Optimiser(learning_rate))
 
 
-def trained(made, runs, workdir, layout=ALONE, stopping=lambda: False):
+def trained(made, runs, workdir, layout=ALONE, stopping=lambda: False, events=None):
     """Records of `runs` after training them as one pack."""
     store = Store(workdir)
-    events = []
+    events = [] if events is None else events
     ids = made.ids(*runs)
     pack = Pack(tuple(runs), ids, layout)
     train.train(pack, made.prepared, store, events.append, stopping)
@@ -70,8 +70,10 @@ def test_a_corrupt_checkpoint_gives_way_to_the_one_before(made, tmp_path, caplog
     for path in (folder / "16").rglob("*"):
         if path.is_file() and path.stat().st_size > 200:
             path.write_bytes(b"not a checkpoint")
-    (resumed,) = trained(made, [run], cut)
+    events = []
+    (resumed,) = trained(made, [run], cut, events=events)
     assert "checkpoint 16" in caplog.text
+    assert (events[0].kind, events[0].step) == ("started", 8)
     assert substance(resumed) == substance(whole)
 
 
@@ -160,6 +162,19 @@ def test_slots_are_filled_again_as_runs_end(made, tmp_path):
     ]
     together = trained(made, runs, tmp_path / "together", PACKED)
     assert [substance(r) for r in together] == [substance(r) for r in alone]
+
+
+def test_a_run_ends_at_its_own_step_within_a_call(made, tmp_path, monkeypatch):
+    data = dataclasses.replace(made.run().data, tokens=256 * 5)
+    run = dataclasses.replace(made.run(), data=data)
+    (by_eight,) = trained(made, [run], tmp_path / "by eight")
+    monkeypatch.setattr(train, "STEPS_PER_CALL", 1)
+    train.compiled.cache_clear()
+    (by_one,) = trained(made, [run], tmp_path / "by one")
+    train.compiled.cache_clear()
+    np.testing.assert_allclose(
+        by_eight.reading("made").value, by_one.reading("made").value, rtol=1e-5
+    )
 
 
 def test_five_rates_compile_once(made, tmp_path):
