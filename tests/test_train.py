@@ -164,9 +164,9 @@ def test_slots_are_filled_again_as_runs_end(made, tmp_path):
     assert [substance(r) for r in together] == [substance(r) for r in alone]
 
 
-def test_a_run_ends_at_its_own_step_within_a_call(made, tmp_path, monkeypatch):
-    data = dataclasses.replace(made.run().data, tokens=256 * 5)
-    run = dataclasses.replace(made.run(), data=data)
+def test_a_run_pauses_at_its_own_step_within_a_call(made, tmp_path, monkeypatch):
+    data = dataclasses.replace(made.run().data, tokens=256 * 10)
+    run = made.run(data=data, evaluations=2)  # scored after steps 5 and 10
     (by_eight,) = trained(made, [run], tmp_path / "by eight")
     monkeypatch.setattr(train, "STEPS_PER_CALL", 1)
     train.compiled.cache_clear()
