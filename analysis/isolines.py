@@ -113,7 +113,8 @@ def _equal_loss(
     tokens = np.geomspace(part.tokens.min() / 100, part.tokens.max() * 100, 120)
     grid = on(np.repeat(sizes, tokens.size), np.tile(tokens, sizes.size))[0]
     grid = grid.reshape(sizes.size, tokens.size)
-    levels = np.geomspace(*np.quantile(part.loss, (0.05, 0.95)), LEVELS)
+    lowest, highest = np.quantile(part.loss.to_numpy(), (0.05, 0.95))
+    levels = np.geomspace(lowest, highest, LEVELS)
     rows = []
     for level in levels:
         for size, line in zip(sizes, grid, strict=True):
