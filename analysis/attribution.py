@@ -52,12 +52,14 @@ def attribute(
     draws: int = DRAWS,
     seed: int = 0,
     delta: float = DELTA,
+    bootstrap: str = "wild",
 ) -> pd.DataFrame:
     """The gap between two runs on every target, by cause.
 
     Args:
-      source, to: run ids, or beginnings that only one run has.
+      source, to: one run each, named as `find_run` reads it.
       draws: bootstrap draws behind the intervals.
+      bootstrap: how they are drawn; see analysis/intervals.py.
 
     Returns target, source, to (run ids), factor ("architecture", "corpus", "params",
     "tokens", "unexplained", "total"), nats (negative: `to` is better for it), low,
@@ -68,28 +70,68 @@ def attribute(
         table whose joint law cannot be fitted.
     """
     table, _ = factors.fold(table)
-    ids = _run(table, "from", source), _run(table, "to", to)
+    ids = find_run(table, "from", source), find_run(table, "to", to)
     parts = []
     for target in table.targets:
         frame = target_frame(table, target)
         found = frame[frame.run_id.isin(ids)].set_index("run_id")
         if set(ids) <= set(found.index):
-            parts.append(_attributed(frame, found, ids, target, draws, seed, delta))
+            how = (draws, seed, delta, bootstrap)
+            parts.append(_attributed(frame, found, ids, target, *how))
     if not parts:
         expected = "two runs with a usable loss on the same target"
         raise UserError("from, to", ", ".join(ids), expected)
     return pd.concat(parts, ignore_index=True)
 
 
-def _run(table: Table, option: str, name: str) -> str:
-    known = table.runs.run_id
-    found = known[known == name]
-    found = found if len(found) else known[known.str.startswith(name)]
-    if len(found) != 1 or not name:
-        some = ", ".join(known.head(5))
-        expected = f"one run's id, or a beginning that it alone has; such as {some}"
-        raise UserError(option, name, expected)
-    return str(found.iloc[0])
+def find_run(table: Table, option: str, name: str) -> str:
+    """The id of the one run that `name` means.
+
+    Args:
+      option: what the name was given as, for the error.
+      name: a run id, a beginning that one run alone has, or "column=value" pairs joined
+        by commas, which one run alone fulfils: "family=lstm,params=1.2e6".
+
+    Raises:
+      UserError: no run, several, or a column that the runs do not have.
+    """
+    known = table.runs
+    if name in set(known.run_id):
+        return name
+    if "=" in name:
+        found = known[_fulfil(table, option, name)].run_id
+    else:
+        found = known.run_id[known.run_id.str.startswith(name)]
+    if len(found) == 1:
+        return str(found.iloc[0])
+    some = ", ".join((found if len(found) else known.run_id).head(5))
+    way = "its id, a beginning of it, or pairs such as family=NAME,tokens=COUNT"
+    said = f"{len(found)} runs fit" if len(found) else "no run fits"
+    raise UserError(option, name, f"{said}; name one run by {way}; such as {some}")
+
+
+def _fulfil(table: Table, option: str, name: str) -> pd.Series:
+    """Marks the runs with all of the named values; numbers to the digits given."""
+    known = table.runs
+    kept = pd.Series(True, index=known.index)
+    for pair in name.split(","):
+        column, equals, value = (part.strip() for part in pair.partition("="))
+        # The table's own word for a column will do.
+        ours = {theirs: mine for mine, theirs in table.mapping.items()}
+        column = column if column in known else ours.get(column, column)
+        if not equals or column not in known:
+            columns = ", ".join(str(c) for c in known if known[c].notna().any())
+            raise UserError(option, pair, f"write column=value with one of {columns}")
+        if pd.api.types.is_numeric_dtype(known[column]):
+            try:
+                number = float(value)
+            except ValueError as error:
+                wanted = f"a number for {column}"
+                raise UserError(option, pair, wanted) from error
+            kept &= np.isclose(known[column], number, rtol=1e-3, atol=0.0)
+        else:
+            kept &= known[column].astype(str) == value
+    return kept
 
 
 def _attributed(
@@ -100,6 +142,7 @@ def _attributed(
     draws: int,
     seed: int,
     delta: float,
+    bootstrap: str,
 ) -> pd.DataFrame:
     """One target's part of `attribute`."""
     again = repeated(frame)
@@ -107,7 +150,7 @@ def _attributed(
         if frame[again].run_id.eq(run_id).any():
             expected = "a run that reads its data once; the law knows no repetition"
             raise UserError("run", run_id, expected)
-    surfaces: Surfaces = joint_surfaces(frame[~again], draws, seed, delta)
+    surfaces: Surfaces = joint_surfaces(frame[~again], draws, seed, delta, bootstrap)
     one, two = (found.loc[run_id] for run_id in ids)
     drawn = shares(surfaces.of_joint, one, two)
     if np.isnan(drawn[0]).any():

@@ -89,6 +89,7 @@ def fit_law(
     draws: int = DRAWS,
     seed: int = 0,
     delta: float = DELTA,
+    bootstrap: str = "wild",
 ) -> LawFit:
     """Fits one law, by its name, to all usable rows of a table.
 
@@ -98,6 +99,7 @@ def fit_law(
       draws: bootstrap draws behind every interval.
       seed: keys the draws and the random starts.
       delta: Huber's threshold in log loss; infinity is least squares.
+      bootstrap: "wild" or "pairs"; see analysis/intervals.py.
 
     Raises:
       UserError: unknown law, draws or delta out of range.
@@ -120,7 +122,7 @@ def fit_law(
         frame = _usable(table, target, "unique_tokens" in bound.columns)
         if frame.empty:
             continue
-        drawn = intervals.draw(intervals.sample(frame), draws, seed)
+        drawn = intervals.draw(intervals.sample(frame), draws, seed, bootstrap)
         fits += [(target, one) for one in fit_surfaces(law, drawn, delta, seed)]
     return LawFit(
         law=law,

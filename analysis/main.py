@@ -4,6 +4,7 @@
     scaling-analysis report runs.csv --map "params=N,tokens=D" --out report
     scaling-analysis fit runs.csv --law chinchilla --json
     scaling-analysis compare runs.csv
+    scaling-analysis compare WORKDIR --from 3fa9 --to family=lstm,tokens=655360,seed=0
 
 No logic of its own.
 """
@@ -58,7 +59,19 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="only this law, to all usable rows: a file of analysis/laws, such as "
         "chinchilla, or an included one; by default those of the report",
     )
-    _command(commands, "compare", "effects of families and corpora")
+    compare = _command(
+        commands, "compare", "effects of families and corpora, or one gap by cause"
+    )
+    named = "by run_id, by a beginning of it, or by column=value,column=value"
+    compare.add_argument(
+        "--from", dest="source_run", metavar="RUN", help=f"first of two runs, {named}"
+    )
+    compare.add_argument(
+        "--to",
+        dest="to_run",
+        metavar="RUN",
+        help="second: what of the gap is architecture, corpus, parameters and tokens",
+    )
     return parser.parse_args(argv[1:])
 
 
@@ -78,6 +91,13 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
         "--unit", help="what a table's losses are in, for the words (nats/token)"
     )
     command.add_argument("--draws", type=int, help="bootstrap draws behind an interval")
+    command.add_argument(
+        "--bootstrap",
+        default="wild",
+        metavar="SCHEME",
+        help="how draws are made: wild (new losses for the same runs; the default) or "
+        "pairs (whole trajectories with replacement)",
+    )
     command.add_argument("--seed", type=int, default=0, help="keys draws and starts")
     command.add_argument("--json", action="store_true", help="print JSON for machines")
     command.add_argument(
@@ -169,7 +189,13 @@ def _analyse(args: argparse.Namespace) -> Analysis:
     table = _load(args)
     _say(f"fitting {len(table.readings)} losses with {draws} draws")
     processes = os.cpu_count() or 1
-    return analyse.analyse(table, draws=draws, seed=args.seed, processes=processes)
+    return analyse.analyse(
+        table,
+        draws=draws,
+        seed=args.seed,
+        bootstrap=args.bootstrap,
+        processes=processes,
+    )
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -221,7 +247,7 @@ def _fit_one(args: argparse.Namespace) -> int:
     lawfit.check(args.law)
     table = _load(args)
     draws = lawfit.DRAWS if args.draws is None else args.draws
-    found = lawfit.fit_law(table, args.law, draws, args.seed)
+    found = lawfit.fit_law(table, args.law, draws, args.seed, bootstrap=args.bootstrap)
     reasons = [
         f"The {row.law} law of {row.family} on {row.corpus}, target {row.target}, is "
         f"refused: {row.reason}."
@@ -235,6 +261,8 @@ def _fit_one(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     from analysis import plots, report
 
+    if args.source_run is not None or args.to_run is not None:
+        return _attribute(args)
     analysis = _analyse(args)
     chosen = {
         "equivalents": plots.at_largest(plots.one_way(analysis.equivalents)),
@@ -245,6 +273,28 @@ def _compare(args: argparse.Namespace) -> int:
     }
     _print(args, chosen, report.summary(analysis))
     return _code(analysis)
+
+
+def _attribute(args: argparse.Namespace) -> int:
+    """The gap between two named runs, by cause."""
+    from analysis import attribution, words
+
+    for option, name in (("from", args.source_run), ("to", args.to_run)):
+        if not name:
+            raise UserError(option, name, "name two runs, with both --from and --to")
+    draws = attribution.DRAWS if args.draws is None else args.draws
+    table = _load(args)
+    found = attribution.attribute(
+        table,
+        args.source_run,
+        args.to_run,
+        draws,
+        args.seed,
+        bootstrap=args.bootstrap,
+    )
+    frames = {"attribution": found, "exclusions": table.exclusions}
+    _print(args, frames, words.attribution(found, table.unit))
+    return DONE
 
 
 def _print(args: argparse.Namespace, frames: Any, sentences: Any) -> None:

@@ -434,3 +434,21 @@ def crossover(row: Any) -> str:
         return f"{swap} nowhere from {reach} (no crossing in {share})."
     ends = interval(row.low, row.high)
     return f"{swap} from {number(row.compute)} FLOPs on ({ends})."
+
+
+def attribution(frame: pd.DataFrame, unit: str) -> list[str]:
+    """The gap between two runs, a sentence a target; rows of attribution.attribute."""
+    sentences = []
+    for target, rows in frame.groupby("target", sort=False):
+        by = rows.set_index("factor")
+        gap = by.loc["total"]
+        causes = by.drop("total").sort_values("nats", key=abs, ascending=False)
+        said = joined(
+            f"{factor} {number(row.nats)} ({interval(row.low, row.high)})"
+            for factor, row in causes.iterrows()
+        )
+        sentences.append(
+            f"On {target}, {gap.to} less {gap.source} is {number(gap.nats)} {unit}: "
+            f"{said}."
+        )
+    return sentences

@@ -142,6 +142,60 @@ def test_one_family_or_one_corpus_is_compared_as_far_as_it_goes(
     assert not body["ratios"].get("lambda")
 
 
+def test_the_bootstrap_is_chosen_on_the_command_line(table, capsys):
+    asked = ("fit", table, "--law", "chinchilla", "--draws", "40", "--json")
+    found = {}
+    for scheme in ("wild", "pairs"):
+        assert command(*asked, "--bootstrap", scheme) == main.DONE
+        found[scheme] = json.loads(capsys.readouterr().out)["fits"]
+    assert found["wild"]["value"] == found["pairs"]["value"]
+    assert found["wild"]["low"] != found["pairs"]["low"]
+    assert command(*asked, "--bootstrap", "jackknife") == main.WRONG
+    said = capsys.readouterr().err
+    assert "bootstrap" in said and "wild, pairs" in said
+
+
+# Two runs that differ in everything, and each alone in its first and last words.
+GAP = ("arch=a,corpus=web,params=1e6,tokens=1e8", "family=b,dataset=code,N=64e6,D=64e8")
+
+
+def test_a_gap_is_attributed_between_two_named_runs(table, capsys):
+    asked = ("compare", table, "--draws", "40", "--json")
+    assert command(*asked, "--from", GAP[0], "--to", GAP[1]) == main.DONE
+    body = json.loads(capsys.readouterr().out)
+    found = pd.DataFrame(body["attribution"]).set_index("factor")
+    measured = runs().val_loss
+    assert found.nats["total"] == pytest.approx(measured.iloc[-1] - measured.iloc[0])
+    assert found.nats.drop("total").sum() == pytest.approx(found.nats["total"])
+    assert (found.nats[["architecture", "corpus", "params", "tokens"]] < 0).all()
+    assert set(found.source) == {"row 1"} and set(found.to) == {f"row {len(runs())}"}
+    assert "tokens" in body["answer"][0] and "architecture" in body["answer"][0]
+
+
+def test_a_gap_is_attributed_in_words(table, capsys):
+    last = f"row {len(runs())}"
+    assert command("compare", table, "--from", "row 1", "--to", last) == main.DONE
+    said = capsys.readouterr().out
+    assert f"On loss, {last} less row 1 is" in said and "unexplained" in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("--from", "row 1"), "to: None is not usable"),
+        (("--from", "row", "--to", "row 2"), "64 runs fit"),
+        (("--from", "xyz", "--to", "row 2"), "no run fits"),
+        (("--from", "arch=a", "--to", "row 2"), "32 runs fit"),
+        (("--from", "colour=red", "--to", "row 2"), "column=value"),
+        (("--from", "tokens=many", "--to", "row 2"), "a number for tokens"),
+    ],
+)
+def test_runs_that_cannot_be_told_are_one_clear_line(table, capsys, asked, said):
+    assert command("compare", table, *asked) == main.WRONG
+    line = capsys.readouterr().err
+    assert said in line and line.count("\n") == 1 and "Traceback" not in line
+
+
 def test_help_documents_the_exit_codes(capsys):
     with pytest.raises(SystemExit):
         main.parse(["scaling-analysis", "fit", "--help"])
