@@ -1,0 +1,82 @@
+"""Shared trunks: runs that are one run until the shortest of them decays.
+
+With the WSD schedule the rate is flat between warm-up and decay, and a smaller budget
+reads a prefix of what a larger one reads. So runs that differ only in the tokens seen
+make the same steps, bit for bit, until the first of them begins its decay: they can be
+trained once as a trunk, from which each branches off for its own decay (Hu et al. 2024,
+arXiv 2404.06395, sec. 4.2). Whether they are or not, they are one trajectory: their
+noise is the trunk's, and intervals must draw them together.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from scaling.run import Run, canonical
+
+
+def trunk(run: Run) -> Run | None:
+    """What the run is before its decay, equal for all of its trunk; None without one.
+
+    Repeated data counts too: the prefix that is repeated stays in the key, the number
+    of times it is read does not.
+    """
+    if run.schedule.name != "wsd":
+        return None
+    data = dataclasses.replace(run.data, tokens=0)
+    return dataclasses.replace(run, data=data, evaluation=(), evaluations=1)
+
+
+def fork(run: Run) -> int:
+    """The steps that the run may share with a longer one: those before its decay.
+
+    0 for a run that is scored on its way: a trunk is not, and its record would lack
+    those readings.
+    """
+    if trunk(run) is None or run.evaluations > 1:
+        return 0
+    return min(int(run.values()["decay"]), run.steps - 1)
+
+
+def shared(runs: Iterable[Run]) -> dict[Run, int]:
+    """The steps that each run is given by another of `runs`, 0 for one that leads."""
+    groups: dict[Run | None, list[Run]] = collections.defaultdict(list)
+    for run in runs:
+        groups[trunk(run) if fork(run) else None].append(run)
+    given = dict.fromkeys(groups.pop(None, []), 0)
+    for members in groups.values():
+        leader = max(members, key=lambda run: run.steps)
+        given |= {run: fork(run) for run in members} | {leader: 0}
+    return given
+
+
+def followers(
+    leader: Run, step: int, waiting: Sequence[tuple[Run, str]]
+) -> list[tuple[Run, str]]:
+    """Those of `waiting` that can branch off `leader`, now at `step`, soonest first."""
+    last, key = fork(leader), trunk(leader)
+    found = [
+        (run, run_id)
+        for run, run_id in waiting
+        if 0 < fork(run) <= last and fork(run) >= step and trunk(run) == key
+    ]
+    return sorted(found, key=lambda pair: fork(pair[0]))
+
+
+def trajectory(run: Run, run_id: str, digests: Mapping[str, str]) -> str:
+    """Identity of the run's trunk: equal for runs that share one; else the run_id.
+
+    Args:
+      digests: content digest by corpus key, for the run's training corpora.
+    """
+    base = trunk(run)
+    if base is None:
+        return run_id
+    content = {part.key: digests[part.key] for part in run.data.corpus}
+    body = {"trunk": canonical(base), "corpora": content}
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
