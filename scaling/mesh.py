@@ -10,15 +10,15 @@ parameters; the rules below say where each goes, and XLA adds the communication.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 import jax
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from scaling.engines import Layout
-from scaling.errors import UserError
+from scaling.engines import Layout, Remat
+from scaling.errors import UserError, unknown
 
 RUN, DATA, MODEL = "run", "data", "model"
 
@@ -117,12 +117,15 @@ def windows(mesh: Mesh) -> NamedSharding:
 
 def check(batch: int, layout: Layout) -> None:
     """Raises UserError where a batch or pack does not divide over the mesh."""
-    if batch % layout.data:
+    if batch % (layout.data * layout.accumulate):
         raise UserError(
             "batch",
             batch,
-            f"the mesh's data axis has {layout.data} devices; give a multiple of it",
+            f"the mesh's data axis has {layout.data} devices and a step accumulates "
+            f"{layout.accumulate} micro-batches; give a multiple of their product",
         )
+    if layout.remat not in get_args(Remat):
+        raise unknown("layout.remat", layout.remat, get_args(Remat))
     if layout.width % layout.run:
         raise UserError(
             "layout.width",

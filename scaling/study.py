@@ -223,11 +223,13 @@ def validate(runs: Iterable[Run]) -> None:
 def check_layout(runs: Iterable[Run], layout: Layout) -> None:
     """Refuses a batch that the mesh cannot divide."""
     for run in runs:
-        if run.batch % layout.data:
+        parts = layout.data * layout.accumulate
+        if run.batch % parts:
             raise UserError(
                 "batch",
                 run.batch,
-                f"it is split over {layout.data} devices; give a multiple of that",
+                f"it is split over {layout.data} devices into {layout.accumulate} "
+                f"micro-batches each; give a multiple of {parts}",
             )
 
 

@@ -1,9 +1,10 @@
-"""Trains one pack: compile, fill the slots, step, score, record, refill. Resumes.
+"""Trains one pack: compile, fill the slots, step, branch, score, record, refill.
 
 Train state, batches and losses carry a leading run axis. `advance` is written for one
 run and vmapped; runs that differ in rate, budget or seed differ only in `values`, and a
 slot that is empty, finished or not finite is frozen by a mask. What a run computes does
-therefore not depend on what the other slots hold.
+therefore not depend on what the other slots hold. Runs that are equal up to their decay
+are trained once until there (trunks.py). What was cut short resumes from checkpoints.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from scaling import (
     mesh,
     objective,
     optim,
+    trunks,
 )
 from scaling.corpora import (
     EvaluationWindows,
@@ -41,6 +43,7 @@ from scaling.corpora import (
     evaluation_windows,
 )
 from scaling.engines import Event, Layout, Pack
+from scaling.families._layers import tracing
 from scaling.record import Reading, Record, Store, source_commit
 from scaling.run import VALUES, Program, Run
 
@@ -129,6 +132,10 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
     rules = mesh.make(layout)
     devices = rules.mesh
 
+    def nats_of(model: Any, tokens: jax.Array) -> jax.Array:
+        with tracing(layout):
+            return goal.nats(cast(model), tokens)
+
     def fresh_state(values: Any) -> State:
         model = family.Model(
             config, spec, nnx.Rngs(jax.random.key(values["init_seed"]))
@@ -139,11 +146,16 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
     def refill_one(state: State, values: Any, fresh: jax.Array) -> State:
         return _where(fresh, fresh_state(values), state)
 
+    def loss_of(model: Any, batch: jax.Array) -> jax.Array:
+        with tracing(layout):
+            return goal.loss(cast(model), batch)
+
+    def descent(model: Any, batch: jax.Array) -> tuple[jax.Array, Any]:
+        loss, gradients = jax.value_and_grad(loss_of)(model, batch)
+        return loss, mesh.constrain(gradients, rules)
+
     def step_one(state: State, values: Any, until: jax.Array, batch: jax.Array):
-        loss, gradients = jax.value_and_grad(
-            lambda model: goal.loss(cast(model), batch)
-        )(state.model)
-        gradients = mesh.constrain(gradients, rules)
+        loss, gradients = _accumulated(descent, layout.accumulate)(state.model, batch)
         updates, optimiser = optim.transform(program, values).update(
             gradients, state.optimiser, state.model
         )
@@ -213,9 +225,33 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
             donate_argnums=0,
             compiler_options=once,
         ),
-        nats=jax.jit(lambda model, tokens: goal.nats(cast(model), tokens)),
+        nats=jax.jit(nats_of),
         flops_xla=cost.flops_xla(advance_compiled, steps=STEPS_PER_CALL * layout.width),
     )
+
+
+def _accumulated(descent: Callable[..., Any], parts: int) -> Callable[..., Any]:
+    """`descent(model, batch) -> (loss, gradients)` as the mean over `parts` of a batch.
+
+    The parts are interleaved, so that each lies over the devices as the batch does.
+    """
+    if parts == 1:
+        return descent
+
+    def mean(model: Any, batch: jax.Array) -> Any:
+        micro = batch.reshape(-1, parts, *batch.shape[1:]).swapaxes(0, 1)
+        zeros = jax.tree.map(jnp.zeros_like, (jnp.float32(0.0), model))
+        total, _ = jax.lax.scan(
+            lambda sums, part: (
+                jax.tree.map(jnp.add, sums, descent(model, part)),
+                None,
+            ),
+            zeros,
+            micro,
+        )
+        return jax.tree.map(lambda x: x / parts, total)
+
+    return mean
 
 
 def _zeros(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.Array:
@@ -235,7 +271,8 @@ class Slot:
     """What the host knows of the run in one slot.
 
     curve: training loss of every step so far. best: the best reading so far of each
-    evaluation set. seconds: this run's share of the pack's time.
+    evaluation set. seconds: this run's share of the pack's time, its trunk's too.
+    followers: runs that branch off this one, soonest first.
     """
 
     run: Run
@@ -245,6 +282,7 @@ class Slot:
     curve: list[float] = dataclasses.field(default_factory=list)
     best: list[Reading] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
+    followers: list[tuple[Run, str]] = dataclasses.field(default_factory=list)
 
     @property
     def marks(self) -> tuple[int, ...]:
@@ -254,8 +292,14 @@ class Slot:
 
     @property
     def until(self) -> int:
-        """The step of the next scoring."""
-        return next(mark for mark in self.marks if mark > self.step)
+        """The step of the next scoring or branch."""
+        branches = [trunks.fork(run) for run, _ in self.followers]
+        return min(mark for mark in (*self.marks, *branches) if mark > self.step)
+
+    def branch(self, stream: TokenStream) -> Slot:
+        """The next follower, as far as this run has come."""
+        run, run_id = self.followers.pop(0)
+        return Slot(run, run_id, stream, self.step, list(self.curve), [], self.seconds)
 
     @property
     def diverged(self) -> bool:
@@ -294,6 +338,8 @@ class Trainer:
         self.vocab = prepared[pack.runs[0].corpora()[0].key].vocab
         self.compiled = compiled(self.program, self.layout, self.vocab)
         self.slots: list[Slot | None] = [None] * self.layout.width
+        # Runs that left their trunk and wait for a slot, with their state.
+        self.branches: collections.deque[tuple[Slot, Any]] = collections.deque()
         self.values = {
             name: np.zeros(self.layout.width, dtype) for name, dtype in VALUES.items()
         }
@@ -307,6 +353,7 @@ class Trainer:
             self._fill()
             while any(self.slots):
                 self._advance()
+                self._branch()
                 self._score()
                 if stopping():
                     self._checkpoint()
@@ -316,14 +363,16 @@ class Trainer:
                 self._fill()
 
     def _fill(self) -> None:
-        """Puts waiting runs into empty slots: fresh, or from their checkpoints."""
+        """Puts runs into empty slots: branches first, whose states take memory."""
         fresh = np.zeros(self.layout.width, bool)
         for i, slot in enumerate(self.slots):
-            if slot is None and self.waiting:
+            if slot is None and self.branches:
+                self._continue(i, *self.branches.popleft())
+            elif slot is None and self.waiting:
                 run, run_id = self.waiting.popleft()
-                self.slots[i] = Slot(run, run_id, TokenStream(run, self.prepared))
-                for name, value in run.values().items():
-                    self.values[name][i] = value
+                lead = Slot(run, run_id, TokenStream(run, self.prepared))
+                self._place(i, lead)
+                self._take_along(lead)
                 fresh[i] = True
         if fresh.any():
             self.state = self.compiled.refill(
@@ -333,9 +382,33 @@ class Trainer:
             slot = self.slots[i]
             assert slot is not None
             self._restore(i, slot)
-            self.emit(
-                Event("started", slot.run_id, step=slot.step, steps=slot.run.steps)
-            )
+            self._started(slot)
+
+    def _place(self, i: int, slot: Slot) -> None:
+        self.slots[i] = slot
+        for name, value in slot.run.values().items():
+            self.values[name][i] = value
+
+    def _continue(self, i: int, slot: Slot, state: Any) -> None:
+        self._place(i, slot)
+        self.state = self.compiled.insert(self.state, state, i)
+        self._started(slot)
+
+    def _started(self, slot: Slot) -> None:
+        self.emit(Event("started", slot.run_id, step=slot.step, steps=slot.run.steps))
+
+    def _take_along(self, slot: Slot) -> None:
+        """Makes the waiting runs that are this one until they decay its followers."""
+        step = checkpoint.latest_step(self.store, slot.run_id)
+        slot.followers = [
+            (run, run_id)
+            for run, run_id in trunks.followers(slot.run, step, self.waiting)
+            if not checkpoint.latest_step(self.store, run_id)
+        ]
+        taken = {run_id for _, run_id in slot.followers}
+        self.waiting = collections.deque(
+            pair for pair in self.waiting if pair[1] not in taken
+        )
 
     def _restore(self, i: int, slot: Slot) -> None:
         saved = checkpoint.restore(
@@ -344,6 +417,16 @@ class Trainer:
         if saved is not None:
             self.state = self.compiled.insert(self.state, saved.state, i)
             slot.resume(saved.step, saved.progress)
+
+    def _branch(self) -> None:
+        """Keeps the state of each follower that decays from here."""
+        for i, slot in enumerate(self.slots):
+            if slot is None or slot.diverged:
+                continue
+            while slot.followers and trunks.fork(slot.followers[0][0]) == slot.step:
+                stream = TokenStream(slot.followers[0][0], self.prepared)
+                state = self.compiled.select(self.state, i)
+                self.branches.append((slot.branch(stream), state))
 
     def _on_device(self, tree: Any) -> Any:
         return jax.device_put(tree, mesh.slots(self.compiled.mesh))
@@ -402,8 +485,9 @@ class Trainer:
             if slot is None:
                 continue
             if slot.diverged:
-                unread = evaluate.unread(slot.run.evaluation, len(slot.curve))
-                self._finish(i, slot, unread, {})
+                while slot.followers:  # they would have diverged at the same step
+                    self._end_diverged(i, slot.branch(slot.stream))
+                self._end_diverged(i, slot)
             elif slot.step in slot.marks:
                 scores = self._scores(i, slot)
                 final = evaluate.readings(
@@ -412,6 +496,10 @@ class Trainer:
                 slot.best = evaluate.better(slot.best, final)
                 if slot.step == slot.run.steps:
                     self._finish(i, slot, final + slot.best, scores)
+
+    def _end_diverged(self, i: int, slot: Slot) -> None:
+        unread = evaluate.unread(slot.run.evaluation, len(slot.curve))
+        self._finish(i, slot, unread, {})
 
     def _scores(self, i: int, slot: Slot) -> dict[tuple[str, int], evaluate.Score]:
         started = time.monotonic()
@@ -468,14 +556,15 @@ class Trainer:
             self.store.write_artifact(run_id, name, data)
             for name, data in files.items()
         )
+        digests = {p.key: self.prepared[p.key].digest for p in run.corpora()}
         costs = cost.describe(run, self.vocab)
         per_step, reason = self.compiled.flops_xla
         return Record(
             run_id=run_id,
             status="diverged" if slot.diverged else "done",
             run=run.flat(),
-            digests={p.key: self.prepared[p.key].digest for p in run.corpora()},
-            trajectory=run_id,
+            digests=digests,
+            trajectory=trunks.trajectory(run, run_id, digests),
             params_total=costs.params_total,
             params_active=costs.params_active,
             params_embedding=costs.params_embedding,
@@ -499,13 +588,16 @@ class Trainer:
         )
 
     def _checkpoint(self) -> None:
-        for i, slot in enumerate(self.slots):
-            if slot and slot.step:
-                one = self.compiled.select(self.state, i)
-                checkpoint.save(
-                    self.store, slot.run_id, slot.step, one, slot.progress()
-                )
+        """Branches first: a trunk's own checkpoint lies beyond theirs."""
+        for slot, state in self.branches:
+            self._save(slot, state)
+        for i, at in enumerate(self.slots):
+            if at and at.step:
+                self._save(at, self.compiled.select(self.state, i))
         self.saved = time.monotonic()
+
+    def _save(self, slot: Slot, state: Any) -> None:
+        checkpoint.save(self.store, slot.run_id, slot.step, state, slot.progress())
 
 
 def train(

@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol
 from scaling.record import Cause, Store
 from scaling.run import Run
 
+Remat = Literal["none", "dots", "full"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -28,6 +30,12 @@ class Layout:
         them over it; faster where they fit many times over.
       width: slots of a pack, a multiple of `run`; empty ones are masked.
       precision: "float32" or "bfloat16" compute; parameters are always float32.
+      accumulate: micro-batches that a step's batch is cut into, one after the other;
+        their gradients are averaged.
+      remat: what a layer's backward pass computes again instead of keeping: "none";
+        "dots", all but its products with weights; "full", all but its input.
+      scan_layers: like layers are one loop instead of one after the other: compiles
+        in a time that does not grow with depth, for a copy of the parameters.
     """
 
     platform: str = "cpu"
@@ -37,6 +45,9 @@ class Layout:
     replicate: bool = False
     width: int = 1
     precision: str = "float32"
+    accumulate: int = 1
+    remat: Remat = "none"
+    scan_layers: bool = False
 
     @property
     def devices(self) -> int:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from scaling.engines import Layout, Remat
 
 Init = Callable[..., jax.Array]
 
@@ -99,6 +104,73 @@ class Head(nnx.Module):
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
         logits = self.norm(x_BxLxD) @ self.kernel[...]
         return logits.astype(jnp.float32)
+
+
+_PLAIN = Layout()
+_layout = contextvars.ContextVar("layout", default=_PLAIN)
+
+
+@contextlib.contextmanager
+def tracing(layout: Layout) -> Iterator[None]:
+    """Within it, models are traced as the layout chooses; what they compute is equal.
+
+    A context and no argument, so that a family is written as if for one device.
+    """
+    token = _layout.set(layout)
+    try:
+        yield
+    finally:
+        _layout.reset(token)
+
+
+class Stack(nnx.List):
+    """Blocks that are applied in turn: x = block(x), with x any pytree of arrays.
+
+    Parameters are kept block by block, so that train state and checkpoints are the
+    same under every layout. The layout chooses when the stack is traced: unrolled, or
+    as one scan over the stacked parameters of blocks that are alike; and what the
+    backward pass of a block computes again (Chen et al. 2016, arXiv 1604.06174).
+    """
+
+    def __call__(self, x: Any) -> Any:
+        layout, blocks = _layout.get(), list(self)
+        period = _period(blocks) if layout.scan_layers else len(blocks)
+        repeats = len(blocks) // period
+        if repeats > 1:
+            apply = _rematerialised(layout.remat, in_scan=True)
+            rows = [blocks[i * period : (i + 1) * period] for i in range(repeats)]
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+            x, _ = jax.lax.scan(
+                lambda x, row: (functools.reduce(apply, row, x), None), x, stacked
+            )
+            blocks = blocks[repeats * period :]
+        apply = _rematerialised(layout.remat, in_scan=False)
+        return functools.reduce(apply, blocks, x)
+
+
+def _period(blocks: Sequence[Any]) -> int:
+    """The least p for which block i is like block i + p throughout, but for values."""
+    alike = [
+        (jax.tree.structure(b), [(x.shape, x.dtype) for x in jax.tree.leaves(b)])
+        for b in blocks
+    ]
+    n = len(blocks)
+    return next(p for p in range(1, n + 1) if alike[p:] == alike[: n - p])
+
+
+def _rematerialised(remat: Remat, in_scan: bool) -> Callable[[Any, Any], Any]:
+    """(x, block) -> block(x), keeping for the backward pass what `remat` says."""
+    # A fresh function each time: JAX keeps the trace of one it has seen before, which
+    # may have been made under another layout.
+    apply = lambda x, block: block(x)
+    if remat == "none":
+        return apply
+    policies = jax.checkpoint_policies
+    keep = {
+        "dots": policies.dots_with_no_batch_dims_saveable,
+        "full": policies.nothing_saveable,
+    }
+    return jax.checkpoint(apply, policy=keep[remat], prevent_cse=not in_scan)
 
 
 def count(model: Any) -> tuple[int, int]:

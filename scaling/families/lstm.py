@@ -24,7 +24,15 @@ from flax import nnx
 
 from scaling.families import Output, Tokens
 from scaling.families._ladder import Ladder, away, hiddens, measure, options, widths
-from scaling.families._layers import Dense, Embedding, Head, RMSNorm, fan_in, param
+from scaling.families._layers import (
+    Dense,
+    Embedding,
+    Head,
+    RMSNorm,
+    Stack,
+    fan_in,
+    param,
+)
 
 OBJECTIVES = ("next_token",)
 
@@ -133,11 +141,10 @@ class Block(nnx.Module):
 class Model(nnx.Module):
     def __init__(self, config: Config, spec: Tokens, rngs: nnx.Rngs):
         self.embedding = Embedding(spec.vocab, config.width, rngs)
-        self.blocks = nnx.List([Block(config, rngs) for _ in range(config.depth)])
+        self.blocks = Stack([Block(config, rngs) for _ in range(config.depth)])
         self.head = Head(config.width, spec.vocab, rngs)
 
     def __call__(self, x: jax.Array, cond: Any = None) -> Output:
         h_LxBxD = self.embedding(x.T)
-        for block in self.blocks:
-            h_LxBxD = block(h_LxBxD)
+        h_LxBxD = self.blocks(h_LxBxD)
         return Output(self.head(h_LxBxD.swapaxes(0, 1)), {})

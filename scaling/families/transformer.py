@@ -29,7 +29,7 @@ from flax import nnx
 from scaling.errors import UserError
 from scaling.families import Output, Tokens
 from scaling.families._ladder import Ladder, away, hiddens, measure, options, widths
-from scaling.families._layers import Dense, Embedding, Head, RMSNorm
+from scaling.families._layers import Dense, Embedding, Head, RMSNorm, Stack
 
 OBJECTIVES = ("next_token",)
 
@@ -193,11 +193,10 @@ class Block(nnx.Module):
 class Model(nnx.Module):
     def __init__(self, config: Config, spec: Tokens, rngs: nnx.Rngs):
         self.embedding = Embedding(spec.vocab, config.width, rngs)
-        self.blocks = nnx.List([Block(config, rngs) for _ in range(config.depth)])
+        self.blocks = Stack([Block(config, rngs) for _ in range(config.depth)])
         self.head = Head(config.width, spec.vocab, rngs)
 
     def __call__(self, x: jax.Array, cond: Any = None) -> Output:
         h_BxLxD = self.embedding(x)
-        for block in self.blocks:
-            h_BxLxD = block(h_BxLxD)
+        h_BxLxD = self.blocks(h_BxLxD)
         return Output(self.head(h_BxLxD), {})
