@@ -10,6 +10,7 @@ parameters; the rules below say where each goes, and XLA adds the communication.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import jax
@@ -34,17 +35,18 @@ class Rules:
     replicate: bool = False
 
 
-def make(layout: Layout) -> Rules:
+def make(layout: Layout, devices: Sequence[Any] | None = None) -> Rules:
     """The rules over a mesh of the first `layout.devices` devices.
+
+    Args:
+      devices: by default this machine's; those of a topology can be compiled for.
 
     Raises:
       UserError: fewer devices than the layout asks for.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     if layout.devices > len(devices):
-        raise UserError(
-            "layout", layout.to_json(), f"this machine has {len(devices)} devices"
-        )
+        raise UserError("layout", layout.to_json(), f"there are {len(devices)} devices")
     mesh = jax.make_mesh(
         (layout.run, layout.data, layout.model),
         (RUN, DATA, MODEL),

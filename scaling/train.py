@@ -16,7 +16,7 @@ import functools
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -80,6 +80,7 @@ class Compiled:
     select(state, slot): one run's state, without the run axis.
     insert(state, one, slot): the inverse.
     nats(model, tokens): the reading of one run at every position.
+    arguments: shapes and dtypes of what `advance` is called with.
     """
 
     mesh: jax.sharding.Mesh
@@ -87,11 +88,12 @@ class Compiled:
     one_shardings: Any
     empty: Callable[[], Any]
     refill: Callable[..., Any]
-    advance: Callable[..., Any]
+    advance: Any
     select: Callable[..., Any]
     insert: Callable[..., Any]
     nats: Callable[..., Any]
-    flops_xla: tuple[float | None, str]
+    arguments: tuple[Any, ...]
+    flops_xla: tuple[float | None, str] = (None, "not compiled yet")
 
 
 def _precision(layout: Layout) -> Callable[[Any], Any]:
@@ -117,6 +119,36 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
     Raises:
       UserError: a name, size or option that no family, optimiser or objective knows.
     """
+    calls = _calls(program, layout, vocab)
+    advance = _lower(calls).compile()
+    steps = STEPS_PER_CALL * layout.width
+    flops = cost.flops_xla(advance, steps)
+    return dataclasses.replace(calls, advance=advance, flops_xla=flops)
+
+
+def lowered(
+    program: Program, layout: Layout, vocab: int, devices: Sequence[Any]
+) -> jax.stages.Lowered:
+    """The same STEPS_PER_CALL training steps, to be compiled for devices elsewhere.
+
+    Args:
+      devices: at least `layout.devices`; those of a topology do.
+
+    Raises:
+      UserError: as `compiled`.
+    """
+    return _lower(_calls(program, layout, vocab, devices))
+
+
+def _lower(calls: Compiled) -> jax.stages.Lowered:
+    with jax.set_mesh(calls.mesh):
+        return calls.advance.lower(*calls.arguments)
+
+
+def _calls(
+    program: Program, layout: Layout, vocab: int, devices: Sequence[Any] | None = None
+) -> Compiled:
+    """The calls of one program, none of them compiled. Raises as `compiled`."""
     optim.check(program)
     mesh.check(program.batch, layout)
     family = families.load(program.model.family)
@@ -129,8 +161,7 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
     )
     goal = objective.make(program.objective, spec)
     cast = _precision(layout)
-    rules = mesh.make(layout)
-    devices = rules.mesh
+    rules = mesh.make(layout, devices)
 
     def nats_of(model: Any, tokens: jax.Array) -> jax.Array:
         with tracing(layout):
@@ -183,11 +214,11 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
     }
     abstract = jax.eval_shape(one_run(fresh_state), values)
     single = jax.eval_shape(lambda s: jax.tree.map(lambda x: x[0], s), abstract)
-    packed, slots = mesh.state(abstract, rules), mesh.slots(devices)
+    packed, slots = mesh.state(abstract, rules), mesh.slots(rules.mesh)
     unpacked = mesh.state(single, rules, packed=False)
     advance = jax.jit(
         one_run(advance_one),
-        in_shardings=(packed, slots, slots, mesh.batches(devices)),
+        in_shardings=(packed, slots, slots, mesh.batches(rules.mesh)),
         out_shardings=(packed, slots),
         donate_argnums=0,
     )
@@ -197,10 +228,8 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
     )
     # Runs once a run: on a CPU, compiling it well would take longer than running it.
     once = {"xla_backend_optimization_level": 0} if layout.platform == "cpu" else None
-    with jax.set_mesh(devices):
-        advance_compiled = advance.lower(abstract, values, per_slot, batches).compile()
     return Compiled(
-        mesh=devices,
+        mesh=rules.mesh,
         one=single,
         one_shardings=unpacked,
         empty=lambda: jax.tree.map(_zeros, abstract, packed),
@@ -211,7 +240,7 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
             donate_argnums=0,
             compiler_options=once,
         ),
-        advance=advance_compiled,
+        advance=advance,
         select=jax.jit(
             lambda state, slot: jax.tree.map(lambda x: x[slot], state),
             out_shardings=unpacked,
@@ -226,7 +255,7 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
             compiler_options=once,
         ),
         nats=jax.jit(nats_of),
-        flops_xla=cost.flops_xla(advance_compiled, steps=STEPS_PER_CALL * layout.width),
+        arguments=(abstract, values, per_slot, batches),
     )
 
 
