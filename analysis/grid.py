@@ -54,14 +54,22 @@ def terms(designs: Array) -> Terms:
     exponents, others = np.flatnonzero(~levels), np.flatnonzero(levels)
     slopes, member, patterns = [], [], []
     for x in designs:
-        found, code = np.unique(x[:, others], axis=0, return_inverse=True)
+        found, code = _patterns(x[:, others])
         for k, pattern in enumerate(found):
             slopes.append(x[:, exponents])
-            member.append((code.ravel() == k).astype(float))
+            member.append((code == k).astype(float))
             patterns.append(pattern)
     return Terms(
         exponents, others, np.stack(slopes), np.stack(member), np.stack(patterns)
     )
+
+
+def _patterns(rows: Array) -> tuple[Array, Array]:
+    """The different rows of [n, C], and which of them each row is."""
+    if (rows == rows[0]).all():
+        return rows[:1], np.zeros(len(rows), int)
+    found, code = np.unique(rows, axis=0, return_inverse=True)
+    return found, code.ravel()
 
 
 class Grid:
@@ -193,12 +201,10 @@ class Grid:
         values = objective.reshape(self.shape)
         low = np.ones(self.shape, bool)
         for axis in range(values.ndim):
-            ahead = np.diff(values, axis=axis) >= 0
-            one = [(0, 0)] * values.ndim
-            one[axis] = (0, 1)
-            low &= np.pad(ahead, one, constant_values=True)
-            one[axis] = (1, 0)
-            low &= np.pad(~ahead, one, constant_values=True)
+            along, marked = np.moveaxis(values, axis, 0), np.moveaxis(low, axis, 0)
+            rising = along[1:] >= along[:-1]
+            marked[:-1] &= rising
+            marked[1:] &= ~rising
         found = np.flatnonzero(low.ravel())
         return found[np.argsort(objective[found], kind="stable")]
 
@@ -250,11 +256,20 @@ def nnls(gram: Array, moment: Array) -> Array:
 
 
 def _enumerate(gram: Array, moment: Array) -> Array:
-    """The best of all supports whose own solution is feasible."""
+    """The best of all supports: the whole one wherever its solution is feasible."""
+    best = np.stack(_cramer(gram, moment, tuple(range(len(moment)))))
+    wrong = ~(best >= 0).all(axis=0)
+    if wrong.any():
+        best[:, wrong] = _supports(gram[:, :, wrong], moment[:, wrong])
+    return best
+
+
+def _supports(gram: Array, moment: Array) -> Array:
+    """The best of all smaller supports whose own solution is feasible."""
     size = len(moment)
     best = np.zeros_like(moment)
     most = np.zeros_like(moment[0])
-    for count in range(1, size + 1):
+    for count in range(1, size):
         for support in itertools.combinations(range(size), count):
             solution = _cramer(gram, moment, support)
             gain = sum(moment[i] * x for i, x in zip(support, solution, strict=True))

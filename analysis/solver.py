@@ -39,6 +39,10 @@ PATIENCE = 25
 EXACT = 1e-20
 # A step whose predicted gain is a smaller share of the objective is the last.
 SETTLED = 1e-13
+# How fast much damping shortens steps below reweighted ones.
+SHORTER = 0.1
+# What a step that descends divides the damping by, and one that does not multiplies.
+CALMER, WILDER = 4.0, 8.0
 # Entries of a [B, n] array in one chunk: a dozen such arrays stay in a core's cache.
 CHUNK = 24_000
 # Fewer entries than this in all are not worth a second thread.
@@ -172,7 +176,7 @@ class Sums:
                 outer = self._x[t][:, :, None] * self._x[u][:, None, :]
                 self._pairs.append((t, u, outer.reshape(len(outer), -1)))
         self._gather = _gather(
-            [(used[t], used[u], t != u) for t, u, _ in self._pairs], size
+            used, [(used[t], used[u], t != u) for t, u, _ in self._pairs], size
         )
 
     def value(self, theta: Array) -> tuple[Array, Any]:
@@ -195,42 +199,48 @@ class Sums:
     ) -> tuple[Array, Array]:
         size = self._size
         outward = [pull * part for part in state]
-        gradient = np.zeros((len(pull), size))
-        for used, x, factor in zip(self._used, self._x, outward, strict=True):
-            gradient[:, used] += product(factor, x)
         kappa = weight if self._raw else weight - pull
         scaled = [kappa * part for part in state]
         sums = [np.zeros((len(pull), 1))]
+        sums += map(product, outward, self._x)
         for t, u, outer in self._pairs:
             factor = scaled[t] * state[u]
             if t == u:
                 factor += outward[t]
             sums.append(product(factor, outer))
         together = np.concatenate(sums, axis=1)
-        hessian = together.take(self._gather[0], axis=1)
+        both = together.take(self._gather[0], axis=1)
         for more in self._gather[1:]:
-            hessian += together.take(more, axis=1)
-        return gradient, hessian.reshape(-1, size, size)
+            both += together.take(more, axis=1)
+        return both[:, :size], both[:, size:].reshape(-1, size, size)
 
 
-def _gather(blocks: list[tuple[Array, Array, bool]], size: int) -> list[Array]:
-    """Which columns of all products in a row add up to each entry of the Hessian.
+def _gather(
+    terms: list[Array], blocks: list[tuple[Array, Array, bool]], size: int
+) -> list[Array]:
+    """Which columns of all products in a row add up to each derivative.
 
     Args:
-      blocks: for each product its coordinates of either side, and whether it stands
-        for its transpose too. Column 0 is zero, the products follow.
+      terms: the coordinates of each term, whose products come first, after a zero.
+      blocks: for each product of two terms the coordinates of either side, and whether
+        it stands for its transpose too.
 
     Returns:
-      Arrays [P * P] of columns, to be added; one, unless terms share coordinates.
+      Arrays [P + P * P] of columns, to be added, of the gradient's entries and then the
+      Hessian's; one array, unless terms share coordinates.
     """
-    sources: list[list[int]] = [[] for _ in range(size * size)]
+    sources: list[list[int]] = [[] for _ in range(size + size * size)]
     column = 1
+    for term in terms:
+        for p in term:
+            sources[p].append(column)
+            column += 1
     for left, right, mirrored in blocks:
         for p in left:
             for q in right:
-                sources[p * size + q].append(column)
+                sources[size + p * size + q].append(column)
                 if mirrored:
-                    sources[q * size + p].append(column)
+                    sources[size + q * size + p].append(column)
                 column += 1
     most = max(map(len, sources))
     return [
@@ -377,7 +387,8 @@ class Descent:
             stalled = np.where(drop <= 1e-6 * value, stalled + 1, 0)
             closed |= (np.abs(slope) <= tiny) | (better & (drop <= tiny) & (mu < 1e-3))
             closed |= (value <= exact) | (stalled >= PATIENCE)
-            mu = np.where(better, np.maximum(mu / 6.0, 1e-12), mu * 8.0)
+            calmer = np.maximum(mu / CALMER, 1e-12)
+            mu = np.where(better, calmer, np.minimum(mu * WILDER, 1e12))
             end.theta[place], end.objective[place] = theta, value
         return end
 
@@ -416,11 +427,11 @@ class Descent:
         """Projected gradient [B, P] and damped Newton step [B, P] (subtracted)."""
         delta = self._delta
         if np.isfinite(delta):
-            size = np.abs(residual)
             pull = np.maximum(residual, -delta)
             np.minimum(pull, delta, out=pull)
+            inside = pull == residual
             pull *= weights
-            inside = size <= delta
+            size = np.abs(residual)
             curve = (delta * mu)[:, None] / np.maximum(size, delta, out=size)
             curve += inside
             curve *= weights
@@ -428,6 +439,7 @@ class Descent:
             pull = weights * residual
             curve = weights * (1.0 + mu[:, None])
         gradient, hessian = self._shape.derivatives(state, pull, curve)
+        hessian *= ((1.0 + SHORTER * mu) / (1.0 + mu))[:, None, None]
         held = np.where(gradient > 0, theta <= self._low, theta >= self._high)
         held |= self._frozen
         diagonal = np.einsum("bpp->bp", hessian)
