@@ -101,7 +101,8 @@ def _predict(name: str, seen: Array, loss: Array, at: Array) -> Array | None:
     """Losses [k] by a law fitted to the points, or None where they cannot give it."""
     centre = {"params": 0.0, "tokens": float(np.log(seen).mean())}
     law = laws.load(name).bind({"family": ("all",), "corpus": ("all",)}, centre)
-    found = fit(law, {"tokens": seen}, loss, delta=np.inf)
+    # Two breaks that look alike here may leave parameters unknown, not the curve.
+    found = fit(law, {"tokens": seen}, loss, delta=np.inf, keep_flat=True)
     if not isinstance(found, Fit):
         return None
     return law.predict(found.theta, {"tokens": at})

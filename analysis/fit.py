@@ -63,7 +63,7 @@ RANDOM_STARTS = 8
 # Of a grid's local minima, how many are descended from.
 MINIMA = 8
 # Steps of all starts before the best goes on alone.
-STEPS = 25
+STEPS = 15
 # Of a weighting, or of a start of a law that has no grid.
 MORE_STEPS = 120
 # With fewer rows a parameter than this, Huber's objective has dents of single rows.
@@ -147,6 +147,7 @@ def fit(
     random_starts: int = RANDOM_STARTS,
     seed: int = 0,
     scale: Scale = "log",
+    keep_flat: bool = False,
 ) -> Fit | Refusal:
     """The law's best fit over all starts, or why there is none.
 
@@ -156,6 +157,8 @@ def fit(
         infinity is least squares.
       seed: keys the random starts.
       scale: residuals of the log loss or of the loss itself.
+      keep_flat: keep a best fit that leaves some combination of parameters unknown: the
+        curve along the runs is known all the same.
     """
     reason = refuse(law, columns, weights)
     if reason:
@@ -183,7 +186,7 @@ def fit(
     number, flat = condition(
         law, columns, weights * reweight(fitted, delta), theta, scale
     )
-    if flat:
+    if flat and not keep_flat:
         advice = suggest(law, columns, theta=theta)
         more = f"; the run that would help most: {advice.text}" if advice else ""
         return Refusal(law.name, f"no run tells {flat} apart at the best fit{more}")

@@ -74,6 +74,33 @@ def bind(
             slopes.append(-share * change * f * (bend - z * past))
         return np.stack(slopes, axis=-1)
 
+    def log_curvature(theta: Array, columns: Columns, weights: Array) -> Array:
+        """Without it a descent creeps along the valleys that b, c_0 and c_i share."""
+        logs = np.log(columns["tokens"]) - centre["tokens"]
+        log, parts = terms(theta, columns)
+        share = 1.0 / (1.0 + np.exp(np.clip(theta[..., :1] - log, -700.0, 700.0)))
+        # Of the log of the part above the floor, less that of the floor.
+        slopes = [-np.ones_like(log), np.ones_like(log), np.zeros_like(log) - logs]
+        bends: dict[tuple[int, int], Array] = {}
+        for i, (change, f, z, bend) in enumerate(parts):
+            past = 1.0 / (1.0 + np.exp(-np.clip(z, -700.0, 700.0)))
+            bell = past * (1.0 - past)
+            short = bend - z * past
+            slopes += [-f * bend, change * past, -change * f * short]
+            c, d, w = 3 + 3 * i, 4 + 3 * i, 5 + 3 * i
+            bends[c, d], bends[c, w] = past, -f * short
+            bends[d, d], bends[d, w] = -change * bell / f, -change * z * bell
+            bends[w, w] = -change * f * (short + z * z * bell)
+        slope = np.stack(slopes, axis=-1)
+        spread = slope * (weights * share * (1.0 - share))[..., None]
+        out: Array = spread.transpose(0, 2, 1) @ slope
+        for (i, j), value in bends.items():
+            total = np.sum(weights * share * value, axis=1)
+            out[:, i, j] += total
+            if i != j:
+                out[:, j, i] += total
+        return out
+
     def natural(theta: Array) -> Array:
         out = np.array(theta, np.float64)
         log = theta[..., 1] + theta[..., 2] * centre["tokens"]
@@ -112,4 +139,5 @@ def bind(
         columns=("tokens",),
         linear=(0, 1),
         log_gradient=log_gradient,
+        log_curvature=log_curvature,
     )
