@@ -13,11 +13,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.interpolate import Akima1DInterpolator
 from scipy.optimize import nnls
 
 from analysis import curves, laws, optima
-from analysis.fit import Fit, fit, huber, refit
+from analysis.fit import Fit, fit, huber, minimise, refit
 
+# By default L-BFGS-B ends where a step wins less than 2.2e-9 times the objective or 1,
+# whichever is more; these objectives are about .002.
+LBFGS_BLIND = 2.2e-9
 TABLES = os.environ.get("SCALING_TABLES", "")
 
 pytestmark = [
@@ -110,11 +114,23 @@ class TestChinchilla:
             np.testing.assert_allclose([low[i], high[i]], ends, atol=0.012)
 
     def test_all_points(self, all_points):
-        value = named(fitted("chinchilla", all_points))
+        found = fitted("chinchilla", all_points)
+        value = named(found)
         assert value["alpha"] == pytest.approx(0.3493, abs=5e-5)
-        # The lowest objective is at .45305.
-        assert value["beta"] == pytest.approx(0.4531, abs=1e-4)
         assert value["E"] == pytest.approx(1.8913, abs=5e-5)
+        # Printed .4531. The lowest objective is at .453049: with beta held at .4531 the
+        # least over all others is higher, by less than L-BFGS-B can see.
+        assert value["beta"] == pytest.approx(0.453049, abs=5e-7)
+        columns, loss = columns_of(all_points), all_points.loss.to_numpy()
+        theta = found.theta[None].copy()
+        beta = found.law.names.index("beta")
+        theta[:, beta] = 0.4531
+        held = np.arange(theta.shape[1]) == beta
+        weights = np.ones((1, loss.size))
+        at = minimise(
+            found.law, columns, loss, weights, theta, 1e-3, frozen=held
+        ).objective[0]
+        assert found.objective < at < found.objective + LBFGS_BLIND
 
     def test_extrapolation(self, points):
         small = points.flops < 1e20
@@ -159,6 +175,17 @@ class TestGadre:
             assert off == pytest.approx(error, abs=5e-5)
 
 
+def gemstones_objective(frame: pd.DataFrame, row: pd.Series) -> float:
+    """Of a published fit in N and D, on its runs."""
+    terms = [
+        np.full(len(frame), row.log_E),
+        row.logcoef_params - row.exp_params * np.log(frame.params),
+        row.logcoef_tokens - row.exp_tokens * np.log(frame.tokens),
+    ]
+    residual = np.logaddexp.reduce(np.array(terms)) - np.log(frame.loss)
+    return float(huber(residual.to_numpy(), row.huber_delta).sum())
+
+
 class TestGemstones:
     """McLeish et al. 2025, the fits in N and D."""
 
@@ -171,9 +198,13 @@ class TestGemstones:
         assert found.objective == pytest.approx(0.0019816, abs=5e-8)
         assert value["alpha"] == pytest.approx(0.2929, abs=5e-5)
         assert np.log(value["E"]) == pytest.approx(0.7623, abs=5e-5)
-        # Printed .7129 (.712872); the lowest objective, a little below theirs, has
-        # beta .712979.
-        assert value["beta"] == pytest.approx(0.7129, abs=1.5e-4)
+        # Printed .712872. The lowest objective is at .712979, and below that of the
+        # printed fit by less than L-BFGS-B, which they use too, can see.
+        assert value["beta"] == pytest.approx(0.712979, abs=5e-7)
+        published = table("gemstones_published_fits.csv")
+        row = published[(published.subset == "hot") & (published.form == "parameters")]
+        theirs = gemstones_objective(frame, row[row.huber_delta == 1e-3].iloc[0])
+        assert found.objective < theirs < found.objective + LBFGS_BLIND
 
     @pytest.mark.parametrize("delta", [1e-3, 1e-4])
     @pytest.mark.parametrize("subset", ["cool_begin", "cool_end", "lr_ablation_hot"])
@@ -187,13 +218,7 @@ class TestGemstones:
         frame = table("gemstones.csv")
         frame = frame[frame.subset == subset]
         found = fitted("chinchilla", frame, delta=delta)
-        terms = [
-            np.full(len(frame), row.log_E),
-            row.logcoef_params - row.exp_params * np.log(frame.params),
-            row.logcoef_tokens - row.exp_tokens * np.log(frame.tokens),
-        ]
-        residual = np.logaddexp.reduce(np.array(terms)) - np.log(frame.loss)
-        theirs = float(huber(residual.to_numpy(), delta).sum())
+        theirs = gemstones_objective(frame, row)
         assert theirs == pytest.approx(row.objective, rel=1e-5)
         assert found.objective <= theirs * (1 + 1e-9)
 
@@ -230,33 +255,82 @@ PORIAN = {
 }
 
 
+def least(x, losses) -> tuple[np.ndarray, float]:
+    """Lowest points inside a spline through each row of losses, and the grid's step."""
+    order = np.argsort(x)
+    fine = np.geomspace(x.min(), x.max(), 25 * (x.size - 1))
+    spline = Akima1DInterpolator(np.log(x[order]), np.log(losses[:, order]), axis=1)
+    row = spline(np.log(fine)).argmin(axis=1)
+    inner = (row > 0) & (row < fine.size - 1)
+    return fine[row[inner]], float(np.log(fine[1] / fine[0]))
+
+
+def porian_recipe(frame, noise, random, draws: int = 1000) -> float:
+    """The exponent of N*, from optima that are medians over draws of the noise."""
+    flops, medians, spreads = [], [], []
+    for of, part in frame.groupby(frame.flops.round(-8)):
+        if len(part) < 3:
+            continue
+        part = part.loc[part.groupby("params").loss.idxmin()]
+        size, loss = part.params.to_numpy(float), part.loss.to_numpy()
+        shaken = loss + noise * random.normal(size=(draws, size.size))
+        random.normal(size=(draws, size.size))  # theirs of the tokens
+        found, step = least(size, shaken)
+        if found.size >= draws / 2:
+            spread = max(np.std(np.log(found)), 0.33 * 25 * step)
+            flops.append(of)
+            medians.append(np.median(found))
+            spreads.append(spread * draws / found.size)
+    weights = 1 / np.array(spreads)
+    return np.polyfit(np.log(flops), np.log(medians), 1, w=weights)[0]
+
+
 class TestPorian:
     """Porian et al. 2024, the fit named bs_median_weighted.
 
-    Optima are medians over draws of seed noise, whose standard deviation the authors
-    took as .002 nats on RefinedWeb and .01 on OpenWebText2. Draws are random and move
-    an exponent by up to .001 on OpenWebText2; one optimum of the first experiment lies
-    a step of the grid from the published one, and its exponent .0013.
+    Optima are medians over 1,000 draws of seed noise, whose standard deviation the
+    authors took as .002 nats on RefinedWeb and .01 on OpenWebText2.
     """
 
-    @pytest.mark.parametrize("experiment", sorted(PORIAN))
+    @pytest.mark.parametrize("corpus", ["rw", "owt2"])
+    def test_exponents_by_the_published_draws(self, corpus):
+        """To every digit: one generator of seed 42 runs through the experiments."""
+        frame = table("porian_isoflop.csv")
+        published = table("porian_published_fits.csv").set_index(["experiment", "fit"])
+        random = np.random.RandomState(42)
+        noise = 0.01 if corpus == "owt2" else 0.002
+        for experiment, printed in PORIAN.items():
+            if not experiment.startswith(corpus):
+                continue
+            part = frame[frame.experiment == experiment]
+            exponent = porian_recipe(part, noise, random)
+            row = published.loc[(experiment, "bs_median_weighted")]
+            assert exponent == pytest.approx(row.n_exponent, rel=1e-9), experiment
+            assert exponent == pytest.approx(printed, abs=6e-4), experiment
+
+    @pytest.mark.parametrize("experiment", list(PORIAN))
     def test_exponents(self, experiment):
+        """Draws of our own move a median along the grid, and so the exponent.
+
+        On RefinedWeb in the first experiment alone, to .8366 from .8353: of 20,000
+        draws at its largest budget 47% lie at or below the published median, 53% at or
+        above the next point of the grid, 1.6% larger. On OpenWebText2, whose noise is
+        five times that, by up to .0017.
+        """
         frame = table("porian_isoflop.csv")
         frame = frame[frame.experiment == experiment]
         published = table("porian_published_fits.csv").set_index(["experiment", "fit"])
         row = published.loc[(experiment, "bs_median_weighted")]
         open_text = experiment.startswith("owt2")
         noise = 0.01 if open_text else 0.002
+        tolerance = 0.002 if open_text else 0.0015
 
         def deviation(loss):
             return np.full_like(loss, noise)
 
         found = optima.interpolation(frame, deviation, draws=4000)
         assert found.params is not None
-        tolerance = 0.002 if open_text else 0.0015
-        exponent = found.params.exponent
-        assert exponent == pytest.approx(row.n_exponent, abs=tolerance)
-        assert exponent == pytest.approx(PORIAN[experiment], abs=tolerance + 5e-4)
+        assert found.params.exponent == pytest.approx(row.n_exponent, abs=tolerance)
         ends = (found.params.low, found.params.high)
         published_ends = (row.n_exponent_lo95, row.n_exponent_hi95)
         np.testing.assert_allclose(ends, published_ends, atol=0.006)
