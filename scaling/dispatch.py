@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from scaling import corpora, discover, hardware, study
+from scaling import corpora, discover, hardware, study, trunks
 from scaling.engines import Event, Layout, Pack
 from scaling.engines.local import (
     Local,
@@ -62,13 +62,21 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One planned run. `cost` has the fields of `cost.Cost`; `seconds` is a guess."""
+    """One planned run.
+
+    Attributes:
+      cost: has the fields of `cost.Cost`.
+      seconds: a guess, of training the whole run.
+      shared: steps of it that another run of the study trains too, before both decay;
+        0 for what has a record, and for the longest run of a trunk.
+    """
 
     run: Run
     run_id: str
     state: State
     cost: Mapping[str, Any]
     seconds: float
+    shared: int = 0
 
 
 class Desk:
@@ -106,7 +114,7 @@ class Desk:
         """All runs of the study as the records stand now."""
         runs = self.study.runs(study.Results(self._find))
         self._admit(runs)
-        return self._calibrated([self._entry(run) for run in runs])
+        return _with_shared(self._calibrated([self._entry(run) for run in runs]))
 
     def remember(self) -> list[Entry]:
         """As `entries`; also keeps the study's membership in the workdir."""
@@ -197,6 +205,13 @@ class Desk:
             return "provisional"
         record = self._find(run)
         return record.status if record else "left"
+
+
+def _with_shared(entries: list[Entry]) -> list[Entry]:
+    given: dict[Run, int] = {}
+    for state in ("left", "provisional"):  # the latter wait for the former to end
+        given |= trunks.shared(e.run for e in entries if e.state == state)
+    return [dataclasses.replace(e, shared=given.get(e.run, 0)) for e in entries]
 
 
 class _CostCache:
@@ -365,6 +380,7 @@ class Queue:
         self.progress.expect(
             {entry.run_id: entry.run for entry in certain},
             {entry.run_id: entry.cost["flops"] for entry in certain},
+            {entry.run_id: entry.shared for entry in certain},
             [entry.run_id for entry in certain if entry.state != "left"],
             len(entries) - len(certain),
         )

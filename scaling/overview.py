@@ -43,14 +43,22 @@ def plan_table(entries: Sequence[Entry]) -> str:
     tokens = sum(entry.run.tokens for entry in entries)
     flops = sum(entry.cost["flops"] for entry in entries)
     left = [entry for entry in entries if entry.state in ("left", "provisional")]
-    seconds = duration(sum(entry.seconds for entry in left))
+    seconds = sum(entry.seconds for entry in left)
+    saved = sum(entry.seconds * entry.shared / entry.run.steps for entry in left)
     counts = collections.Counter(entry.state for entry in entries)
     states = ", ".join(f"{number} {state}" for state, number in counts.items())
     lines = [
         *_aligned(rows),
         f"{len(entries)} runs: {states}; {tokens:,} tokens, {short(flops)} FLOPs",
-        f"estimated time for what is left: {seconds}, one after the other",
+        f"estimated time for what is left: {duration(seconds)}, one after the other",
     ]
+    if saved:
+        steps = sum(entry.run.steps for entry in left)
+        shared = sum(entry.shared for entry in left)
+        lines.append(
+            f"shared trunks: {shared:,} of {steps:,} steps are trained once for several "
+            f"budgets, which leaves {duration(seconds - saved)}"
+        )
     if counts["provisional"]:
         lines.append(
             "provisional: its rate (?) is chosen once the tuning runs are done"
@@ -64,6 +72,7 @@ def plan_json(entries: Iterable[Entry]) -> str:
             "run_id": entry.run_id,
             "state": entry.state,
             "seconds": entry.seconds,
+            "shared_steps": entry.shared,
             "cost": entry.cost,
             "run": entry.run.flat(),
         }

@@ -62,6 +62,7 @@ class Progress:
         self.live = self.stream.isatty()
         self._runs: dict[str, Run] = {}
         self._flops: dict[str, float] = {}
+        self._shared: dict[str, int] = {}
         self._ended: set[str] = set()
         self._failed: set[str] = set()
         self._waiting = 0
@@ -75,6 +76,7 @@ class Progress:
         self,
         runs: dict[str, Run],
         flops: dict[str, float],
+        shared: dict[str, int],
         ended: Iterable[str],
         waiting: int,
     ) -> None:
@@ -83,10 +85,12 @@ class Progress:
         Args:
           runs: all runs but the provisional ones.
           flops: of training each.
+          shared: steps of each that another run trains too.
           ended: ids of those with a record.
           waiting: the number of provisional runs.
         """
         self._runs, self._flops, self._waiting = runs, flops, waiting
+        self._shared = shared
         self._ended = set(ended)
         self._failed -= self._ended
         self._draw()
@@ -141,7 +145,7 @@ class Progress:
         for run_id, run in self._runs.items():
             if run_id in self._ended or run_id in self._failed:
                 continue
-            now = self._running.get(run_id, _Running())
+            now = self._running.get(run_id, _Running(self._shared[run_id], run.steps))
             left = run.tokens * (1 - now.step / now.steps)
             per_token = max(self._flops[run_id] / run.tokens, 1.0)
             rate = self._rates.get(run.program(), self._speed / per_token)

@@ -57,12 +57,12 @@ def shared(runs: Iterable[Run]) -> dict[Run, int]:
 def followers(
     leader: Run, step: int, waiting: Sequence[tuple[Run, str]]
 ) -> list[tuple[Run, str]]:
-    """Those of `waiting` that can branch off `leader`, now at `step`, soonest first."""
+    """Those of `waiting` that can branch off `leader` after `step`, soonest first."""
     last, key = fork(leader), trunk(leader)
     found = [
         (run, run_id)
         for run, run_id in waiting
-        if 0 < fork(run) <= last and fork(run) >= step and trunk(run) == key
+        if step < fork(run) <= last and trunk(run) == key
     ]
     return sorted(found, key=lambda pair: fork(pair[0]))
 

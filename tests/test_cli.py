@@ -83,10 +83,13 @@ def test_the_plan_says_what_is_provisional(write_study, tmp_path):
     plan = scaling("plan", write_study(), "--workdir", tmp_path / "w")
     assert plan.returncode == 0, plan.stderr
     assert "5 runs: 3 left, 2 provisional" in plan.stdout
+    # 64 and 128 steps that wait for a rate: four fifths of the shorter are shared.
+    assert "shared trunks: 51 of 288 steps" in plan.stdout
     assert not (tmp_path / "w" / "records").exists()
     as_json = scaling("plan", write_study(), "--workdir", tmp_path / "w", "--json")
     rows = json.loads(as_json.stdout)
     assert [row["state"] for row in rows].count("provisional") == 2
+    assert [row["shared_steps"] for row in rows] == [0, 0, 0, 51, 0]
     assert rows[0]["cost"]["params_total"] == 8_000
 
 

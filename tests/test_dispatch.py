@@ -162,13 +162,13 @@ class Terminal(io.StringIO):
         return True
 
 
-def follow(stream, monkeypatch):
+def follow(stream, monkeypatch, shared=0):
     clock = iter(range(0, 10_000, 31))
     now = types.SimpleNamespace(monotonic=lambda: next(clock))
     monkeypatch.setattr(progress, "time", now)
     show = progress.Progress(stream)
     runs = {"a": sized(8_000), "b": sized(8_000, 0.02)}
-    show.expect(runs, {"a": 1e9, "b": 1e9}, [], 2)
+    show.expect(runs, {"a": 1e9, "b": 1e9}, {"a": 0, "b": shared}, [], 2)
     show(Event("started", "a", steps=32))
     show(Event("step", "a", step=16, steps=32, loss=3.25, tokens_per_second=256.0))
     return show
@@ -200,3 +200,6 @@ def test_time_left_counts_what_runs_what_waits_and_what_is_provisional(monkeypat
     # a has 512 of its 1024 tokens left, b all of its, at 256 tokens/s: 6 s for two;
     # the two provisional ones are taken to be as long as these.
     assert show.seconds_left() == pytest.approx(12.0)
+    # Half of b comes with another's trunk.
+    show = follow(io.StringIO(), monkeypatch, shared=16)
+    assert show.seconds_left() == pytest.approx(8.0)
