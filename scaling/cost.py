@@ -156,7 +156,8 @@ def flops_xla(
 
     Args:
       stage: a compiled step (of any number of steps, slots and devices), or the
-        lowered one, where loops are not annotated.
+        lowered one; the lowered one for a TPU, whose compiler spells the products of
+        attention as padded convolutions.
       steps: training steps in one call of it, over all slots.
 
     Returns:
@@ -171,17 +172,20 @@ def flops_xla(
     hidden = re.search(r'custom_call_target="(\S*(?:gemm|matmul|dot|conv)\S*)"', text)
     if hidden:
         return None, f"products are inside a library call ({hidden[1]})"
-    computations, entry = _computations(text)
+    computations, entry = instructions(text)
     try:
         total = _products(computations, entry, {})
-    except _Uncounted as reason:
+    except Uncounted as reason:
         return None, str(reason)
     partitions = re.search(r"num_partitions=(\d+)", text)
+    # A lowered program is not cut up yet: it states the products of all devices.
+    if isinstance(stage, jax.stages.Lowered):
+        partitions = None
     devices = int(partitions[1]) if partitions else 1
     return total * devices / steps, ""
 
 
-class _Uncounted(Exception):
+class Uncounted(Exception):
     """Work whose number of repetitions XLA does not state."""
 
 
@@ -190,9 +194,15 @@ _INSTRUCTION = re.compile(
 )
 
 
-def _computations(text: str) -> tuple[dict[str, list[re.Match[str]]], str]:
-    """Instructions by computation, and the name of the one that runs first."""
-    computations: dict[str, list[re.Match[str]]] = {}
+Instructions = dict[str, list[re.Match[str]]]
+
+
+def instructions(text: str) -> tuple[Instructions, str]:
+    """Instructions by computation, and the name of the one that runs first.
+
+    An instruction's groups: name, type of the result, opcode, operands, attributes.
+    """
+    computations: Instructions = {}
     name = entry = ""
     for line in text.splitlines():
         header = re.match(r"(ENTRY )?%?([\w.\-]+).*\{$", line)
@@ -205,9 +215,33 @@ def _computations(text: str) -> tuple[dict[str, list[re.Match[str]]], str]:
     return computations, entry
 
 
-def _products(
-    computations: dict[str, list[re.Match[str]]], name: str, known: dict[str, float]
-) -> float:
+def turns(computations: Instructions, attributes: str) -> int:
+    """How often a loop runs: as XLA says, or as its condition does.
+
+    The TPU compiler does not say. A scan counts from zero, and its condition compares
+    the counter with a constant.
+
+    Raises:
+      Uncounted: neither says.
+    """
+    stated = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', attributes)
+    if stated:
+        return int(stated[1])
+    condition = re.search(r"condition=%?([\w.\-]+)", attributes)
+    inside = computations[condition[1]] if condition else []
+    by_name = {i[1]: i for i in inside}
+    for instruction in inside:
+        if instruction[3] != "compare" or "direction=LT" not in instruction[5]:
+            continue
+        left, right = re.findall(r"([\w.\-]+)(?:,|$)", instruction[4])
+        counter, limit = by_name[left], by_name[right]
+        kinds = (counter[3], limit[3])
+        if kinds == ("get-tuple-element", "constant") and limit[4].isdecimal():
+            return int(limit[4])
+    raise Uncounted("XLA does not state how often a loop runs")
+
+
+def _products(computations: Instructions, name: str, known: dict[str, float]) -> float:
     """FLOPs of one computation with everything it calls."""
     if name in known:
         return known[name]
@@ -222,7 +256,7 @@ def _products(
             total += 2.0 * math.prod(_shape(result)) * summed
             continue
         if opcode == "conditional":
-            raise _Uncounted("XLA does not state which branch runs")
+            raise Uncounted("XLA does not state which branch runs")
         inside = sum(
             _products(computations, callee, known)
             for callee in re.findall(
@@ -230,10 +264,7 @@ def _products(
             )
         )
         if opcode == "while" and inside:
-            turns = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', attributes)
-            if turns is None:
-                raise _Uncounted("XLA does not state how often a loop runs")
-            inside *= int(turns[1])
+            inside *= turns(computations, attributes)
         total += inside
     known[name] = total
     return total

@@ -1,25 +1,32 @@
 """What each accelerator type is: chips, hosts, memory, peak, bandwidth. No prices.
 
-Published figures, per chip:
-  v4    cloud.google.com/tpu/docs/v4: 275 TFLOP/s bf16, 32 GiB, 1200 GB/s, 4 a host.
-  v5e   cloud.google.com/tpu/docs/v5e: 197 TFLOP/s bf16, 16 GB, 819 GB/s.
-  v5p   cloud.google.com/tpu/docs/v5p: 459 TFLOP/s bf16, 95 GB, 2765 GB/s, 4 a host.
-  v6e   cloud.google.com/tpu/docs/v6e: 918 TFLOP/s bf16, 32 GB, 1638 GB/s.
-  a100  NVIDIA A100 data sheet (SXM 80 GB): 312 TFLOP/s bf16, 19.5 float32, 2039 GB/s.
-  h100  NVIDIA H100 data sheet (SXM): 989 TFLOP/s bf16 dense, 67 float32, 3.35 TB/s.
+Published figures, per chip (links: both directions together):
+  v4    cloud.google.com/tpu/docs/v4: 275 TFLOP/s bf16, 32 GiB, 1200 GB/s, 4 a host,
+        links of 2400 Gbit/s one way.
+  v5e   cloud.google.com/tpu/docs/v5e: 197 TFLOP/s bf16, 16 GB, 819 GB/s, links
+        400 GB/s.
+  v5p   cloud.google.com/tpu/docs/v5p: 459 TFLOP/s bf16, 95 GB, 2765 GB/s, 4 a host,
+        links 1200 GB/s.
+  v6e   cloud.google.com/tpu/docs/v6e: 918 TFLOP/s bf16, 32 GB, 1638 GB/s, links
+        800 GB/s.
+  a100  NVIDIA A100 data sheet (SXM 80 GB): 312 TFLOP/s bf16, 19.5 float32, 2039 GB/s,
+        NVLink 600 GB/s.
+  h100  NVIDIA H100 data sheet (SXM): 989 TFLOP/s bf16 dense, 67 float32, 3.35 TB/s,
+        NVLink 900 GB/s.
   h200  NVIDIA H200 data sheet (SXM): as the H100, 141 GB, 4.8 TB/s.
 There is no published float32 peak of a TPU; a full float32 product takes six bfloat16
 passes (lax.Precision.HIGHEST), so a sixth of the bfloat16 peak stands in for it.
 
 A name is TYPE-COUNT as Cloud TPU spells it: v4 and v5p count cores, two a chip;
-v5litepod (or v5e) and v6e count chips. GPUs: h100, or h100-8 for eight of them.
+v5litepod (or v5e) and v6e count chips. GPUs: h100, or h100-8 (h100x8) for eight.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +42,7 @@ class Hardware:
       kind: JAX's name of the platform.
       chips: accelerators, or cores of a CPU; hosts: virtual machines they sit in.
       memory, bandwidth: bytes and bytes/s of one chip; bf16, f32: its peak FLOP/s.
+      links: bytes/s that a chip sends to the others while it receives as many.
     """
 
     name: str
@@ -45,6 +53,7 @@ class Hardware:
     bf16: float
     f32: float
     bandwidth: float
+    links: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +63,7 @@ class _Chip:
     f32: float
     memory: float
     bandwidth: float
+    links: float
     cores: int = 1  # what the count in a name counts, for each chip
     counts: tuple[int, ...] = ()  # the counts there are; none: multiples of `host`
     single: int = 4  # chips of the largest one-host slice
@@ -62,15 +72,17 @@ class _Chip:
 
 _E_SLICES = (1, 4, 8, 16, 32, 64, 128, 256)
 _CHIPS = {
-    "v4": _Chip("tpu", 275e12, 275e12 / 6, 32 * 2**30, 1200e9, cores=2),
+    "v4": _Chip("tpu", 275e12, 275e12 / 6, 32 * 2**30, 1200e9, 300e9, cores=2),
     "v5litepod": _Chip(
-        "tpu", 197e12, 197e12 / 6, 16e9, 819e9, counts=_E_SLICES, single=8
+        "tpu", 197e12, 197e12 / 6, 16e9, 819e9, 200e9, counts=_E_SLICES, single=8
     ),
-    "v5p": _Chip("tpu", 459e12, 459e12 / 6, 95e9, 2765e9, cores=2),
-    "v6e": _Chip("tpu", 918e12, 918e12 / 6, 32e9, 1638e9, counts=_E_SLICES, single=8),
-    "a100": _Chip("gpu", 312e12, 19.5e12, 80e9, 2039e9, single=8, host=8),
-    "h100": _Chip("gpu", 989e12, 67e12, 80e9, 3350e9, single=8, host=8),
-    "h200": _Chip("gpu", 989e12, 67e12, 141e9, 4800e9, single=8, host=8),
+    "v5p": _Chip("tpu", 459e12, 459e12 / 6, 95e9, 2765e9, 600e9, cores=2),
+    "v6e": _Chip(
+        "tpu", 918e12, 918e12 / 6, 32e9, 1638e9, 400e9, counts=_E_SLICES, single=8
+    ),
+    "a100": _Chip("gpu", 312e12, 19.5e12, 80e9, 2039e9, 300e9, single=8, host=8),
+    "h100": _Chip("gpu", 989e12, 67e12, 80e9, 3350e9, 450e9, single=8, host=8),
+    "h200": _Chip("gpu", 989e12, 67e12, 141e9, 4800e9, 450e9, single=8, host=8),
 }
 _ALIASES = {"v5e": "v5litepod"}
 
@@ -82,7 +94,13 @@ _CORE_SECONDS_PER_TOKEN = 6.8e-6
 _CORE_BANDWIDTH = 10e9  # assumed, not measured
 
 # Share of the peak that well-sized training steps reach on accelerators.
-_EFFICIENCY = 0.4
+EFFICIENCY = 0.4
+
+# The shapes of a slice's torus, by its chips, as Cloud TPU hands them out.
+_FLAT = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8"}
+_FLAT |= {128: "8x16", 256: "16x16"}
+_CUBIC = {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4"}
+_CUBIC |= {128: "4x4x8", 256: "4x8x8", 512: "8x8x8"}
 
 
 def lookup(name: str) -> Hardware:
@@ -93,7 +111,8 @@ def lookup(name: str) -> Hardware:
     """
     if name == "cpu":
         return _this_cpu()
-    kind, dash, digits = name.partition("-")
+    gpus = re.fullmatch(r"([ah]\d+)x(\d+)", name)  # h100x8 says what h100-8 says
+    kind, dash, digits = (f"{gpus[1]}-{gpus[2]}" if gpus else name).partition("-")
     kind = _ALIASES.get(kind, kind)
     if kind not in _CHIPS:
         raise unknown("hardware", name, ["cpu", *_CHIPS, *_ALIASES])
@@ -114,7 +133,46 @@ def lookup(name: str) -> Hardware:
         chip.bf16,
         chip.f32,
         chip.bandwidth,
+        chip.links,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """How the TPU compiler is told of a slice.
+
+    name: as `get_topology_desc` takes it; host: chips of one host along each dimension;
+    config: "megacore" where the two cores of a chip are one device.
+    """
+
+    name: str
+    host: tuple[int, int, int]
+    config: str
+
+
+def topology(hardware: Hardware) -> Topology:
+    """The shape of a TPU slice. Raises UserError for a count of no usual shape."""
+    kind = hardware.name.partition("-")[0]
+    shapes = _FLAT if _CHIPS[kind].counts else _CUBIC
+    if hardware.chips not in shapes:
+        known = ", ".join(f"{kind}-{n * _CHIPS[kind].cores}" for n in shapes)
+        raise UserError("target", hardware.name, f"give one of {known}")
+    host = (1, 1, 1) if hardware.chips == 1 else (2, 2, 1)
+    config = "megacore" if kind == "v4" else "default"
+    name = "v5e" if kind == "v5litepod" else kind
+    return Topology(f"{name}:{shapes[hardware.chips]}", host, config)
+
+
+def slices(hardware: Hardware) -> list[Hardware]:
+    """The machines and slices of the same type, from the smallest up."""
+    if hardware.kind == "cpu":
+        return [hardware]
+    kind = hardware.name.partition("-")[0]
+    chip = _CHIPS[kind]
+    shapes: Iterable[int] = _FLAT if chip.counts else _CUBIC
+    if chip.kind == "gpu":
+        shapes = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    return [lookup(f"{kind}-{n * chip.cores}") for n in shapes]
 
 
 def _exists(chip: _Chip, count: int) -> bool:
@@ -149,6 +207,36 @@ def _this_cpu() -> Hardware:
         _CORE_FLOPS,
         _CORE_FLOPS,
         _CORE_BANDWIDTH,
+        _CORE_BANDWIDTH,
+    )
+
+
+def step_seconds(
+    hardware: Hardware,
+    precision: str,
+    flops: float,
+    moved: float,
+    sent: float,
+    tokens: float,
+) -> float:
+    """The time of a training step that is as fast as its slowest part alone.
+
+    A roofline (Williams et al. 2009) with a third bound: the products at the part of
+    the peak that training reaches, the memory that is moved, or what is sent to other
+    devices, whichever takes longest. What a step costs beside them (each operation's
+    start) is not in it, so tiny models take longer. On a CPU small models pay for the
+    operations themselves, so a fixed time a token is added to the products instead.
+
+    Args:
+      precision: "float32" or "bfloat16", of the products.
+      flops, moved, sent, tokens: of one device: FLOPs, bytes to and from memory, bytes
+        to other devices, tokens.
+    """
+    if hardware.kind == "cpu":
+        return tokens * _CORE_SECONDS_PER_TOKEN + flops / _CORE_FLOPS
+    peak = hardware.f32 if precision == "float32" else hardware.bf16
+    return max(
+        flops / (EFFICIENCY * peak), moved / hardware.bandwidth, sent / hardware.links
     )
 
 
@@ -167,6 +255,6 @@ def seconds(cost: Mapping[str, Any], hardware: Hardware, precision: str = "") ->
         fixed = cost["tokens"] * _CORE_SECONDS_PER_TOKEN / hardware.chips
         return fixed + cost["flops"] / (_CORE_FLOPS * hardware.chips)
     peak = hardware.f32 if precision == "float32" else hardware.bf16
-    products = cost["flops"] / (_EFFICIENCY * peak * hardware.chips)
+    products = cost["flops"] / (EFFICIENCY * peak * hardware.chips)
     traffic = cost["steps"] * cost["memory"] / (hardware.bandwidth * hardware.chips)
     return max(products, traffic)

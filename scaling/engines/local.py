@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import math
 import os
 import platform
 import re
@@ -248,15 +249,27 @@ class Child:
             )
         os.close(write_end)
 
-    def ask(self, request: dict[str, Any], events: Events) -> Any:
+    def ask(
+        self,
+        request: dict[str, Any],
+        events: Events = lambda event: None,
+        seconds: float = math.inf,
+    ) -> Any:
         """Sends a request, passes events on, returns the reply.
+
+        Args:
+          seconds: how long the child may take; it is killed after that.
 
         Raises:
           Failed: the child died or reported a failure.
           UserError: what it reported is the user's to put right.
         """
         self._send(request)
+        late = time.monotonic() + seconds
         while True:
+            if time.monotonic() > late and not self._killed_for:
+                self._killed_for = Failed("crash", f"took longer than {seconds:g} s")
+                self.process.kill()
             for message in self._messages():
                 if "event" in message:
                     events(Event(**message["event"]))

@@ -5,6 +5,8 @@ the pipe named by `--replies`; standard output and error are a log file.
 
     {"do": "probe"}                          -> {"reply": {"platform", "devices", ...}}
     {"do": "describe", "runs": [], "vocab"}  -> {"reply": [cost, ...]}
+    {"do": "preflight", "run", "vocab", "layout", "target"}
+                                             -> {"reply": fields of ahead.Step}
     {"do": "train", "pack": {...}}           -> {"event": ...}*, {"reply": {"stopped"}}
     anything that goes wrong                 -> {"failed": {"cause", "message", ...}}
 
@@ -60,6 +62,10 @@ class Trainer(Protocol):
 
     def describe(self, runs: list[Run], vocab: int) -> list[dict[str, Any]]: ...
 
+    def preflight(
+        self, run: Run, vocab: int, layout: Layout, target: str
+    ) -> dict[str, Any]: ...
+
     def probe(self) -> dict[str, Any]: ...
 
 
@@ -113,6 +119,13 @@ class Real:
             described.append(dataclasses.asdict(cost.describe(run, vocab)))
         return described
 
+    def preflight(
+        self, run: Run, vocab: int, layout: Layout, target: str
+    ) -> dict[str, Any]:
+        from scaling import ahead
+
+        return dataclasses.asdict(ahead.step(run, vocab, layout, target))
+
     def probe(self) -> dict[str, Any]:
         import jax
 
@@ -163,6 +176,9 @@ def _answer(
     if request["do"] == "describe":
         runs = [Run.from_json(run) for run in request["runs"]]
         return trainer.describe(runs, request["vocab"])
+    if request["do"] == "preflight":
+        run, layout = Run.from_json(request["run"]), Layout(**request["layout"])
+        return trainer.preflight(run, request["vocab"], layout, request["target"])
     pack = unpack(request["pack"])
     emit = lambda event: send({"event": dataclasses.asdict(event)})
     trainer.train(pack, store, emit, stopping)
