@@ -37,8 +37,8 @@ def levels(values: Array) -> int:
     return int(level_codes(values).max(initial=-1)) + 1
 
 
-def level_codes(values: Array) -> Array:
-    """Codes [n]: a level reaches up to `APART` above its lowest value.
+def level_codes(values: Array, apart: float = APART) -> Array:
+    """Codes [n]: a level reaches up to a share `apart` above its lowest value.
 
     Families differ by some percent at one target size, and that is no second level.
     """
@@ -47,7 +47,7 @@ def level_codes(values: Array) -> Array:
     at = 0
     while at < ordered.size:
         starts.append(ordered[at])
-        at = int(np.searchsorted(ordered, ordered[at] + np.log1p(APART), "right"))
+        at = int(np.searchsorted(ordered, ordered[at] + np.log1p(apart), "right"))
     return np.searchsorted(np.array(starts), logs, side="right") - 1
 
 

@@ -52,6 +52,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     report = _command(commands, "report", "everything, as one HTML page with figures")
+    report.add_argument(
+        "--profiles",
+        action="store_true",
+        help="also profile likelihoods of the main parameters (some minutes)",
+    )
     report.add_argument("--out", help="folder of the report (WORKDIR/report)")
     fit = _command(commands, "fit", "the laws' parameters with intervals")
     fit.add_argument(
@@ -89,6 +94,11 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--unit", help="what a table's losses are in, for the words (nats/token)"
+    )
+    command.add_argument(
+        "--rows",
+        type=int,
+        help="runs that are fitted at most (5000); of more, some of those alike",
     )
     command.add_argument("--draws", type=int, help="bootstrap draws behind an interval")
     command.add_argument(
@@ -139,7 +149,7 @@ def _say(text: str) -> None:
 
 
 def _load(args: argparse.Namespace) -> Table:
-    from analysis import table
+    from analysis import table, thin
     from scaling import discover
 
     for path in args.include:
@@ -147,7 +157,12 @@ def _load(args: argparse.Namespace) -> Table:
     size = os.path.getsize(args.source) if os.path.isfile(args.source) else 0
     _say(f"reading {args.source}" + (f" ({size / 1e6:.0f} MB)" if size > 1e6 else ""))
     loaded = table.load(
-        args.source, mapping(args.map) or None, args.study, args.embeddings, args.unit
+        args.source,
+        mapping(args.map) or None,
+        args.study,
+        args.embeddings,
+        args.unit,
+        thin.MOST if args.rows is None else args.rows,
     )
     if not args.json:
         print(_described(loaded))
@@ -195,6 +210,7 @@ def _analyse(args: argparse.Namespace) -> Analysis:
         seed=args.seed,
         bootstrap=args.bootstrap,
         processes=processes,
+        profiles=getattr(args, "profiles", False),
     )
 
 
@@ -265,8 +281,8 @@ def _compare(args: argparse.Namespace) -> int:
         return _attribute(args)
     analysis = _analyse(args)
     chosen = {
-        "equivalents": plots.at_largest(plots.one_way(analysis.equivalents)),
-        "ratios": plots.at_largest(analysis.ratios),
+        "equivalents": plots.at_fitted(plots.one_way(analysis.equivalents)),
+        "ratios": plots.at_fitted(analysis.ratios),
         "joint": analysis.joint,
         "variance": analysis.variance,
         "exclusions": analysis.exclusions,

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis import thin
 from scaling.errors import UserError, unknown
 from scaling.record import Reading, Record, Store
 from scaling.run import Part, label
@@ -129,6 +130,7 @@ def load(
     study: str | None = None,
     embeddings: bool = False,
     unit: str | None = None,
+    rows: int = thin.MOST,
 ) -> Table:
     """Loads a workdir (a folder, local or gs://) or a table (.csv, .parquet, .jsonl).
 
@@ -139,17 +141,20 @@ def load(
       embeddings: count parameters with the embedding table and the output head.
         Workdirs only.
       unit: of every loss of a table, by default nats/token. Tables only.
+      rows: how many usable runs are fitted at most; see analysis/thin.py for which.
 
     Raises:
       UserError: nothing there, not what its name says, no row that can be used, or an
         option that does not apply.
     """
     path = os.fspath(source)
+    if rows < LEAST_ROWS:
+        raise UserError("rows", rows, f"give at least {LEAST_ROWS}")
     if Path(path).suffix.lower() in READERS:
         if study is not None or embeddings:
             given = "study" if study is not None else "embeddings"
             raise UserError(given, study or embeddings, "only a workdir knows that")
-        return load_table(path, mapping, unit or UNIT)
+        return load_table(path, mapping, unit or UNIT, rows)
     store = Store(path)
     if not store.path("records").exists():
         expected = "give a workdir with records/, or a .csv, .parquet or .jsonl file"
@@ -157,11 +162,14 @@ def load(
     if mapping or unit:
         given = "map" if mapping else "unit"
         raise UserError(given, mapping or unit, "a workdir's records need none")
-    return load_workdir(store, study, embeddings)
+    return load_workdir(store, study, embeddings, rows)
 
 
 def load_workdir(
-    store: Store, study: str | None = None, embeddings: bool = False
+    store: Store,
+    study: str | None = None,
+    embeddings: bool = False,
+    rows: int = thin.MOST,
 ) -> Table:
     """A study's records. Raises UserError where none has a usable reading."""
     studies = store.studies()
@@ -194,6 +202,7 @@ def load_workdir(
         documents={r.run_id: _documents(store, r) for r in records},
         parts=_parts(records),
         counting="with embeddings" if embeddings else "without embeddings",
+        most=rows,
     )
 
 
@@ -287,6 +296,7 @@ def _final_readings(records: list[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
             se = np.nan if x.se is None else x.se
             kept.append((record.run_id, x.evaluation, loss, se))
     readings = pd.DataFrame(kept, columns=["run_id", "target", "loss", "se"])
+    readings = readings.drop_duplicates(["run_id", "target"], ignore_index=True)
     return readings, _excluded(list(bad), list(bad.values()))
 
 
@@ -422,13 +432,30 @@ def _read_jsonl(path: str) -> pd.DataFrame:
         )
         _check_width(path, len(names))
         _check_doubled(names)
-        frame = pd.read_json(path, lines=True, dtype=False)
+        frame = _parsed_jsonl(path)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError("table", path, f"{expected} ({_line(error)})") from error
     _check_width(path, len(frame.columns))
     return frame
+
+
+def _parsed_jsonl(path: str) -> pd.DataFrame:
+    """By Arrow, ten times as fast; by pandas what Arrow has no one type for."""
+    import pyarrow as pa
+    import pyarrow.json as pj
+
+    # An object may be as long as a block.
+    options = pj.ReadOptions(block_size=1 << 24)
+    try:
+        found = pj.read_json(path, read_options=options)
+    except pa.ArrowException:
+        return pd.read_json(path, lines=True, dtype=False)
+    # Arrow reads text that looks like a date as one.
+    if any(pa.types.is_temporal(kind) for kind in found.schema.types):
+        return pd.read_json(path, lines=True, dtype=False)
+    return found.to_pandas()
 
 
 READERS = {".csv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_jsonl}
@@ -448,7 +475,10 @@ def _check_doubled(names: Iterable[str]) -> None:
 
 
 def load_table(
-    path: str, mapping: Mapping[str, str] | None = None, unit: str = UNIT
+    path: str,
+    mapping: Mapping[str, str] | None = None,
+    unit: str = UNIT,
+    rows: int = thin.MOST,
 ) -> Table:
     """A table with a header, one row a run. Raises UserError for wrong input."""
     if not Path(path).is_file():
@@ -458,7 +488,7 @@ def load_table(
             "table", path, "the file is empty; a header and rows are needed"
         )
     frame = READERS[Path(path).suffix.lower()](path)
-    return from_frame(frame, mapping, title=Path(path).stem, unit=unit)
+    return from_frame(frame, mapping, title=Path(path).stem, unit=unit, rows=rows)
 
 
 def from_frame(
@@ -466,6 +496,7 @@ def from_frame(
     mapping: Mapping[str, str] | None = None,
     title: str = "table",
     unit: str = UNIT,
+    rows: int = thin.MOST,
 ) -> Table:
     """As `load_table`, from a frame that is in memory already; it is not changed."""
     if frame.empty:
@@ -495,6 +526,7 @@ def from_frame(
         parts={},
         counting="as the table gives them",
         mapping=mapping,
+        most=rows,
     )
 
 
@@ -629,35 +661,43 @@ def _finish(
     documents: Mapping[str, Documents],
     parts: Mapping[str, Mapping[str, float]],
     counting: str,
+    most: int,
     mapping: Mapping[str, str] | None = None,
 ) -> Table:
     """Leaves out what cannot be fitted, says so, and widens the readings."""
     runs = runs[list(COLUMNS)].reset_index(drop=True)
-    readings = readings.drop_duplicates(["run_id", "target"])
+    # Names are looked up once: with a million of them each look-up takes a second.
+    names = pd.Index(runs.run_id)
+    place = names.get_indexer(readings.run_id)
     for target in targets:
-        column = readings[readings.target == target].set_index("run_id").loss
-        runs[f"loss:{target}"] = runs.run_id.map(column).astype(float)
+        mine = (readings.target == target).to_numpy()
+        column = np.full(len(runs), np.nan)
+        column[place[mine]] = readings.loss[mine]
+        runs[f"loss:{target}"] = column
     whole = pd.concat(excluded, ignore_index=True)
-    known = whole.run_id[whole.target == ""]
-    unusable = _unusable_runs(runs[~runs.run_id.isin(known)])
-    out = pd.concat([known, unusable.run_id])
+    known = whole[whole.target == ""]
+    gone = names.isin(known.run_id)
+    unusable = _unusable_runs(runs[~gone])
+    gone |= names.isin(unusable.run_id)
     reasons = _unusable_losses(readings)
-    listed = readings[reasons != ""].assign(reason=reasons[reasons != ""])
+    bad = (reasons != "").to_numpy()
+    listed = readings[bad].assign(reason=reasons[bad])
     listed = pd.concat([whole[whole.target != ""], listed[EXCLUSION]])
-    exclusions = pd.concat(
-        [whole[whole.target == ""], unusable, listed[~listed.run_id.isin(out)]],
-        ignore_index=True,
-    )
+    # A run that is left out of all targets is not listed for each besides.
+    listed = listed[~listed.run_id.isin(names[gone])]
+    used = ~bad & ~gone[place]
+    thinned = _thinned(runs, np.unique(place[used]), most)
+    used &= ~np.isin(place, thinned)
+    left = [known, unusable, listed, _excluded(names[thinned], THINNED)]
     # The first reason of each row is enough.
-    exclusions = exclusions.drop_duplicates(["run_id", "target"], ignore_index=True)
-    readings, reasons = (
-        readings[~readings.run_id.isin(out)],
-        reasons[~readings.run_id.isin(out)],
-    )
-    readings = readings[reasons == ""].reset_index(drop=True)
+    exclusions = pd.concat(left).drop_duplicates(EXCLUSION[:2], ignore_index=True)
+    readings = readings[used].reset_index(drop=True)
     if readings.empty:
         first = exclusions.reason.iloc[0] if len(exclusions) else "no reading"
         raise UserError("table", title, f"no row can be used; the first: {first}")
+    warned = _unit_warnings(runs) + _thin_warnings(
+        thinned.size, readings.run_id.nunique()
+    )
     return Table(
         title=title,
         unit=unit,
@@ -666,12 +706,34 @@ def _finish(
         readings=readings,
         exclusions=exclusions,
         mapping=dict(mapping or {}),
-        warnings=_unit_warnings(runs),
+        warnings=warned,
         paths=paths,
         documents=documents,
         parts=parts,
         counting=counting,
     )
+
+
+THINNED = "thinned: runs alike are fitted in its place"
+# Fewer would leave no design; nothing that small needs thinning.
+LEAST_ROWS = 100
+
+
+def _thinned(runs: pd.DataFrame, usable: np.ndarray, most: int) -> np.ndarray:
+    """Places of the usable runs (by place) beyond `most`; see analysis/thin.py."""
+    kept = thin.chosen(runs.iloc[usable], most)
+    return usable[~kept]
+
+
+def _thin_warnings(thinned: int, kept: int) -> tuple[str, ...]:
+    if not thinned:
+        return ()
+    text = (
+        f"{thinned + kept} usable runs are more than can be fitted in minutes: {kept} "
+        "are, as many of each that are alike in family, corpus, size, budget and rate; "
+        "intervals are wider than all would give (--rows fits more)"
+    )
+    return (text,)
 
 
 def _unusable_runs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -686,11 +748,19 @@ def _unusable_runs(runs: pd.DataFrame) -> pd.DataFrame:
     reason[(reason == "") & ~range_] = "quality is not above 0 and at most 1"
     other = (reason == "") & (runs.status != "done")
     reason[other] = "status is " + runs.status[other].astype(str)
-    same = [c for c in runs.columns if c not in ("run_id", "trajectory")]
-    copies = runs.duplicated(same)
-    reason[(reason == "") & copies] = "duplicate of an earlier row"
+    reason[(reason == "") & _copies(runs)] = "duplicate of an earlier row"
     bad = reason != ""
     return _excluded(runs.run_id[bad].to_numpy(), reason[bad].to_numpy())
+
+
+def _copies(runs: pd.DataFrame) -> pd.Series:
+    """Marks the rows that say what an earlier one says, but for their names."""
+    same = [c for c in runs.columns if c not in ("run_id", "trajectory")]
+    # All columns are compared only where the losses and budgets are the same already.
+    first = ["tokens", *(c for c in same if c.startswith("loss:"))]
+    alike = runs.duplicated(first, keep=False)
+    copies = runs[alike].duplicated(same)
+    return copies.reindex(runs.index, fill_value=False)
 
 
 def _unusable_losses(readings: pd.DataFrame) -> pd.Series:
