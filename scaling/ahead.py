@@ -20,30 +20,8 @@ from jax.experimental import topologies
 from scaling import cost, hardware, traffic, train
 from scaling.engines import Layout
 from scaling.errors import UserError
+from scaling.estimates import Step
 from scaling.run import Run
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """What a training step of a whole pack takes of one device.
-
-    Attributes:
-      memory: bytes at once; 0 where the compiler does not say.
-      state: those of them that a longer pause would keep: parameters, optimiser.
-      flops, moved, sent: FLOPs, bytes to and from memory, bytes to other devices.
-      how: "compiled" or "modelled".
-      seconds: that it took to lower and compile.
-      reason: why there are no figures, "" where there are.
-    """
-
-    memory: float = 0.0
-    state: float = 0.0
-    flops: float = 0.0
-    moved: float = 0.0
-    sent: float = 0.0
-    how: str = "compiled"
-    seconds: float = 0.0
-    reason: str = ""
 
 
 def step(run: Run, vocab: int, layout: Layout, target: str) -> Step:

@@ -39,7 +39,7 @@ class Hardware:
 
     Attributes:
       name: TYPE-COUNT as Cloud TPU spells it, whichever alias was asked for.
-      kind: JAX's name of the platform.
+      kind: JAX's name of the platform; device: of the chip, or a part of its name.
       chips: accelerators, or cores of a CPU; hosts: virtual machines they sit in.
       memory, bandwidth: bytes and bytes/s of one chip; bf16, f32: its peak FLOP/s.
       links: bytes/s that a chip sends to the others while it receives as many.
@@ -54,11 +54,13 @@ class Hardware:
     f32: float
     bandwidth: float
     links: float
+    device: str
 
 
 @dataclasses.dataclass(frozen=True)
 class _Chip:
     kind: Literal["gpu", "tpu"]
+    device: str
     bf16: float
     f32: float
     memory: float
@@ -72,17 +74,37 @@ class _Chip:
 
 _E_SLICES = (1, 4, 8, 16, 32, 64, 128, 256)
 _CHIPS = {
-    "v4": _Chip("tpu", 275e12, 275e12 / 6, 32 * 2**30, 1200e9, 300e9, cores=2),
+    "v4": _Chip(
+        "tpu", "TPU v4", 275e12, 275e12 / 6, 32 * 2**30, 1200e9, 300e9, cores=2
+    ),
     "v5litepod": _Chip(
-        "tpu", 197e12, 197e12 / 6, 16e9, 819e9, 200e9, counts=_E_SLICES, single=8
+        "tpu",
+        "TPU v5 lite",
+        197e12,
+        197e12 / 6,
+        16e9,
+        819e9,
+        200e9,
+        counts=_E_SLICES,
+        single=8,
     ),
-    "v5p": _Chip("tpu", 459e12, 459e12 / 6, 95e9, 2765e9, 600e9, cores=2),
+    "v5p": _Chip("tpu", "TPU v5", 459e12, 459e12 / 6, 95e9, 2765e9, 600e9, cores=2),
     "v6e": _Chip(
-        "tpu", 918e12, 918e12 / 6, 32e9, 1638e9, 400e9, counts=_E_SLICES, single=8
+        "tpu",
+        "TPU v6 lite",
+        918e12,
+        918e12 / 6,
+        32e9,
+        1638e9,
+        400e9,
+        counts=_E_SLICES,
+        single=8,
     ),
-    "a100": _Chip("gpu", 312e12, 19.5e12, 80e9, 2039e9, 300e9, single=8, host=8),
-    "h100": _Chip("gpu", 989e12, 67e12, 80e9, 3350e9, 450e9, single=8, host=8),
-    "h200": _Chip("gpu", 989e12, 67e12, 141e9, 4800e9, 450e9, single=8, host=8),
+    "a100": _Chip(
+        "gpu", "A100", 312e12, 19.5e12, 80e9, 2039e9, 300e9, single=8, host=8
+    ),
+    "h100": _Chip("gpu", "H100", 989e12, 67e12, 80e9, 3350e9, 450e9, single=8, host=8),
+    "h200": _Chip("gpu", "H200", 989e12, 67e12, 141e9, 4800e9, 450e9, single=8, host=8),
 }
 _ALIASES = {"v5e": "v5litepod"}
 
@@ -134,6 +156,7 @@ def lookup(name: str) -> Hardware:
         chip.f32,
         chip.bandwidth,
         chip.links,
+        chip.device,
     )
 
 
@@ -208,6 +231,7 @@ def _this_cpu() -> Hardware:
         _CORE_FLOPS,
         _CORE_BANDWIDTH,
         _CORE_BANDWIDTH,
+        "cpu",
     )
 
 

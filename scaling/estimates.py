@@ -1,0 +1,78 @@
+"""What a run is expected to take, kept in the workdir until the record says.
+
+`estimates.json` holds, by run_id and target, what was predicted before the run had a
+record; a prediction after the fact would be none. The report sets both side by side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from scaling.record import Store, write_atomic
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What a training step of a whole pack takes of one device.
+
+    Attributes:
+      memory: bytes at once; 0 where the compiler does not say.
+      state: those of them that last from step to step: parameters, optimiser.
+      flops, moved, sent: FLOPs, bytes to and from memory, bytes to other devices.
+      how: "compiled" or "modelled".
+      seconds: that it took to lower and compile.
+      reason: why it was not compiled, "" where it was.
+    """
+
+    memory: float = 0.0
+    state: float = 0.0
+    flops: float = 0.0
+    moved: float = 0.0
+    sent: float = 0.0
+    how: str = "compiled"
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A prediction for one run on one target.
+
+    Attributes:
+      target: a name of hardware.py.
+      device: JAX's name of the chip, or the part of a GPU's that says what it is.
+      devices: chips of the target; cores of a CPU.
+      how: what it rests on, in words.
+      seconds: of training and scoring the run, as records count them; None where
+        unknown.
+      memory: bytes of each device; None where unknown.
+    """
+
+    run_id: str
+    target: str
+    device: str
+    devices: int
+    how: str
+    seconds: float | None
+    memory: float | None
+
+
+def keep(store: Store, estimates: Iterable[Estimate], replace: bool = False) -> None:
+    """Adds estimates of runs that have no record; with `replace`, over older ones."""
+    path = store.path("estimates.json")
+    before: dict[str, dict[str, Any]] = {}
+    if path.exists():
+        before = json.loads(path.read_text())
+    after = {run_id: dict(targets) for run_id, targets in before.items()}
+    for estimate in estimates:
+        if store.exists(estimate.run_id):
+            continue
+        targets = after.setdefault(estimate.run_id, {})
+        if replace or estimate.target not in targets:
+            body = dataclasses.asdict(estimate)
+            targets[estimate.target] = body
+    if after != before:
+        write_atomic(path, json.dumps(after, indent=1).encode())
