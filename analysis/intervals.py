@@ -7,14 +7,15 @@ draw: they are one measurement of the noise. Inside a draw the best learning rat
 each cell is selected again, so that tuning noise is in the interval. Every fit of an
 analysis uses the same draws: differences between fits are paired.
 
-The wild draw of a law is curve + factor * residual, in log loss, with the residual that
-the run would have had if its trajectory had been left out of the fit (HC3, MacKinnon
-and White 1985; CR3 for clusters). For Huber's loss, of derivative psi, one Newton step
-gives it: e + (I - H)^-1 H psi(e) / phi, H the leverage of the trajectory and phi the
-mean of psi'. With least squares that is e / (1 - h); with delta far below the noise it
-lifts the residuals of the runs that the fit passes through, which would make the draws
-too narrow (Feng, He and Hu 2011, "Wild bootstrap for quantile regression"). The spread
-of the draws is an estimate itself, for which Student's t widens them.
+The wild draw of a law is curve + factor * residual, in log loss (in loss for a fit of
+scale "raw"), with the residual that the run would have had if its trajectory had been
+left out of the fit (HC3, MacKinnon and White 1985; CR3 for clusters). For Huber's loss,
+of derivative psi, one Newton step gives it: e + (I - H)^-1 H psi(e) / phi, H the
+leverage of the trajectory and phi the mean of psi'. With least squares that is e / (1 -
+h); with delta far below the noise it lifts the residuals of the runs that the fit
+passes through, which would make the draws too narrow (Feng, He and Hu 2011, "Wild
+bootstrap for quantile regression"). The spread of the draws is an estimate itself, for
+which Student's t widens them.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.fit import Fit, log_gradient
+from analysis.design import jacobian
+from analysis.fit import Fit
 from analysis.laws import Array, Columns
+from analysis.solver import Scale
 from scaling.errors import UserError
 
 # What two runs of one cell share; they differ in rate, seeds and nothing else.
@@ -37,6 +40,8 @@ FEW_CLUSTERS = 12
 WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
 # A trajectory that alone fixes a parameter has leverage 1, and no residual to inflate.
 MOST_LEVERAGE = 0.99
+# A drawn loss is at least this share of the curve.
+LEAST_SHARE = 1e-3
 # Fewer degrees of freedom than this say only that nothing is known.
 LEAST_FREEDOM = 3.0
 
@@ -188,50 +193,66 @@ def again(
     if draws.scheme == "pairs":
         return data.loss, select(data, factors)
     chosen = draws.chosen[rows] > 0
-    curve = np.log(fitted.law.predict(fitted.theta, columns))
+    observed = _scaled(data.loss, fitted.scale)
+    curve = _scaled(fitted.law.predict(fitted.theta, columns), fitted.scale)
     left_out = np.zeros(data.loss.size)
-    residual = np.log(data.loss[chosen]) - curve[chosen]
+    residual = observed[chosen] - curve[chosen]
     cluster = data.cluster[chosen]
     seen = {name: np.asarray(values)[chosen] for name, values in columns.items()}
     left_out[chosen] = left_out_residuals(fitted, seen, residual, cluster, delta)
     left_out *= widening(residual, fitted.theta.size, np.unique(cluster).size, delta)
     if chosen.all():
-        return np.exp(curve + factors * left_out), np.ones(factors.shape)
-    rng = np.random.default_rng([draws.seed, 1])
-    picks = np.asarray(rng.random(draws.factors.shape))[:, rows]
-    return _tuned_again(data, chosen, curve, left_out, factors, picks)
+        new, weights = curve + factors * left_out, np.ones(factors.shape)
+    else:
+        rng = np.random.default_rng([draws.seed, 1])
+        picks = np.asarray(rng.random(draws.factors.shape))[:, rows]
+        noise = factors * np.where(chosen, left_out, _borrowed(left_out[chosen], picks))
+        new, weights = _tuned_again(data, chosen, observed, curve, noise, fitted.scale)
+    if fitted.scale == "log":
+        return np.exp(new), weights
+    # A residual larger than the loss itself: no run has a loss below zero.
+    return np.maximum(new, LEAST_SHARE * curve), weights
+
+
+def _scaled(loss: Array, scale: Scale) -> Array:
+    return np.log(loss) if scale == "log" else loss
+
+
+def _borrowed(donors: Array, picks: Array) -> Array:
+    """A donor for each of `picks`, uniform in [0, 1)."""
+    return donors[(picks * donors.size).astype(int)]
 
 
 def _tuned_again(
     data: Sample,
     chosen: Array,
+    observed: Array,
     curve: Array,
-    residual: Array,
-    factors: Array,
-    picks: Array,
+    noise: Array,
+    scale: Scale,
 ) -> tuple[Array, Array]:
     """A wild draw of cells with several rates: new losses for all, then the best.
 
     A rate that was not fitted stands as far above the curve as its mean loss stood
-    above the best rate's, and borrows one of the fitted residuals. The best of several
-    noisy rates is low by luck. The fitted losses have that luck in them already, so
-    each cell's draws are moved to lie around the curve: they carry the spread of the
-    choice and not its bias a second time.
+    above the best rate's, and its noise is one of the fitted residuals. The best of
+    several noisy rates is low by luck. The fitted losses have that luck in them
+    already, so each cell's draws are moved to lie around the curve: they carry the
+    spread of the choice and not its bias a second time.
+
+    Args:
+      observed, curve: [m], noise: [B, m], on the fit's scale; so are the new losses.
     """
-    donors = residual[chosen]
-    borrowed = donors[(picks * donors.size).astype(int)]
-    log_loss = np.log(data.loss)
-    mean = np.bincount(data.group, log_loss) / np.bincount(data.group)
+    mean = np.bincount(data.group, observed) / np.bincount(data.group)
     best = np.full(int(data.cell.max()) + 1, np.nan)
     best[data.cell[chosen]] = mean[data.group[chosen]]
     gap = mean[data.group] - best[data.cell]
-    noise = factors * np.where(chosen, residual, borrowed)
     new = curve + gap + noise
-    weights = select(data, np.ones(new.shape), np.exp(new))
+    losses = np.exp(new) if scale == "log" else new
+    weights = select(data, np.ones(new.shape), losses)
     starts = np.flatnonzero(np.diff(data.cell, prepend=-1))
     count = np.add.reduceat(weights, starts, axis=1)
     above = np.add.reduceat(weights * (gap + noise), starts, axis=1) / count
-    return np.exp(new - above.mean(axis=0)[data.cell]), weights
+    return new - above.mean(axis=0)[data.cell], weights
 
 
 def left_out_residuals(
@@ -240,11 +261,13 @@ def left_out_residuals(
     """Residuals [m] as if each run's trajectory had been left out of the fit (HC3).
 
     Args:
-      residual: ln observed - ln fitted, [m]; cluster: codes of the trajectories [m].
+      residual: observed less fitted [m], of ln loss or of the loss, as the fit's scale
+        has it; delta is on the same scale.
+      cluster: codes of the trajectories [m].
     """
-    jacobian = log_gradient(fitted.law, fitted.theta[None], columns)[0]
+    slopes = jacobian(fitted.law, fitted.theta, columns, fitted.scale)
     free = [p.name not in fitted.at_bound for p in fitted.law.parameters]
-    basis = _basis(jacobian[:, free])
+    basis = _basis(slopes[:, free])
     curvature, _ = _mean_curvature(residual, basis.shape[1], delta)
     pull = np.clip(residual, -delta, delta) / curvature
     codes = np.unique(cluster, return_inverse=True)[1]

@@ -1,5 +1,7 @@
 """Intervals: what is drawn again, how residuals are inflated, and what they cover."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -74,11 +76,11 @@ def design(
     return sample(frame.assign(trajectory=frame.run_id))
 
 
-def fitted_to(data: Sample, chosen=None, delta: float = np.inf):
+def fitted_to(data: Sample, chosen=None, delta: float = np.inf, scale="log"):
     columns = {k: data.frame[k].to_numpy(float) for k in ("params", "tokens")}
     centre = {key: float(np.log(x).mean()) for key, x in columns.items()}
     law = laws.load("chinchilla").bind({"family": ("a",), "corpus": ("d",)}, centre)
-    found = fit(law, columns, data.loss, chosen, delta=delta, random_starts=0)
+    found = fit(law, columns, data.loss, chosen, delta, random_starts=0, scale=scale)
     assert isinstance(found, Fit)
     return found, columns
 
@@ -133,14 +135,18 @@ def test_unknown_scheme_is_the_users_mistake():
         draw(trajectories(), 40, 0, "jackknife")
 
 
-def test_left_out_residuals_are_those_of_fits_without_the_trajectory():
+@pytest.mark.parametrize("scale", ["log", "raw"])
+def test_left_out_residuals_are_those_of_fits_without_the_trajectory(scale):
     """Exact for least squares up to the curvature of the law."""
     data = design(0.003)
-    found, columns = fitted_to(data)
-    residual = np.log(data.loss) - np.log(found.law.predict(found.theta, columns))
+    found, columns = fitted_to(data, scale=scale)
+    predicted = found.law.predict(found.theta, columns)
+    raw = scale == "raw"
+    residual = data.loss - predicted if raw else np.log(data.loss / predicted)
     for cluster in (np.arange(25), np.arange(25) // 3):
         quick = left_out_residuals(found, columns, residual, cluster, np.inf)
         jacobian = log_gradient(found.law, found.theta[None], columns)[0]
+        jacobian *= predicted[:, None] if raw else 1.0
         for code in np.unique(cluster):
             out = cluster == code
             step = np.linalg.lstsq(jacobian[~out], residual[~out], rcond=None)[0]
@@ -188,10 +194,26 @@ def test_wild_draws_lie_around_the_curve_and_spread_as_the_residuals():
     assert 0.009 < spread < 0.016
 
 
-def test_wild_draws_choose_among_new_losses_of_all_rates():
+def test_wild_draws_of_a_raw_fit_spread_as_its_residuals_do():
+    """Equal noise of every loss, large and small, and so of every draw."""
+    data = design(0.0)
+    rng = np.random.default_rng(1)
+    data = dataclasses.replace(data, loss=data.loss + 0.03 * rng.normal(size=25))
+    found, columns = fitted_to(data, scale="raw")
+    losses, _ = again(draw(data, 400), everything(data), found, columns, np.inf)
+    curve = found.law.predict(found.theta, columns)
+    np.testing.assert_allclose(losses.mean(axis=0), curve, atol=8e-3)
+    residual = data.loss - curve
+    lifted = left_out_residuals(found, columns, residual, np.arange(25), np.inf)
+    lifted *= widening(residual, 5, 25, np.inf)
+    np.testing.assert_allclose((losses - curve).std(axis=0), np.abs(lifted), rtol=0.01)
+
+
+@pytest.mark.parametrize("scale", ["log", "raw"])
+def test_wild_draws_choose_among_new_losses_of_all_rates(scale):
     data = design(0.01, rates=(0.01, 0.02, 0.04))
     drawn = draw(data, 300)
-    found, columns = fitted_to(data, drawn.chosen)
+    found, columns = fitted_to(data, drawn.chosen, scale=scale)
     losses, weights = again(drawn, everything(data), found, columns, np.inf)
     by_cell = np.add.reduceat(weights, np.arange(0, 75, 3), axis=1)
     assert (by_cell == 1.0).all()
@@ -201,7 +223,8 @@ def test_wild_draws_choose_among_new_losses_of_all_rates():
     lowest = losses.reshape(300, 25, 3).min(axis=2)
     np.testing.assert_array_equal(best, lowest)
     curve = found.law.predict(found.theta, columns)[::3]
-    np.testing.assert_allclose(np.log(best).mean(axis=0), np.log(curve), atol=1e-9)
+    of = np.log if scale == "log" else np.asarray
+    np.testing.assert_allclose(of(best).mean(axis=0), of(curve), atol=1e-9)
 
 
 def test_a_part_of_the_sample_keeps_its_cells_and_draws():
