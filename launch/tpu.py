@@ -165,14 +165,14 @@ def _one_host() -> Iterator[str]:
 
 def check_study(study: Study, chips: int) -> None:
     """Finds what `scaling run` would refuse on the VM, before there is one."""
-    from scaling import discover, dispatch
+    from scaling import discover, layouts
     from scaling import study as studies
 
     for path in study.include:
         discover.include(path)
     runs = studies.load(study.path).runs(studies.Results(lambda run: None))
     studies.validate(runs)
-    studies.check_layout(runs, dispatch.choose_layout("tpu", chips))
+    studies.check_layout(runs, layouts.assumed("tpu", chips))
 
 
 # --- What is copied ----------------------------------------------------------

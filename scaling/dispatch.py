@@ -17,17 +17,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from scaling import corpora, discover, hardware, study, trunks
+from scaling import corpora, discover, estimates, hardware, layouts, study, trunks
 from scaling.engines import Event, Layout, Pack
-from scaling.engines.local import (
-    Local,
-    Settings,
-    Stop,
-    disk_error,
-    host_devices,
-)
+from scaling.engines.local import Local, Settings, Stop, disk_error
 from scaling.engines.worker import DISK
 from scaling.errors import UserError
+from scaling.estimates import Estimate
 from scaling.progress import Progress, describe
 from scaling.record import Record, Store, write_atomic
 from scaling.run import Program, Run, canonical
@@ -51,6 +46,7 @@ class Options:
       settings: how children are started.
       families: train only these; empty for all.
       retry_oom: try again what ran out of memory alone.
+      layout: the user's own, as `layouts.parse` reads it; "" to have it measured.
     """
 
     study: str
@@ -58,6 +54,7 @@ class Options:
     settings: Settings
     families: tuple[str, ...] = ()
     retry_oom: bool = False
+    layout: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,13 +85,13 @@ class Desk:
         self.options, self.engine, self.store = options, engine, store
         self.progress = progress
         self.study = study.load(options.study, options.families)
-        self.layout = Layout()
         self._digests: dict[str, dict[str, str]] = {}  # by tokenizer, by corpus key
         self._train_tokens: dict[str, dict[str, int]] = {}
         self._vocab: dict[str, int] = {}
         self._records: dict[str, Record] = {}
         self._costs = _CostCache(store)
         self._admitted: set[Run] = set()
+        self._predicted: set[str] = set()
 
     def open(self) -> None:
         """Checks and prepares everything that is known at the start."""
@@ -107,7 +104,7 @@ class Desk:
         self._records = {r.run_id: r for r in self.store.records()[0]}
         runs = self.study.runs(study.Results(lambda run: None))
         study.validate(runs)
-        self.layout = kept_layout(self.store) or choose_layout(**self._devices())
+        self.layouts = self._layouts()
         self._admit(runs)
 
     def entries(self) -> list[Entry]:
@@ -134,17 +131,50 @@ class Desk:
         }
         if body != before:
             self.store.write_study(self.study.name, json.loads(json.dumps(body)))
+        self.predict(entries)
         return entries
 
-    def _devices(self) -> dict[str, Any]:
+    def predict(self, entries: Sequence[Entry]) -> None:
+        """Keeps the first guess of each run's time, to be compared with its record."""
+        machine = hardware.lookup(TYPICAL[self.layouts.base.platform])
+        measured = {r.run["model.family"] for r in self._records.values()}
+        new = {
+            entry.run_id: Estimate(
+                run_id=entry.run_id,
+                target=machine.name,
+                device=machine.device,
+                devices=machine.chips,
+                how="guess scaled by the family's earlier runs"
+                if entry.run.model.family in measured
+                else "guess before any run of the family",
+                seconds=entry.seconds,
+                memory=entry.cost["memory"],
+            )
+            for entry in entries
+            if entry.state == "left" and entry.run_id not in self._predicted
+        }
+        if new:
+            estimates.keep(self.store, new.values())
+            self._predicted |= set(new)
+
+    def _layouts(self) -> layouts.Layouts:
         probed = self.engine.probe()
-        return {"platform": probed["platform"], "devices": probed["devices"]}
+        base = layouts.assumed(probed["platform"], probed["devices"])
+        given = self.options.layout
+        if given:
+            base = layouts.parse(given, base)
+        note = self.progress.note
+        return layouts.Layouts(self.store, base, self._measure, note, bool(given))
+
+    def _measure(self, run: Run, layout: Layout) -> float | None:
+        self.progress.note(f"measuring {layouts.words(layout)}")
+        return self.engine.measure(run, self._vocab[run.data.tokenizer], layout)
 
     def _admit(self, runs: Sequence[Run]) -> None:
         """Checks, prices and prepares runs that were not seen before."""
         new = [run for run in runs if run not in self._admitted]
         study.validate(new)
-        study.check_layout(new, self.layout)
+        study.check_layout(new, self.layouts.base)
         # Finds wrong names before anything is prepared; another vocabulary's price is
         # asked for as soon as that is known.
         self._costs.add(new, BYTES, self.engine.describe)
@@ -167,12 +197,16 @@ class Desk:
         tokens |= {key: prepared.train_tokens for key, prepared in made.items()}
         self._vocab[tokenizer] = next(iter(made.values())).vocab
 
+    def vocab(self, run: Run) -> int:
+        """Ids of the run's tokenizer."""
+        return self._vocab[run.data.tokenizer]
+
     def _run_id(self, run: Run) -> str:
         return run.run_id(self._digests[run.data.tokenizer])
 
     def _entry(self, run: Run) -> Entry:
-        cost = self._costs.get(run, self._vocab[run.data.tokenizer])
-        machine = hardware.lookup(TYPICAL[self.layout.platform])
+        cost = self._costs.get(run, self.vocab(run))
+        machine = hardware.lookup(TYPICAL[self.layouts.base.platform])
         rough = hardware.seconds(cost, machine)
         return Entry(run, self._run_id(run), self._state(run), cost, rough)
 
@@ -219,7 +253,7 @@ class _CostCache:
 
     def __init__(self, store: Store):
         self._path = store.path("costs.json")
-        self._code = _code_digest()
+        self._code = code_digest()
         self._costs: dict[str, Any] = {}
         if self._path.exists():
             with contextlib.suppress(json.JSONDecodeError):  # it can be made again
@@ -247,7 +281,7 @@ class _CostCache:
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:16]
 
 
-def _code_digest() -> str:
+def code_digest() -> str:
     """Of the files that fix what a run costs, the user's own among them."""
     package = Path(__file__).parent
     files = [*sorted(package.glob("*.py")), *sorted(package.glob("families/*.py"))]
@@ -257,38 +291,7 @@ def _code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-# --- Layout ------------------------------------------------------------------
-
-
-def choose_layout(platform: str, devices: int) -> Layout:
-    """How packs run on this machine.
-
-    On a CPU each core trains a run of its own: tiny steps do not gain from sharing
-    one. Accelerators share every run's batch and parameters.
-    """
-    if platform == "cpu":
-        slots = host_devices()
-        return Layout(platform="cpu", run=slots, width=slots)
-    kind = "gpu" if platform in ("gpu", "cuda", "rocm") else platform
-    return Layout(platform=kind, data=devices, precision="bfloat16")
-
-
-def kept_layout(store: Store) -> Layout | None:
-    """The layout that the workdir's first start chose. Raises UserError if corrupt."""
-    path = store.path("layout.json")
-    if not path.exists():
-        return None
-    try:
-        return Layout(**json.loads(path.read_text()))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise UserError(
-            "workdir", str(path), f"{error}: delete this file to have it made anew"
-        ) from error
-
-
-def keep_layout(store: Store, layout: Layout) -> None:
-    text = json.dumps(layout.to_json(), indent=1)
-    write_atomic(store.path("layout.json"), text.encode())
+# --- Packs ------------------------------------------------------------------
 
 
 def halve(pack: Pack) -> list[Pack]:
@@ -369,7 +372,7 @@ class Queue:
 
     def _pack(self, entries: Sequence[Entry]) -> Pack:
         longest = sorted(entries, key=lambda entry: -entry.run.steps)
-        layout = self.desk.layout
+        layout = self.desk.layouts.of(longest[0].run, len(longest))
         if longest[0].run.precision != "auto":
             layout = dataclasses.replace(layout, precision=longest[0].run.precision)
         runs = tuple(entry.run for entry in longest)
@@ -443,7 +446,8 @@ def locked(workdir: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _desk(options: Options, stop: Stop, progress: Progress) -> Iterator[Desk]:
+def opened(options: Options, stop: Stop, progress: Progress) -> Iterator[Desk]:
+    """The desk of a study, with the engine that trains it."""
     for path in options.settings.include:
         discover.include(path)
     store = Store(options.workdir)
@@ -455,8 +459,10 @@ def _desk(options: Options, stop: Stop, progress: Progress) -> Iterator[Desk]:
 
 def plan(options: Options, progress: Progress) -> list[Entry]:
     """What a study would train, and what of it is done."""
-    with disk_errors(), Stop() as stop, _desk(options, stop, progress) as desk:
-        return desk.entries()
+    with disk_errors(), Stop() as stop, opened(options, stop, progress) as desk:
+        entries = desk.entries()
+        desk.predict(entries)
+        return entries
 
 
 def run(options: Options, progress: Progress) -> int:
@@ -468,9 +474,8 @@ def run(options: Options, progress: Progress) -> int:
         disk_errors(),
         locked(options.workdir),
         Stop() as stop,
-        _desk(options, stop, progress) as desk,
+        opened(options, stop, progress) as desk,
     ):
-        keep_layout(desk.store, desk.layout)
         queue = Queue(desk, options.retry_oom)
         desk.engine.run(queue, desk.store, queue.note)
         entries = desk.remember()

@@ -28,6 +28,19 @@ def parse(argv: list[str]) -> argparse.Namespace:
     for command in (plan, run):
         _add_study_options(command)
     plan.add_argument("--json", action="store_true", help="print JSON, not a table")
+    plan.add_argument(
+        "--target",
+        metavar="MACHINE",
+        help="compile every program for v5litepod-8, v4-16, v5p-8, v6e-8, h100x8, cpu, "
+        "...: does it fit, how long",
+    )
+    plan.add_argument("--price", type=float, help="of a chip-hour (with --target)")
+    run.add_argument(
+        "--layout",
+        default="",
+        metavar="run=2,width=4",
+        help="how runs are packed (default: measured at the first start)",
+    )
     run.add_argument(
         "--retry_oom", action="store_true", help="try again what ran out of memory"
     )
@@ -84,6 +97,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         settings=settings,
         families=tuple(filter(None, arguments.families.split(","))),
         retry_oom=getattr(arguments, "retry_oom", False),
+        layout=getattr(arguments, "layout", ""),
     )
 
 
@@ -91,9 +105,25 @@ def _plan(arguments: argparse.Namespace) -> int:
     from scaling import dispatch, overview
     from scaling.progress import Progress
 
+    if arguments.target:
+        return _plan_target(arguments)
+    if arguments.price is not None:
+        raise UserError("price", arguments.price, "give the --target it is a price of")
     entries = dispatch.plan(_options(arguments), Progress())
     show = overview.plan_json if arguments.json else overview.plan_table
     print(show(entries))
+    return 0
+
+
+def _plan_target(arguments: argparse.Namespace) -> int:
+    from scaling import overview, preflight
+    from scaling.progress import Progress
+
+    forecasts = preflight.plan(
+        _options(arguments), arguments.target, arguments.price, Progress()
+    )
+    show = overview.target_json if arguments.json else overview.target_table
+    print(show(forecasts))
     return 0
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import json
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scaling.errors import UserError
+from scaling.hardware import EFFICIENCY, Hardware
 from scaling.progress import describe, duration, short
 from scaling.record import Attempt, Record, Store
 from scaling.run import Run, label
 
 if TYPE_CHECKING:
     from scaling.dispatch import Entry
+    from scaling.preflight import Forecast
 
 
 def plan_table(entries: Sequence[Entry]) -> str:
@@ -56,8 +60,8 @@ def plan_table(entries: Sequence[Entry]) -> str:
         steps = sum(entry.run.steps for entry in left)
         shared = sum(entry.shared for entry in left)
         lines.append(
-            f"shared trunks: {shared:,} of {steps:,} steps are trained once for several "
-            f"budgets, which leaves {duration(seconds - saved)}"
+            f"shared trunks: {shared:,} of {steps:,} steps are trained once for "
+            f"several budgets, which leaves {duration(seconds - saved)}"
         )
     if counts["provisional"]:
         lines.append(
@@ -77,6 +81,97 @@ def plan_json(entries: Iterable[Entry]) -> str:
             "run": entry.run.flat(),
         }
         for entry in entries
+    ]
+    return json.dumps(rows, indent=1)
+
+
+def target_table(forecasts: Sequence[Forecast]) -> str:
+    """One row a run: what it takes on the target, and whether it fits there."""
+    priced = any(f.cost is not None for f in forecasts)
+    columns = "family size corpus rate tokens memory fits FLOPs step time chip-hours"
+    columns += " cost" * priced + " smallest state"
+    rows: list[Sequence[str]] = [columns.split()]
+    for f in forecasts:
+        run = f.entry.run
+        hours = None if f.seconds is None else f.seconds / 3600 * f.machine.chips
+        row = [
+            run.model.family,
+            short(run.model.size),
+            label(run.data.corpus),
+            f"{run.optimiser.learning_rate:g}" + "?" * run.provisional,
+            f"{run.tokens:,}",
+            f"{short(f.step.memory)}B" if f.step.memory else "?",
+            {True: "yes", False: "no", None: "?"}[f.fits],
+            short(f.entry.cost["flops"]),
+            "?" if f.step_seconds is None else f"{1e3 * f.step_seconds:.3g} ms",
+            "?" if f.seconds is None else duration(f.seconds),
+            "?" if hours is None else f"{hours:.3g}",
+        ]
+        row += ["?" if f.cost is None else f"{f.cost:,.2f}"] * priced
+        rows.append((*row, f.smallest or "?", f.entry.state))
+    return "\n".join([*_aligned(rows), *_target_lines(forecasts)])
+
+
+def _target_lines(forecasts: Sequence[Forecast]) -> list[str]:
+    """Totals, what was not compiled and why, and what the figures rest on."""
+    first = forecasts[0]
+    machine, layout = first.machine, first.layout
+    programs = {f.entry.run.program(): f for f in forecasts}.values()
+    known = [f.step for f in programs if not f.step.reason]
+    left = [f for f in forecasts if f.entry.state in ("left", "provisional")]
+    hours = sum(f.seconds or 0.0 for f in left) / 3600
+    said = f"{len(known)} of {len(programs)} programs {first.step.how}"
+    if machine.kind != "gpu" and known:
+        said += f", median {statistics.median(s.seconds for s in known):.1f} s each"
+    total = (
+        f"what is left: {duration(3600 * hours)}, {hours * machine.chips:.3g} "
+        "chip-hours, one pack after the other"
+    )
+    if any(f.cost is not None for f in left):
+        total += f", cost {sum(f.cost or 0.0 for f in left):,.2f}"
+    return [
+        f"{machine.name}: {machine.chips} x {short(first.memory_there)}B; packs of "
+        f"{layout.width}, mesh run x data x model = {layout.run} x {layout.data} x "
+        f"{layout.model}, {layout.precision}",
+        said,
+        *(
+            f"  not compiled: {describe(f.entry.run)}: {f.step.reason}"
+            for f in programs
+            if f.step.reason
+        ),
+        total,
+        _basis(machine),
+    ]
+
+
+def _basis(machine: Hardware) -> str:
+    if machine.kind == "cpu":
+        return "step: products and a fixed time a token, as fitted to small models"
+    return (
+        f"step: the longest of products at {100 * EFFICIENCY:g}% of the peak, memory "
+        "traffic and communication; each operation's start is not in it, so tiny "
+        "models take longer"
+    )
+
+
+def target_json(forecasts: Sequence[Forecast]) -> str:
+    rows = [
+        {
+            "run_id": f.entry.run_id,
+            "state": f.entry.state,
+            "target": f.machine.name,
+            "layout": f.layout.to_json(),
+            "memory_there": f.memory_there,
+            "fits": f.fits,
+            "flops": f.entry.cost["flops"],
+            "step": dataclasses.asdict(f.step),
+            "step_seconds": f.step_seconds,
+            "seconds": f.seconds,
+            "cost": f.cost,
+            "smallest": f.smallest or None,
+            "run": f.entry.run.flat(),
+        }
+        for f in forecasts
     ]
     return json.dumps(rows, indent=1)
 

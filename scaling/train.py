@@ -43,7 +43,7 @@ from scaling.corpora import (
     evaluation_windows,
 )
 from scaling.engines import Event, Layout, Pack
-from scaling.families._layers import tracing
+from scaling.families._layers import Tracing, gathered, tracing
 from scaling.record import Reading, Record, Store, source_commit
 from scaling.run import VALUES, Program, Run
 
@@ -162,10 +162,11 @@ def _calls(
     goal = objective.make(program.objective, spec)
     cast = _precision(layout)
     rules = mesh.make(layout, devices)
+    how = Tracing(layout, functools.partial(mesh.gather, rules=rules))
 
     def nats_of(model: Any, tokens: jax.Array) -> jax.Array:
-        with tracing(layout):
-            return goal.nats(cast(model), tokens)
+        with tracing(how):
+            return goal.nats(gathered(cast(model)), tokens)
 
     def fresh_state(values: Any) -> State:
         model = family.Model(
@@ -178,15 +179,12 @@ def _calls(
         return _where(fresh, fresh_state(values), state)
 
     def loss_of(model: Any, batch: jax.Array) -> jax.Array:
-        with tracing(layout):
-            return goal.loss(cast(model), batch)
-
-    def descent(model: Any, batch: jax.Array) -> tuple[jax.Array, Any]:
-        loss, gradients = jax.value_and_grad(loss_of)(model, batch)
-        return loss, mesh.constrain(gradients, rules)
+        with tracing(how):
+            return goal.loss(gathered(cast(model)), batch)
 
     def step_one(state: State, values: Any, until: jax.Array, batch: jax.Array):
-        loss, gradients = _accumulated(descent, layout.accumulate)(state.model, batch)
+        descent = _accumulated(jax.value_and_grad(loss_of), layout.accumulate)
+        loss, gradients = descent(state.model, batch)
         updates, optimiser = optim.transform(program, values).update(
             gradients, state.optimiser, state.model
         )
@@ -646,6 +644,40 @@ def train(
     """
     trainer = Trainer(pack, prepared, store, emit)
     trainer.train(stopping)
+
+
+def tokens_per_second(
+    run: Run, layout: Layout, vocab: int, seconds: float = 1.0
+) -> float:
+    """Training tokens/s of a full pack of such runs, compiling left out.
+
+    Args:
+      seconds: to measure for, at least; the median call counts.
+    """
+    calls = compiled(run.program(), layout, vocab)
+    width = layout.width
+    taken: list[float] = []
+    draw = np.random.default_rng(0)
+    shape = (width, STEPS_PER_CALL, run.batch, run.length)
+    with jax.set_mesh(calls.mesh):
+        on_slots = mesh.slots(calls.mesh)
+        values = {n: np.full(width, value) for n, value in run.values().items()}
+        values = jax.device_put(values, on_slots)
+        fresh = jax.device_put(np.ones(width, bool), on_slots)
+        state = calls.refill(calls.empty(), values, fresh)
+        while sum(taken[1:]) < seconds:  # the first call warms up
+            started = time.monotonic()
+            until = np.full(width, (len(taken) + 1) * STEPS_PER_CALL, np.int32)
+            batches = draw.integers(0, vocab, shape, np.int32)
+            state, losses = calls.advance(
+                state,
+                values,
+                jax.device_put(until, on_slots),
+                jax.device_put(batches, mesh.batches(calls.mesh)),
+            )
+            jax.block_until_ready(losses)
+            taken.append(time.monotonic() - started)
+    return float(np.prod(shape) / np.median(taken[1:]))
 
 
 def _to_first_nan(losses: np.ndarray) -> np.ndarray:

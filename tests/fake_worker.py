@@ -47,6 +47,9 @@ class Fake:
             costs.append(cost | read | {"memory": 12 * size})
         return costs
 
+    def measure(self, run, vocab, layout):
+        return 1e5 * min(2, layout.width)
+
     def train(self, pack, store, emit, stopping):
         runs = [
             (run, run_id)

@@ -19,7 +19,9 @@ class Desk:
     """Runs by name; `done` grows as the test says."""
 
     def __init__(self, tmp_path, runs):
-        self.store, self.layout = Store(tmp_path), Layout(run=2, width=2)
+        self.store = Store(tmp_path)
+        fixed = types.SimpleNamespace(of=lambda run, runs: Layout(run=2, width=2))
+        self.layouts = fixed
         self.progress = progress.Progress(io.StringIO())
         self.planned, self.done = runs, set()
 
@@ -121,22 +123,6 @@ def test_out_of_memory_is_remembered_and_retried_on_request(tmp_path):
     desk.store.add_attempt(attempt("c", 2, "crash"))
     assert Queue(desk, False).given_up == {"b": "out of memory"}
     assert Queue(desk, True).given_up == {}
-
-
-def test_the_layout_is_chosen_once_and_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(dispatch, "host_devices", lambda: 2)
-    cpu = dispatch.choose_layout("cpu", 1)
-    assert (cpu.devices, cpu.width, cpu.precision) == (2, 2, "float32")
-    gpu = dispatch.choose_layout("gpu", 8)
-    assert (gpu.data, gpu.width, gpu.precision) == (8, 1, "bfloat16")
-    store = Store(tmp_path)
-    assert dispatch.kept_layout(store) is None
-    dispatch.keep_layout(store, gpu)
-    assert dispatch.kept_layout(store) == gpu
-    for wrong in ("{", '{"nonsense": 1}', "[]"):
-        store.path("layout.json").write_text(wrong)
-        with pytest.raises(UserError, match=r"layout.json.* delete this file"):
-            dispatch.kept_layout(store)
 
 
 def test_a_lock_keeps_others_out_and_is_freed(tmp_path):

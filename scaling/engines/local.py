@@ -46,11 +46,6 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def host_devices() -> int:
-    """CPU devices that a child makes of the cores: one a run that trains at once."""
-    return min(2, cores())
-
-
 class Failed(Exception):
     """The child could not carry out a request."""
 
@@ -109,7 +104,7 @@ class Local:
     def __init__(self, settings: Settings, store: Store, stop: Stop):
         self.settings, self.store, self.stop = settings, store, stop
         self._child: Child | None = None
-        self._devices = host_devices()
+        self._devices = 1  # of a CPU: those of the last layout
 
     def __enter__(self) -> Local:
         return self
@@ -138,6 +133,15 @@ class Local:
         """
         listed = [run.to_json() for run in runs]
         return self._ask({"do": "describe", "runs": listed, "vocab": vocab})
+
+    def measure(self, run: Run, vocab: int, layout: Layout) -> float | None:
+        """Training tokens/s of full packs, None where the child failed."""
+        self._use(layout)
+        request = {"do": "measure", "run": run.to_json(), "vocab": vocab}
+        try:
+            return self._ask(request | {"layout": layout.to_json()})
+        except Failed:
+            return None
 
     def _ask(self, request: dict[str, Any], events: Events = lambda event: None) -> Any:
         if self._child is None:

@@ -6,7 +6,8 @@ the pipe named by `--replies`; standard output and error are a log file.
     {"do": "probe"}                          -> {"reply": {"platform", "devices", ...}}
     {"do": "describe", "runs": [], "vocab"}  -> {"reply": [cost, ...]}
     {"do": "preflight", "run", "vocab", "layout", "target"}
-                                             -> {"reply": fields of ahead.Step}
+                                             -> {"reply": fields of estimates.Step}
+    {"do": "measure", "run", "vocab", "layout"}  -> {"reply": tokens per second}
     {"do": "train", "pack": {...}}           -> {"event": ...}*, {"reply": {"stopped"}}
     anything that goes wrong                 -> {"failed": {"cause", "message", ...}}
 
@@ -62,6 +63,8 @@ class Trainer(Protocol):
 
     def describe(self, runs: list[Run], vocab: int) -> list[dict[str, Any]]: ...
 
+    def measure(self, run: Run, vocab: int, layout: Layout) -> float: ...
+
     def preflight(
         self, run: Run, vocab: int, layout: Layout, target: str
     ) -> dict[str, Any]: ...
@@ -99,6 +102,11 @@ class Real:
             for part in run.corpora()
         }
         train.train(pack, prepared, store, emit, stopping)
+
+    def measure(self, run: Run, vocab: int, layout: Layout) -> float:
+        from scaling import train
+
+        return train.tokens_per_second(run, layout, vocab)
 
     def describe(self, runs: list[Run], vocab: int) -> list[dict[str, Any]]:
         """Costs, once every name that only code behind JAX knows has been checked."""
@@ -179,6 +187,9 @@ def _answer(
     if request["do"] == "preflight":
         run, layout = Run.from_json(request["run"]), Layout(**request["layout"])
         return trainer.preflight(run, request["vocab"], layout, request["target"])
+    if request["do"] == "measure":
+        layout = Layout(**request["layout"])
+        return trainer.measure(Run.from_json(request["run"]), request["vocab"], layout)
     pack = unpack(request["pack"])
     emit = lambda event: send({"event": dataclasses.asdict(event)})
     trainer.train(pack, store, emit, stopping)

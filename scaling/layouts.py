@@ -1,0 +1,197 @@
+"""How packs run on this machine: measured at a study's first start, then kept.
+
+The search doubles what it changes for as long as that pays: first the devices that
+train runs of their own, then the slots of each. Tiny models gain from both, large ones
+from neither. The choice stands in the workdir's layout.json; a pack's width decides the
+last bits of its results, so it stays as it is for as long as the file does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from scaling.engines import Layout
+from scaling.engines.local import cores
+from scaling.errors import UserError, unknown
+from scaling.progress import short
+from scaling.record import Store, write_atomic
+from scaling.run import Program, Run, canonical
+
+# What a doubling must gain: noise is below it, and wider packs idle more at their end.
+GAIN = 1.08
+
+Measure = Callable[[Layout], float | None]
+Tried = list[tuple[Layout, float | None]]
+
+
+def assumed(platform: str, devices: int) -> Layout:
+    """What a plan reckons with before anything was measured.
+
+    On a CPU each core trains a run of its own: tiny steps do not gain from sharing
+    one. Accelerators share every run's batch and parameters.
+    """
+    if platform == "cpu":
+        slots = min(2, cores())
+        return Layout(platform="cpu", run=slots, width=slots)
+    kind = "gpu" if platform in ("gpu", "cuda", "rocm") else platform
+    return Layout(platform=kind, data=devices, precision="bfloat16")
+
+
+def parse(text: str, base: Layout) -> Layout:
+    """`base` with what a user says of it, such as "run=2,width=4".
+
+    Raises:
+      UserError: a name that no layout has, or a value that is not one of its kind.
+    """
+    fields = {f.name: type(getattr(base, f.name)) for f in dataclasses.fields(base)}
+    changes: dict[str, Any] = {}
+    for part in text.split(","):
+        name, _, value = (word.strip() for word in part.partition("="))
+        if name not in fields:
+            raise unknown("layout", name, fields)
+        if fields[name] is str:
+            changes[name] = value
+        elif fields[name] is bool and value in ("true", "false"):
+            changes[name] = value == "true"
+        elif fields[name] is int and value.isdecimal() and int(value) > 0:
+            changes[name] = int(value)
+        else:
+            kind = "true or false" if fields[name] is bool else "a number above zero"
+            raise UserError(f"layout.{name}", value, f"give {kind}")
+    return dataclasses.replace(base, **changes)
+
+
+def choose(base: Layout, batch: int, runs: int, measure: Measure) -> Tried:
+    """Every layout that was tried and its tokens/s; the chosen one last.
+
+    Args:
+      base: as `assumed` gives it, all devices in it.
+      batch: sequences of a step; runs: that there are to pack.
+      measure: tokens/s of full packs, None where they failed or did not fit.
+    """
+    best = _narrowest(base, batch)
+    rate = measure(best)
+    tried: Tried = [(best, rate)]
+    if rate is None:  # training will say why, run by run
+        return tried
+    for wider in (_spread, _deepen):
+        while (layout := wider(best, base, runs)) is not None:
+            found = measure(layout)
+            tried.append((layout, found))
+            if found is None or found < GAIN * rate:
+                break
+            best, rate = layout, found
+    return [pair for pair in tried if pair[0] != best] + [(best, rate)]
+
+
+def _narrowest(base: Layout, batch: int) -> Layout:
+    if base.platform == "cpu":
+        return dataclasses.replace(base, run=1, width=1)
+    return dataclasses.replace(base, data=math.gcd(base.data, batch))
+
+
+def _spread(layout: Layout, base: Layout, runs: int) -> Layout | None:
+    """Twice the runs at once, each on half the devices (on a CPU, of the threads)."""
+    run, data = 2 * layout.run, layout.data
+    if base.platform == "cpu":
+        fits = run <= cores()
+    else:
+        data = max(1, data // 2)
+        fits = run * data <= base.data
+    if not fits or run > runs:
+        return None
+    return dataclasses.replace(layout, run=run, data=data, width=2 * layout.width)
+
+
+def _deepen(layout: Layout, base: Layout, runs: int) -> Layout | None:
+    """Twice the slots on the same devices."""
+    width = 2 * layout.width
+    return dataclasses.replace(layout, width=width) if width <= runs else None
+
+
+class Layouts:
+    """The layouts of a study's programs: kept ones, or measured when first needed.
+
+    A CPU has one for all programs, that of the first; accelerators one a program,
+    since what fills them differs by orders of magnitude between small and large runs.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        base: Layout,
+        measure: Callable[[Run, Layout], float | None],
+        note: Callable[[str], None],
+        fixed: bool = False,
+    ):
+        """Args: fixed: `base` is the user's own choice and nothing is measured."""
+        self._path = store.path("layout.json")
+        self.base, self._measure, self._note, self._fixed = base, measure, note, fixed
+        self._kept = dict(self._read())
+
+    def of(self, run: Run, runs: int) -> Layout:
+        """The layout of `run`'s program, of which there are `runs` to train."""
+        key = _key(run.program(), self.base)
+        if key not in self._kept:
+            tried: Tried = [(self.base, None)]
+            if not self._fixed:
+                measure = lambda layout: self._measure(run, layout)
+                tried = choose(self.base, run.batch, runs, measure)
+                if tried[-1][1] is None:
+                    return tried[-1][0]
+                self._note(_sentence(run, tried))
+            self._keep(key, tried)
+        return self._kept[key]
+
+    def _read(self) -> Iterator[tuple[str, Layout]]:
+        if not self._path.exists():
+            return
+        try:
+            for key, entry in json.loads(self._path.read_text()).items():
+                yield key, Layout(**entry["layout"])
+        except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                "workdir",
+                str(self._path),
+                f"{error!r}: delete this file to have it made anew",
+            ) from error
+
+    def _keep(self, key: str, tried: Tried) -> None:
+        entries = json.loads(self._path.read_text()) if self._kept else {}
+        entries[key] = {
+            "layout": tried[-1][0].to_json(),
+            "tried": [
+                {"layout": layout.to_json(), "tokens_per_second": rate}
+                for layout, rate in tried
+            ],
+        }
+        write_atomic(self._path, json.dumps(entries, indent=1).encode())
+        self._kept[key] = tried[-1][0]
+
+
+def _key(program: Program, base: Layout) -> str:
+    if base.platform == "cpu":
+        return "all programs"
+    text = json.dumps(canonical(program), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _sentence(run: Run, tried: Tried) -> str:
+    said = ", ".join(
+        f"{words(layout)} {'failed' if rate is None else short(rate)}"
+        for layout, rate in tried
+    )
+    return (
+        f"layout: {words(tried[-1][0])}, measured with {run.model.family} "
+        f"{short(run.model.size)}, tokens/s: {said}"
+    )
+
+
+def words(layout: Layout) -> str:
+    devices = f"{layout.devices} device{'s' * (layout.devices > 1)}"
+    return f"{layout.width} run{'s' * (layout.width > 1)} at once on {devices}"

@@ -1,0 +1,106 @@
+"""The search for a layout: what it tries, when it stops, what it keeps."""
+
+import json
+
+import pytest
+from test_engine import make_run
+
+from scaling import layouts, train
+from scaling.engines import Layout
+from scaling.errors import UserError
+from scaling.record import Store
+
+CPU = Layout(run=2, width=2)
+
+
+@pytest.fixture(autouse=True)
+def eight_cores(monkeypatch):
+    monkeypatch.setattr(layouts, "cores", lambda: 8)
+
+
+def rates(by_shape):
+    """A measure that knows tokens/s by (run, data, width)."""
+    return lambda layout: by_shape[layout.run, layout.data, layout.width]
+
+
+def chosen(base, by_shape, batch=8, runs=64):
+    return layouts.choose(base, batch, runs, rates(by_shape))[-1][0]
+
+
+def test_each_doubling_must_pay():
+    speed = {(1, 1, 1): 100.0, (2, 1, 2): 180.0, (4, 1, 4): 185.0, (2, 1, 4): 190.0}
+    found = chosen(CPU, speed)
+    assert (found.run, found.width) == (2, 2)
+    speed |= {(2, 1, 4): 300.0, (2, 1, 8): 310.0}
+    assert chosen(CPU, speed).width == 4
+
+
+def test_never_more_devices_than_cores_nor_slots_than_runs():
+    grows = {(1 << k, 1, 1 << k): 100.0 * 2**k for k in range(4)}
+    tried = layouts.choose(CPU, 8, 8, rates(grows))
+    assert [layout.run for layout, _ in tried] == [1, 2, 4, 8]
+    assert tried[-1][0].width == 8
+    assert layouts.choose(CPU, 8, 2, rates(grows))[-1][0].width == 2
+
+
+def test_accelerators_trade_shards_of_a_run_for_runs():
+    base = Layout("tpu", data=4, precision="bfloat16")
+    speed = {(1, 4, 1): 1.0, (2, 2, 2): 1.9, (4, 1, 4): 3.6, (4, 1, 8): 7.0}
+    speed |= {(4, 1, 16): None}
+    found = chosen(base, speed)
+    assert (found.run, found.data, found.width) == (4, 1, 8)
+    assert found.precision == "bfloat16"
+    # A batch of 6 lies over two devices, not four.
+    assert layouts._narrowest(base, 6).data == 2
+
+
+def test_what_cannot_be_measured_is_neither_chosen_nor_kept(tmp_path):
+    said = []
+    found = layouts.Layouts(Store(tmp_path), CPU, lambda run, layout: None, said.append)
+    assert found.of(make_run(), 4) == Layout(run=1, width=1)
+    assert not said and not (tmp_path / "layout.json").exists()
+
+
+def test_a_choice_is_said_kept_and_used_again(tmp_path):
+    said, asked = [], []
+
+    def measure(run, layout):
+        asked.append(layout)
+        return {1: 100.0, 2: 190.0, 4: 191.0}[layout.width]
+
+    first = layouts.Layouts(Store(tmp_path), CPU, measure, said.append)
+    assert first.of(make_run(), 64).width == 2
+    assert "2 runs at once on 2 devices" in said[0] and "191" in said[0]
+    count = len(asked)
+    again = layouts.Layouts(Store(tmp_path), CPU, measure, said.append)
+    assert again.of(make_run(rate=0.5), 1) == Layout(run=2, width=2)
+    assert len(asked) == count and len(said) == 1
+    kept = json.loads((tmp_path / "layout.json").read_text())["all programs"]
+    assert [entry["tokens_per_second"] for entry in kept["tried"]][-1] == 190.0
+
+
+def test_a_damaged_choice_is_refused_in_one_line(tmp_path):
+    for wrong in ("{", '{"all programs": {"layout": {"nonsense": 1}}}', "[]", "{}x"):
+        (tmp_path / "layout.json").write_text(wrong)
+        with pytest.raises(UserError, match=r"layout.json.* delete this file"):
+            layouts.Layouts(Store(tmp_path), CPU, lambda run, layout: 1.0, print)
+
+
+def test_the_users_own_layout_is_not_measured(tmp_path):
+    base = layouts.parse("run=1, width=4,replicate=true", CPU)
+    assert base == Layout(run=1, width=4, replicate=True)
+    never = lambda run, layout: pytest.fail("measured")
+    found = layouts.Layouts(Store(tmp_path), base, never, print, fixed=True)
+    assert found.of(make_run(), 64) == base
+    for wrong in ("runs=2", "width=0", "width=two", "replicate=1", "width"):
+        with pytest.raises(UserError):
+            layouts.parse(wrong, CPU)
+
+
+def test_a_measurement_counts_the_tokens_of_every_slot(made, monkeypatch):
+    clock = iter(range(1000))  # every call of the clock is a second later
+    monkeypatch.setattr(train.time, "monotonic", lambda: float(next(clock)))
+    run = made.run()
+    for width in (1, 2):
+        speed = train.tokens_per_second(run, Layout(run=width, width=width), 257)
+        assert speed == train.STEPS_PER_CALL * run.tokens_per_step * width
