@@ -10,6 +10,7 @@ parameters; the rules below say where each goes, and XLA adds the communication.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -24,7 +25,7 @@ from scaling.errors import UserError, unknown
 RUN, DATA, MODEL = "run", "data", "model"
 
 # Dimension names that tensor parallelism splits.
-_SPLIT = ("mlp", "heads", "kv_heads", "vocab")
+_SPLIT = ("mlp", "kv_heads", "vocab")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,10 +97,38 @@ def state(tree: Any, rules: Rules, packed: bool = True) -> Any:
     )
 
 
-def constrain(gradients: Any, rules: Rules) -> Any:
-    """Keeps gradients where their parameters are, so that sums scatter."""
-    shardings = state(gradients, rules, packed=False)
-    return jax.tree.map(jax.lax.with_sharding_constraint, gradients, shardings)
+def gather(tree: Any, rules: Rules) -> Any:
+    """Parameters made whole over `data` for their use; their gradients are scattered.
+
+    Left to itself, XLA takes the sharding of the parameters for that of activations as
+    well, and moves those of the whole batch about.
+    """
+    if rules.mesh.shape[DATA] == rules.mesh.shape[MODEL] == 1:
+        return tree
+    whole = dataclasses.replace(rules, replicate=True)
+    return jax.tree.map(
+        _gather,
+        tree,
+        state(tree, whole, packed=False),
+        state(tree, rules, packed=False),
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gather(x: jax.Array, whole: NamedSharding, shard: NamedSharding) -> jax.Array:
+    return jax.lax.with_sharding_constraint(x, whole)
+
+
+def _scatter(
+    whole: NamedSharding, shard: NamedSharding, _: None, gradient: jax.Array
+) -> tuple[jax.Array]:
+    # Summed whole first: asked for the shard at once, XLA reshards the activations.
+    for sharding in (whole, shard):
+        gradient = jax.lax.with_sharding_constraint(gradient, sharding)
+    return (gradient,)
+
+
+_gather.defvjp(lambda x, whole, shard: (_gather(x, whole, shard), None), _scatter)
 
 
 def slots(mesh: Mesh) -> NamedSharding:

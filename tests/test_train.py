@@ -12,7 +12,7 @@ import pytest
 from scaling import checkpoint, families, train
 from scaling.engines import Layout, Pack
 from scaling.record import Store, substance
-from scaling.run import Optimiser
+from scaling.run import Model, Optimiser
 
 ALONE = Layout()
 
@@ -110,7 +110,7 @@ def test_layouts_agree(made, tmp_path, family):
 
 
 def test_parameters_are_really_sharded(made):
-    run = made.run()
+    run = made.run(model=Model("transformer", 30_000, options=(("queries_per_kv", 1),)))
     made_for = train.compiled(run.program(), Layout(data=4, model=2), 257)
     kinds = jax.tree.leaves(families.groups(made_for.one.model))
     shardings = jax.tree.leaves(made_for.one_shardings.model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ Init = Callable[..., jax.Array]
 
 # Dimension names a family may use; scaling/mesh.py maps them to mesh axes.
 #   embed: the residual stream. mlp: hidden units of a feed-forward, recurrent or
-#   convolution layer. heads, kv_heads: flattened head x head-dimension.
+#   convolution layer. kv_heads: key-value heads, each with its queries.
 #   vocab: the vocabulary. None: never sharded.
 # What a layer computes side by side (gate and up, query and key and value) shares one
 # matrix, laid out so that a shard of its named dimension holds whole units: splitting
@@ -42,25 +43,26 @@ def fan_in(inputs: int, scale: float = 1.0) -> Init:
 
 
 class Dense(nnx.Module):
-    """y = x W, no bias; W is [inputs, *outputs], y is [..., *outputs].
+    """y = x W, no bias; x is [..., *inputs], W [*inputs, *outputs], y [..., *outputs].
 
     Where several outputs are given, the first dimensions count what is computed side
-    by side: `Dense(d, (2, f), ...)` is gate and up in one product.
+    by side: `Dense((d,), (2, f), ...)` is gate and up in one product.
     """
 
     def __init__(
         self,
-        inputs: int,
+        inputs: tuple[int, ...],
         outputs: tuple[int, ...],
         axes: Axes,
         rngs: nnx.Rngs,
         scale: float = 1.0,
     ):
-        shape = (inputs, *outputs)
-        self.kernel = param(rngs, shape, axes, "matrix", fan_in(inputs, scale))
+        self.contracted = len(inputs)
+        init = fan_in(math.prod(inputs), scale)
+        self.kernel = param(rngs, (*inputs, *outputs), axes, "matrix", init)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return jnp.tensordot(x, self.kernel[...], axes=1)
+        return jnp.tensordot(x, self.kernel[...], axes=self.contracted)
 
 
 class RMSNorm(nnx.Module):
@@ -106,21 +108,47 @@ class Head(nnx.Module):
         return logits.astype(jnp.float32)
 
 
-_PLAIN = Layout()
-_layout = contextvars.ContextVar("layout", default=_PLAIN)
+@dataclasses.dataclass(frozen=True)
+class Tracing:
+    """How models are traced; what they compute does not depend on it.
+
+    layout: chooses loops, rematerialisation and kernels. gather: makes the parameters
+    in a tree whole, on devices that keep a shard each.
+    """
+
+    layout: Layout
+    gather: Callable[[Any], Any]
+
+
+_PLAIN = Tracing(Layout(), gather=lambda tree: tree)
+_tracing = contextvars.ContextVar("tracing", default=_PLAIN)
 
 
 @contextlib.contextmanager
-def tracing(layout: Layout) -> Iterator[None]:
-    """Within it, models are traced as the layout chooses; what they compute is equal.
+def tracing(how: Tracing) -> Iterator[None]:
+    """Has the models that are called within it traced so.
 
     A context and no argument, so that a family is written as if for one device.
     """
-    token = _layout.set(layout)
+    token = _tracing.set(how)
     try:
         yield
     finally:
-        _layout.reset(token)
+        _tracing.reset(token)
+
+
+def gathered(module: Any) -> Any:
+    """The module with its parameters made whole, but for those inside a Stack.
+
+    A Stack does that itself, block after block, so that no two blocks are whole at once
+    where the backward pass computes them again.
+    """
+    gather = _tracing.get().gather
+    return jax.tree.map(
+        lambda leaf: leaf if isinstance(leaf, Stack) else gather(leaf),
+        module,
+        is_leaf=lambda leaf: isinstance(leaf, Stack | nnx.Variable),
+    )
 
 
 class Stack(nnx.List):
@@ -133,7 +161,7 @@ class Stack(nnx.List):
     """
 
     def __call__(self, x: Any) -> Any:
-        layout, blocks = _layout.get(), list(self)
+        layout, blocks = _tracing.get().layout, list(self)
         period = _period(blocks) if layout.scan_layers else len(blocks)
         repeats = len(blocks) // period
         if repeats > 1:
@@ -162,7 +190,7 @@ def _rematerialised(remat: Remat, in_scan: bool) -> Callable[[Any, Any], Any]:
     """(x, block) -> block(x), keeping for the backward pass what `remat` says."""
     # A fresh function each time: JAX keeps the trace of one it has seen before, which
     # may have been made under another layout.
-    apply = lambda x, block: block(x)
+    apply = lambda x, block: gathered(block)(x)
     if remat == "none":
         return apply
     policies = jax.checkpoint_policies

@@ -125,9 +125,9 @@ class GatedConvolution(nnx.Module):
         c = config
         self.taps, self.dilation = c.taps, dilation
         axes = ("embed", None, "mlp")
-        self.gate_up = Dense(c.taps * c.width, (2, c.hidden), axes, rngs)
+        self.gate_up = Dense((c.taps * c.width,), (2, c.hidden), axes, rngs)
         scale = 1.0 / math.sqrt(2 * c.depth)
-        self.down = Dense(c.hidden, (c.width,), ("mlp", "embed"), rngs, scale)
+        self.down = Dense((c.hidden,), (c.width,), ("mlp", "embed"), rngs, scale)
 
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
         length, reach = x_BxLxD.shape[1], self.dilation * (self.taps - 1)

@@ -142,11 +142,12 @@ class Attention(nnx.Module):
     def __init__(self, config: Config, scale: float, rngs: nnx.Rngs):
         c = config
         self.heads, self.kv_heads, self.head_dim = c.heads, c.kv_heads, c.head_dim
-        columns = (c.heads + 2 * c.kv_heads) * c.head_dim
-        self.qkv = Dense(c.width, (columns,), ("embed", "kv_heads"), rngs)
+        group = c.heads // c.kv_heads
+        columns = (c.kv_heads, (group + 2) * c.head_dim)
+        self.qkv = Dense((c.width,), columns, ("embed", "kv_heads", None), rngs)
         self.norm = RMSNorm(c.head_dim, rngs)
-        rows = c.heads * c.head_dim
-        self.out = Dense(rows, (c.width,), ("heads", "embed"), rngs, scale)
+        rows, axes = (c.kv_heads, group * c.head_dim), ("kv_heads", None, "embed")
+        self.out = Dense(rows, (c.width,), axes, rngs, scale)
 
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
         B, L, _ = x_BxLxD.shape
@@ -160,7 +161,7 @@ class Attention(nnx.Module):
             qkv_BxLxKxNxH[:, :, :, -1],
             is_causal=True,
         )
-        return self.out(mixed_BxLxNxH.reshape(B, L, K * G * H))
+        return self.out(mixed_BxLxNxH.reshape(B, L, K, G * H))
 
 
 class SwiGLU(nnx.Module):
@@ -168,8 +169,8 @@ class SwiGLU(nnx.Module):
 
     def __init__(self, config: Config, scale: float, rngs: nnx.Rngs):
         width, hidden = config.width, config.hidden
-        self.gate_up = Dense(width, (2, hidden), ("embed", None, "mlp"), rngs)
-        self.down = Dense(hidden, (width,), ("mlp", "embed"), rngs, scale)
+        self.gate_up = Dense((width,), (2, hidden), ("embed", None, "mlp"), rngs)
+        self.down = Dense((hidden,), (width,), ("mlp", "embed"), rngs, scale)
 
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
         h_BxLx2xF = self.gate_up(x_BxLxD)
