@@ -19,6 +19,7 @@ import pandas as pd
 
 from analysis import (
     answers,
+    checks,
     factors,
     frontier,
     holdout,
@@ -42,6 +43,7 @@ from analysis.notes import Note
 from analysis.surfaces import (
     Surfaces,
     curves_frame,
+    determined_frame,
     fit_all,
     fits_frame,
     joint_frame,
@@ -89,11 +91,16 @@ class Analysis:
       equivalents: data-equivalents M_D. kind ("architecture", "corpus", and "optimiser"
         or "quality" where they vary; see analysis/factors.py), source, to,
         held (the level of the other factor), target, params, tokens, factor, low, high,
-        p_infinite (share of draws in which no amount of data does it), method ("joint",
-        "family", "paired": NaN where nothing was measured that far), log_ratio (ln loss
-        of `to` - ln loss of source; "paired" alone). params and tokens are NaN in the
-        row over all points, held "*" in the row over all held levels too. Each swap
-        stands in one direction, that in which it helps overall by the joint law. flag:
+        p_infinite (share of draws in which no amount of data does it), method
+        ("preferred": by a law that widens the joint one, where the fitted runs prefer
+        it by more than 4 AICc; see `models`; "joint", "family", "paired": NaN where
+        nothing was measured that far), log_ratio (ln loss of `to` - ln loss of source;
+        "paired" alone), fitted (bool: every family and corpus has fitted runs at least
+        as large, so that the row is no extrapolation; it is so over all points). The
+        first of these methods that there is leads, here and in `decisions`. params
+        and tokens are NaN in the row over all points, held "*" in the row over all held
+        levels too. Each swap stands in one direction, that in which it helps overall by
+        the first. flag:
         "no difference shown", "infinite in ... of draws", "varies with ..." (a main
         effect that depends on scale or on what is held: read it per cell only).
       multipliers: the same swaps in other currencies. kind, source, to, held, target,
@@ -108,7 +115,7 @@ class Analysis:
         ("ln M_D", "log loss ratio"), difference (at second less at first), low, high,
         differs (bool), method ("family", "paired").
       agreement: kind, source, to, held, target, cells, measured (mean log loss ratio
-        over matched cells), low, high, modelled (by the joint law, there), model_low,
+        over matched cells), low, high, modelled (by the first method), model_low,
         model_high, agrees (bool).
       costs: kind, source, to, target, cells, flops_ratio (of `to` over source on
         matched cells), flops_low, flops_high, wall_ratio, wall_low, wall_high, factor,
@@ -118,13 +125,14 @@ class Analysis:
         regret (mean nats above the best), small_rank (in the smallest cell that all
         share, at small_params and small_tokens), method.
       doubling: family, corpus, target, params, tokens, gain (nats saved by doubling the
-        data), low, high.
+        data), low, high, fitted (as above).
       ratios: target, params, tokens, architecture ("a -> b"), corpus ("d -> e"),
         lambda (ln M_D architecture / ln M_D corpus, of draws in which the latter is
         finite), low, high, p_architecture (share of draws with |architecture| >
         |corpus|), p_architecture_infinite, p_corpus_infinite, doublings (of the data
         that the architecture is worth), doublings_low, doublings_high, p_doubling
-        (share of draws in which the architecture is worth more than one).
+        (share of draws in which the architecture is worth more than one), fitted (as
+        above), law (of `models`, that it is by).
       variance: target, factor, share, low, high, box (the range of N and D meant).
       shares: of the variance of the measured losses. target, factor ("architecture",
         "architecture x corpus", ..., "unexplained"), share, low, high, method ("type
@@ -136,7 +144,7 @@ class Analysis:
         (bool).
       models: target, model, log_likelihood, scale, parameters, runs, trajectories,
         aicc, delta_aicc, weight, bic, holdout_error (RMS log error on the largest scale
-        left out), refused (why, where it was).
+        left out), refused (why, where it was), preferred (bool: effects lead with it).
       model_multipliers: the overall rows of `equivalents` under every model within 4
         AICc of the best; model, delta_aicc, weight, draws.
       verdicts: the overall effects under other choices. target, question
@@ -145,7 +153,28 @@ class Analysis:
         p_architecture), verdict ("gain", "loss", "architecture", "corpus",
         "undetermined"), moves (bool: another verdict than reported).
       noise: family, corpus, target, params, tokens, seeds, sd_log.
-      fitness: target, lack_of_fit (sd of log residuals), seed_noise (pooled sd), ratio.
+      fitness: target, lack_of_fit (sd of log residuals), seed_noise (pooled sd), ratio,
+        law (the one that leads).
+      profiles: profile likelihoods of the leading law's exponents and multipliers of
+        data. target, law, parameter, value, drop (twice the log likelihood below the
+        best, per trajectory), threshold, best (the fit's value), low and high (where
+        the drop passes the threshold; NaN where it never does). See
+        likelihood.profile.
+      influence: each run left out of the leading law's fit. target, law, run_id,
+        family, corpus, params, tokens, score (robust standard deviations from the
+        curve), flagged (bool: an outlier), objective (by how much it falls), parameter
+        (the one that moves furthest), change (of it), spreads (that in bootstrap
+        standard deviations).
+      sweeps: the leading law at other deltas. target, law, delta, parameter, value, own
+        (bool: the delta of the analysis).
+      seed_checks: target, law, sd_density (of the leading law's fitted density),
+        sd_seeds, freedom, ratio, low, high. See likelihood.seed_check.
+      optima: compute-optimal sizes without a law. family, corpus, target, law (that
+        they stand beside), method ("parabola", "interpolation", "envelope"), compute,
+        params (NaN where the budget shows none), params_low, params_high, tokens, loss,
+        sizes (how many the budget has), warning. See analysis/optima.py.
+      powers: family, corpus, target, law, method, of ("params", "tokens"), exponent (of
+        compute), low, high, r2, budgets.
       holdout: family, corpus, target, params, tokens, observed, predicted, low, high,
         inside (bool), law, curve_low, curve_high. The largest cells, set aside before
         fitting. low and high are of a new run, curve_low and curve_high of the curve
@@ -203,6 +232,12 @@ class Analysis:
     )
     noise: pd.DataFrame
     fitness: pd.DataFrame
+    profiles: pd.DataFrame = field(default_factory=lambda: _join((), "profiles"))
+    influence: pd.DataFrame = field(default_factory=lambda: _join((), "influence"))
+    sweeps: pd.DataFrame = field(default_factory=lambda: _join((), "sweeps"))
+    seed_checks: pd.DataFrame = field(default_factory=lambda: _join((), "seed_checks"))
+    optima: pd.DataFrame = field(default_factory=lambda: _join((), "optima"))
+    powers: pd.DataFrame = field(default_factory=lambda: _join((), "powers"))
     holdout: pd.DataFrame
     frontier: pd.DataFrame = field(default_factory=lambda: _join((), "frontier"))
     isolosses: pd.DataFrame = field(default_factory=lambda: _join((), "isolosses"))
@@ -224,7 +259,7 @@ FRAMES = {
     "residuals": "family corpus target params tokens observed predicted residual law",
     "joint": "target law parameter kind level value low high reference",
     "equivalents": "kind source to held target params tokens factor low high "
-    "p_infinite method log_ratio flag",
+    "p_infinite method log_ratio flag fitted",
     "multipliers": "kind source to held target currency params tokens compute factor "
     "low high p_infinite",
     "crossovers": "kind source to held target compute low high p_none range_low "
@@ -237,22 +272,30 @@ FRAMES = {
     "wall_low wall_high factor low high p_infinite",
     "decisions": "family corpus target compute loss low high rank p_best regret "
     "small_rank small_params small_tokens method",
-    "doubling": "family corpus target params tokens gain low high",
+    "doubling": "family corpus target params tokens gain low high fitted",
     "ratios": "target params tokens architecture corpus lambda low high p_architecture "
     "p_architecture_infinite p_corpus_infinite doublings doublings_low doublings_high "
-    "p_doubling",
+    "p_doubling fitted law",
     "variance": "target factor share low high box",
     "shares": "target factor share low high method cells box",
     "nested": "target parameter across held freed statistic threshold p draws "
     "delta_aicc delta_bic held_error freed_error differs",
     "models": "target model log_likelihood scale parameters runs trajectories aicc "
-    "delta_aicc weight bic holdout_error refused",
+    "delta_aicc weight bic holdout_error refused preferred",
     "model_multipliers": "target model delta_aicc weight draws kind source to held "
     "factor low high p_infinite",
     "verdicts": "target question source to setting draws value low high p verdict "
     "moves",
     "noise": "family corpus target params tokens seeds sd_log",
-    "fitness": "target lack_of_fit seed_noise ratio",
+    "fitness": "target lack_of_fit seed_noise ratio law",
+    "profiles": "target law parameter value drop threshold best low high",
+    "influence": "target law run_id family corpus params tokens score flagged "
+    "objective parameter change spreads",
+    "sweeps": "target law delta parameter value own",
+    "seed_checks": "target law sd_density sd_seeds freedom ratio low high",
+    "optima": "family corpus target law method compute params params_low params_high "
+    "tokens loss sizes warning",
+    "powers": "family corpus target law method of exponent low high r2 budgets",
     "holdout": "family corpus target params tokens observed predicted low high "
     "inside law curve_low curve_high",
     "rate_optima": "family corpus target params tokens rates learning_rate loss "
@@ -277,6 +320,7 @@ def analyse(
     hold_out: bool = True,
     bootstrap: str = "wild",
     processes: int = 1,
+    profiles: bool = False,
 ) -> Analysis:
     """Fits every law to every target and says what architecture and data did.
 
@@ -288,6 +332,7 @@ def analyse(
       bootstrap: "wild" or "pairs"; see analysis/intervals.py.
       processes: targets analysed at a time, each in a process of its own; the result
         is the same.
+      profiles: also profile likelihoods, which take some minutes.
 
     Raises:
       UserError: draws, delta or bootstrap out of range.
@@ -301,7 +346,7 @@ def analyse(
     found: list[Note] = []
     table, described = factors.fold(table)
     one_target = functools.partial(
-        _target, table, described, draws, seed, delta, hold_out, bootstrap
+        _target, table, described, draws, seed, delta, hold_out, bootstrap, profiles
     )
     for parts, said in _each(one_target, table.targets, processes):
         found += said
@@ -380,6 +425,7 @@ def _target(
     delta: float,
     hold_out: bool,
     bootstrap: str,
+    profiles: bool,
     target: str,
 ) -> Part:
     """One target's part of every frame, and its notes."""
@@ -409,18 +455,24 @@ def _target(
     best = data.frame.assign(cell=data.cell)[drawn.chosen > 0]
     frames["exclusions"].append(_left_out(frame, again, aside, best, target))
     frames["fits"].append(fits_frame(surfaces, target))
+    leading = answers.lead(surfaces, delta, seed)
+    chosen = leading.surfaces
     frames["quality"].append(quality_frame(surfaces, target))
+    if not leading.plain:
+        frames["quality"].append(determined_frame([chosen.joint], target))
     frames["joint"].append(joint_frame(surfaces, target))
     frames["curves"].append(curves_frame(surfaces, target))
-    frames["residuals"].append(_residuals(surfaces, target))
+    frames["residuals"].append(_residuals(surfaces, leading, target))
     rate = frontier.flop_rate(frame[~again])
-    for name, part in isolines.frames(surfaces, rate, target).items():
+    drawing = isolines.frames(chosen, rate, target)
+    doubts = checks.frames(chosen, delta, seed, rate, target, profiles)
+    for name, part in (drawing | doubts).items():
         frames[name].append(part)
     found += notes.of_fits(surfaces, target)
     found += notes.of_design(surfaces, target)
     noise = _noise(frame[~again], target)
     frames["noise"].append(noise)
-    frames["fitness"].append(_fitness(surfaces, noise, target))
+    frames["fitness"].append(_fitness(chosen, noise, target))
     held = cells[cells.run_id.isin(frame.run_id[aside])]
     predicted, used = holdout.predict(surfaces, held, target, delta, seed)
     frames["holdout"].append(predicted)
@@ -438,7 +490,7 @@ def _target(
         delta=delta,
         seed=seed,
     )
-    for name, part in answers.answers(asked).items():
+    for name, part in answers.answers(asked, leading).items():
         frames[name].append(part)
     return frames, found
 
@@ -463,8 +515,12 @@ def _left_out(
     return out[reason != ""]
 
 
-def _residuals(surfaces: Surfaces, target: str) -> pd.DataFrame:
+def _residuals(
+    surfaces: Surfaces, leading: answers.Leading, target: str
+) -> pd.DataFrame:
     fitted = [surfaces.joint, *surfaces.single.values()]
+    if not leading.plain:
+        fitted = [leading.surfaces.joint, *fitted]
     parts = [residuals(one, surfaces.draws) for one in fitted]
     return pd.concat(parts, ignore_index=True).assign(target=target)
 
@@ -484,7 +540,12 @@ def _fitness(surfaces: Surfaces, noise: pd.DataFrame, target: str) -> pd.DataFra
     freedom = max(1, len(left) - len(surfaces.joint.law.parameters))
     spread = float(np.sqrt((left.residual**2).sum() / freedom))
     seeds = paired.pooled(noise).sd
-    row = {"target": target, "lack_of_fit": spread, "seed_noise": seeds}
+    row: dict[str, object] = {
+        "target": target,
+        "lack_of_fit": spread,
+        "seed_noise": seeds,
+    }
+    row |= {"law": surfaces.joint.law.name}
     return pd.DataFrame([row | {"ratio": spread / seeds if seeds > 0 else np.nan}])
 
 

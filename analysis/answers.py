@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from analysis import (
@@ -20,7 +21,7 @@ from analysis import (
 from analysis.cells import points as points_of_interest
 from analysis.effects import Described, Equivalents, Swap
 from analysis.paired import DocumentError, Noise
-from analysis.surfaces import Surfaces
+from analysis.surfaces import Surfaces, fit_joint
 
 # Crossovers are looked for from the least compute that was run to this many times the
 # most.
@@ -55,30 +56,63 @@ class Asked:
     seed: int
 
 
-def answers(asked: Asked) -> Frames:
+@dataclasses.dataclass(frozen=True)
+class Leading:
+    """The law that effects are reported by, and the joint law beside it.
+
+    Attributes:
+      model: its name in nested.MODELS.
+      surfaces: with that law as the joint one.
+      nested: all laws that it was chosen from; None where there was no choice.
+    """
+
+    model: str
+    surfaces: Surfaces
+    nested: nested.Nested | None
+
+    @property
+    def plain(self) -> bool:
+        return self.model == nested.BASE
+
+
+def lead(surfaces: Surfaces, delta: float, seed: int) -> Leading:
+    """Chooses among the nested laws on the fitted runs, and fits the chosen one."""
+    if surfaces.joint.theta is None:
+        return Leading(nested.BASE, surfaces, None)
+    fits = nested.fit_nested(surfaces, delta, seed)
+    model = nested.preferred(fits)
+    if model != nested.BASE:
+        options = nested.MODELS[model]
+        fitted = fit_joint(surfaces.draws, delta, seed, options)
+        surfaces = dataclasses.replace(surfaces, joint=fitted)
+    return Leading(model, surfaces, fits)
+
+
+def answers(asked: Asked, leading: Leading) -> Frames:
     """The frames of effects, by their names in Analysis."""
     surfaces, target = asked.surfaces, asked.target
+    chosen = leading.surfaces
     where = points_of_interest(asked.frame)
     every = effects.swaps(surfaces.families, surfaces.corpora, asked.described)
-    joint = Equivalents(surfaces.of_joint, where)
+    first = Equivalents(chosen.of_joint, where)
     alone = Equivalents(surfaces.of_single, where)
-    found = effects.gains(joint, effects.gains(alone, every))
-    logs = effects.log_factors(joint, found)
+    found = effects.gains(first, effects.gains(alone, every))
+    logs = effects.log_factors(first, found)
     own = effects.log_factors(alone, found)
     matched = paired.matches(asked.cells, found)
-    equivalents = pd.concat(
-        [
-            effects.equivalents_frame(logs, where, target, "joint"),
-            effects.equivalents_frame(own, where, target, "family"),
-            paired.paired_frame(matched, target, asked.noise, asked.document_se),
-        ],
-        ignore_index=True,
-    )
+    method = "joint" if leading.plain else "preferred"
+    foremost = effects.equivalents_frame(logs, where, target, method)
+    parts = [foremost]
+    if not leading.plain:
+        joint = effects.log_factors(Equivalents(surfaces.of_joint, where), found)
+        parts.append(effects.equivalents_frame(joint, where, target, "joint"))
+    parts.append(effects.equivalents_frame(own, where, target, "family"))
+    parts.append(paired.paired_frame(matched, target, asked.noise, asked.document_se))
     out = {
-        "equivalents": equivalents,
-        "agreement": paired.agreement_frame(surfaces.of_joint, matched, target),
-        "costs": paired.costs_frame(matched, asked.runs, equivalents, target),
-        "ratios": effects.ratios_frame(logs, where, target),
+        "equivalents": pd.concat(parts, ignore_index=True),
+        "agreement": paired.agreement_frame(chosen.of_joint, matched, target),
+        "costs": paired.costs_frame(matched, asked.runs, foremost, target),
+        "ratios": effects.ratios_frame(logs, where, target).assign(law=leading.model),
         "interactions": pd.concat(
             [
                 interaction.modelled_frame(own, where, target, "family"),
@@ -87,39 +121,76 @@ def answers(asked: Asked) -> Frames:
             ignore_index=True,
         ),
         "doubling": effects.doubling_frame(
-            surfaces.of_joint, surfaces.families, surfaces.corpora, where, target
+            chosen.of_joint, surfaces.families, surfaces.corpora, where, target
         ),
         "shares": variance.measured_frame(asked.cells, target, asked.seed),
         "variance": variance.variance_frame(
-            surfaces.of_joint,
+            chosen.of_joint,
             surfaces.families,
             surfaces.corpora,
             variance.box_of(surfaces.data.frame),
             target,
         ),
     }
-    return out | _compute(asked, found, where) | _checks(asked, found, where)
+    inner = covered(where, surfaces.data.frame)
+    for name in ("equivalents", "doubling", "ratios"):
+        out[name] = _within(out[name], inner)
+    more = _compute(asked, leading, found, where)
+    return out | more | _checks(asked, leading, found, where)
+
+
+def covered(
+    where: Sequence[tuple[float, float]], fitted: pd.DataFrame
+) -> set[tuple[float, float]]:
+    """The points up to which every family and corpus has fitted runs.
+
+    Where some have none that large, the effect of a swap there is extrapolated.
+
+    Args:
+      fitted: family, corpus, params, tokens of the runs that the laws saw.
+    """
+    # Families differ by some percent at one target size, and budgets by a step.
+    size, budget = 1.1, 1.05
+    parts = [part for _, part in fitted.groupby(["family", "corpus"])]
+    return {
+        (params, tokens)
+        for params, tokens in where
+        if all(
+            ((part.params * size >= params) & (part.tokens * budget >= tokens)).any()
+            for part in parts
+        )
+    }
+
+
+def _within(frame: pd.DataFrame, inner: set[tuple[float, float]]) -> pd.DataFrame:
+    """The frame with `fitted`: no extrapolation, at its own point or over all."""
+    if frame.empty:
+        return frame
+    at = zip(frame.params, frame.tokens, strict=True)
+    return frame.assign(fitted=[np.isnan(p) or (p, t) in inner for p, t in at])
 
 
 def _compute(
-    asked: Asked, found: list[Swap], where: list[tuple[float, float]]
+    asked: Asked,
+    leading: Leading,
+    found: list[Swap],
+    where: list[tuple[float, float]],
 ) -> Frames:
     """Parameter- and compute-equivalents, crossovers and decisions."""
     surfaces, target = asked.surfaces, asked.target
+    chosen = leading.surfaces.of_joint
     fitted = surfaces.data.frame
     sizes = (float(fitted.params.min()), float(fitted.params.max()))
     least, most = float(fitted.flops.min()), float(fitted.flops.max())
     computes = frontier.computes(fitted)
     rate = frontier.flop_rate(asked.frame)
+    method = "joint" if leading.plain else "preferred"
     by_method = {
-        method: frontier.Frontier(surface, rate, sizes, (least, computes[-1]))
-        for method, surface in (
-            ("joint", surfaces.of_joint),
-            ("family", surfaces.of_single),
-        )
+        name: frontier.Frontier(surface, rate, sizes, (least, computes[-1]))
+        for name, surface in ((method, chosen), ("family", surfaces.of_single))
     }
-    size = Equivalents(surfaces.of_joint, where, "params")
-    spent = frontier.compute_logs(by_method["joint"], found, computes)
+    size = Equivalents(chosen, where, "params")
+    spent = frontier.compute_logs(by_method[method], found, computes)
     points = [{"params": params, "tokens": tokens} for params, tokens in where]
     decisions = [
         decision.decisions_frame(
@@ -129,9 +200,9 @@ def _compute(
             surfaces.corpora,
             computes,
             target,
-            method,
+            name,
         )
-        for method, reached in by_method.items()
+        for name, reached in by_method.items()
     ]
     return {
         "multipliers": pd.concat(
@@ -146,20 +217,23 @@ def _compute(
             ignore_index=True,
         ),
         "crossovers": frontier.crossovers_frame(
-            by_method["joint"], found, (least, CROSSOVER_REACH * most), target
+            by_method[method], found, (least, CROSSOVER_REACH * most), target
         ),
         "decisions": pd.concat(decisions, ignore_index=True),
     }
 
 
 def _checks(
-    asked: Asked, found: list[Swap], where: list[tuple[float, float]]
+    asked: Asked,
+    leading: Leading,
+    found: list[Swap],
+    where: list[tuple[float, float]],
 ) -> Frames:
     """Which parameters are shared, and what moves the verdict."""
-    surfaces, target = asked.surfaces, asked.target
-    if surfaces.joint.theta is None or not found:
+    fits, target = leading.nested, asked.target
+    if fits is None or not found:
         return {}
-    fits = nested.fit_nested(surfaces, asked.delta, asked.seed)
+    simpler = None if leading.plain else asked.surfaces.of_joint
     return {
         "models": nested.models_frame(fits, target),
         "nested": nested.questions_frame(fits, target, asked.seed),
@@ -167,7 +241,14 @@ def _checks(
             fits, found, where, target, asked.seed
         ),
         "verdicts": sensitivity.verdicts_frame(
-            surfaces, found, asked.frame, target, asked.delta, asked.seed
+            leading.surfaces,
+            found,
+            asked.frame,
+            target,
+            asked.delta,
+            asked.seed,
+            nested.MODELS[leading.model],
+            simpler,
         ),
     }
 

@@ -111,7 +111,7 @@ def fit_nested(surfaces: Surfaces, delta: float, seed: int) -> Nested:
             refused[name] = found.outcome.reason
             continue
         fitted[name] = found
-        models[name] = _likelihood(found, surfaces.draws, delta)
+        models[name] = likelihood_of(found, surfaces.draws, delta)
         errors[name] = _error(rest, surfaces, delta, seed, MODELS[name])
     asked = tuple(q for q in asked if {q.held, q.freed} <= set(models))
     return Nested(
@@ -119,7 +119,20 @@ def fit_nested(surfaces: Surfaces, delta: float, seed: int) -> Nested:
     )
 
 
-def _likelihood(found: Fitted, draws: Draws, delta: float) -> Likelihood:
+def preferred(nested: Nested | None) -> str:
+    """The law that effects are reported by: of those fitted, by the fitted runs alone.
+
+    The joint law, unless the AICc of another is lower by more than `WITHIN`; then the
+    one with the lowest.
+    """
+    if nested is None or BASE not in nested.models:
+        return BASE
+    known = {name: model.aicc for name, model in nested.models.items()}
+    best = min(known, key=lambda name: known[name])
+    return best if known[BASE] - known[best] > WITHIN else BASE
+
+
+def likelihood_of(found: Fitted, draws: Draws, delta: float) -> Likelihood:
     """Of the runs at their cell's best rate, which the fit saw."""
     assert not isinstance(found.outcome, Refusal)
     seen = draws.chosen > 0
@@ -167,8 +180,9 @@ def models_frame(nested: Nested, target: str) -> pd.DataFrame:
     frame = compare(nested.models).rename(columns={"law": "model"})
     errors = frame.model.map(nested.errors)
     frame = frame.assign(target=target, holdout_error=errors, refused="")
+    frame = frame.assign(preferred=frame.model == preferred(nested))
     left = [
-        {"model": name, "target": target, "refused": reason}
+        {"model": name, "target": target, "refused": reason, "preferred": False}
         for name, reason in nested.refused.items()
     ]
     return pd.concat([frame, pd.DataFrame(left)], ignore_index=True)

@@ -156,7 +156,7 @@ def of_equivalents(frame: pd.DataFrame) -> list[Note]:
     if frame.empty:
         return out
     whole = frame[frame.params.isna() & (frame.held == "*")]
-    for target, part in whole[whole.method == "joint"].groupby("target", sort=False):
+    for target, part in _first(whole).groupby("target", sort=False):
         open_ = part[(part.low <= 1.0) & (part.high >= 1.0)]
         if len(open_):
             text = (
@@ -177,6 +177,12 @@ def of_equivalents(frame: pd.DataFrame) -> list[Note]:
 MOST_NAMED = 4
 
 
+def _first(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each target's leading method: its frame lists that first."""
+    leads = frame.groupby("target").method.transform("first")
+    return frame[frame.method == leads]
+
+
 def _swaps(frame: pd.DataFrame) -> str:
     """The swaps of a frame, the first few by name."""
     named = list(
@@ -187,20 +193,20 @@ def _swaps(frame: pd.DataFrame) -> str:
 
 
 def _disputes(whole: pd.DataFrame) -> list[Note]:
-    """Overall effects on which the joint law and each family's own law disagree."""
+    """Overall effects on which the leading law and each family's own disagree."""
     apart = []
     keys = ["target", "kind", "source", "to"]
     for _, part in whole.groupby(keys, sort=False):
         by = part.set_index("method")
-        if not {"joint", "family"} <= set(by.index):
+        if by.index[0] == "family" or "family" not in by.index:
             continue
-        one, two = by.loc["joint"], by.loc["family"]
+        one, two = by.iloc[0], by.loc["family"]
         if not _meet(one.low, one.high, two.low, two.high):
             apart.append(one)
     out = []
     for target, part in pd.DataFrame(apart, columns=whole.columns).groupby("target"):
         text = (
-            "The joint law and the laws of each family alone disagree on "
+            "The leading law and the laws of each family alone disagree on "
             f"{_swaps(part)} (target {target}, over all cells)."
         )
         out.append(Note("disagree", "effects", text))
@@ -213,7 +219,7 @@ def _meet(low: float, high: float, other_low: float, other_high: float) -> bool:
 
 
 def of_agreement(frame: pd.DataFrame) -> list[Note]:
-    """How many measured effects the joint law does not give, and the furthest off."""
+    """How many measured effects the leading law does not give, the furthest off."""
     out = []
     for target, part in frame.groupby("target", sort=False):
         apart = part[~part.agrees.astype(bool)]
@@ -222,10 +228,10 @@ def of_agreement(frame: pd.DataFrame) -> list[Note]:
         off = (apart.measured - apart.modelled).abs()
         row = apart.loc[off.idxmax()]
         text = (
-            f"Matched cells and the joint law disagree on {len(apart)} of {len(part)} "
-            f"swaps, on target {target}; most on {row.source} to {row.to} (held "
-            f"{row.held}): log loss {row.measured:+.4f} measured, {row.modelled:+.4f} "
-            "by the law."
+            f"Matched cells and the leading law disagree on {len(apart)} of "
+            f"{len(part)} swaps, on target {target}; most on {row.source} to {row.to} "
+            f"(held {row.held}): log loss {row.measured:+.4f} measured, "
+            f"{row.modelled:+.4f} by the law."
         )
         out.append(Note("disagree", "effects", text))
     return out
@@ -266,7 +272,7 @@ def of_nested(nested: pd.DataFrame, models: pd.DataFrame) -> list[Note]:
         text = (
             f"The runs do not share what the joint law shares on target {target}: "
             f"{said} (parametric bootstrap); the law with {best} has an AICc lower by "
-            f"{above:.0f}, and the multipliers under it stand beside."
+            f"{above:.0f}, and effects are reported by it."
         )
         out.append(Note("disagree", "joint", text))
     return out
@@ -349,7 +355,7 @@ def of_noise(fitness: pd.DataFrame) -> list[Note]:
             out.append(Note("undetermined", "noise", text))
         elif row.ratio > 2.0:
             text = (
-                f"Residuals of the joint law (sd {row.lack_of_fit:.2%}) are "
+                f"Residuals of the {row.law} law (sd {row.lack_of_fit:.2%}) are "
                 f"{row.ratio:.1f} times the noise of seeds ({row.seed_noise:.2%}) on "
                 f"target {row.target}: the law misses something that the runs show."
             )

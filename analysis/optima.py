@@ -353,7 +353,9 @@ def _power(flops: Array, optimum: Array, draws: Array, weights: Array) -> Power:
     slope, level = _line(x, y, weights)
     left = y - level - slope * x
     centred = y - np.average(y, weights=weights)
-    r2 = 1.0 - float(np.sum(weights * left**2) / np.sum(weights * centred**2))
+    total = float(np.sum(weights * centred**2))
+    # One size that is best at every compute leaves nothing to explain.
+    r2 = 1.0 - float(np.sum(weights * left**2)) / total if total > 0 else np.nan
     low, high = (float(end) for end in _student(x, left, weights, slope))
     slopes = np.array([_line(x, np.log(row), weights)[0] for row in draws])
     if np.sum(~np.isnan(slopes)) >= 20:

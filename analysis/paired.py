@@ -306,7 +306,7 @@ def costs_frame(
 
     Args:
       runs: run_id, wall_seconds.
-      equivalents: rows of `Analysis.equivalents`, for the overall gain.
+      equivalents: rows of `Analysis.equivalents` of one method, for the overall gain.
     """
     seconds = runs.set_index("run_id").wall_seconds
     pairs: dict[tuple[str, str, str], list[Match]] = {}
@@ -332,7 +332,7 @@ def costs_frame(
             same = whole[
                 (whole.kind == kind) & (whole.source == source) & (whole.to == to)
             ]
-            for found_ in same[same.method == "joint"].itertuples():
+            for found_ in same.itertuples():
                 row |= {"factor": found_.factor, "low": found_.low}
                 row |= {"high": found_.high, "p_infinite": found_.p_infinite}
         rows.append(row)

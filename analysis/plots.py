@@ -307,6 +307,38 @@ def whisker(axes: Axes, y: float, row: Any, colour: str, marker: str, **more) ->
         axes.plot(row["value"], y, **(style | more))
 
 
+def factor_axis(axes: Axes, limits: tuple[float, float], upward: bool = False) -> None:
+    """A log axis of factors, across or upward, with a line at 1: no effect."""
+    log_axis(axes.yaxis if upward else axes.xaxis, plain, limits)
+    (axes.axhline if upward else axes.axvline)(1, color=INK, lw=0.8)
+
+
+def share_axis(axes: Axes, frame: pd.DataFrame, label: str) -> None:
+    """An axis across of shares in percent, wide enough for the intervals."""
+    most = max(frame.high.max(), frame.share.max())
+    axes.set_xlim(min(0, frame.low.min()), 1.04 * most)
+    axes.axvline(0, color=FAINT, lw=0.8)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
+    axes.grid(True, axis="x")
+    axes.set_axisbelow(True)
+    axes.set_xlabel(label)
+
+
+def banded(
+    axes: Axes,
+    x: pd.Series,
+    y: pd.Series,
+    ends: pd.DataFrame,
+    look: tuple[Any, Any, Any],
+) -> None:
+    """A line with the band of its interval, which stops at the axis's limits."""
+    colour, marker, line = look
+    bottom, top = axes.get_ylim()
+    low, high = ends.low.clip(lower=bottom), ends.high.clip(upper=top)
+    axes.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
+    axes.plot(x, y, color=colour, marker=marker, ls=line)
+
+
 def forest_axis(axes: Axes, labels: Sequence[str], ys: Sequence[float]) -> None:
     axes.set_yticks(list(ys), list(labels))
     axes.tick_params(axis="y", length=0)
@@ -352,8 +384,23 @@ def at_largest(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame.tokens == most]
 
 
+def at_fitted(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same at the largest cell up to which the laws were fitted.
+
+    Where the design has none that all families and corpora share, the largest of all.
+    """
+    inside = frame[frame.fitted.astype(bool)]
+    return at_largest(inside if inside.params.notna().any() else frame)
+
+
+def beyond(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows at the largest cell where that is an extrapolation."""
+    frame = at_largest(frame)
+    return frame[~frame.fitted.astype(bool)]
+
+
 # Of several estimates of one effect the first of these leads; the others check it.
-METHODS = ("joint", "family", "paired")
+METHODS = ("preferred", "joint", "family", "paired")
 
 
 def leading(frame: pd.DataFrame) -> pd.DataFrame:
@@ -365,11 +412,11 @@ def leading(frame: pd.DataFrame) -> pd.DataFrame:
 def one_way(frame: pd.DataFrame) -> pd.DataFrame:
     """Equivalents with each swap told in one direction: the gain, where both stand.
 
-    On each target the leading method's largest cell decides, trained on the target
-    where that was done, so that all figures tell the same way.
+    On each target the leading method's largest fitted cell decides, trained on the
+    target where that was done, so that all figures tell the same way.
     """
     best: dict[Any, tuple[Any, ...]] = {}
-    for row in leading(at_largest(frame)).itertuples():
+    for row in leading(at_fitted(frame)).itertuples():
         key = (row.target, frozenset((row.source, row.to)))
         rank = (row.factor > 1, row.held == row.target, row.factor)
         if key not in best or rank > best[key][0]:
@@ -451,50 +498,62 @@ def loss(figure: Figure, analysis: Analysis, target: str) -> None:
 
 
 def equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
-    """What each swap is worth in data at the largest cell, by every method."""
-    frame = at_largest(one_way(rows_of(analysis.equivalents, target)))
+    """What each swap is worth in data at the largest fitted cell, by every method."""
+    told = one_way(rows_of(analysis.equivalents, target))
+    frame = at_fitted(told)
     if frame.empty:
         raise Nothing
-    methods = _order(analysis.equivalents.method)
-    keys = ["kind", "source", "to", "held"]
-    groups = list(frame.groupby(keys, sort=False, dropna=False))
-    resize(figure, 1.3 + 0.42 * len(groups))
-    axes = figure.subplots()
+    methods = [m for m in METHODS if m in set(analysis.equivalents.method)]
+    keys = ["source", "to", "held"]
+    kinds = _order(frame.kind)
+    heights = [
+        frame[frame.kind == kind].drop_duplicates(keys).shape[0] for kind in kinds
+    ]
+    resize(figure, 0.9 + 0.5 * len(kinds) + 0.42 * sum(heights))
+    panels = figure.subplots(len(kinds), 1, squeeze=False, height_ratios=heights)[:, 0]
+    outside = leading(beyond(told))
+    for axes, kind in zip(panels, kinds, strict=True):
+        groups = frame[frame.kind == kind].groupby(keys, sort=False)
+        _swaps_of_a_kind(axes, list(groups), outside[outside.kind == kind], methods)
+        axes.set_title(f"{kind} (no effect: 1; dashed: a doubling of the data)")
+    panels[-1].set_xlabel(
+        "data-equivalent: times the data of the first that gives the loss of the second"
+    )
+    marks = [key(m, *looks(METHODS, m)[:2]) for m in methods]
+    far = Line2D([], [], color=FAINT, marker="o", mfc="white", ls="-", ms=5)
+    far.set_label("extrapolated to the withheld largest cell")
+    legend(figure, [*marks, far] if len(outside) else marks)
+
+
+def _swaps_of_a_kind(
+    axes: Axes,
+    groups: Sequence[tuple[Any, pd.DataFrame]],
+    outside: pd.DataFrame,
+    methods: Sequence[str],
+) -> None:
+    """A row a swap and what is held, a mark a method; kinds differ in their reach."""
+    frame = pd.concat([group for _, group in groups])
     finite = frame[np.isfinite(frame.factor)]
     low, high = span(finite.factor, finite.low, [0.9, 2.2])
-    reach = finite.high[np.isfinite(finite.high)]
-    high = max(high, min(reach.max() if len(reach) else high, 30 * high))
-    log_axis(axes.xaxis, plain, (max(low, 1e-3) / 1.1, high * 1.1))
-    axes.axvline(1, color=INK, lw=0.9)
+    reach = frame.high[np.isfinite(frame.high)]
+    high = max(high, min(reach.max() if len(reach) else high, 10 * high))
+    factor_axis(axes, (max(low, 1e-3) / 1.1, high * 1.1))
     axes.axvline(2, color=FAINT, lw=0.9, ls="--")
-    offsets = np.linspace(-0.22, 0.22, len(methods)) if len(methods) > 1 else [0.0]
-    for y, (_, group) in enumerate(groups):
+    offsets = np.linspace(-0.3, 0.3, len(methods) + (len(outside) > 0))
+    for y, (names, group) in enumerate(groups):
         for row in group.to_dict("records"):
             shift = offsets[methods.index(row["method"])]
-            colour, marker, _ = looks(methods, row["method"])
+            colour, marker, _ = looks(METHODS, row["method"])
             whisker(axes, y + shift, row | {"value": row["factor"]}, colour, marker)
+        same = (outside[["source", "to", "held"]] == list(names)).all(axis=1)
+        for row in outside[same].to_dict("records"):
+            far = row | {"value": row["factor"]}
+            whisker(axes, y + offsets[-1], far, FAINT, "o", mfc="white")
         never = group.p_infinite.max()
         if never > 0:
             side_note(axes, y, f"∞ in {words.percent(never)}\nof draws")
-    names = [f"{key[1]} → {key[2]}  ({key[3]})" for key, _ in groups]
-    forest_axis(axes, names, range(len(groups)))
-    kinds = [key[0] for key, _ in groups]
-    for y, (above, below) in enumerate(itertools.pairwise(kinds)):
-        if above != below:
-            axes.axhline(y + 0.5, color=FAINT, lw=0.6)
-    for x, text in ((1, "no effect"), (2, "doubling the data")):
-        axes.annotate(
-            text,
-            (x, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(2, 2),
-            textcoords="offset points",
-            fontsize=7.5,
-            color=INK if x == 1 else "#5c5c5c",
-            ha="left" if x == 2 else "right",
-        )
-    axes.set_xlabel("data-equivalent: times the data of the first that gives the same")
-    legend(figure, [key(m, *looks(methods, m)[:2]) for m in methods])
+    named = [f"{names[0]} → {names[1]}  ({names[2]})" for names, _ in groups]
+    forest_axis(axes, named, range(len(groups)))
 
 
 def scale(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -517,27 +576,21 @@ def scale(figure: Figure, analysis: Analysis, target: str) -> None:
     ):
         axes = panels[i, j]
         log_axis(axes.xaxis, words.count, span(frame.tokens, pad=0.12))
-        log_axis(axes.yaxis, plain, y_limits)
-        axes.axhline(1, color=INK, lw=0.8)
+        factor_axis(axes, y_limits, upward=True)
         axes.axhline(2, color=FAINT, lw=0.8, ls="--")
         for params in sizes:
-            colour, marker, line = looks(sizes, params)
+            look = looks(sizes, params)
             mine = frame[
                 (frame.held == level)
                 & (frame.source == source)
                 & (frame.to == to)
                 & _near(frame.params, params)
             ].sort_values("tokens")
-            low, high = (
-                mine.low.clip(lower=y_limits[0]),
-                mine.high.clip(upper=y_limits[1]),
-            )
-            axes.fill_between(mine.tokens, low, high, color=colour, alpha=0.13, lw=0)
-            axes.plot(mine.tokens, mine.factor, color=colour, marker=marker, ls=line)
+            banded(axes, mine.tokens, mine.factor, mine, look)
             for row in mine[mine.factor > y_limits[1]].itertuples():
                 text = f"{words.count(row.factor)} ↑"
                 share = 0.99 - 0.08 * sizes.index(params)
-                _at_top(axes, row.tokens, share, text, colour)
+                _at_top(axes, row.tokens, share, text, look[0])
         if i == 0:
             axes.set_title(f"{source} → {to}", fontsize=8.5)
         if j == 0:
@@ -564,13 +617,18 @@ def _at_top(axes: Axes, x: float, share: float, text: str, colour: str) -> None:
 
 
 def ratios(figure: Figure, analysis: Analysis, target: str) -> None:
-    """Architecture over corpus, ln M_D by ln M_D, at the largest cell."""
-    frame = at_largest(rows_of(analysis.ratios, target))
+    """Architecture over corpus, ln M_D by ln M_D, at the largest fitted cell.
+
+    Pairs whose corpus effect is infinite have no ratio and no row.
+    """
+    frame = at_fitted(rows_of(analysis.ratios, target))
+    frame = frame[np.isfinite(frame["lambda"]) & (frame.low < frame.high)]
+    if frame.empty:
+        raise Nothing
     rows = frame.to_dict("records")
     resize(figure, 1.1 + 0.42 * len(rows))
     axes = figure.subplots()
-    largest = np.abs(frame["lambda"]).max()
-    reach = 2.0 if math.isnan(largest) else max(2.0, min(20.0, 1.5 * largest))
+    reach = max(2.0, min(20.0, 1.5 * np.abs(frame["lambda"]).max()))
     ends = frame[["low", "high"]].to_numpy()
     ends = ends[np.isfinite(ends) & (np.abs(ends) <= 2 * reach)]
     left = min(-1.2, *ends, 0) if ends.size else -1.2
@@ -652,8 +710,7 @@ def joint(figure: Figure, analysis: Analysis, target: str) -> None:
     )[:, 0]
     limits = span(frame.value, frame.low[frame.low > 0], frame.high, [0.9, 1.1])
     for axes, ((kind, parameter), group) in zip(panels, groups, strict=True):
-        log_axis(axes.xaxis, plain, limits)
-        axes.axvline(1, color=INK, lw=0.8)
+        factor_axis(axes, limits)
         for y, row in enumerate(group.to_dict("records")):
             if row["reference"]:
                 axes.plot(1, y, marker="|", color=INK, ms=9)
@@ -684,9 +741,7 @@ def variance(figure: Figure, analysis: Analysis, target: str) -> None:
     resize(figure, 1.0 + (0.16 + 0.17 * len(targets)) * len(factors))
     axes = figure.subplots()
     height = 0.8 / len(targets)
-    axes.set_xlim(
-        min(0, frame.low.min()), 1.04 * max(frame.high.max(), frame.share.max())
-    )
+    share_axis(axes, frame, "share of the variance of the loss")
     for k, name in enumerate(targets):
         colour, marker, _ = looks(targets, name)
         mine = frame[frame.target == name].set_index("factor").reindex(factors)
@@ -695,11 +750,6 @@ def variance(figure: Figure, analysis: Analysis, target: str) -> None:
         for y, row in zip(ys, mine.to_dict("records"), strict=True):
             whisker(axes, y, row | {"value": row["share"]}, colour, marker)
     forest_axis(axes, factors, range(len(factors)))
-    axes.axvline(0, color=FAINT, lw=0.8)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
-    axes.grid(True, axis="x")
-    axes.set_axisbelow(True)
-    axes.set_xlabel("share of the variance of the loss")
     if len(targets) > 1:
         legend(figure, [key(f"on {t}", *looks(targets, t)[:2]) for t in targets])
 

@@ -14,10 +14,11 @@ from analysis.analyse import Analysis
 from analysis.plots import (
     ALARM,
     FAINT,
-    INK,
     PALETTE,
     WIDTH,
     Nothing,
+    banded,
+    factor_axis,
     families_of,
     forest_axis,
     key,
@@ -29,6 +30,7 @@ from analysis.plots import (
     plain,
     resize,
     rows_of,
+    share_axis,
     side_note,
     span,
     whisker,
@@ -48,13 +50,9 @@ def decisions(figure: Figure, analysis: Analysis, target: str) -> None:
         log_axis(axes.yaxis, plain, limits[1])
         axes.set_title(f"trained on {corpus}")
         for family in families:
-            colour, marker, line = looks(families, family)
             mine = frame[(frame.family == family) & (frame.corpus == corpus)]
             mine = mine.sort_values("compute")
-            axes.fill_between(
-                mine.compute, mine.low, mine.high, color=colour, alpha=0.15, lw=0
-            )
-            axes.plot(mine.compute, mine.loss, color=colour, marker=marker, ls=line)
+            banded(axes, mine.compute, mine.loss, mine, looks(families, family))
         largest = analysis.cells[analysis.cells.corpus == corpus].flops.max()
         if limits[0][0] < largest < limits[0][1]:
             axes.axvline(largest, color=FAINT, lw=0.9, ls="--")
@@ -77,19 +75,15 @@ def compute(figure: Figure, analysis: Analysis, target: str) -> None:
     limits = span(frame.factor.clip(upper=100), frame.low.clip(0.1, 1), [0.9, 2.2])
     for axes, level in zip(panels, held, strict=True):
         log_axis(axes.xaxis, lambda c: words.number(c, 1), span(frame.compute))
-        log_axis(axes.yaxis, plain, limits)
-        axes.axhline(1, color=INK, lw=0.8)
+        factor_axis(axes, limits, upward=True)
         axes.set_title(f"trained on {level}")
         for swap in swaps:
-            colour, marker, line = looks(swaps, swap)
             mine = frame[
                 (frame.held == level)
                 & (frame.source == swap[0])
                 & (frame.to == swap[1])
             ].sort_values("compute")
-            low, high = mine.low.clip(lower=limits[0]), mine.high.clip(upper=limits[1])
-            axes.fill_between(mine.compute, low, high, color=colour, alpha=0.13, lw=0)
-            axes.plot(mine.compute, mine.factor, color=colour, marker=marker, ls=line)
+            banded(axes, mine.compute, mine.factor, mine, looks(swaps, swap))
     panels[0].set_ylabel("compute-equivalent gain\n(times the FLOPs)")
     figure.supxlabel("training FLOPs", fontsize=8.5)
     legend(figure, [key(f"{a} → {b}", *looks(swaps, (a, b))) for a, b in swaps], 4)
@@ -115,8 +109,7 @@ def verdicts(figure: Figure, analysis: Analysis, target: str) -> None:
         low, high = span(
             mine.value, mine.low.clip(lower=0.05), mine.high.clip(upper=50), [0.9, 1.1]
         )
-        log_axis(axes.xaxis, plain, (max(low, 0.04), min(high, 60)))
-        axes.axvline(1, color=INK, lw=0.8)
+        factor_axis(axes, (max(low, 0.04), min(high, 60)))
         rows = mine.drop_duplicates("setting").set_index("setting").reindex(settings)
         for y, row in enumerate(rows.to_dict("records")):
             colour = ALARM if row["moves"] is True else PALETTE[0]
@@ -125,7 +118,9 @@ def verdicts(figure: Figure, analysis: Analysis, target: str) -> None:
                 side_note(axes, y, "∞")
         forest_axis(axes, settings, range(len(settings)))
         axes.set_title(f"{swap[0]} → {swap[1]}")
-    figure.supxlabel("data-equivalent over all cells (red: another verdict)")
+    figure.supxlabel(
+        "data-equivalent over all cells (red: another verdict)", fontsize=8.5
+    )
 
 
 def shares(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -133,14 +128,11 @@ def shares(figure: Figure, analysis: Analysis, target: str) -> None:
     frame = rows_of(analysis.shares, target)
     resize(figure, 0.9 + 0.24 * len(frame))
     axes = figure.subplots()
-    axes.set_xlim(min(0, frame.low.min()), 1.04 * frame[["high", "share"]].max().max())
+    share_axis(axes, frame, "share of the variance of the measured losses")
     for y, row in enumerate(frame.to_dict("records")):
         axes.barh(y, row["share"], 0.6, color="#bcd8ea")
         whisker(axes, y, row | {"value": row["share"]}, PALETTE[0], "o")
     forest_axis(axes, list(frame.factor), range(len(frame)))
-    axes.set_xlabel("share of the variance of the measured losses")
-    axes.grid(True, axis="x")
-    axes.set_axisbelow(True)
 
 
 def interactions(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -160,8 +152,7 @@ def interactions(figure: Figure, analysis: Analysis, target: str) -> None:
     resize(figure, 0.9 + 0.24 * len(frame))
     axes = figure.subplots()
     low, high = span(ratio.value, ratio.low.clip(0.1, 10), ratio.high.clip(0.1, 10))
-    log_axis(axes.xaxis, plain, (min(low, 0.9), max(high, 1.1)))
-    axes.axvline(1, color=INK, lw=0.8)
+    factor_axis(axes, (min(low, 0.9), max(high, 1.1)))
     for y, row in enumerate(ratio.to_dict("records")):
         colour = ALARM if row["differs"] else PALETTE[0]
         whisker(axes, y, row, colour, "s" if row["differs"] else "o")

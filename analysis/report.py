@@ -24,7 +24,7 @@ from typing import Any
 import pandas as pd
 from etils import epath
 
-from analysis import plots, plots_effects, plots_surface, words
+from analysis import nested, plots, plots_checks, plots_effects, plots_surface, words
 from analysis.analyse import Analysis, Note
 from analysis.checklist import checklist
 from scaling.record import write_atomic
@@ -159,18 +159,40 @@ def summary(analysis: Analysis) -> list[str]:
         sentences.append(f"Architecture against data {words.UNDETERMINED}.")
         sentences += _refused(analysis)
     else:
-        first = found[found.factor.notna()].iloc[0]
-        place = words.scale(first.params, first.tokens)
-        sentences.insert(0, f"At {place}, scored on {target} (95% intervals):")
-    doubling = plots.at_largest(_of(analysis.doubling, target)).dropna(subset="gain")
+        sentences.insert(0, _opening(analysis, found, target))
+        sentences += _beside(analysis, found, target)
+    doubling = plots.at_fitted(_of(analysis.doubling, target)).dropna(subset="gain")
     if len(doubling):
         sentences.append(words.doubling(doubling, target, analysis.unit))
-    ratios = plots.at_largest(_of(analysis.ratios, target))
+    ratios = plots.at_fitted(_of(analysis.ratios, target))
     sentences += [words.ratio(row) for row in ratios.to_dict("records")]
     sentences += words.decisions(plots.leading(_own(analysis, "decisions")))
     moved = words.moved(_first(analysis, "verdicts"))
     sentences += moved if len(moved) <= 3 else moved[-1:]
     return sentences + _support(analysis, target)
+
+
+def _opening(analysis: Analysis, found: pd.DataFrame, target: str) -> str:
+    """Where and by which law the answer holds."""
+    models = _of(analysis.models, target).set_index("model")
+    leads = models[models.preferred.eq(True)].index if len(models) else []
+    first = next(found[found.factor.notna()].itertuples())
+    model = str(leads[0]) if len(leads) else nested.BASE
+    return words.opening(
+        first, target, model, models.delta_aicc.get(nested.BASE, math.nan)
+    )
+
+
+def _beside(analysis: Analysis, found: pd.DataFrame, target: str) -> list[str]:
+    """The joint law's verdicts where another leads, and the withheld largest cell."""
+    told = plots.one_way(_of(analysis.equivalents, target))
+    said = []
+    if (found.method == "preferred").any():
+        joint = plots.at_fitted(told[told.method == "joint"])
+        said.append(words.joint_instead(found, joint))
+    far = plots.beyond(plots.leading(told))
+    said.append(words.extrapolated(far[far.kind == "architecture"]))
+    return [sentence for sentence in said if sentence]
 
 
 def _own(analysis: Analysis, name: str) -> pd.DataFrame:
@@ -202,9 +224,9 @@ def _support(analysis: Analysis, target: str) -> list[str]:
 
 
 def headline(equivalents: pd.DataFrame, target: str) -> pd.DataFrame:
-    """The leading method's equivalents at the largest cell, each swap one way only."""
+    """The leading method's equivalents at the largest fitted cell, each swap once."""
     mine = plots.one_way(_of(equivalents, target))
-    return plots.leading(plots.at_largest(mine))
+    return plots.leading(plots.at_fitted(mine))
 
 
 def _of(frame: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -226,8 +248,8 @@ class Plot:
 PLOTS: dict[str, Plot] = {
     "equivalents": Plot(
         plots.equivalents,
-        "Data-equivalent of each swap at the largest cell: how many times the data of "
-        "the first gives the loss of the second. In brackets what is held fixed. Lines "
+        "Data-equivalent of each swap at the largest fitted cell: how many times the "
+        "data of the first gives the loss of the second (held in brackets). Lines "
         "are 95% intervals; an arrow means that the interval goes on, to infinity "
         "where a share of draws is given.",
         every=True,
@@ -280,6 +302,24 @@ PLOTS: dict[str, Plot] = {
         plots_surface.isolosses,
         "Lines of equal loss, by the fit, and the compute-optimal path with its 95% "
         "interval. Off the dots it is extrapolation.",
+    ),
+    "optima": Plot(
+        plots_checks.optima,
+        "The best size at each compute by methods that know no law, beside the fit's "
+        "path. None shares anything between budgets: the fit is the better answer.",
+    ),
+    "influence": Plot(
+        plots_checks.influence,
+        "Each run left out of the fit: how far it lies from the curve, and how far the "
+        "parameter that it moves most goes without it.",
+    ),
+    "sweeps": Plot(
+        plots_checks.sweeps,
+        "The main parameters of the leading law when residuals are counted otherwise.",
+    ),
+    "profiles": Plot(
+        plots_checks.profiles,
+        "Profile likelihoods of the leading law: all else fitted again at each value.",
     ),
     "shares": Plot(
         plots_effects.shares,
@@ -396,27 +436,43 @@ def _list(sentences: Iterable[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
-# So many notes of a kind are read; the others are folded away under their number.
-MOST_NOTES = 2
+# What changes a verdict stands in sight; the rest is folded under its number.
+KINDS = {
+    "refused": "cannot be fitted",
+    "disagree": "disagreements",
+    "undetermined": "open",
+    "warning": "warnings",
+    "edge": "best rate at the edge of its grid",
+    "bound": "parameters on a bound",
+    "excluded": "left out",
+}
+FOREMOST = ("refused", "disagree", "undetermined")
 
 
 def _notes(notes: Iterable[Note]) -> str:
-    """Notes by kind: the first of each in sight, the others folded away."""
-    kinds: dict[str, list[str]] = {}
+    """A line a kind, what changes a verdict first; all but its first note folded."""
+    kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for note in notes:
         kinds.setdefault(note.kind, []).append(_text(note.text))
-    items = []
+    items, minor = [], []
     for kind, texts in kinds.items():
-        shown = texts if len(texts) <= MOST_NOTES else texts[:1]
-        more = "".join(f"<li>{text}</li>" for text in texts[len(shown) :])
-        fold = (
-            f"<details><summary>{len(texts) - len(shown)} more like it</summary>"
-            f"<ul>{more}</ul></details>"
-        )
-        head = f'<span class="kind">{_text(kind)}</span>'
-        inner = "<br>".join(shown) + (fold if more else "")
-        items.append(f"<li>{head}{inner}</li>")
-    return f'<ul class="notes">{"".join(items)}</ul>' if items else ""
+        if not texts:
+            continue
+        head = f'<span class="kind">{_text(KINDS.get(kind, kind))}</span>'
+        if kind in FOREMOST:
+            fold = _folded(f"{len(texts) - 1} more", texts[1:])
+            items.append(f"<li>{head}{texts[0]}{fold}</li>")
+        else:
+            minor.append(f"<li>{head}{_folded(f'{len(texts)}', texts)}</li>")
+    every = "".join(items + minor)
+    return f'<ul class="notes">{every}</ul>' if every else ""
+
+
+def _folded(title: str, texts: Sequence[str]) -> str:
+    if not texts:
+        return ""
+    inner = "".join(f"<li>{text}</li>" for text in texts)
+    return f"<details><summary>{title}</summary><ul>{inner}</ul></details>"
 
 
 def _about(analysis: Analysis, *about: str) -> str:
@@ -475,6 +531,7 @@ HEADINGS = {
     "high": "95% high",
     "params_total": "params with embeddings",
     "sd_log": "sd of log loss",
+    "fitted": "within the fit",
 }
 # Counts read better with a suffix; what is exact stays in the sort key and the JSON.
 COUNTS = {"params", "params_total", "tokens", "unique_tokens", "flops", "size"}
@@ -559,12 +616,16 @@ def equivalents(analysis: Analysis, figure: Draw) -> str:
         _other_targets(analysis, figure, "equivalents"),
         _about(analysis, "effects"),
     ]
-    doubling = plots.at_largest(_of(analysis.doubling, target))
+    doubling = plots.at_fitted(_of(analysis.doubling, target))
     if len(doubling):
-        caption = f"Beside it: what doubling the data saves ({analysis.unit})."
-        parts.append(_table(doubling, caption))
-    largest = plots.at_largest(plots.one_way(frame))
-    parts.append(_table(largest, "Data-equivalents at the largest cell."))
+        caption = f"Beside it: what doubling the data saves ({analysis.unit})"
+        parts.append(_fold(caption, doubling))
+    told = plots.one_way(frame)
+    largest = plots.at_fitted(told)
+    both = pd.concat([largest, plots.beyond(told)], ignore_index=True)
+    parts.append(
+        _fold("Data-equivalents at the largest fitted cell and beyond it", both)
+    )
     apart = words.disagreements(_of(largest, target))
     parts.append(_list(apart) or _paragraph(_agreement(largest)))
     every = _table(frame, "Data-equivalents at every cell.")
@@ -589,15 +650,22 @@ def ratio(analysis: Analysis, figure: Draw) -> str:
         [
             _list(
                 words.ratio(row)
-                for row in plots.at_largest(_of(frame, analysis.targets[0])).to_dict(
+                for row in plots.at_fitted(_of(frame, analysis.targets[0])).to_dict(
                     "records"
                 )
             ),
-            figure("ratios"),
+            figure("ratios") or _paragraph(NO_RATIO),
             _other_targets(analysis, figure, "ratios"),
-            _table(plots.at_largest(frame), "Ratios at the largest cell."),
+            _fold("Ratios at the largest fitted cell", plots.at_fitted(frame)),
         ]
     )
+
+
+# In place of a figure of ratios that has nothing to show.
+NO_RATIO = (
+    "No ratio is drawn for this target: where no amount of data makes up for the "
+    "corpus, the share of draws says all there is."
+)
 
 
 def currencies(analysis: Analysis, figure: Draw) -> str:
@@ -690,7 +758,11 @@ def surface(analysis: Analysis, figure: Draw) -> str:
         [
             figure("isolosses"),
             figure("isoflops"),
+            _list(words.powers(_first(analysis, "powers"))),
+            figure("optima"),
             _fold("The compute-optimal path", analysis.frontier),
+            _fold("Best sizes by methods without a law", analysis.optima),
+            _fold("Their powers of compute", analysis.powers),
         ]
     )
 
@@ -721,11 +793,11 @@ def fits(analysis: Analysis, figure: Draw) -> str:
             _paragraph(f"Fitted on log loss: {laws}."),
             figure("fits"),
             _about(analysis, "fits"),
-            _table(analysis.fits, "Parameters with 95% intervals."),
-            _table(
-                analysis.quality,
+            _fold("Parameters with 95% intervals", analysis.fits),
+            _fold(
                 "Quality: gap is to the best of all starts, agree the share of starts "
-                "that end there.",
+                "that end there",
+                analysis.quality,
             ),
         ]
     )
@@ -739,7 +811,7 @@ def joint(analysis: Analysis, figure: Draw) -> str:
         [
             figure("joint"),
             _about(analysis, "joint"),
-            _table(analysis.joint, "Parameters of the joint law."),
+            _fold("Parameters of the joint law", analysis.joint),
         ]
     )
 
@@ -764,6 +836,7 @@ def variance(analysis: Analysis, figure: Draw) -> str:
 def noise(analysis: Analysis, figure: Draw) -> str:
     """Seeds: the noise level beside the lack of fit"""
     lead = [words.fitness(row) for row in _first(analysis, "fitness").itertuples()]
+    lead += [words.seeds(row) for row in _first(analysis, "seed_checks").itertuples()]
     if analysis.noise.empty:
         missing = _absent(analysis, "noise level: no cell has two seeds", "noise")
         return missing + _paragraph(*lead)
@@ -772,8 +845,9 @@ def noise(analysis: Analysis, figure: Draw) -> str:
             _paragraph(*lead),
             figure("noise"),
             _about(analysis, "noise"),
-            _table(analysis.fitness),
-            _table(analysis.noise),
+            _fold("Lack of fit beside the seeds", analysis.fitness),
+            _fold("The density's spread beside the seeds", analysis.seed_checks),
+            _fold("Seeds of every cell", analysis.noise),
         ]
     )
 
@@ -788,7 +862,7 @@ def holdout(analysis: Analysis, figure: Draw) -> str:
             _list(words.holdout(mine)),
             figure("holdout"),
             _about(analysis, "holdout"),
-            _table(analysis.holdout),
+            _fold("Withheld cells", analysis.holdout),
             _fold("How well each law extrapolates", analysis.extrapolation),
         ]
     )
@@ -802,6 +876,28 @@ def residuals(analysis: Analysis, figure: Draw) -> str:
     table = _table(analysis.residuals.loc[worst], "Residuals, the largest first.")
     fold = f"<details><summary>All residuals</summary>{table}</details>"
     return figure("residuals") + fold
+
+
+def doubts(analysis: Analysis, figure: Draw) -> str:
+    """What the fit hangs on: single runs, delta, profiles"""
+    frames = (analysis.influence, analysis.sweeps, analysis.profiles)
+    if all(frame.empty for frame in frames):
+        return _absent(analysis, "influence of single runs", "joint", "fits")
+    profiled = figure("profiles") or _paragraph(
+        "Profile likelihoods are computed on request (--profiles): they take minutes."
+    )
+    strongest = analysis.influence.spreads.abs().sort_values(ascending=False).index
+    return "".join(
+        [
+            _list(words.influential(_first(analysis, "influence"))),
+            figure("influence"),
+            figure("sweeps"),
+            profiled,
+            _fold("Every run left out", analysis.influence.loc[strongest]),
+            _fold("Every delta", analysis.sweeps),
+            _fold("Profiles", analysis.profiles),
+        ]
+    )
 
 
 def tuning(analysis: Analysis, figure: Draw) -> str:
@@ -833,13 +929,13 @@ def runs(analysis: Analysis, figure: Draw) -> str:
     """Runs, and what was left out"""
     ids = analysis.exclusions.run_id.nunique()
     said = f"{len(analysis.runs)} runs; {ids} of them or of those planned left out of"
-    listed = _table(analysis.exclusions, "Left out, each with its reason.")
+    listed = _fold("Left out, each with its reason", analysis.exclusions)
     return "".join(
         [
             _paragraph(f"{said} one fit or of all."),
-            listed if len(analysis.exclusions) else "",
+            listed,
             _about(analysis, "table"),
-            _table(analysis.runs, "All runs."),
+            _fold("All runs", analysis.runs),
         ]
     )
 
@@ -890,6 +986,7 @@ SECTIONS: tuple[Callable[[Analysis, Draw], str], ...] = (
     noise,
     holdout,
     residuals,
+    doubts,
     tuning,
     paths,
     runs,

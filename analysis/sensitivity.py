@@ -20,7 +20,7 @@ from analysis.cells import at_optimum, levels
 from analysis.cells import points as points_of_interest
 from analysis.effects import Equivalents, Surface, Swap
 from analysis.fit import DELTA
-from analysis.surfaces import Surfaces, joint_surfaces
+from analysis.surfaces import Options, Surfaces, joint_surfaces
 
 DRAWS = 60
 REPORTED = "as reported"
@@ -45,15 +45,19 @@ def verdicts_frame(
     target: str,
     delta: float,
     seed: int,
+    options: Options | None = None,
+    simpler: Surface | None = None,
 ) -> pd.DataFrame:
     """Every overall effect, and which of architecture and corpus is larger, by setting.
 
     Args:
       found: swaps in the direction in which they are reported.
       frame: one-epoch runs of the target, with `level` and `budget`.
+      options: of the joint law that `surfaces` has, which every refit keeps.
+      simpler: the joint law without them, where it has any.
     """
     parts = []
-    for setting in settings(surfaces, frame, delta, seed):
+    for setting in settings(surfaces, frame, delta, seed, options, simpler):
         where = points_of_interest(setting.frame)
         logs = effects.log_factors(Equivalents(setting.surface, where), found)
         whole = effects.equivalents_frame(logs, where, target, "joint")
@@ -65,12 +69,19 @@ def verdicts_frame(
 
 
 def settings(
-    surfaces: Surfaces, frame: pd.DataFrame, delta: float, seed: int
+    surfaces: Surfaces,
+    frame: pd.DataFrame,
+    delta: float,
+    seed: int,
+    options: Options | None = None,
+    simpler: Surface | None = None,
 ) -> Iterator[Setting]:
     """The choices, the reported one first; those that change nothing are left out."""
     fitted = surfaces.data.frame
     draws = len(surfaces.draws)
     yield Setting(REPORTED, frame, surfaces.of_joint, draws)
+    if simpler is not None:
+        yield Setting("law: joint", frame, simpler, draws)
     yield Setting("law: each family alone", frame, surfaces.of_single, draws)
     other = math.inf if math.isfinite(delta) else DELTA
     for name, part, threshold in (
@@ -84,7 +95,7 @@ def settings(
         if part.empty or (threshold == delta and same):
             continue
         again = joint_surfaces(
-            part, min(DRAWS, draws), seed, threshold, surfaces.draws.scheme
+            part, min(DRAWS, draws), seed, threshold, surfaces.draws.scheme, options
         )
         yield Setting(name, part, again.of_joint, min(DRAWS, draws))
 

@@ -452,3 +452,111 @@ def attribution(frame: pd.DataFrame, unit: str) -> list[str]:
             f"{said}."
         )
     return sentences
+
+
+def opening(row: Any, target: str, model: str, above: float) -> str:
+    """Where and by which law the answer holds.
+
+    Args:
+      row: of Analysis.equivalents, the first that is told.
+      model: of Analysis.models, the law that leads.
+      above: AICc of the joint law over it.
+    """
+    place = f"At {scale(row.params, row.tokens)}"
+    place += (
+        ", the largest cell that was fitted" if row.fitted else ", an extrapolation"
+    )
+    law = ""
+    if row.method == "preferred":
+        by = model.replace("by cell", "free for each pair of family and corpus")
+        law = f", by the joint law with {by} (AICc {number(above, 2)} lower)"
+    return f"{place}{law}, scored on {target} (95% intervals):"
+
+
+def joint_instead(lead: pd.DataFrame, joint: pd.DataFrame) -> str:
+    """Where the joint law gives another verdict than the law that leads.
+
+    Args:
+      lead, joint: rows of Analysis.equivalents at one cell, by the two laws.
+    """
+    keys = ["kind", "source", "to", "held"]
+    both = lead.merge(joint, on=keys, suffixes=("", "_joint"))
+    if both.empty:
+        return ""
+    said = []
+    for row in both.itertuples():
+        own = verdict(row.low, row.high, 1.0)
+        other = verdict(row.low_joint, row.high_joint, 1.0)
+        if own != other:
+            ends = interval(row.low_joint, row.high_joint)
+            swap = f"{_matched(row)} ({row.held})"
+            said.append(f"{swap} {number(row.factor_joint)} times ({ends})")
+    if not said:
+        return f"The plain joint law gives the same {len(both)} verdicts."
+    return f"The plain joint law decides otherwise on {joined(said)}."
+
+
+def extrapolated(frame: pd.DataFrame) -> str:
+    """The equivalents at a cell that was not fitted, in one sentence."""
+    frame = frame[frame.factor.notna()]
+    if frame.empty:
+        return ""
+    first = frame.iloc[0]
+    said = [
+        f"{_matched(row)} ({row.held}) {number(row.factor)} "
+        f"({interval(row.low, row.high)})"
+        for row in frame.head(MOST_SENTENCES).itertuples()
+    ]
+    return f"Extrapolated to {scale(first.params, first.tokens)}: {joined(said)}."
+
+
+def powers(frame: pd.DataFrame) -> list[str]:
+    """What the methods without a law say of the compute-optimal size."""
+    sentences = []
+    for (family, corpus), rows in frame[frame.of == "params"].groupby(
+        ["family", "corpus"]
+    ):
+        said = joined(
+            f"{row.method} {number(row.exponent)} ({interval(row.low, row.high)})"
+            for row in rows.itertuples()
+        )
+        sentences.append(
+            f"The best size of {family} on {corpus} grows as compute to the power: "
+            f"{said}."
+        )
+    return sentences
+
+
+def influential(frame: pd.DataFrame) -> list[str]:
+    """Outliers by name, and the run that a parameter hangs on most."""
+    if frame.empty:
+        return []
+    out = frame[frame.flagged.astype(bool)]
+    sentences = []
+    if len(out):
+        few = joined(str(run) for run in out.run_id.head(MOST_SENTENCES))
+        more = ", ..." if len(out) > MOST_SENTENCES else ""
+        sentences.append(f"{len(out)} of {len(frame)} runs are outliers: {few}{more}.")
+    else:
+        sentences.append(f"None of the {len(frame)} runs is an outlier.")
+    row = frame.loc[frame.spreads.abs().idxmax()]
+    sentences.append(
+        f"Without run {row.run_id} ({row.family} on {row.corpus}, "
+        f"{scale(row.params, row.tokens)}) {row.parameter} moves furthest, by "
+        f"{number(abs(row.spreads), 2)} of its standard deviations."
+    )
+    return sentences
+
+
+def seeds(row: Any) -> str:
+    """The fitted density's spread beside that of the seeds."""
+    lie = verdict(row.low, row.high, 1.0)
+    meaning = {
+        "above": "the law misses something that the seeds repeat",
+        "below": "the fitted density is narrower than the seeds' spread",
+        "undetermined": f"whether the law misses anything {UNDETERMINED}",
+    }[lie]
+    return (
+        f"The spread of the {row.law} law's density is {number(row.ratio)} times that "
+        f"of the seeds ({interval(row.low, row.high)}): {meaning}."
+    )

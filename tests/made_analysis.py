@@ -315,9 +315,15 @@ def _equivalents() -> pd.DataFrame:
                     if np.isinf(value)
                     else (0.07 if open_ended else 0.0),
                     "method": method,
+                    "fitted": within(params, tokens),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def within(params: float, tokens: float) -> bool:
+    """The largest cell is withheld."""
+    return not (params == SIZES[-1] and tokens == BUDGETS[-1])
 
 
 def _doubling() -> pd.DataFrame:
@@ -336,6 +342,7 @@ def _doubling() -> pd.DataFrame:
                 "gain": gain,
                 "low": 0.9 * gain,
                 "high": 1.1 * gain,
+                "fitted": within(params, tokens),
             }
         )
     return pd.DataFrame(rows)
@@ -362,6 +369,8 @@ def _ratios(equivalents: pd.DataFrame) -> pd.DataFrame:
                     "low": value - 1.6 * wide,
                     "high": value + 2.0 * wide,
                     "p_architecture": float(np.clip(abs(value) / 2, 0.01, 0.99)),
+                    "fitted": within(params, tokens),
+                    "law": "joint",
                 }
             )
     return pd.DataFrame(rows)

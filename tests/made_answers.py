@@ -138,5 +138,62 @@ def choices() -> dict[str, pd.DataFrame]:
     }
 
 
+PARAMETERS = {"alpha": 0.34, "beta": 0.28, "rhoD[lstm]": 0.6}
+
+
+def checks() -> dict[str, pd.DataFrame]:
+    """A run that lies out, a parameter that moves with delta, and optima near 20k."""
+    profiles, runs, deltas, best, powers = [], [], [], [], []
+    for target in TARGETS:
+        head = {"target": target, "law": "joint"}
+        for name, value in PARAMETERS.items():
+            for x in np.linspace(0.5, 1.5, 11):
+                profiles.append(
+                    head
+                    | {"parameter": name, "value": x * value, "best": value}
+                    | {"drop": 40 * (x - 1) ** 2, "threshold": 4.0}
+                    | {"low": 0.7 * value, "high": np.nan}
+                )
+            for delta in (1e-4, 1e-3, np.inf):
+                moved = 1.3 if np.isinf(delta) and name == "beta" else 1.0
+                own = delta == 1e-3
+                deltas.append(
+                    head
+                    | {"delta": delta, "parameter": name, "value": moved * value}
+                    | {"own": own}
+                )
+        for k, family in enumerate(FAMILIES * 4):
+            runs.append(
+                head
+                | {"run_id": f"{k:016x}", "family": family, "corpus": CORPORA[0]}
+                | {"params": float(SIZES[k % 3]), "tokens": 1e6}
+                | {"score": 14.0 if k == 5 else 0.4 + 0.2 * k, "flagged": k == 5}
+                | {"objective": 0.01, "parameter": "beta", "change": 0.01 * k}
+                | {"spreads": -1.5 if k == 5 else 0.1 * k}
+            )
+        for family, corpus, method in itertools.product(
+            FAMILIES, CORPORA, ("parabola", "interpolation")
+        ):
+            where = {"family": family, "corpus": corpus, "method": method} | head
+            for compute in COMPUTES:
+                size = split(family, corpus, target, compute)[2]
+                row = {"compute": compute, "params": size, "tokens": compute / size}
+                row |= {"params_low": np.nan, "params_high": np.nan, "loss": 3.0}
+                best.append(where | row | {"sizes": 5, "warning": ""})
+            best[-1]["warning"] = "off-centre: the lowest point is near the largest"
+            power = {"of": "params", "exponent": 0.45, "low": 0.4, "high": 0.5}
+            powers.append(where | power | {"r2": 0.99, "budgets": 4})
+    spread = {"sd_density": 0.012, "sd_seeds": 0.01, "freedom": 20}
+    spread |= {"ratio": 1.2, "low": 1.05, "high": 1.4, "law": "joint"}
+    return {
+        "profiles": pd.DataFrame(profiles),
+        "influence": pd.DataFrame(runs),
+        "sweeps": pd.DataFrame(deltas),
+        "optima": pd.DataFrame(best),
+        "powers": pd.DataFrame(powers),
+        "seed_checks": pd.DataFrame([spread | {"target": t} for t in TARGETS]),
+    }
+
+
 def answers() -> dict[str, pd.DataFrame]:
-    return lines() | swaps() | choices()
+    return lines() | swaps() | choices() | checks()

@@ -15,7 +15,7 @@ from made_answers import answers
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis import plots, plots_effects, plots_surface
+from analysis import plots, plots_checks, plots_effects, plots_surface
 
 DRAWS = [
     plots.equivalents,
@@ -38,6 +38,10 @@ DRAWS = [
     plots_effects.shares,
     plots_surface.isoflops,
     plots_surface.isolosses,
+    plots_checks.profiles,
+    plots_checks.influence,
+    plots_checks.sweeps,
+    plots_checks.optima,
 ]
 FRAME = {"scale": "equivalents", "design": "cells", "compute": "multipliers"}
 

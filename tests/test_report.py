@@ -40,8 +40,8 @@ def test_every_section_in_order(written):
     assert re.findall(r'<section id="(\w+)">', page) == [
         *("answer", "equivalents", "ratio", "currencies", "interaction", "decision"),
         *("verdict", "loss", "surface", "fits", "joint", "sharing", "variance"),
-        *("noise", "holdout", "residuals", "tuning", "paths", "runs", "limits"),
-        "method",
+        *("noise", "holdout", "residuals", "doubts", "tuning", "paths", "runs"),
+        *("limits", "method"),
     ]
     for section in page.split("<section ")[1:]:
         assert len(re.sub(r"<[^>]+>", " ", section).split()) > 10
@@ -275,12 +275,17 @@ def test_a_refused_fit_says_why(study):
     assert words.UNDETERMINED in said[0] and "–" not in " ".join(said)
 
 
-def test_notes_of_a_kind_are_folded():
+def test_notes_that_change_a_verdict_come_first_and_the_rest_is_folded():
     notes = [Note("bound", "fits", f"law {i} ends on a bound") for i in range(9)]
-    page = report._notes([*notes, Note("edge", "tuning", "at the edge")])
-    assert page.count('class="kind"') == 2
-    assert "8 more like it" in page and page.count("<details>") == 1
-    assert all(note.text in page for note in notes)
+    notes += [Note("disagree", "joint", f"target {i} disagrees") for i in range(3)]
+    page = report._notes(notes)
+    assert page.count('class="kind"') == 2 and page.count("<details>") == 2
+    seen = re.sub(r"<details>.*?</details>", "", page)
+    assert "target 0 disagrees" in seen and "target 1" not in seen
+    assert "on a bound" not in seen.replace("parameters on a bound", "")
+    assert page.index("disagrees") < page.index("law 0 ends")
+    for note in notes:
+        assert note.text in page
 
 
 def test_an_infinite_corpus_effect_has_no_lambda():
