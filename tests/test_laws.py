@@ -179,15 +179,6 @@ def test_chinchilla_constants_are_recovered(constants, delta):
     assert_recovers("chinchilla", columns, loss, constants, delta=delta)
 
 
-def test_kaplan_constants_are_recovered():
-    """Kaplan et al. 2020, table 2."""
-    columns = grid()
-    k = {"alpha_N": 0.076, "alpha_D": 0.103, "N_c": 6.4e13, "D_c": 1.8e13}
-    size = (k["N_c"] / columns["params"]) ** (k["alpha_N"] / k["alpha_D"])
-    loss = (size + k["D_c"] / columns["tokens"]) ** k["alpha_D"]
-    assert_recovers("kaplan", columns, loss, k)
-
-
 def test_tied_constants_are_recovered_from_five_runs():
     """Gadre et al. 2024: four sizes at 20 tokens a parameter, one at 320."""
     sizes = np.array([1.1e7, 7.9e7, 1.54e8, 4.11e8, 1.1e7])
@@ -239,19 +230,6 @@ def repeated_design() -> dict[str, np.ndarray]:
 
 def worth(unique, ratio, decay):
     return unique + unique * decay * (1 - np.exp(-(ratio - 1) / decay))
-
-
-def test_data_constrained_constants_are_recovered():
-    columns, k = repeated_design(), REPEATED
-    unique, params = columns["unique_tokens"], columns["params"]
-    ratio = (k["alpha"] * k["A"]) / (k["beta"] * k["B"])
-    g = ratio ** (1 / (k["alpha"] + k["beta"]))
-    enough = np.minimum(g * (g * unique) ** (k["beta"] / k["alpha"]), params)
-    assert (enough < params).any() and (enough == params).any()
-    size = worth(enough, params / enough, k["R*_N"])
-    data = worth(unique, columns["tokens"] / unique, k["R*_D"])
-    loss = k["E"] + k["A"] / size ** k["alpha"] + k["B"] / data ** k["beta"]
-    assert_recovers("data_constrained", columns, loss, k)
 
 
 def test_repeats_alone_are_recovered_and_are_needed():

@@ -20,7 +20,8 @@ from scaling.errors import UserError
 
 BOUNDS_LOSS = (np.log(1e-4), np.log(1e4))
 BOUNDS_EXPONENT = (-1.0, 4.0)
-BOUNDS_CHANGE = (-4.0, 4.0)
+# Caballero et al. print changes of up to 5.7.
+BOUNDS_CHANGE = (-8.0, 8.0)
 BOUNDS_PLACE = (-30.0, 30.0)
 BOUNDS_WIDTH = (np.log(0.05), np.log(10.0))
 MOST_BREAKS = 3
