@@ -53,6 +53,7 @@ def _devices(machine: hardware.Hardware) -> Sequence[Any]:
         return jax.devices()
     jax.config.update("jax_enable_compilation_cache", False)  # it cannot load them
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # no metadata server to wait for
+    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # no TPU that two would fight for
     shape = hardware.topology(machine)
     return topologies.get_topology_desc(
         platform="tpu",

@@ -258,7 +258,8 @@ class Steps:
         except Failed as error:  # too slow, out of memory, stopped: not the program's
             self._mine.child = None
             return Step(reason=error.message)
-        write_atomic(path, json.dumps(dataclasses.asdict(step)).encode())
+        if not step.reason or step.memory:
+            write_atomic(path, json.dumps(dataclasses.asdict(step)).encode())
         return step
 
     def _child(self, layout: Layout) -> Child:
