@@ -502,7 +502,8 @@ def from_frame(
     if frame.empty:
         raise UserError("table", title, "at least one row under the header")
     frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
-    mapping = guess_mapping(list(frame.columns), mapping)
+    given, mapping = mapping or {}, guess_mapping(list(frame.columns), mapping)
+    mapping, names = _without_names(frame, mapping, given)
     losses = {_target(key): c for key, c in mapping.items() if key.startswith("loss")}
     runs, excluded = _standard(frame, mapping)
     parts = []
@@ -527,6 +528,7 @@ def from_frame(
         counting="as the table gives them",
         mapping=mapping,
         most=rows,
+        warned=names,
     )
 
 
@@ -571,6 +573,34 @@ def guess_mapping(
             expected = f"name its column; the table has {known}"
             raise UserError(f"map {ours}", "", expected)
     return out
+
+
+# More families or corpora than this have more pairs than anyone compares.
+MOST_LEVELS = 40
+
+
+def _without_names(
+    frame: pd.DataFrame, mapping: Mapping[str, str], given: Mapping[str, str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The mapping less what was guessed for a factor and has the names of runs.
+
+    Returns it and a warning for each. Raises UserError where the column was given.
+    """
+    out, warned = dict(mapping), []
+    for ours in ("family", "corpus"):
+        theirs = mapping.get(ours)
+        if theirs is None:
+            continue
+        levels = len(set(frame[theirs].dropna().map(str)))
+        if levels <= MOST_LEVELS:
+            continue
+        said = f"{theirs} has {levels} different values, more than {MOST_LEVELS}"
+        if ours in given:
+            expected = f"{said}; give a column with the {ours} and not the run"
+            raise UserError(f"map {ours}", theirs, expected)
+        warned.append(f"{said}, and is not taken for the {ours}: name it with --map")
+        del out[ours]
+    return out, tuple(warned)
 
 
 def _target(key: str) -> str:
@@ -663,6 +693,7 @@ def _finish(
     counting: str,
     most: int,
     mapping: Mapping[str, str] | None = None,
+    warned: tuple[str, ...] = (),
 ) -> Table:
     """Leaves out what cannot be fitted, says so, and widens the readings."""
     runs = runs[list(COLUMNS)].reset_index(drop=True)
@@ -695,7 +726,7 @@ def _finish(
     if readings.empty:
         first = exclusions.reason.iloc[0] if len(exclusions) else "no reading"
         raise UserError("table", title, f"no row can be used; the first: {first}")
-    warned = _unit_warnings(runs) + _thin_warnings(
+    warned += _unit_warnings(runs) + _thin_warnings(
         thinned.size, readings.run_id.nunique()
     )
     return Table(
@@ -736,13 +767,17 @@ def _thin_warnings(thinned: int, kept: int) -> tuple[str, ...]:
     return (text,)
 
 
+NEEDED = ("params", "tokens", "unique_tokens")
+
+
 def _unusable_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs whose status, size or budget cannot be used, and exact duplicates."""
     reason = pd.Series("", index=runs.index)
-    for name in ("params", "tokens", "unique_tokens"):
+    for name in (*NEEDED, "size", "flops", "learning_rate"):
         values = runs[name]
-        reason[(reason == "") & values.isna()] = f"{name} is missing"
-        reason[(reason == "") & ~np.isfinite(values)] = f"{name} is not finite"
+        if name in NEEDED:
+            reason[(reason == "") & values.isna()] = f"{name} is missing"
+        reason[(reason == "") & np.isinf(values)] = f"{name} is not finite"
         reason[(reason == "") & (values <= 0)] = f"{name} is not above zero"
     range_ = (runs.quality > 0) & (runs.quality <= 1)
     reason[(reason == "") & ~range_] = "quality is not above 0 and at most 1"

@@ -70,6 +70,10 @@ def test_several_losses_are_several_targets():
         ("N", -5.0, "params is not above zero"),
         ("D", 0.0, "tokens is not above zero"),
         ("D", np.inf, "tokens is not finite"),
+        ("flops", 0.0, "flops is not above zero"),
+        ("size", -1.0, "size is not above zero"),
+        ("learning_rate", 0.0, "learning_rate is not above zero"),
+        ("learning_rate", np.inf, "learning_rate is not finite"),
         ("status", "diverged", "status is diverged"),
         ("status", "provisional", "status is provisional"),
         ("val_loss", "oops", "loss is not a number: 'oops'"),
@@ -77,7 +81,8 @@ def test_several_losses_are_several_targets():
     ],
 )
 def test_every_row_left_out_is_listed_with_its_reason(column, value, reason):
-    bad = frame().assign(status="done").astype({column: object})
+    more = {"flops": 1e18, "size": 1e6, "learning_rate": 1e-3}
+    bad = frame().assign(status="done", **more).astype({column: object})
     bad.loc[2, column] = value
     table = from_frame(bad)
     assert table.exclusions.run_id.tolist() == ["row 3"]

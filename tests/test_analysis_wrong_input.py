@@ -252,3 +252,17 @@ def test_missing_family_is_listed_not_made_up():
     assert set(table.readings.merge(table.runs).family) == {"a", "b"}
     assert set(table.exclusions.reason) == {"family is missing"}
     check_nothing_is_lost(table, 12)
+
+
+def test_names_of_runs_are_not_taken_for_families():
+    """Every run a family of its own: thousands of pairs, and none of any meaning."""
+    named = pd.concat([runs()] * 4, ignore_index=True)
+    named = named.assign(model=[f"run-{i}" for i in range(48)])
+    named["loss"] += 1e-3 * np.arange(48)
+    table = from_frame(named)
+    assert set(table.runs.family) == {"all"} and "family" not in table.mapping
+    (text,) = table.warnings
+    assert "model has 48 different values" in text and "--map" in text
+    check_nothing_is_lost(table, 48)
+    with pytest.raises(UserError, match="48 different values, more than 40"):
+        from_frame(named, {"family": "model"})
