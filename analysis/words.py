@@ -54,7 +54,8 @@ def count(value: float) -> str:
     if not math.isfinite(value):
         return number(value)
     for unit, suffix in ((1e12, ""), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= unit:
+        # As printed: 999,999,999.9 is 1B and not 1e+03M.
+        if abs(float(f"{value:.3g}")) >= unit:
             return f"{value / unit:.3g}{suffix}" if suffix else number(value)
     return f"{value:.3g}"
 

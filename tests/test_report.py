@@ -347,8 +347,8 @@ def test_numbers(value, text):
 
 
 def test_counts():
-    values = (950, 8_160, 72_000, 2_457_600, 3e9, 2.5e15)
-    shown = ["950", "8.16k", "72k", "2.46M", "3B", "2.50e15"]
+    values = (950, 8_160, 72_000, 2_457_600, 1e9 - 0.1, 3e9, 2.5e15)
+    shown = ["950", "8.16k", "72k", "2.46M", "1B", "3B", "2.50e15"]
     assert [words.count(value) for value in values] == shown
 
 
