@@ -64,7 +64,7 @@ RANDOM_STARTS = 8
 MINIMA = 8
 # Steps of all starts before the best goes on alone.
 STEPS = 15
-# Of a weighting, or of a start of a law that has no grid.
+# Of a weighting, or of a start where rows are few or the law has no grid.
 MORE_STEPS = 120
 # With fewer rows a parameter than this, Huber's objective has dents of single rows.
 FEW = 20
@@ -171,7 +171,8 @@ def fit(
         # Least squares first: smooth, so that starts far away reach the valley at all.
         first = minimise(law, columns, loss, batch, starts, np.inf, 30, scale)
         starts = first.theta
-    steps = STEPS if law.designs is not None else MORE_STEPS
+    few = loss.size < FEW * starts.shape[1]
+    steps = MORE_STEPS if few or law.designs is None else STEPS
     end = minimise(law, columns, loss, batch, starts, delta, steps, scale)
     best = int(np.argmin(end.objective))
     last = minimise(

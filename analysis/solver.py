@@ -14,6 +14,13 @@ least-squares majoriser: with much damping a step is a short reweighted step and
 descend, with none it is Newton's and converges quadratically. Finished problems drop
 out.
 
+With delta far below the noise and few rows the objective is nearly a polyhedron whose
+edges, on which rows change sides, bend with the law. Newton's step does not know of the
+edges that it crosses, and would go to and fro between them. So a problem that is still
+open after some steps searches along each step for the edge where the minimum lies
+(Clark and Osborne 1986), and follows the edge around its bend where the step misses it
+(the second-order correction of Fletcher 1982).
+
 Laws that are sums of powers share their design among all problems, so that gradients
 and Hessians are matrix products of row factors [B, n] with products of the design's
 columns [n, .], made once.
@@ -43,6 +50,12 @@ SETTLED = 1e-13
 SHORTER = 0.1
 # What a step that descends divides the damping by, and one that does not multiplies.
 CALMER, WILDER = 4.0, 8.0
+# Steps after which edges are looked for, where fewer rows than this many a parameter
+# lie inside delta.
+LATE, EDGES = 15, 2
+# The longest step. A coordinate is a logarithm or an exponent: longer steps leave the
+# model's reach.
+LONGEST = 3.0
 # Entries of a [B, n] array in one chunk: a dozen such arrays stay in a core's cache.
 CHUNK = 24_000
 # Fewer entries than this in all are not worth a second thread.
@@ -82,6 +95,28 @@ def reweight(residual: Array, delta: float) -> Array:
     if not np.isfinite(delta):
         return np.ones_like(residual)
     return delta / np.maximum(np.abs(residual), delta)
+
+
+def line_minimum(residual: Array, change: Array, weights: Array, delta: float) -> Array:
+    """The t [B] with the least sum of weight huber(residual - t change), [B, n] each.
+
+    Its derivative rises in t, in straight pieces between the places where a row passes
+    delta or -delta.
+    """
+    size = np.maximum(np.abs(change), 1e-300)
+    middle = np.where(change < 0, -residual, residual) / size
+    places = np.concatenate([middle - delta / size, middle + delta / size], axis=1)
+    bend = weights * size**2
+    order = places.argsort(axis=1)
+    places = np.take_along_axis(places, order, axis=1)
+    bends = np.take_along_axis(np.concatenate([bend, -bend], axis=1), order, axis=1)
+    slope = bends.cumsum(axis=1)[:, :-1]
+    rise = (slope * np.diff(places, axis=1)).cumsum(axis=1)
+    derivative = rise - delta * (weights * size).sum(axis=1)[:, None]
+    first = (derivative >= 0).argmax(axis=1)[:, None]
+    over = np.take_along_axis(derivative, first, axis=1)
+    over /= np.maximum(np.take_along_axis(slope, first, axis=1), 1e-300)
+    return (np.take_along_axis(places, first + 1, axis=1) - over)[:, 0]
 
 
 def bounds(law: Law) -> tuple[Array, Array]:
@@ -141,6 +176,13 @@ class Smooth:
         logs = _log_predict(self._law, theta, self._columns)
         return (np.exp(logs) if self._raw else logs), [theta, logs]
 
+    def along(self, state: Any, step: Array) -> Array:
+        """Change of f [B, n] along steps [B, P], to first order."""
+        theta, logs = state
+        jacobian = log_gradient(self._law, theta, self._columns)
+        change = (jacobian @ step[:, :, None])[..., 0]
+        return change * np.exp(logs) if self._raw else change
+
     def derivatives(
         self, state: Any, pull: Array, weight: Array
     ) -> tuple[Array, Array]:
@@ -193,6 +235,12 @@ class Sums:
         for power in powers:
             power *= share
         return np.log(total, out=total), powers
+
+    def along(self, state: Any, step: Array) -> Array:
+        change = np.zeros_like(state[0])
+        for used, rows, power in zip(self._used, self._rows, state, strict=True):
+            change += power * (step[:, used] @ rows)
+        return change
 
     def derivatives(
         self, state: Any, pull: Array, weight: Array
@@ -365,7 +413,7 @@ class Descent:
         value, residual, state = self._evaluate(theta, target, weights)
         end.objective[:] = value
         closed = value <= exact
-        for _ in range(iterations):
+        for number in range(iterations):
             if np.count_nonzero(closed) > FINISHED * closed.size:
                 left = ~closed
                 if closed.all():
@@ -377,9 +425,17 @@ class Descent:
                 closed = np.zeros(len(theta), bool)
             gradient, step = self._step(theta, residual, state, weights, mu)
             end.gradient_norm[place] = np.abs(gradient).max(axis=1)
+            late = number >= LATE and np.isfinite(self._delta)
+            edged = self._edged(residual, weights, closed) if late else None
+            if edged is not None:
+                step[edged] = self._stretched(step, residual, state, weights, edged)
             slope = (gradient * step).sum(axis=1)
-            proposal = np.minimum(np.maximum(theta - step, self._low), self._high)
+            proposal = self._inside(theta - step)
             new = self._evaluate(proposal, target, weights)
+            if edged is not None:
+                missed = edged[new[0][edged] >= value[edged]]
+                past = (theta[missed], residual[missed], [p[missed] for p in state])
+                self._follow(missed, past, proposal, target, weights, new)
             drop = value - new[0]
             better = (drop > 0) & ~closed
             self._accept(better, theta, value, residual, state, proposal, new)
@@ -451,7 +507,65 @@ class Descent:
             hessian[held[:, :, None] | held[:, None, :]] = 0.0
             diagonal += held
         step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
-        # A coordinate is a logarithm or an exponent: longer steps leave the model's
-        # reach.
-        longest = np.abs(step).max(axis=1, keepdims=True)
-        return gradient, step * np.minimum(1.0, 3.0 / np.maximum(longest, 1e-300))
+        return gradient, _no_longer(step)
+
+    def _inside(self, theta: Array) -> Array:
+        return np.minimum(np.maximum(theta, self._low), self._high)
+
+    def _edged(self, residual: Array, weights: Array, closed: Array) -> Array | None:
+        """Open problems with too few rows inside delta to fix the coordinates."""
+        inside = (np.abs(residual) <= self._delta) & (weights > 0)
+        few = np.count_nonzero(inside, axis=1) < EDGES * self._theta.shape[1]
+        rows = np.flatnonzero(few & ~closed)
+        return rows if rows.size else None
+
+    def _stretched(
+        self, step: Array, residual: Array, state: Any, weights: Array, rows: Array
+    ) -> Array:
+        """Steps of the problems `rows`, to the minimum along them by first order."""
+        step = step[rows]
+        change = self._shape.along([part[rows] for part in state], step)
+        length = line_minimum(residual[rows], change, weights[rows], self._delta)
+        return _no_longer(step * length[:, None])
+
+    def _follow(
+        self,
+        rows: Array,
+        past: tuple[Array, Array, Any],
+        proposal: Array,
+        target: Array,
+        weights: Array,
+        new: tuple[Array, Array, Any],
+    ) -> None:
+        """Moves proposals that missed their edge back to it, where that is lower.
+
+        Args:
+          rows: of the proposals.
+          past: coordinates, residuals and state of `rows` before the step.
+          proposal, new: of all problems; changed in place.
+        """
+        if not rows.size:
+            return
+        theta, residual, state = past
+        linear = residual + self._shape.along(state, proposal[rows] - theta)
+        edge = weights[rows] * (np.abs(linear) <= self._delta)
+        pull = edge * (new[1][rows] - linear)
+        gradient, hessian = self._shape.derivatives(state, pull, edge)
+        diagonal = np.einsum("bpp->bp", hessian)
+        diagonal += 1e-9 * np.abs(diagonal).max(axis=1, keepdims=True) + 1e-300
+        back = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        tried = self._inside(proposal[rows] - _no_longer(back))
+        tried = np.where(self._frozen, theta, tried)
+        other = self._evaluate(tried, target[rows], weights[rows])
+        lower = other[0] < new[0][rows]
+        kept = rows[lower]
+        proposal[kept] = tried[lower]
+        new[0][kept], new[1][kept] = other[0][lower], other[1][lower]
+        for old, part in zip(new[2], other[2], strict=True):
+            old[kept] = part[lower]
+
+
+def _no_longer(step: Array) -> Array:
+    """Steps [B, P], those beyond `LONGEST` shortened to it."""
+    longest = np.abs(step).max(axis=1, keepdims=True)
+    return step * np.minimum(1.0, LONGEST / np.maximum(longest, 1e-300))

@@ -280,6 +280,32 @@ def test_refits_are_fits_draw_by_draw(delta, scale):
             assert reached[0] == pytest.approx(alone.objective, rel=1e-9)
 
 
+@pytest.mark.parametrize("name", ["power", "chinchilla"])
+def test_refits_of_few_noisy_rows_end_below_many_random_starts(name):
+    """Delta a thirtieth of the noise: Newton's steps alone go to and fro for long."""
+    columns = grid(4, 4)
+    if name == "power":
+        columns = {"params": np.ones(10), "tokens": np.geomspace(1e9, 1e12, 10)}
+    rng = np.random.default_rng(0)
+    loss = additive(columns)
+    loss = loss * np.exp(0.03 * rng.standard_t(3, loss.size))
+    law = bind(name, columns)
+    found = fit(law, columns, loss)
+    curve = law.predict(found.theta, columns)
+    losses = curve * np.exp(0.03 * rng.standard_t(3, (40, loss.size)))
+    ones = np.ones(losses.shape)
+    reached = refit(found, columns, losses, ones)
+    values = minimise(law, columns, losses, ones, reached, 1e-3, 0).objective
+    starts = np.repeat(reached, 24, axis=0)
+    starts += rng.choice([0.03, 0.1, 0.3], (960, 1)) * rng.normal(size=starts.shape)
+    many, ones = np.repeat(losses, 24, axis=0), np.ones((960, loss.size))
+    rough = minimise(law, columns, many, ones, starts, 0.03, 20).theta
+    ends = minimise(law, columns, many, ones, rough, 1e-3, 200).objective
+    above = values / ends.reshape(40, 24).min(axis=1) - 1
+    # Dents of single rows may hold one draw in twenty.
+    assert np.mean(above > 1e-6) <= 0.05
+
+
 def test_joint_refits_are_fits_draw_by_draw():
     columns, loss = joint_table(noise=0.01)
     law = bind("joint", columns, ("a", "b", "c"), ("d", "e"))
