@@ -137,6 +137,11 @@ def tracing(how: Tracing) -> Iterator[None]:
         _tracing.reset(token)
 
 
+def layout() -> Layout:
+    """The layout that models are traced for."""
+    return _tracing.get().layout
+
+
 def gathered(module: Any) -> Any:
     """The module with its parameters made whole, but for those inside a Stack.
 
@@ -161,18 +166,18 @@ class Stack(nnx.List):
     """
 
     def __call__(self, x: Any) -> Any:
-        layout, blocks = _tracing.get().layout, list(self)
-        period = _period(blocks) if layout.scan_layers else len(blocks)
+        chosen, blocks = layout(), list(self)
+        period = _period(blocks) if chosen.scan_layers else len(blocks)
         repeats = len(blocks) // period
         if repeats > 1:
-            apply = _rematerialised(layout.remat, in_scan=True)
+            apply = _rematerialised(chosen.remat, in_scan=True)
             rows = [blocks[i * period : (i + 1) * period] for i in range(repeats)]
             stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
             x, _ = jax.lax.scan(
                 lambda x, row: (functools.reduce(apply, row, x), None), x, stacked
             )
             blocks = blocks[repeats * period :]
-        apply = _rematerialised(layout.remat, in_scan=False)
+        apply = _rematerialised(chosen.remat, in_scan=False)
         return functools.reduce(apply, blocks, x)
 
 

@@ -28,6 +28,7 @@ from flax import nnx
 
 from scaling.errors import UserError
 from scaling.families import Output, Tokens
+from scaling.families._attention import causal_attention
 from scaling.families._ladder import Ladder, away, hiddens, measure, options, widths
 from scaling.families._layers import Dense, Embedding, Head, RMSNorm, Stack
 
@@ -111,7 +112,8 @@ def _matrices(c: Config) -> int:
 def flops(config: Config, spec: Tokens) -> float:
     """Forward matrix-product FLOPs of one example.
 
-    The attention square is counted whole: the masked half is computed too.
+    The attention square is counted whole, though long sequences leave out most of the
+    masked half.
     """
     c, length = config, spec.length
     products = c.depth * _matrices(c) + c.width * spec.vocab
@@ -155,11 +157,10 @@ class Attention(nnx.Module):
         G = self.heads // K
         qkv_BxLxKxNxH = self.qkv(x_BxLxD).reshape(B, L, K, G + 2, H)
         qk_BxLxKxNxH = rotate(self.norm(qkv_BxLxKxNxH[:, :, :, :-1]))
-        mixed_BxLxNxH = jax.nn.dot_product_attention(
+        mixed_BxLxNxH = causal_attention(
             qk_BxLxKxNxH[:, :, :, :-1].reshape(B, L, K * G, H),
             qk_BxLxKxNxH[:, :, :, -1],
             qkv_BxLxKxNxH[:, :, :, -1],
-            is_causal=True,
         )
         return self.out(mixed_BxLxNxH.reshape(B, L, K, G * H))
 

@@ -1,0 +1,155 @@
+"""Causal attention that holds no square of scores where sequences are long.
+
+Shapes: B batch, L length, N query heads, K key-value heads, G = N / K queries per
+key-value head, H head dimension; n blocks of b positions, the last one filled up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling.families._layers import layout
+
+float32 = jnp.float32
+BLOCK = 512
+
+# Up to here one product over all scores; beyond, on a CPU too, blocks take half the
+# time, because scores stay in cache.
+WHOLE = 512
+
+
+def causal_attention(
+    q_BxLxNxH: jax.Array, k_BxLxKxH: jax.Array, v_BxLxKxH: jax.Array
+) -> jax.Array:
+    """softmax(q k' / sqrt(H)) v over the positions up to each one; [B, L, N, H].
+
+    N is a multiple of K. On a GPU in half precision cuDNN's fused kernel serves,
+    elsewhere JAX's own product, or `_blocked` beyond WHOLE positions.
+    """
+    dim = q_BxLxNxH.shape[-1]
+    half = q_BxLxNxH.dtype in (jnp.bfloat16, jnp.float16)
+    if layout().platform == "gpu" and half and dim % 8 == 0 and dim <= 128:
+        return jax.nn.dot_product_attention(
+            q_BxLxNxH, k_BxLxKxH, v_BxLxKxH, is_causal=True, implementation="cudnn"
+        )
+    if q_BxLxNxH.shape[1] <= WHOLE:
+        return jax.nn.dot_product_attention(
+            q_BxLxNxH, k_BxLxKxH, v_BxLxKxH, is_causal=True
+        )
+    return _by_blocks(q_BxLxNxH, k_BxLxKxH, v_BxLxKxH)
+
+
+def _by_blocks(q_BxLxNxH: jax.Array, k_BxLxKxH: jax.Array, v_BxLxKxH: jax.Array) -> Any:
+    """Cuts positions into blocks, block first, and puts the result together again."""
+    B, L, N, H = q_BxLxNxH.shape
+    K = k_BxLxKxH.shape[2]
+    n = -(-L // BLOCK)
+
+    def cut(x: jax.Array, *heads: int) -> jax.Array:
+        x = jnp.pad(x, ((0, 0), (0, n * BLOCK - L), (0, 0), (0, 0)))
+        return jnp.moveaxis(x.reshape(B, n, BLOCK, *heads, H), (1, 2), (0, -2))
+
+    out_nxBxKxGxbxH = _blocked(
+        cut(q_BxLxNxH, K, N // K), cut(k_BxLxKxH, K), cut(v_BxLxKxH, K)
+    )
+    whole = jnp.moveaxis(out_nxBxKxGxbxH, (0, -2), (1, 2))
+    return whole.reshape(B, n * BLOCK, N, H)[:, :L]
+
+
+def _pairs(blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    """(query block, key block) of the lower triangle, row after row."""
+    i, j = np.tril_indices(blocks)
+    return i.astype(np.int32), j.astype(np.int32)
+
+
+def _scores(q: jax.Array, k: jax.Array, i: jax.Array, j: jax.Array) -> jax.Array:
+    """Scaled scores [B, K, G, b, b] of one pair of blocks, minus infinity where masked.
+
+    A padded key lies behind every real query, so that the causal mask hides it too.
+    """
+    scores = jnp.einsum("...gqh,...kh->...gqk", q, k, preferred_element_type=float32)
+    ahead = np.triu(np.ones((BLOCK, BLOCK), bool), k=1)
+    return jnp.where((i == j) & ahead, -jnp.inf, scores / np.sqrt(q.shape[-1]))
+
+
+@jax.custom_vjp
+def _blocked(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Exact attention by online softmax (Milakov and Gimelshein 2018, algorithm 3).
+
+    One step for each pair of blocks that is not wholly masked. Both ways hold O(L H)
+    numbers and one block of scores, as FlashAttention-2 does (Dao 2023, algorithms 1
+    and 2).
+
+    Args:
+      q: [n, B, K, G, b, H]; k, v: [n, B, K, b, H].
+    """
+    return _forward(q, k, v)[0]
+
+
+def _forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
+    rows = q.shape[1:-1]
+
+    def step(carry: Any, pair: Any) -> Any:
+        highest, total, mixed, out, lse = carry
+        i, j = pair
+        first = j == 0  # of this row of blocks: what came before is another row's
+        highest = jnp.where(first, -jnp.inf, highest)
+        scores = _scores(q[i], k[j], i, j)
+        higher = jnp.maximum(highest, scores.max(-1))
+        weights = jnp.exp(scores - higher[..., None])
+        kept = jnp.exp(highest - higher)
+        total = total * kept + weights.sum(-1)
+        product = jnp.einsum(
+            "...gqk,...kh->...gqh",
+            weights.astype(v.dtype),
+            v[j],
+            preferred_element_type=float32,
+        )
+        mixed = mixed * kept[..., None] + product
+        out = out.at[i].set((mixed / total[..., None]).astype(q.dtype))
+        lse = lse.at[i].set(higher + jnp.log(total))
+        return (higher, total, mixed, out, lse), None
+
+    zeros = jnp.zeros(rows, float32)
+    carry = (
+        zeros,
+        zeros,
+        jnp.zeros(q.shape[1:], float32),
+        jnp.zeros_like(q),
+        jnp.zeros(q.shape[:-1], float32),
+    )
+    (_, _, _, out, lse), _ = jax.lax.scan(step, carry, _pairs(q.shape[0]))
+    return out, (q, k, v, out, lse)
+
+
+def _backward(saved: Any, d_out: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    q, k, v, out, lse = saved
+    # The softmax's own share of each row's gradient (Dao 2023, section 2.3).
+    share = jnp.sum(d_out.astype(float32) * out.astype(float32), axis=-1)
+    scale = 1.0 / np.sqrt(q.shape[-1])
+
+    def product(formula: str, x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.einsum(formula, x.astype(q.dtype), y, preferred_element_type=float32)
+
+    def step(carry: Any, pair: Any) -> Any:
+        d_q, d_k, d_v = carry
+        i, j = pair
+        weights = jnp.exp(_scores(q[i], k[j], i, j) - lse[i][..., None])
+        d_weights = product("...gqh,...kh->...gqk", d_out[i], v[j])
+        d_scores = weights * (d_weights - share[i][..., None]) * scale
+        d_q = d_q.at[i].add(product("...gqk,...kh->...gqh", d_scores, k[j]))
+        d_k = d_k.at[j].add(product("...gqk,...gqh->...kh", d_scores, q[i]))
+        d_v = d_v.at[j].add(product("...gqk,...gqh->...kh", weights, d_out[i]))
+        return (d_q, d_k, d_v), None
+
+    zeros = tuple(jnp.zeros(x.shape, float32) for x in (q, k, v))
+    gradients, _ = jax.lax.scan(step, zeros, _pairs(q.shape[0]))
+    d_q, d_k, d_v = gradients
+    return d_q.astype(q.dtype), d_k.astype(k.dtype), d_v.astype(v.dtype)
+
+
+_blocked.defvjp(_forward, _backward)
