@@ -126,7 +126,13 @@ def test_markup_in_names_is_text(study):
 
 def test_the_checklist_is_answered_from_the_numbers(written, study):
     body = json.loads((written.parent / "checklist.json").read_text())
-    assert set(body) == {"hypothesis", "training", "data", "fitting"}
+    assert list(body) == ["general", "hypothesis", "training", "data", "fitting"]
+    counts = body["hypothesis"]["parameters a law"]
+    assert (
+        counts["chinchilla"]
+        == study.fits[study.fits.law == "chinchilla"].parameter.nunique()
+    )
+    assert body["data"]["points a law"]["most"] == study.quality.runs.max()
     assert body["training"]["models trained"] == len(study.runs)
     assert body["training"]["runs that repeat data"] == 1
     assert body["data"]["evaluation sets"] == ["mixture"]
