@@ -10,12 +10,13 @@ training rows alone: every law is fitted without their largest scale and asked f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from analysis import laws
+from analysis.cells import codes
 from analysis.fit import Refusal
 from analysis.intervals import (
     CELL,
@@ -129,42 +130,63 @@ def _error(
     delta: float,
     seed: int,
 ) -> float:
-    """RMS log error on the pair's largest scale of the law fitted to the rest."""
+    """The held-out error of a law on one pair's runs."""
+    frame = surfaces.data.frame
+    rest = below_largest(frame)
+    if not (rest & fitted.rows).any():
+        return np.nan
+    head = (fitted.family, fitted.corpus, fitted.params)
+
+    def again(small: Draws) -> Fitted:
+        rows = fitted.rows[rest]
+        return fit_one(fitted.law.name, head, small, rows, delta, seed)
+
+    pair = (frame.family == family) & (frame.corpus == corpus)
+    return held_out_error(surfaces, again, pair.to_numpy())
+
+
+def held_out_error(
+    surfaces: Surfaces, again: Callable[[Draws], Fitted], scored: Array | None = None
+) -> float:
+    """RMS log error on the largest scale of a law fitted to the runs below it.
+
+    Args:
+      again: fits the law to draws that hold those runs alone.
+      scored: which runs of the largest scale count, [n]; all by default.
+
+    Returns:
+      NaN where no run counts, or the runs below cannot identify the law.
+    """
     draws = surfaces.draws
     frame = draws.data.frame
     rest = below_largest(frame)
-    pair = ((frame.family == family) & (frame.corpus == corpus)).to_numpy()
-    held = frame[pair & ~rest & (draws.chosen > 0)]
-    if held.empty or not (rest & fitted.rows).any():
-        return np.nan
+    aside = ~rest & (draws.chosen > 0)
+    held = frame[aside if scored is None else aside & scored]
     small = dataclasses.replace(
         draws,
         data=part(draws.data, rest),
         chosen=draws.chosen[rest],
         factors=draws.factors[:0, rest],
     )
-    head = (fitted.family, fitted.corpus, fitted.params)
-    found = fit_one(fitted.law.name, head, small, fitted.rows[rest], delta, seed)
-    if isinstance(found.outcome, Refusal):
-        return np.nan
     # Codes of families and corpora are those of the runs that are left.
     left = small.data.frame
-    names = (sorted(left.family.unique()), sorted(left.corpus.unique()))
-    if names != (list(surfaces.families), list(surfaces.corpora)):
+    names = (tuple(sorted(left.family.unique())), tuple(sorted(left.corpus.unique())))
+    if held.empty or names != (surfaces.families, surfaces.corpora):
         return np.nan
-    columns = _at(surfaces, family, corpus, held)
-    predicted = found.law.predict(found.outcome.theta, columns)
+    found = again(small)
+    if isinstance(found.outcome, Refusal):
+        return np.nan
+    predicted = found.law.predict(found.outcome.theta, _columns(surfaces, held))
     return float(np.sqrt(np.mean((np.log(held.loss) - np.log(predicted)) ** 2)))
 
 
-def _at(
-    surfaces: Surfaces, family: str, corpus: str, cells: pd.DataFrame
-) -> dict[str, Array]:
+def _columns(surfaces: Surfaces, cells: pd.DataFrame) -> dict[str, Array]:
+    """What a law reads of cells or runs, coded by the names of all runs."""
     return {
         "params": cells.params.to_numpy(float),
         "tokens": cells.tokens.to_numpy(float),
-        "family": np.full(len(cells), surfaces.families.index(family)),
-        "corpus": np.full(len(cells), surfaces.corpora.index(corpus)),
+        "family": codes(cells.family, surfaces.families),
+        "corpus": codes(cells.corpus, surfaces.corpora),
     }
 
 
@@ -208,7 +230,7 @@ def predict(
             head | {"law": one.fitted.law.name, "error": one.error, "weight": share}
             for one, share in zip(found, shares, strict=True)
         ]
-        columns = _at(surfaces, family, corpus, cells)
+        columns = _columns(surfaces, cells)
         rows += _rows(found, shares, columns, cells, head, len(surfaces.draws), seed)
     return pd.DataFrame(rows), pd.DataFrame(used)
 

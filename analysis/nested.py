@@ -11,17 +11,16 @@ of the best (Burnham and Anderson 2002, section 2.6).
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from analysis import effects, intervals
+from analysis import effects
 from analysis.effects import Equivalents, Swap
 from analysis.fit import Refusal
-from analysis.holdout import below_largest
+from analysis.holdout import held_out_error
 from analysis.intervals import Draws
-from analysis.laws import Array
 from analysis.likelihood import Likelihood, Ratio, compare, likelihood, ratio_tests
 from analysis.surfaces import Fitted, Options, Surfaces, fit_joint
 
@@ -103,7 +102,6 @@ def fit_nested(surfaces: Surfaces, delta: float, seed: int) -> Nested:
     )
     names = dict.fromkeys([BASE, *(n for q in asked for n in (q.held, q.freed))])
     none = dataclasses.replace(surfaces.draws, factors=surfaces.draws.factors[:0])
-    rest = below_largest(surfaces.data.frame)
     fitted, models, errors, refused = {}, {}, {}, {}
     for name in names:
         found = fit_joint(none, delta, seed, MODELS[name])
@@ -112,7 +110,9 @@ def fit_nested(surfaces: Surfaces, delta: float, seed: int) -> Nested:
             continue
         fitted[name] = found
         models[name] = likelihood_of(found, surfaces.draws, delta)
-        errors[name] = _error(rest, surfaces, delta, seed, MODELS[name])
+        errors[name] = held_out_error(
+            surfaces, partial(fit_joint, delta=delta, seed=seed, options=MODELS[name])
+        )
     asked = tuple(q for q in asked if {q.held, q.freed} <= set(models))
     return Nested(
         surfaces, surfaces.draws, delta, fitted, models, errors, refused, asked
@@ -141,36 +141,6 @@ def likelihood_of(found: Fitted, draws: Draws, delta: float) -> Likelihood:
     return likelihood(
         found.outcome, columns, data.loss[seen], data.cluster[seen], delta
     )
-
-
-def _error(
-    rest: Array, surfaces: Surfaces, delta: float, seed: int, options: Options
-) -> float:
-    """RMS log error on the largest scale of the law fitted to the rest."""
-    draws = surfaces.draws
-    small = Draws(
-        intervals.part(draws.data, rest),
-        draws.scheme,
-        draws.chosen[rest],
-        draws.factors[:0, rest],
-        draws.seed,
-    )
-    found = fit_joint(small, delta, seed, options)
-    if isinstance(found.outcome, Refusal):
-        return np.nan
-    same = {*small.data.frame.family} == {*surfaces.families}
-    if not same or {*small.data.frame.corpus} != {*surfaces.corpora}:
-        return np.nan
-    held = ~rest & (draws.chosen > 0)
-    frame = draws.data.frame[held]
-    columns = {
-        "params": frame.params.to_numpy(float),
-        "tokens": frame.tokens.to_numpy(float),
-        "family": np.array([surfaces.families.index(x) for x in frame.family]),
-        "corpus": np.array([surfaces.corpora.index(x) for x in frame.corpus]),
-    }
-    predicted = found.law.predict(found.outcome.theta, columns)
-    return float(np.sqrt(np.mean((np.log(frame.loss) - np.log(predicted)) ** 2)))
 
 
 def models_frame(nested: Nested, target: str) -> pd.DataFrame:
