@@ -515,7 +515,7 @@ def from_frame(
         )
     readings = pd.concat(parts, ignore_index=True)
     readings["se"] = np.nan
-    return _finish(
+    table = _finish(
         title=title,
         unit=unit,
         targets=tuple(losses),
@@ -530,6 +530,22 @@ def from_frame(
         most=rows,
         warned=names,
     )
+    _check_varies(table)
+    return table
+
+
+# Of so few runs it may be chance that their losses are the same.
+FEW = 4
+
+
+def _check_varies(table: Table) -> None:
+    """Raises UserError where all losses of a target are one number."""
+    for target, part in table.readings.groupby("target"):
+        if len(part) >= FEW and part.loss.nunique() == 1:
+            said = (
+                f"all {len(part)} usable losses of {target} are {part.loss.iloc[0]:g}"
+            )
+            raise UserError("table", table.title, f"{said}: nothing is to be explained")
 
 
 def guess_mapping(

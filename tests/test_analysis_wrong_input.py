@@ -266,3 +266,8 @@ def test_names_of_runs_are_not_taken_for_families():
     check_nothing_is_lost(table, 48)
     with pytest.raises(UserError, match="48 different values, more than 40"):
         from_frame(named, {"family": "model"})
+
+
+def test_losses_that_are_all_the_same_are_refused():
+    with pytest.raises(UserError, match="all 12 usable losses of loss are 3"):
+        from_frame(runs(loss=3.0))
