@@ -460,32 +460,6 @@ def test_the_run_that_helps_most_names_the_family_that_lacks_one():
     not (TABLES and Path(TABLES, "chinchilla_epoch.csv").is_file()),
     reason="set SCALING_TABLES to the folder with chinchilla_epoch.csv",
 )
-def test_published_chinchilla_table():
-    frame = pd.read_csv(Path(TABLES, "chinchilla_epoch.csv"))
-    frame = frame[frame.drop_in_reference_fit == 0]
-    assert len(frame) == 240
-    columns = {key: frame[key].to_numpy(float) for key in ("params", "tokens")}
-    law = bind("chinchilla", columns)
-    found = fit(law, columns, frame.loss.to_numpy())
-    assert found.objective == pytest.approx(0.0010182740178, rel=1e-9)
-    value = named(found)
-    assert value["E"] == pytest.approx(1.8172, abs=1e-4)
-    assert value["alpha"] == pytest.approx(0.3473, abs=1e-4)
-    assert value["beta"] == pytest.approx(0.3672, abs=1e-4)
-    weights = np.random.default_rng(0).multinomial(240, np.full(240, 1 / 240), 300)
-    theta = refit(found, columns, frame.loss.to_numpy(), weights)
-    low, high = np.percentile(law.natural(theta), [2.5, 97.5], axis=0)
-    e, alpha, beta = (law.names.index(name) for name in ("E", "alpha", "beta"))
-    ends = np.stack([low, high], axis=1)[[alpha, beta, e]]
-    printed = [[0.317, 0.373], [0.331, 0.415], [1.769, 1.871]]
-    np.testing.assert_allclose(ends, printed, atol=0.012)
-
-
-@pytest.mark.published
-@pytest.mark.skipif(
-    not (TABLES and Path(TABLES, "chinchilla_epoch.csv").is_file()),
-    reason="set SCALING_TABLES to the folder with chinchilla_epoch.csv",
-)
 def test_published_outliers_are_named_without_being_told():
     frame = pd.read_csv(Path(TABLES, "chinchilla_epoch.csv"))
     columns = {key: frame[key].to_numpy(float) for key in ("params", "tokens")}
