@@ -30,6 +30,7 @@ __all__ = ["frames", "main_parameters"]
 # Points of a profile and draws behind an optimum: enough for a figure.
 POINTS = 10
 OPTIMA_DRAWS = 200
+LEAST_SIZES = 5
 # With more runs than this each one alone moves nothing, and leaving each out is long.
 MOST_RUNS = 1000
 # Deltas beside the fit's own: nearly absolute errors, and least squares.
@@ -178,7 +179,10 @@ def _optima(
 def _estimates(part: pd.DataFrame, seed: int) -> Iterable[Optima]:
     yield optima.parabola(part, OPTIMA_DRAWS, seed)
     yield optima.interpolation(part, None, OPTIMA_DRAWS, seed)
-    # The budgets of one size are points of one curve.
+    # The budgets of one size are points of one curve. The smallest and the largest
+    # size are never an envelope's optimum, and one line needs three that are.
+    if part.level.nunique() < LEAST_SIZES:
+        return
     curves = part.groupby(["level", "tokens"], as_index=False).mean(numeric_only=True)
     try:
         yield optima.envelope(

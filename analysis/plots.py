@@ -503,7 +503,9 @@ def equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
     frame = at_fitted(told)
     if frame.empty:
         raise Nothing
-    methods = [m for m in METHODS if m in set(analysis.equivalents.method)]
+    given = set(frame[frame.factor.notna()].method)
+    methods = [method for method in METHODS if method in given]
+    frame = frame[frame.method.isin(methods)]
     keys = ["source", "to", "held"]
     kinds = _order(frame.kind)
     heights = [

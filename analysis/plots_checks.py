@@ -74,7 +74,7 @@ def influence(figure: Figure, analysis: Analysis, target: str) -> None:
         axes.plot(mine.score, mine.spreads.abs(), marker, color=colour, ms=4, alpha=0.8)
     out = frame[frame.flagged.astype(bool)]
     axes.plot(out.score, out.spreads.abs(), "X", color=ALARM, ms=7)
-    for row in frame.loc[frame.spreads.abs().nlargest(3).index].itertuples():
+    for row in frame.loc[frame.spreads.abs().nlargest(1).index].itertuples():
         axes.annotate(
             f"{row.family}, {words.count(row.params)}: {row.parameter}",
             (row.score, abs(row.spreads)),

@@ -64,11 +64,14 @@ def isoflops(figure: Figure, analysis: Analysis, target: str) -> None:
         if j == 0:
             axes.set_ylabel(f"trained on {corpus}\nloss ({analysis.unit})")
     figure.supxlabel("parameters (bar: the lowest loss of the compute)", fontsize=8.5)
-    computes = sorted(lines.compute.unique())
-    if len(computes) <= len(MARKERS):
-        marks = [looks(range(len(MARKERS)), k) for k in range(len(computes))]
-        named = [f"{words.number(c, 2)} FLOPs" for c in computes]
-        legend(figure, [key(n, *m) for n, m in zip(named, marks, strict=True)])
+    # Systems are spent on alike, and not to the digit: a name is a range.
+    ranks = lines.groupby(["family", "corpus"]).compute.rank(method="dense")
+    keys = []
+    for rank, some in lines.groupby(ranks):
+        ends = [words.number(c, 2) for c in (some.compute.min(), some.compute.max())]
+        named = " to ".join(dict.fromkeys(ends)) + " FLOPs"
+        keys.append(key(named, *looks(range(len(MARKERS)), int(rank) - 1)))
+    legend(figure, keys, 2)
 
 
 def isolosses(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -89,19 +92,21 @@ def isolosses(figure: Figure, analysis: Analysis, target: str) -> None:
         log_axis(axes.yaxis, words.count, y_limits)
         colour = looks(families, family)[0]
         mine = lines[(lines.family == family) & (lines.corpus == corpus)]
-        for loss, line in mine.groupby("loss"):
+        for k, (loss, line) in enumerate(mine.groupby("loss")):
             axes.plot(line.tokens, line.params, color=FAINT, lw=0.9)
             # Labels stand clear of the axis and of its numbers.
             inside = line.tokens.between(1.5 * x_limits[0], x_limits[1])
             shown = line[inside & line.params.le(y_limits[1])]
             if len(shown):
-                last = shown.loc[shown.params.idxmax()]
+                # Neighbours' labels stand at different heights.
+                ordered = shown.sort_values("params")
+                at = ordered.iloc[int((0.9 - 0.17 * (k % 3)) * (len(ordered) - 1))]
                 axes.annotate(
                     f"{loss:.2f}",
-                    (last.tokens, last.params),
+                    (at.tokens, at.params),
                     fontsize=6.5,
                     ha="center",
-                    va="top",
+                    va="center",
                     bbox={"facecolor": "white", "lw": 0, "pad": 0.6},
                 )
         one = path[(path.family == family) & (path.corpus == corpus)]

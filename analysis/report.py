@@ -165,7 +165,7 @@ def summary(analysis: Analysis) -> list[str]:
     if len(doubling):
         sentences.append(words.doubling(doubling, target, analysis.unit))
     ratios = plots.at_fitted(_of(analysis.ratios, target))
-    sentences += [words.ratio(row) for row in ratios.to_dict("records")]
+    sentences += words.ratios(ratios)
     sentences += words.decisions(plots.leading(_own(analysis, "decisions")))
     moved = words.moved(_first(analysis, "verdicts"))
     sentences += moved if len(moved) <= 3 else moved[-1:]
@@ -191,7 +191,9 @@ def _beside(analysis: Analysis, found: pd.DataFrame, target: str) -> list[str]:
         joint = plots.at_fitted(told[told.method == "joint"])
         said.append(words.joint_instead(found, joint))
     far = plots.beyond(plots.leading(told))
-    said.append(words.extrapolated(far[far.kind == "architecture"]))
+    far = far[far.kind == "architecture"]
+    own = far[far.held == target]
+    said.append(words.extrapolated(own if len(own) else far))
     return [sentence for sentence in said if sentence]
 
 
@@ -506,10 +508,20 @@ def _figure(
     scored = f" Scored on {_text(target or analysis.targets[0])}."
     caption += "" if name == "paths" else scored
     return (
-        f'<figure id="figure-{key}"><button type="button" class="zoom" '
+        f'<figure id="figure-{key}"><button type="button" class="zoom"{_width(svg)} '
         f'title="Click to enlarge">{svg}</button>'
         f"<figcaption>{caption}</figcaption></figure>"
     )
+
+
+# Of a point of a figure on the page: its text is then as large as the captions.
+PIXELS = 1.6
+
+
+def _width(svg: str) -> str:
+    """A style that shows all figures at one scale, the narrow ones narrower."""
+    found = re.search(r'\swidth="([\d.]+)pt"', svg)
+    return f' style="max-width:{PIXELS * float(found[1]):.0f}px"' if found else ""
 
 
 def _other_targets(analysis: Analysis, figure: Draw, *names: str) -> str:
@@ -648,12 +660,7 @@ def ratio(analysis: Analysis, figure: Draw) -> str:
         return _absent(analysis, "ratio of architecture to corpus", "effects", "joint")
     return "".join(
         [
-            _list(
-                words.ratio(row)
-                for row in plots.at_fitted(_of(frame, analysis.targets[0])).to_dict(
-                    "records"
-                )
-            ),
+            _list(words.ratios(plots.at_fitted(_first(analysis, "ratios")))),
             figure("ratios") or _paragraph(NO_RATIO),
             _other_targets(analysis, figure, "ratios"),
             _fold("Ratios at the largest fitted cell", plots.at_fitted(frame)),
@@ -759,7 +766,7 @@ def surface(analysis: Analysis, figure: Draw) -> str:
             figure("isolosses"),
             figure("isoflops"),
             _list(words.powers(_first(analysis, "powers"))),
-            figure("optima"),
+            figure("optima") or _paragraph(*words.no_optimum(analysis.optima)),
             _fold("The compute-optimal path", analysis.frontier),
             _fold("Best sizes by methods without a law", analysis.optima),
             _fold("Their powers of compute", analysis.powers),

@@ -235,6 +235,30 @@ def ratio(row: Any) -> str:
     return f"Which moves the loss more, {pair}, {UNDETERMINED}: {value}."
 
 
+def ratios(frame: pd.DataFrame) -> list[str]:
+    """A sentence a pair; pairs in which the corpus's effect is infinite share one."""
+    rows = frame.to_dict("records")
+    known = ~pd.isna(frame["lambda"]).to_numpy()
+    shared: dict[str, list[dict[str, Any]]] = {}
+    sentences = []
+    for row, given in zip(rows, known, strict=True):
+        if not given and row["p_architecture"] <= 1 - DECIDES:
+            shared.setdefault(row["corpus"], []).append(row)
+        else:
+            sentences.append(ratio(row))
+    for corpus, some in shared.items():
+        if len(some) == 1:
+            sentences.append(ratio(some[0]))
+            continue
+        swaps = joined((row["architecture"].replace("->", "→") for row in some), "or")
+        least = min(1 - row["p_architecture"] for row in some)
+        text = f"The corpus ({corpus.replace('->', '→')}) moves the loss more than the "
+        text += f"architecture ({swaps}), in {percent(least)} of draws"
+        text += " or more" * (least < 1)
+        sentences.append(f"{text}: no amount of data makes up for it.")
+    return sentences
+
+
 def doubling(frame: pd.DataFrame, target: str, unit: str) -> str:
     """What doubling the data saves at most, on the target's own corpus if it is one."""
     own = frame[frame.corpus == target] if (frame.corpus == target).any() else frame
@@ -285,16 +309,18 @@ def percent_error(log_error: float) -> str:
 
 def holdout(frame: pd.DataFrame) -> list[str]:
     """By law, how many withheld cells fell where they were predicted."""
-    sentences = []
+    if frame.empty:
+        return []
+    said = []
     for law, rows in frame.groupby("law", sort=False):
         error = (rows.observed / rows.predicted - 1).abs().max()
         inside = int(rows.inside.sum())
-        sentences.append(
-            f"Of the {len(rows)} largest cells, withheld, {inside} fell "
-            f"inside the 95% prediction interval of the {law} law; its largest error "
-            f"is {number(100 * error, 2)}%."
-        )
-    return sentences
+        worst = f"largest error {number(100 * error, 2)}%"
+        said.append(f"{inside} of {len(rows)} by the {law} law ({worst})")
+    return [
+        "Of the largest cells, withheld, so many fell inside their 95% prediction "
+        f"interval: {joined(said)}."
+    ]
 
 
 def disagreements(frame: pd.DataFrame) -> list[str]:
@@ -526,6 +552,19 @@ def powers(frame: pd.DataFrame) -> list[str]:
             f"{said}."
         )
     return sentences
+
+
+def no_optimum(frame: pd.DataFrame) -> list[str]:
+    """Why no budget shows a best size by itself; nothing where one does."""
+    if frame.empty or frame.params.notna().any():
+        return []
+    budgets = frame.drop_duplicates(["family", "corpus", "compute"])
+    reasons = frame.warning.str.replace(r"\d", "", regex=True)
+    common = frame.warning[reasons == reasons.mode().iloc[0]].iloc[0]
+    return [
+        f"Methods that know no law find no best size at any of {len(budgets)} budgets; "
+        f"most often: {common}."
+    ]
 
 
 def influential(frame: pd.DataFrame) -> list[str]:
