@@ -14,49 +14,26 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.laws import Array, Columns, Law, Parameter
-from analysis.laws._exponentials import Exponentials
-
-BOUNDS_LOSS = (np.log(1e-4), np.log(1e4))
-BOUNDS_EXPONENT = (0.01, 3.0)
+from analysis.laws import Array, Columns, Law, Parameter, _additive
+from analysis.laws._additive import BOUNDS_EXPONENT
 
 
 def bind(levels: Mapping[str, tuple[str, ...]], centre: Mapping[str, float]) -> Law:
     """Coordinates: ln E, ln A and ln B at the centre, eta."""
 
-    def designs(columns: Columns) -> Array:
-        params = np.log(columns["params"]) - centre["params"]
-        tokens = np.log(columns["tokens"]) - centre["tokens"]
-        x = np.zeros((3, params.size, 4))
-        x[0, :, 0] = x[1, :, 1] = x[2, :, 2] = 1.0
-        x[1, :, 3] = -params
-        x[2, :, 3] = -tokens
-        return x
+    def slopes(columns: Columns, params: Array, tokens: Array) -> Array:
+        return -np.stack([params, tokens])[..., None]
 
-    def natural(theta: Array) -> Array:
-        e, a, b, eta = np.moveaxis(theta, -1, 0)
-        a = np.exp(np.minimum(a + eta * centre["params"], 700.0))
-        b = np.exp(np.minimum(b + eta * centre["tokens"], 700.0))
-        return np.stack([np.exp(e), a, b, eta], axis=-1)
+    def natural(theta: Array) -> tuple[Array, Array, list[Array]]:
+        eta = theta[..., 0]
+        return eta, eta, [eta]
 
-    def starts(columns: Columns, loss: Array) -> Array:
-        return np.array([[0.0, 0.0, 0.0, eta] for eta in np.geomspace(0.05, 1.5, 10)])
-
-    law = Exponentials(designs)
-    return Law(
-        name="chinchilla_tied",
-        parameters=(
-            Parameter("E", *BOUNDS_LOSS),
-            Parameter("A", *BOUNDS_LOSS),
-            Parameter("B", *BOUNDS_LOSS),
-            Parameter("eta", *BOUNDS_EXPONENT),
-        ),
-        predict=law.predict,
-        natural=natural,
-        starts=starts,
-        needs={"params": 2, "tokens": 2},
-        linear=(0, 1, 2),
-        log_gradient=law.log_gradient,
-        log_curvature=law.log_curvature,
-        designs=law.designs,
+    return _additive.law(
+        "chinchilla_tied",
+        centre,
+        [Parameter("eta", *BOUNDS_EXPONENT)],
+        slopes,
+        natural,
+        np.geomspace(0.05, 1.5, 10)[:, None],
+        levels=2,
     )
