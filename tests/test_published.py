@@ -7,6 +7,7 @@ its recipe is written out here.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.interpolate import Akima1DInterpolator
-from scipy.optimize import nnls
+from scipy.optimize import least_squares, nnls
 
 from analysis import curves, laws, optima
 from analysis.fit import Fit, fit, huber, minimise, refit
@@ -461,19 +462,39 @@ def split() -> dict[tuple[str, str], tuple[pd.DataFrame, pd.DataFrame]]:
     }
 
 
+def arrays(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    return part.seen.to_numpy(float), part.loss.to_numpy()
+
+
+# The printed scores hold the change of the exponent within these bounds, ours wider.
+MOST_CHANGE = 5.0
+
+
+def one_break(seen, loss) -> Fit:
+    """The one-break fit within the bounds of the printed scores."""
+    centre = {"params": 0.0, "tokens": float(np.log(seen).mean())}
+    law = laws.load("bnsl").bind({"family": ("",), "corpus": ("",)}, centre)
+    narrow = [
+        p._replace(low=-MOST_CHANGE, high=MOST_CHANGE) if p.name == "c_1" else p
+        for p in law.parameters
+    ]
+    law = dataclasses.replace(law, parameters=tuple(narrow))
+    found = fit(law, {"tokens": seen}, loss, delta=np.inf, keep_flat=True)
+    assert isinstance(found, Fit)
+    return found
+
+
 @pytest.fixture(scope="module")
-def images(split):
-    found = {}
+def broken(split) -> pd.DataFrame:
+    """Scores of one-break fits by curve: domain, ours, and theirs as re-measured."""
+    theirs = table("learning_curves_nsl_scores.csv").set_index("curve_id")
+    rows = {}
     for (domain, curve), (known, rest) in split.items():
-        if domain == "IC":
-            one = curves.extrapolate(
-                known.seen.to_numpy(float),
-                known.loss.to_numpy(),
-                rest.seen.to_numpy(float),
-            )
-            found[curve] = (one, rest.loss.to_numpy())
-    assert len(found) == 36
-    return list(found.values())
+        found = one_break(*arrays(known))
+        at, loss = arrays(rest)
+        ours = curves.rmse_log(found.law.predict(found.theta, {"tokens": at}), loss)
+        rows[curve] = (domain, ours, theirs.bnsl1_unofficial[curve])
+    return pd.DataFrame.from_dict(rows, "index", columns=["domain", "ours", "theirs"])
 
 
 class TestLearningCurves:
@@ -524,14 +545,53 @@ class TestLearningCurves:
         digits = len(str(score)) - 2
         assert found == pytest.approx(score, abs=0.6 * 10**-digits)
 
-    @pytest.mark.parametrize(("domain", "score"), [("NMT", 0.0061), ("LM", 0.00089)])
-    def test_certified_one_break_fits(self, split, domain, score):
-        """Ours .0062 and .00077: a lower objective than that of the printed scores."""
+    def test_one_break_image_fits(self, broken):
+        """To the printed digits, and all curves but one within 1%."""
+        part = broken[broken.domain == "IC"]
+        assert len(part) == 36
+        off = np.abs(np.log(part.ours / part.theirs))
+        assert (off < 0.01).sum() >= 35
+        assert geometric(part.ours) == pytest.approx(0.0373, abs=6e-5)
 
-        def bnsl(seen, loss):
-            return lambda at: curves.extrapolate(seen, loss, at, ["bnsl"]).predicted
+    @pytest.mark.parametrize(
+        ("domain", "score", "same", "of"),
+        [("NMT", 0.0061, 4, 5), ("LM", 0.00089, 2, 5), ("BB", 0.0095, 5, 10)],
+    )
+    def test_one_break_fits(self, broken, domain, score, same, of):
+        """Most curves within .5%; on the others some lower place was missed.
 
-        assert geometric(self.scores(split, domain, bnsl)) <= 1.03 * score
+        By the printed scores in one translation and two language curves (see the next
+        test), which makes .0062 of .0061. On one language curve and two of BIG-Bench by
+        us: their valley is so long that a descent ends on its way, up to 5% above.
+        """
+        part = broken[broken.domain == domain]
+        assert len(part) == of
+        assert geometric(part.theirs) == pytest.approx(score, rel=0.01)
+        off = np.abs(np.log(part.ours / part.theirs))
+        assert (off < 0.005).sum() >= same
+        assert geometric(part.ours) <= 1.05 * score
+
+    @pytest.mark.parametrize(
+        "curve",
+        [
+            "NMT|log_perplexity|TEnc-LSTM",
+            "LM|val_loss|1.34e+08",
+            "LM|val_loss|1.68e+07",
+        ],
+    )
+    def test_no_descent_ends_below_ours_where_scores_differ(self, split, broken, curve):
+        assert abs(np.log(broken.ours[curve] / broken.theirs[curve])) > 0.1
+        seen, loss = arrays(split[curve.split("|")[0], curve][0])
+        found = one_break(seen, loss)
+        low, high = np.array([p[1:3] for p in found.law.parameters]).T
+
+        def miss(theta):
+            return np.log(found.law.predict(theta, {"tokens": seen}) / loss)
+
+        starts = found.law.starts({"tokens": seen}, loss)[::4]
+        for start in np.clip(starts, low + 1e-6, high - 1e-6):
+            end = least_squares(miss, start, bounds=(low, high), max_nfev=200)
+            assert end.cost >= found.objective * (1 - 1e-6)
 
     @pytest.mark.parametrize(("domain", "score"), [("NMT", 0.0046), ("BB", 0.0078)])
     def test_the_last_value(self, split, domain, score):
@@ -541,26 +601,31 @@ class TestLearningCurves:
         found = geometric(self.scores(split, domain, last))
         assert found == pytest.approx(score, abs=5e-5)
 
-    def test_held_out_image_curves(self, images, capsys):
-        """At most .0373, the best of M4 and one-break BNSL as re-measured."""
-        average = [curves.rmse_log(one.predicted, loss) for one, loss in images]
-        last = [
-            curves.rmse_log(np.full_like(loss, one.last), loss) for one, loss in images
-        ]
+    def test_held_out_image_curves(self, split, capsys):
+        """At most .0373, the best of M4 and one-break BNSL as re-measured.
+
+        Which laws are averaged is chosen among all 15 sets of the four, by the last
+        third of the training points of all image curves; the rest is not looked at.
+        """
+        parts = [part for (domain, _), part in split.items() if domain == "IC"]
+        assert len(parts) == 36
+        chosen = curves.choose([arrays(known) for known, _ in parts])
+        average, last = [], []
+        for known, rest in parts:
+            at, loss = arrays(rest)
+            found = curves.extrapolate(*arrays(known), at, chosen)
+            average.append(curves.rmse_log(found.predicted, loss))
+            last.append(curves.rmse_log(np.full_like(loss, found.last), loss))
         with capsys.disabled():
-            text = f"average {geometric(average):.4f}, last value {geometric(last):.4f}"
+            text = f"average of {' and '.join(chosen)} {geometric(average):.4f}"
+            text += f", last value {geometric(last):.4f}"
             print(f"\nheld-out image curves, geometric mean: {text}")
-        assert geometric(average) <= 0.0373
-        assert geometric(average) < geometric(last)
+        assert geometric(average) <= 0.0373 < geometric(last)
 
-    def test_certified_fits_of_single_laws(self, images):
-        """M4 as re-measured .0451; one-break BNSL .0373, ours within 1% of it."""
+    def test_certified_m4_fits(self, split):
+        """On the image curves no worse than the published recipe's .0451."""
 
-        def score(name: str) -> float:
-            return geometric(
-                curves.rmse_log(one.by_law[name], loss) for one, loss in images
-            )
+        def m4(seen, loss):
+            return lambda at: curves.extrapolate(seen, loss, at, ["m4"]).predicted
 
-        assert all({"m4", "bnsl"} <= set(one.by_law) for one, _ in images)
-        assert score("m4") <= 0.0451
-        assert score("bnsl") == pytest.approx(0.0373, abs=3e-4)
+        assert geometric(self.scores(split, "IC", m4)) <= 0.0451
