@@ -115,21 +115,10 @@ class Grid:
           loss: [n]; weights: [n].
         """
         size = max(1, ENTRIES // self._terms.member.size)
-        parts = [
-            self._solve(exponents[at : at + size], loss, weights, delta, scale)
-            for at in range(0, len(exponents), size)
-        ]
-        empty = np.empty((0, len(self._law.parameters)))
-        return np.concatenate([empty, *parts])
-
-    def _solve(
-        self,
-        exponents: Array,
-        loss: Array,
-        weights: Array,
-        delta: float,
-        scale: Scale,
-    ) -> Array:
+        if len(exponents) > size:
+            halves = np.array_split(exponents, 2)
+            parts = [self.solve(half, loss, weights, delta, scale) for half in halves]
+            return np.concatenate(parts)
         unit = np.ones_like(loss) if scale == "raw" else 1.0 / loss
         basis = self._basis(exponents) * unit
         wanted = loss * unit
