@@ -1,0 +1,107 @@
+"""The child process of the engine, with a clock in it: says what its time went to.
+
+It is `scaling.engines.worker` with a stop watch around some of its functions; a line of
+JSON for each child, with seconds by phase, is appended to the file that the environment
+names as DATALAW_TIMES. Time belongs to the innermost phase alone, so that the phases
+add up to the life of the child.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import psutil
+
+from scaling import checkpoint, corpora, record, train
+from scaling.engines import worker
+
+TIMES = "DATALAW_TIMES"
+IDLE = "waiting for the parent"
+
+PHASES: dict[str, tuple[tuple[Any, str], ...]] = {
+    "process start": (),
+    "training steps": ((train.Trainer, "_advance"),),
+    "input": (
+        (corpora.TokenStream, "__init__"),
+        (corpora.TokenStream, "batches"),
+    ),
+    "evaluation": ((train.Trainer, "_scores"),),
+    "compilation": ((train, "compiled"),),
+    "measuring layouts": ((train, "tokens_per_second"),),
+    "checkpoints and records": (
+        (train.Trainer, "_finish"),
+        (checkpoint, "restore"),
+        (checkpoint, "save"),
+        (checkpoint, "latest_step"),
+        (record.Store, "exists"),
+    ),
+    "filling slots": ((train.Trainer, "_fill"), (train.Trainer, "_branch")),
+    "the rest of a pack": ((worker.Real, "train"),),
+    "names and costs": ((worker.Real, "describe"), (worker.Real, "probe")),
+}
+
+
+class Clock:
+    """Seconds by phase, and how often each was entered."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys([*PHASES, IDLE], 0.0)
+        self.calls = dict.fromkeys([*PHASES, IDLE], 0)
+        self._phases = [IDLE]
+        self._since = psutil.Process().create_time() - time.time() + time.monotonic()
+        self._book("process start")
+
+    def _book(self, phase: str) -> None:
+        now = time.monotonic()
+        self.seconds[phase] += now - self._since
+        self._since = now
+
+    def around(self, owner: Any, name: str, phase: str) -> None:
+        """Counts the time in `owner.name` as `phase`."""
+        inner: Callable[..., Any] = getattr(owner, name)
+
+        @functools.wraps(inner)
+        def outer(*args: Any, **kwargs: Any) -> Any:
+            self._book(self._phases[-1])
+            self.calls[phase] += self._phases[-1] != phase
+            self._phases.append(phase)
+            try:
+                return inner(*args, **kwargs)
+            finally:
+                self._book(self._phases.pop())
+
+        setattr(owner, name, outer)
+
+    def compiled(self, event: str, seconds: float, **_: object) -> None:
+        """JAX's own word of a compilation: counts wherever it happened."""
+        if event.startswith("/jax/core/compile/") and self._phases[-1] != "compilation":
+            self._book(self._phases[-1])
+            self.seconds[self._phases[-1]] -= seconds
+            self.seconds["compilation"] += seconds
+
+    def write(self) -> None:
+        self._book(self._phases[-1])
+        said = {"seconds": self.seconds, "calls": self.calls}
+        with open(os.environ[TIMES], "a") as file:
+            file.write(json.dumps(said) + "\n")
+
+
+def main() -> None:
+    clock = Clock()
+    for phase, functions in PHASES.items():
+        for owner, name in functions:
+            clock.around(owner, name, phase)
+    jax.monitoring.register_event_duration_secs_listener(clock.compiled)
+    atexit.register(clock.write)
+    worker.main()
+
+
+if __name__ == "__main__":
+    main()
