@@ -148,6 +148,10 @@ class Layouts:
             self._keep(key, tried)
         return self._kept[key]
 
+    def known(self, run: Run) -> Layout:
+        """The layout that is kept for `run`'s program, or what is assumed."""
+        return self._kept.get(_key(run.program(), self.base), self.base)
+
     def _read(self) -> Iterator[tuple[str, Layout]]:
         if not self._path.exists():
             return

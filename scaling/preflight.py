@@ -6,7 +6,9 @@ child processes compile at a time; answers are kept by content beside the prepar
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -83,6 +85,8 @@ def plan(
     """
     machine = hardware.lookup(target)
     _check(machine)
+    if price is not None and not price >= 0:
+        raise UserError("price", price, "give what a chip-hour costs, 0 or more")
     with (
         dispatch.disk_errors(),
         Stop() as stop,
@@ -108,10 +112,10 @@ def _check(machine: Hardware) -> None:
         )
 
 
-def layout_there(run: Run, machine: Hardware, here: Layout) -> Layout:
-    """The layout that packs of `run` have on `machine`; `here` is this workdir's."""
-    layout = here
-    if machine.kind != "cpu" or here.platform != "cpu":
+def layout_there(run: Run, machine: Hardware, here: layouts.Layouts) -> Layout:
+    """The layout that packs of `run` have on `machine`; `here` are this workdir's."""
+    layout = here.known(run)
+    if machine.kind != "cpu" or layout.platform != "cpu":
         layout = layouts.assumed(machine.kind, machine.chips)
     if run.precision != "auto":
         layout = dataclasses.replace(layout, precision=run.precision)
@@ -129,7 +133,7 @@ def _forecast(
     entry: Entry, machine: Hardware, steps: Steps, price: float | None
 ) -> Forecast:
     run = entry.run
-    layout = layout_there(run, machine, steps.desk.layouts.base)
+    layout = layout_there(run, machine, steps.desk.layouts)
     step, smallest = steps.of(run)
     there = memory_there(machine, layout)
     seconds = step_seconds = money = None
@@ -216,7 +220,7 @@ class Steps:
         it is compiled for another slice only where that does not settle the question.
         """
         machine = self.machine
-        here = layout_there(run, machine, self.desk.layouts.base)
+        here = layout_there(run, machine, self.desk.layouts)
         fits_here = _fits(step, memory_there(machine, here))
         if not step.memory:
             return ""
@@ -241,7 +245,7 @@ class Steps:
         return "none"
 
     def _step(self, run: Run, machine: Hardware) -> Step:
-        layout = layout_there(run, machine, self.desk.layouts.base)
+        layout = layout_there(run, machine, self.desk.layouts)
         vocab = self.desk.vocab(run)
         path = self._folder / f"{self._key(run, layout, vocab, machine)}.json"
         if path.exists():
@@ -283,8 +287,11 @@ class Steps:
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:16]
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     """Of what compiles; without importing it."""
-    names = ("jax", "jaxlib", "flax", "optax", "libtpu")
-    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
-    return {name: found[name] for name in names if name in found}
+    found = {}
+    for name in ("jax", "jaxlib", "flax", "optax", "libtpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
