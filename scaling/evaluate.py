@@ -15,6 +15,7 @@ from typing import Literal
 import jax
 import numpy as np
 
+from scaling import mesh
 from scaling.corpora import EvaluationWindows
 from scaling.record import Reading
 from scaling.run import EvaluationSet
@@ -72,8 +73,8 @@ def score(
     tokens[:count] = windows.tokens
     scored = []
     for start in range(0, padded, per_call):
-        call = jax.device_put(tokens[start : start + per_call], sharding)
-        scored.append(jax.device_get(nats(call)))
+        call = mesh.put(tokens[start : start + per_call], sharding)
+        scored.append(mesh.get(nats(call)))
     by_window = (np.concatenate(scored)[:count].astype(np.float64)) * windows.weight
     documents = len(windows.bytes)
     return Score(

@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 import jax
+import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -61,17 +63,20 @@ def _parameter(axes: tuple[str | None, ...], shape: tuple[int, ...], rules: Rule
     """Spec of one parameter's own dimensions.
 
     The first dimension that tensor parallelism splits goes over `model`, the largest
-    remaining one over `data`; a dimension that does not divide stays whole.
+    remaining one over `data`; a dimension that does not divide stays whole (the 257
+    bytes of a vocabulary do: its logits are then computed on every device of `model`).
     """
     mesh = rules.mesh
+    named = [i for i, name in enumerate(axes) if name]
     spec: list[str | None] = [None] * len(shape)
-    for i, name in enumerate(axes):
-        if name in _SPLIT and shape[i] % mesh.shape[MODEL] == 0:
-            spec[i] = MODEL
-            break
-    free = [i for i in range(len(shape)) if spec[i] is None and not rules.replicate]
-    free = [i for i in free if axes[i] and shape[i] % mesh.shape[DATA] == 0]
-    if free:
+    split = [
+        i for i in named if axes[i] in _SPLIT and shape[i] % mesh.shape[MODEL] == 0
+    ]
+    if split and mesh.shape[MODEL] > 1:
+        spec[split[0]] = MODEL
+    free = [i for i in named if not spec[i] and shape[i] % mesh.shape[DATA] == 0]
+    # A vector is not worth a gather in every step.
+    if free and len(named) > 1 and not rules.replicate:
         spec[max(free, key=lambda i: shape[i])] = DATA
     return P(*spec)
 
@@ -144,6 +149,22 @@ def batches(mesh: Mesh) -> NamedSharding:
 def windows(mesh: Mesh) -> NamedSharding:
     """Evaluation windows [window, position], spread over every replica of one model."""
     return NamedSharding(mesh, P((RUN, DATA)))
+
+
+def put(tree: Any, sharding: NamedSharding) -> Any:
+    """Host arrays on the mesh; every process holds the whole of each."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_callback(x.shape, sharding, x.__getitem__), tree
+    )
+
+
+def get(array: jax.Array) -> np.ndarray:
+    """The whole of an array on the host of every process; waits for it."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    return multihost_utils.process_allgather(array, tiled=True)
 
 
 def check(batch: int, layout: Layout) -> None:

@@ -456,7 +456,7 @@ class Trainer:
                 self.branches.append((slot.branch(stream), state))
 
     def _on_device(self, tree: Any) -> Any:
-        return jax.device_put(tree, mesh.slots(self.compiled.mesh))
+        return mesh.put(tree, mesh.slots(self.compiled.mesh))
 
     def _advance(self) -> None:
         """One call: up to STEPS_PER_CALL steps of every slot."""
@@ -476,9 +476,9 @@ class Trainer:
             self.state,
             self._on_device(self.values),
             self._on_device(until),
-            jax.device_put(batches, mesh.batches(self.compiled.mesh)),
+            mesh.put(batches, mesh.batches(self.compiled.mesh)),
         )
-        losses = jax.device_get(losses)  # blocks: a CPU queue must not run ahead
+        losses = mesh.get(losses)  # blocks: a CPU queue must not run ahead
         active = [slot for slot in self.slots if slot]
         for i, slot in enumerate(self.slots):
             if slot:

@@ -21,7 +21,8 @@ Init = Callable[..., jax.Array]
 # Dimension names a family may use; scaling/mesh.py maps them to mesh axes.
 #   embed: the residual stream. mlp: hidden units of a feed-forward, recurrent or
 #   convolution layer. kv_heads: key-value heads, each with its queries.
-#   vocab: the vocabulary. None: never sharded.
+#   state: hidden units as the next step reads them. vocab: the vocabulary. None:
+#   never sharded.
 # What a layer computes side by side (gate and up, query and key and value) shares one
 # matrix, laid out so that a shard of its named dimension holds whole units: splitting
 # the product then moves nothing between devices.

@@ -102,7 +102,7 @@ class LSTM(nnx.Module):
     def __init__(self, config: Config, rngs: nnx.Rngs):
         D, H = config.width, config.hidden
         self.input = Dense((D,), (4, H), ("embed", None, "mlp"), rngs)
-        axes = (None, None, "mlp")
+        axes = ("state", None, "mlp")
         self.recurrent = param(rngs, (H, 4, H), axes, "recurrence", fan_in(H))
         self.bias = param(rngs, (4, H), (None, "mlp"), "norm", _forget_bias)
         scale = 1.0 / math.sqrt(2 * config.depth)
