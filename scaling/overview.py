@@ -104,7 +104,7 @@ def target_table(forecasts: Sequence[Forecast]) -> str:
             {True: "yes", False: "no", None: "?"}[f.fits],
             short(f.entry.cost["flops"]),
             "?" if f.step_seconds is None else f"{1e3 * f.step_seconds:.3g} ms",
-            "?" if f.seconds is None else duration(f.seconds),
+            "?" if f.seconds is None else _time(f.seconds),
             "?" if hours is None else f"{hours:.3g}",
         ]
         row += ["?" if f.cost is None else f"{f.cost:,.2f}"] * priced
@@ -124,7 +124,7 @@ def _target_lines(forecasts: Sequence[Forecast]) -> list[str]:
     if machine.kind != "gpu" and known:
         said += f", median {statistics.median(s.seconds for s in known):.1f} s each"
     total = (
-        f"what is left: {duration(3600 * hours)}, {hours * machine.chips:.3g} "
+        f"what is left: {_time(3600 * hours)}, {hours * machine.chips:.3g} "
         "chip-hours, one pack after the other"
     )
     if any(f.cost is not None for f in left):
@@ -142,6 +142,10 @@ def _target_lines(forecasts: Sequence[Forecast]) -> list[str]:
         total,
         _basis(machine),
     ]
+
+
+def _time(seconds: float) -> str:
+    return duration(seconds) if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def _basis(machine: Hardware) -> str:
