@@ -109,20 +109,47 @@ class LSTM(nnx.Module):
         self.out = Dense((H,), (D,), ("mlp", "embed"), rngs, scale)
 
     def __call__(self, x_LxBxD: jax.Array) -> jax.Array:
-        recurrent, bias = self.recurrent[...], self.bias[...]
-        gates_LxBx4xH = self.input(x_LxBxD) + bias
-
-        def step(carry: Any, gates_Bx4xH: jax.Array) -> Any:
-            h_BxH, c_BxH = carry
-            gates_Bx4xH = gates_Bx4xH + jnp.tensordot(h_BxH, recurrent, axes=1)
-            i, f, o = jnp.unstack(jax.nn.sigmoid(gates_Bx4xH[:, :3]), axis=1)
-            c_BxH = f * c_BxH + i * jnp.tanh(gates_Bx4xH[:, 3])
-            h_BxH = o * jnp.tanh(c_BxH)
-            return (h_BxH, c_BxH), h_BxH
-
-        zeros_BxH = jnp.zeros((x_LxBxD.shape[1], bias.shape[1]), bias.dtype)
-        _, h_LxBxH = jax.lax.scan(step, (zeros_BxH, zeros_BxH), gates_LxBx4xH)
+        gates_LxBx4xH = self.input(x_LxBxD) + self.bias[...]
+        h_LxBxH = _recur(gates_LxBx4xH, self.recurrent[...])
         return self.out(h_LxBxH.astype(x_LxBxD.dtype))
+
+
+def _scan(gates_LxBx4xH: jax.Array, recurrent_Hx4xH: jax.Array) -> jax.Array:
+    """The recurrence from a state of zeros: h_LxBxH from the input's share."""
+
+    def step(carry: Any, gates_Bx4xH: jax.Array) -> Any:
+        h_BxH, c_BxH = carry
+        gates_Bx4xH = gates_Bx4xH + jnp.tensordot(h_BxH, recurrent_Hx4xH, axes=1)
+        i, f, o = jnp.unstack(jax.nn.sigmoid(gates_Bx4xH[:, :3]), axis=1)
+        c_BxH = f * c_BxH + i * jnp.tanh(gates_Bx4xH[:, 3])
+        h_BxH = o * jnp.tanh(c_BxH)
+        return (h_BxH, c_BxH), h_BxH
+
+    _, B, _, H = gates_LxBx4xH.shape
+    zeros_BxH = jnp.zeros((B, H), gates_LxBx4xH.dtype)
+    return jax.lax.scan(step, (zeros_BxH, zeros_BxH), gates_LxBx4xH)[1]
+
+
+# Left to itself, the backward scan sums the gradient of the recurrent matrix step by
+# step, and over the devices of the data axis in every step. One product after it does.
+_recur = jax.custom_vjp(_scan)
+
+
+def _forward(gates_LxBx4xH: jax.Array, recurrent_Hx4xH: jax.Array) -> Any:
+    h_LxBxH, pull = jax.vjp(lambda gates: _scan(gates, recurrent_Hx4xH), gates_LxBx4xH)
+    return h_LxBxH, (pull, h_LxBxH)
+
+
+def _backward(saved: Any, d_h_LxBxH: jax.Array) -> tuple[jax.Array, jax.Array]:
+    pull, h_LxBxH = saved
+    (d_gates_LxBx4xH,) = pull(d_h_LxBxH)
+    before_LxBxH = jnp.pad(h_LxBxH[:-1], ((1, 0), (0, 0), (0, 0)))
+    return d_gates_LxBx4xH, jnp.tensordot(
+        before_LxBxH, d_gates_LxBx4xH, axes=((0, 1), (0, 1))
+    )
+
+
+_recur.defvjp(_forward, _backward)
 
 
 def _forget_bias(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
