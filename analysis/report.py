@@ -24,7 +24,15 @@ from typing import Any
 import pandas as pd
 from etils import epath
 
-from analysis import nested, plots, plots_checks, plots_effects, plots_surface, words
+from analysis import (
+    estimates,
+    nested,
+    plots,
+    plots_checks,
+    plots_effects,
+    plots_surface,
+    words,
+)
 from analysis.analyse import Analysis, Note
 from analysis.checklist import checklist
 from scaling.record import write_atomic
@@ -890,16 +898,13 @@ def doubts(analysis: Analysis, figure: Draw) -> str:
     frames = (analysis.influence, analysis.sweeps, analysis.profiles)
     if all(frame.empty for frame in frames):
         return _absent(analysis, "influence of single runs", "joint", "fits")
-    profiled = figure("profiles") or _paragraph(
-        "Profile likelihoods are computed on request (--profiles): they take minutes."
-    )
     strongest = analysis.influence.spreads.abs().sort_values(ascending=False).index
     return "".join(
         [
             _list(words.influential(_first(analysis, "influence"))),
             figure("influence"),
             figure("sweeps"),
-            profiled,
+            figure("profiles"),
             _fold("Every run left out", analysis.influence.loc[strongest]),
             _fold("Every delta", analysis.sweeps),
             _fold("Profiles", analysis.profiles),
@@ -943,6 +948,8 @@ def runs(analysis: Analysis, figure: Draw) -> str:
             listed,
             _about(analysis, "table"),
             _fold("All runs", analysis.runs),
+            _list(estimates.sentences(analysis.estimates)),
+            _fold("Measured over estimated time", analysis.estimates),
         ]
     )
 

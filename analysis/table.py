@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import thin
+from analysis import estimates, thin
 from scaling.errors import UserError, unknown
 from scaling.record import Reading, Record, Store
 from scaling.run import Part, label
@@ -108,6 +108,7 @@ class Table:
       documents: by run_id, nats and tokens of each held-out document.
       parts: by target, the keys in it (CORPUS:TOKENS) and their weights.
       counting: how `params` were counted.
+      estimates: measured over estimated times, as in analysis/estimates.py.
     """
 
     title: str
@@ -122,6 +123,7 @@ class Table:
     documents: Mapping[str, Documents]
     parts: Mapping[str, Mapping[str, float]]
     counting: str
+    estimates: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
 
 
 def load(
@@ -191,7 +193,7 @@ def load_workdir(
     units = {x.unit for r in records for x in _losses(r)}
     if len(units) > 1:
         raise UserError("table", sorted(units), "losses of one unit only")
-    return _finish(
+    table = _finish(
         title=" + ".join(chosen) or Path(os.fspath(store.root)).name,
         unit=units.pop() if units else "nats/token",
         targets=targets,
@@ -204,6 +206,7 @@ def load_workdir(
         counting="with embeddings" if embeddings else "without embeddings",
         most=rows,
     )
+    return dataclasses.replace(table, estimates=estimates.compared(store, records))
 
 
 def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:
