@@ -95,8 +95,12 @@ def plan(
         entries = desk.entries()
         steps = Steps(desk, machine, stop, progress)
         steps.find(entry.run for entry in entries)
+        if stop:
+            progress.note("stopped: what was compiled is kept for the next plan")
+            raise SystemExit(128 + stop.signal)
         forecasts = [_forecast(entry, machine, steps, price) for entry in entries]
-        estimates.keep(desk.store, [f.estimate() for f in forecasts], replace=True)
+        known = [f.estimate() for f in forecasts if f.seconds is not None]
+        estimates.keep(desk.store, known, replace=True)
     return forecasts
 
 
