@@ -1,0 +1,100 @@
+"""Pieces of linear recurrences: cutting time into chunks, carrying states across them.
+
+Within a chunk a linear recurrence is a masked product, as attention is; from chunk to
+chunk a state is carried. Shapes: B batch, L length, n chunks of Q positions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scaling.families._layers import fan_in, param
+
+
+def chunking(length: int, longest: int) -> tuple[int, int]:
+    """(chunks, positions in each): the fewest chunks, as even as they can be.
+
+    The last one is filled up, by less than one position a chunk.
+    """
+    chunks = -(-length // longest)
+    return chunks, -(-length // chunks)
+
+
+def cut(x_BxL: jax.Array, longest: int) -> jax.Array:
+    """[B, L, ...] -> [B, n, Q, ...], filled up with zeros at the end."""
+    B, L, *rest = x_BxL.shape
+    n, Q = chunking(L, longest)
+    padding = ((0, 0), (0, n * Q - L), *((0, 0) for _ in rest))
+    return jnp.pad(x_BxL, padding).reshape(B, n, Q, *rest)
+
+
+def join(x_BxnxQ: jax.Array, length: int) -> jax.Array:
+    """The inverse of `cut`: [B, n, Q, ...] -> [B, length, ...]."""
+    B, n, Q, *rest = x_BxnxQ.shape
+    return x_BxnxQ.reshape(B, n * Q, *rest)[:, :length]
+
+
+@jax.custom_vjp
+def linear_recurrence(decay: jax.Array, x: jax.Array) -> jax.Array:
+    """h_t = decay_t h_(t-1) + x_t along axis 1, from h = 0, by a parallel scan.
+
+    (a, x) then (b, y) is (a b, b x + y), which is associative (Blelloch 1990, section
+    1.4), so that no more than 2 log2(length) steps follow one another. The gradient is
+    the same recurrence backwards, and keeps h alone.
+
+    Args:
+      decay: broadcasts against x without more dimensions; both have the same length.
+    """
+    return _scan(decay, x, reverse=False)
+
+
+def _scan(decay: jax.Array, x: jax.Array, reverse: bool) -> jax.Array:
+    def then(first: Any, second: Any) -> Any:
+        (a, x), (b, y) = first, second
+        return a * b, b * x + y
+
+    return jax.lax.associative_scan(then, (decay, x), reverse=reverse, axis=1)[1]
+
+
+def _forward(decay: jax.Array, x: jax.Array) -> tuple[jax.Array, Any]:
+    h = _scan(decay, x, reverse=False)
+    return h, (decay, h)
+
+
+def _backward(saved: Any, d_h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    decay, h = saved
+    ends = ((0, 0),) * (h.ndim - 2)
+    following = jnp.pad(decay[:, 1:], ((0, 0), (0, 1), *ends))
+    d_x = _scan(following, d_h, reverse=True)
+    before = jnp.pad(h[:, :-1], ((0, 0), (1, 0), *ends))
+    shared = [axis for axis in range(h.ndim) if decay.shape[axis] < h.shape[axis]]
+    return jnp.sum(d_x * before, axis=shared, keepdims=True), d_x
+
+
+linear_recurrence.defvjp(_forward, _backward)
+
+
+class ShortConvolution(nnx.Module):
+    """Causal convolution of each channel alone over the last few positions.
+
+    Kernel and bias are per channel, and count among "norm": neither decays, and no
+    width enters their gradients.
+    """
+
+    def __init__(self, channels: int, axis: str | None, rngs: nnx.Rngs, taps: int = 4):
+        zeros = nnx.initializers.zeros
+        self.kernel = param(rngs, (taps, channels), (None, axis), "norm", fan_in(taps))
+        self.bias = param(rngs, (channels,), (axis,), "norm", zeros)
+
+    def __call__(self, x_BxLxC: jax.Array) -> jax.Array:
+        """y_t = bias + sum over s of kernel[s] x_(t - taps + 1 + s)."""
+        kernel, length = self.kernel[...], x_BxLxC.shape[1]
+        taps = kernel.shape[0]
+        padded = jnp.pad(x_BxLxC, ((0, 0), (taps - 1, 0), (0, 0)))
+        shifted = (padded[:, tap : tap + length] for tap in range(taps))
+        terms = (row * x for row, x in zip(kernel, shifted, strict=True))
+        return sum(terms, start=self.bias[...]).astype(x_BxLxC.dtype)

@@ -1,0 +1,255 @@
+"""Mamba-2 (Dao and Gu 2024, arXiv 2405.21060): a selective state space by duality.
+
+Pre-norm residual blocks, each one layer as in section 7 (figure 6, "parallel"): one
+projection of the residual stream makes z, x, B, C and the step size; x, B and C pass a
+short causal convolution and SiLU; a state-space layer with a scalar decay a head mixes
+positions; its output is gated by SiLU(z), normalised and projected back. There are no
+further feed-forward layers. B and C are shared by all heads (one group).
+
+State space of one head, with state S_t (N x P):
+    S_t = exp(dt_t A) S_(t-1) + dt_t B_t x_t',    y_t = S_t' C_t + D x_t,
+    dt_t = softplus(step_t + bias), A < 0.
+
+It is computed in the chunked form of section 6: within a chunk as masked attention,
+across chunks by carried states, so that memory is linear in length.
+
+Shapes: B batch, L length, n chunks of Q positions, D width, H heads, P head dimension,
+I = H P hidden units, N state dimension.
+
+No options.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from scaling.families import Output, Tokens
+from scaling.families._ladder import Ladder, away, hiddens, measure, options, widths
+from scaling.families._layers import Dense, Embedding, Head, RMSNorm, Stack, param
+from scaling.families._recurrence import (
+    ShortConvolution,
+    chunking,
+    cut,
+    join,
+    linear_recurrence,
+)
+
+OBJECTIVES = ("next_token",)
+float32 = jnp.float32
+
+TAPS = 4
+# Positions of a chunk at most: within it work grows with the square, across chunks a
+# state of N numbers a channel is kept for each.
+CHUNK = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A member of the family; `hidden` is a multiple of `head_dim`."""
+
+    depth: int
+    width: int
+    hidden: int
+    head_dim: int
+    state: int
+
+    @property
+    def heads(self) -> int:
+        return self.hidden // self.head_dim
+
+
+def ladder(target: float, spec: Tokens, by: str = "params", **given: Any) -> Config:
+    """The member about as large as `target`; see families/__init__.py.
+
+    Hidden units are near twice the width. A block is half a Transformer's, so depth
+    grows at twice its pace, with the square root of width (4 layers at 8 thousand
+    parameters, 10 at a million, 42 at a billion). Heads of 64 and states of 128 from
+    width 512 on, as in the paper; smaller ones below.
+    """
+    options("mamba2", given, {})
+    return _members(spec, by).at(target)
+
+
+@functools.cache
+def _members(spec: Tokens, by: str) -> Ladder[Config]:
+    return Ladder(_candidates(), measure(by, spec, params, flops), _strain)
+
+
+def _candidates() -> Iterator[Config]:
+    for width in widths(6144):
+        head_dim, state = _head(width)
+        ideal = _ideal_depth(width)
+        depths = range(max(2, math.floor(ideal * 0.7)), math.ceil(ideal * 1.5) + 1)
+        for depth in depths:
+            for hidden in hiddens(width, 1.5, 2.7):
+                if hidden % head_dim == 0:
+                    yield Config(depth, width, hidden, head_dim, state)
+
+
+def _head(width: int) -> tuple[int, int]:
+    """Dimensions of a head and of its state."""
+    if width < 64:
+        return 8, 16
+    if width < 256:
+        return 16, 32
+    return (32, 64) if width < 512 else (64, 128)
+
+
+def _ideal_depth(width: int) -> float:
+    return max(2.0, 0.94 * math.sqrt(width))
+
+
+def _strain(config: Config) -> float:
+    depth = away(config.depth, _ideal_depth(config.width))
+    return depth + away(config.hidden, 2 * config.width)
+
+
+def params(config: Config) -> int:
+    """Non-embedding parameters."""
+    c = config
+    convolved = (TAPS + 1) * (c.hidden + 2 * c.state)
+    vectors = convolved + 3 * c.heads + c.hidden + c.width
+    return c.depth * (_matrices(c) + vectors) + c.width
+
+
+def _matrices(c: Config) -> int:
+    return c.width * (3 * c.hidden + 2 * c.state + c.heads)
+
+
+def flops(config: Config, spec: Tokens) -> float:
+    """Forward matrix-product FLOPs of one example.
+
+    The products of a chunk are counted whole, though half of their results is masked.
+    The first chunk reads no state and the last one makes none.
+    """
+    c, (n, Q) = config, chunking(spec.length, CHUNK)
+    within = n * Q * Q * (c.state + c.hidden)
+    across = (n - 1) * Q * 2 * c.state * c.hidden
+    products = c.depth * _matrices(c) + c.width * spec.vocab
+    return 2.0 * (spec.length * products + c.depth * (within + across))
+
+
+def state_space(
+    x_BxLxHxP: jax.Array,
+    dt_BxLxH: jax.Array,
+    rate_H: jax.Array,
+    b_BxLxN: jax.Array,
+    c_BxLxN: jax.Array,
+) -> jax.Array:
+    """y_t = C_t' S_t of the module's recurrence, in chunks; float32 [B, L, H, P].
+
+    Args:
+      dt_BxLxH: step sizes, above zero, float32.
+      rate_H: A, below zero, float32.
+    """
+    length, dtype = x_BxLxHxP.shape[1], x_BxLxHxP.dtype
+    einsum = functools.partial(jnp.einsum, preferred_element_type=float32)
+    u_BxLxHxP = (x_BxLxHxP * dt_BxLxH[..., None]).astype(dtype)
+    u, b, c = (cut(x, CHUNK) for x in (u_BxLxHxP, b_BxLxN, c_BxLxN))
+    # Logarithms of what is left at each position of a chunk's first state.
+    left_BxnxQxH = jnp.cumsum(cut(dt_BxLxH * rate_H, CHUNK), axis=2)
+
+    scores_BxnxQxQ = einsum("bnqs,bnks->bnqk", c, b)
+    decay_BxnxHxQxQ = _decay(left_BxnxQxH.swapaxes(2, 3))
+    mixing_BxnxHxQxQ = (scores_BxnxQxQ[:, :, None] * decay_BxnxHxQxQ).astype(dtype)
+    y_BxnxQxHxP = einsum("bnhqk,bnkhp->bnqhp", mixing_BxnxHxQxQ, u)
+
+    if u.shape[1] > 1:
+        last_Bxnx1xH = left_BxnxQxH[:, :-1, -1:]
+        to_end_BxnxQxH = jnp.exp(last_Bxnx1xH - left_BxnxQxH[:, :-1])
+        ending = (u[:, :-1] * to_end_BxnxQxH[..., None]).astype(dtype)
+        made_BxnxNxHxP = einsum("bnks,bnkhp->bnshp", b[:, :-1], ending)
+        carried = linear_recurrence(jnp.exp(last_Bxnx1xH)[..., None], made_BxnxNxHxP)
+        read = einsum("bnqs,bnshp->bnqhp", c[:, 1:], carried.astype(dtype))
+        read = read * jnp.exp(left_BxnxQxH[:, 1:])[..., None]
+        y_BxnxQxHxP = y_BxnxQxHxP.at[:, 1:].add(read)
+    return join(y_BxnxQxHxP, length)
+
+
+def _decay(left_HxQ: jax.Array) -> jax.Array:
+    """[..., q, k]: exp(left_q - left_k) for k up to q, and zero beyond."""
+    difference_HxQxQ = left_HxQ[..., :, None] - left_HxQ[..., None, :]
+    causal = np.tri(left_HxQ.shape[-1], dtype=bool)
+    return jnp.exp(jnp.where(causal, difference_HxQxQ, -jnp.inf))
+
+
+class Mixer(nnx.Module):
+    """The layer of a block."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        c = config
+        self.heads, self.state = c.heads, c.state
+        D, I, H = c.width, c.hidden, c.heads
+        # Heads are split over devices, B and C are every head's.
+        self.gate_x = Dense((D,), (2, I), ("embed", None, "mlp"), rngs)
+        self.bc = Dense((D,), (2, c.state), ("embed", None, None), rngs)
+        self.step = Dense((D,), (H,), ("embed", "mlp"), rngs)
+        self.x_convolution = ShortConvolution(I, "mlp", rngs, TAPS)
+        self.bc_convolution = ShortConvolution(2 * c.state, None, rngs, TAPS)
+        self.step_bias = param(rngs, (H,), ("mlp",), "recurrence", _step_bias)
+        self.log_rate = param(rngs, (H,), ("mlp",), "recurrence", _log_rate)
+        ones = nnx.initializers.ones
+        self.skip = param(rngs, (H,), ("mlp",), "norm", ones)
+        self.norm = RMSNorm(I, rngs)
+        scale = 1.0 / math.sqrt(2 * c.depth)
+        self.out = Dense((I,), (D,), ("mlp", "embed"), rngs, scale)
+
+    def __call__(self, h_BxLxD: jax.Array) -> jax.Array:
+        B, L, _ = h_BxLxD.shape
+        z_BxLxI, x_BxLxI = jnp.unstack(self.gate_x(h_BxLxD), axis=2)
+        bc_BxLx2N = self.bc(h_BxLxD).reshape(B, L, 2 * self.state)
+        dt_BxLxH = jax.nn.softplus(self.step(h_BxLxD) + self.step_bias[...])
+        x_BxLxI = jax.nn.silu(self.x_convolution(x_BxLxI))
+        bc_BxLx2N = jax.nn.silu(self.bc_convolution(bc_BxLx2N))
+        x_BxLxHxP = x_BxLxI.reshape(B, L, self.heads, -1)
+        y_BxLxHxP = state_space(
+            x_BxLxHxP,
+            dt_BxLxH,
+            -jnp.exp(self.log_rate[...]),
+            *jnp.split(bc_BxLx2N, 2, axis=-1),
+        )
+        y_BxLxHxP = y_BxLxHxP + self.skip[...][:, None] * x_BxLxHxP
+        y_BxLxI = y_BxLxHxP.reshape(B, L, -1) * jax.nn.silu(z_BxLxI)
+        return self.out(self.norm(y_BxLxI).astype(h_BxLxD.dtype))
+
+
+def _step_bias(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Step sizes log-uniform from 0.001 to 0.1, through the inverse of softplus."""
+    low, high = math.log(1e-3), math.log(1e-1)
+    dt = jnp.exp(jax.random.uniform(key, shape, dtype, low, high))
+    return dt + jnp.log(-jnp.expm1(-dt))
+
+
+def _log_rate(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Rates -A uniform from 1 to 16."""
+    return jnp.log(jax.random.uniform(key, shape, dtype, 1.0, 16.0))
+
+
+class Block(nnx.Module):
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        self.norm = RMSNorm(config.width, rngs)
+        self.mixer = Mixer(config, rngs)
+
+    def __call__(self, h_BxLxD: jax.Array) -> jax.Array:
+        return h_BxLxD + self.mixer(self.norm(h_BxLxD))
+
+
+class Model(nnx.Module):
+    def __init__(self, config: Config, spec: Tokens, rngs: nnx.Rngs):
+        self.embedding = Embedding(spec.vocab, config.width, rngs)
+        self.blocks = Stack([Block(config, rngs) for _ in range(config.depth)])
+        self.head = Head(config.width, spec.vocab, rngs)
+
+    def __call__(self, x: jax.Array, cond: Any = None) -> Output:
+        h_BxLxD = self.embedding(x)
+        h_BxLxD = self.blocks(h_BxLxD)
+        return Output(self.head(h_BxLxD), {})
