@@ -53,6 +53,12 @@ class Score:
         return float(n / (n - 1) * (residual**2).sum() / per.sum() ** 2)
 
 
+def windows_per_call(length: int, sharding: jax.sharding.NamedSharding) -> int:
+    """Windows of `length` tokens that a call scores: as many on every device."""
+    devices = sharding.mesh.size
+    return max(1, _TOKENS_PER_CALL // length // devices) * devices
+
+
 def score(
     nats: Callable[[jax.Array], jax.Array],
     windows: EvaluationWindows,
@@ -66,8 +72,7 @@ def score(
       sharding: how a call's windows lie over the devices.
     """
     count, length = windows.tokens.shape
-    devices = sharding.mesh.size
-    per_call = max(1, _TOKENS_PER_CALL // length // devices) * devices
+    per_call = windows_per_call(length, sharding)
     padded = -(-count // per_call) * per_call
     tokens = np.zeros((padded, length), np.int32)
     tokens[:count] = windows.tokens

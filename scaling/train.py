@@ -17,6 +17,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -124,6 +125,34 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
     steps = STEPS_PER_CALL * layout.width
     flops = cost.flops_xla(advance, steps)
     return dataclasses.replace(calls, advance=advance, flops_xla=flops)
+
+
+@functools.cache
+def ready(program: Program, layout: Layout, vocab: int) -> Compiled:
+    """As `compiled`, with the other calls compiled too, side by side.
+
+    The compiler lets go of the interpreter, so that one call compiles while the next is
+    traced, and all of them while another program trains.
+    """
+    calls = compiled(program, layout, vocab)
+    state, values, _, _ = calls.arguments
+    width, length = layout.width, program.length
+    rows = evaluate.windows_per_call(length, mesh.windows(calls.mesh))
+    tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+    arguments = {
+        "refill": (state, values, jax.ShapeDtypeStruct((width,), jnp.bool_)),
+        "nats": (calls.one.model, tokens),
+        "insert": (state, calls.one, 0),
+        "select": (state, 0),
+    }
+    with jax.set_mesh(calls.mesh), futures.ThreadPoolExecutor() as pool:
+        made = {
+            name: pool.submit(getattr(calls, name).lower(*given).compile)
+            for name, given in arguments.items()
+        }
+    return dataclasses.replace(
+        calls, **{name: future.result() for name, future in made.items()}
+    )
 
 
 def lowered(
@@ -241,6 +270,7 @@ def _calls(
         advance=advance,
         select=jax.jit(
             lambda state, slot: jax.tree.map(lambda x: x[slot], state),
+            in_shardings=(packed, None),
             out_shardings=unpacked,
             compiler_options=once,
         ),
@@ -248,11 +278,12 @@ def _calls(
             lambda state, one, slot: jax.tree.map(
                 lambda x, y: x.at[slot].set(y), state, one
             ),
+            in_shardings=(packed, unpacked, None),
             out_shardings=packed,
             donate_argnums=0,
             compiler_options=once,
         ),
-        nats=jax.jit(nats_of),
+        nats=jax.jit(nats_of, in_shardings=(unpacked.model, mesh.windows(rules.mesh))),
         arguments=(abstract, values, per_slot, batches),
     )
 
@@ -363,7 +394,7 @@ class Trainer:
         )
         self.program = pack.runs[0].program()
         self.vocab = prepared[pack.runs[0].corpora()[0].key].vocab
-        self.compiled = compiled(self.program, self.layout, self.vocab)
+        self.compiled = ready(self.program, self.layout, self.vocab)
         self.slots: list[Slot | None] = [None] * self.layout.width
         # Runs that left their trunk and wait for a slot, with their state.
         self.branches: collections.deque[tuple[Slot, Any]] = collections.deque()
