@@ -364,19 +364,25 @@ class Queue:
             groups.setdefault(entry.run.program(), []).append(entry)
         if not groups:
             return None
+        load = lambda p: sum(entry.cost["flops"] for entry in groups[p])
         if self._program not in groups:
-            load = lambda p: sum(entry.cost["flops"] for entry in groups[p])
             self._program = max(groups, key=load)
         assert self._program is not None
-        return self._pack(groups[self._program])
+        entries = groups.pop(self._program)
+        after = groups[max(groups, key=load)] if groups else []
+        return self._pack(entries, after)
 
-    def _pack(self, entries: Sequence[Entry]) -> Pack:
+    def _pack(self, entries: Sequence[Entry], after: Sequence[Entry]) -> Pack:
+        """All of `entries`; `after`: those of the program that is likely next."""
         longest = sorted(entries, key=lambda entry: -entry.run.steps)
         layout = self.desk.layouts.of(longest[0].run, len(longest))
-        if longest[0].run.precision != "auto":
-            layout = dataclasses.replace(layout, precision=longest[0].run.precision)
+        layout = _as_asked(layout, longest[0].run)
+        ahead = None
+        if after:
+            run = after[0].run
+            ahead = run, _as_asked(self.desk.layouts.known(run), run)
         runs = tuple(entry.run for entry in longest)
-        return Pack(runs, tuple(entry.run_id for entry in longest), layout)
+        return Pack(runs, tuple(entry.run_id for entry in longest), layout, ahead)
 
     def _tell(self, entries: Sequence[Entry]) -> None:
         certain = [entry for entry in entries if entry.state != "provisional"]
@@ -405,6 +411,13 @@ class Queue:
                 self.given_up[run_id] = event.cause or "crash"
         if len(failed) > 1:  # each alone, so that one does not take the others along
             self._again += [_only(pack, [run_id]) for run_id in failed]
+
+
+def _as_asked(layout: Layout, run: Run) -> Layout:
+    """In the precision that the run asks for, if it does."""
+    if run.precision == "auto":
+        return layout
+    return dataclasses.replace(layout, precision=run.precision)
 
 
 def _only(pack: Pack, run_ids: Iterable[str]) -> Pack:

@@ -15,6 +15,7 @@ import datetime
 import functools
 import importlib.metadata
 import platform
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
@@ -127,13 +128,19 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
     return dataclasses.replace(calls, advance=advance, flops_xla=flops)
 
 
-@functools.cache
-def ready(program: Program, layout: Layout, vocab: int) -> Compiled:
-    """As `compiled`, with the other calls compiled too, side by side.
+_compiling = threading.Lock()
 
-    The compiler lets go of the interpreter, so that one call compiles while the next is
-    traced, and all of them while another program trains.
-    """
+
+def ready(program: Program, layout: Layout, vocab: int) -> Compiled:
+    """As `compiled`, with the other calls compiled too, by one thread at a time."""
+    with _compiling:
+        return _ready(program, layout, vocab)
+
+
+@functools.cache
+def _ready(program: Program, layout: Layout, vocab: int) -> Compiled:
+    # The compiler lets go of the interpreter, so that one call compiles while the next
+    # is traced, and all of them while another program trains.
     calls = compiled(program, layout, vocab)
     state, values, _, _ = calls.arguments
     width, length = layout.width, program.length
@@ -674,7 +681,21 @@ def train(
         and the function returns.
     """
     trainer = Trainer(pack, prepared, store, emit)
+    if pack.ahead is not None:
+        run, layout = pack.ahead
+        _compile_ahead(run.program(), layout, trainer)
     trainer.train(stopping)
+
+
+def _compile_ahead(program: Program, layout: Layout, trainer: Trainer) -> None:
+    """Compiles the program of a later pack in a thread, while this one trains.
+
+    Tracing and compiling leave cores idle. What goes wrong is said in the log here, and
+    again when that pack's turn comes.
+    """
+    if program.tokenizer == trainer.program.tokenizer:
+        given = (program, layout, trainer.vocab)
+        threading.Thread(target=ready, args=given, daemon=True).start()
 
 
 def tokens_per_second(

@@ -20,8 +20,10 @@ class Desk:
 
     def __init__(self, tmp_path, runs):
         self.store = Store(tmp_path)
-        fixed = types.SimpleNamespace(of=lambda run, runs: Layout(run=2, width=2))
-        self.layouts = fixed
+        fixed = Layout(run=2, width=2)
+        self.layouts = types.SimpleNamespace(
+            of=lambda run, runs: fixed, known=lambda run: fixed
+        )
         self.progress = progress.Progress(io.StringIO())
         self.planned, self.done = runs, set()
 
@@ -72,6 +74,16 @@ def test_the_compiled_program_goes_on_first(tmp_path):
     desk.done.add("a")
     desk.planned |= {"c": sized(9, 0.02), "d": sized(99)}
     assert next(queue).run_ids == ("c",)
+
+
+def test_a_pack_names_the_program_that_comes_next(tmp_path):
+    runs = {"a": sized(5), "b": sized(9), "c": sized(5, 0.02), "d": sized(1)}
+    desk = Desk(tmp_path, runs)
+    ahead = []
+    for pack in Queue(desk, False):
+        ahead.append(pack.ahead and pack.ahead[0].model.size)
+        desk.done |= set(pack.run_ids)
+    assert ahead == [9, 1, None]
 
 
 def test_a_crash_is_tried_three_times_and_each_run_alone(tmp_path):

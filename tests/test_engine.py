@@ -236,7 +236,9 @@ def is_alive(pid):
 
 def test_a_pack_survives_the_wire():
     pack = make_pack("", "slow")
-    assert worker.unpack(json.loads(json.dumps(worker.pack_to_json(pack)))) == pack
+    following = dataclasses.replace(pack, ahead=(make_run("next"), Layout(width=3)))
+    for sent in (pack, following):
+        assert worker.unpack(json.loads(json.dumps(worker.pack_to_json(sent)))) == sent
 
 
 def test_a_request_is_not_lost_when_the_child_is_dead(settings, tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import queue
 import shutil
+import threading
 
 import jax
 import numpy as np
@@ -178,20 +180,36 @@ def test_a_run_pauses_at_its_own_step_within_a_call(made, tmp_path, monkeypatch)
 
 
 def test_five_rates_compile_once(made, tmp_path):
-    train.compiled.cache_clear()
-    train.ready.cache_clear()
     made_new = []
 
     def listen(event, seconds, **_):
         if event.endswith("backend_compile_duration"):
             made_new.append(event)
 
-    runs = [rate(made.run(), r) for r in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)]
+    base = made.run(size=10_000)  # that no other test compiles
+    runs = [rate(base, r) for r in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)]
+    before = train.compiled.cache_info().misses
     trained(made, runs[:1], tmp_path)
     jax.monitoring.register_event_duration_secs_listener(listen)
     trained(made, runs, tmp_path)
     assert not made_new
-    assert train.ready.cache_info().misses == 1
+    assert train.compiled.cache_info().misses == before + 1
+
+
+def test_the_next_program_compiles_in_a_thread(made, tmp_path, monkeypatch):
+    now, following = made.run(), made.run(size=20_000)
+    asked = queue.SimpleQueue()
+    ready = train.ready
+
+    def listen(program, *rest):
+        asked.put((program, threading.current_thread() is threading.main_thread()))
+        return ready(program, *rest) if program == now.program() else None
+
+    monkeypatch.setattr(train, "ready", listen)
+    pack = Pack((now,), made.ids(now), ALONE, ahead=(following, ALONE))
+    train.train(pack, made.prepared, Store(tmp_path), lambda event: None)
+    assert asked.get(timeout=60) == (now.program(), True)
+    assert asked.get(timeout=60) == (following.program(), False)
 
 
 def test_analytic_flops_agree_with_the_compiled_program(made, tmp_path):

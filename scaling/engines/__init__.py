@@ -59,11 +59,16 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True)
 class Pack:
-    """Runs of one program, to be trained together, `layout.width` at a time."""
+    """Runs of one program, to be trained together, `layout.width` at a time.
+
+    ahead: a run of the program that is likely next, and its layout; it is compiled
+    while this pack trains.
+    """
 
     runs: tuple[Run, ...]
     run_ids: tuple[str, ...]
     layout: Layout
+    ahead: tuple[Run, Layout] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -201,13 +201,18 @@ def pack_to_json(pack: Pack) -> dict[str, Any]:
         "runs": [run.to_json() for run in pack.runs],
         "run_ids": list(pack.run_ids),
         "layout": pack.layout.to_json(),
+        "ahead": pack.ahead and [part.to_json() for part in pack.ahead],
     }
 
 
 def unpack(body: Mapping[str, Any]) -> Pack:
     """The inverse of `pack_to_json`."""
     runs = tuple(Run.from_json(run) for run in body["runs"])
-    return Pack(runs, tuple(body["run_ids"]), Layout(**body["layout"]))
+    ahead = None
+    if body["ahead"]:
+        run, layout = body["ahead"]
+        ahead = Run.from_json(run), Layout(**layout)
+    return Pack(runs, tuple(body["run_ids"]), Layout(**body["layout"]), ahead)
 
 
 def _describe_failure(error: Exception) -> dict[str, Any]:
