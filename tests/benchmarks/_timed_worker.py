@@ -3,7 +3,7 @@
 It is `scaling.engines.worker` with a stop watch around some of its functions; a line of
 JSON for each child, with seconds by phase, is appended to the file that the environment
 names as DATALAW_TIMES. Time belongs to the innermost phase alone, so that the phases
-add up to the life of the child.
+add up to the life of the child; what other threads do meanwhile is not in them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import atexit
 import functools
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +34,7 @@ PHASES: dict[str, tuple[tuple[Any, str], ...]] = {
         (corpora.TokenStream, "batches"),
     ),
     "evaluation": ((train.Trainer, "_scores"),),
-    "compilation": ((train, "compiled"),),
+    "compilation": ((train, "ready"), (train, "compiled")),
     "measuring layouts": ((train, "tokens_per_second"),),
     "checkpoints and records": (
         (train.Trainer, "_finish"),
@@ -69,6 +70,8 @@ class Clock:
 
         @functools.wraps(inner)
         def outer(*args: Any, **kwargs: Any) -> Any:
+            if threading.current_thread() is not threading.main_thread():
+                return inner(*args, **kwargs)  # meanwhile: costs no time of its own
             self._book(self._phases[-1])
             self.calls[phase] += self._phases[-1] != phase
             self._phases.append(phase)
@@ -81,7 +84,9 @@ class Clock:
 
     def compiled(self, event: str, seconds: float, **_: object) -> None:
         """JAX's own word of a compilation: counts wherever it happened."""
-        if event.startswith("/jax/core/compile/") and self._phases[-1] != "compilation":
+        mine = threading.current_thread() is threading.main_thread()
+        known = self._phases[-1] == "compilation"
+        if event.startswith("/jax/core/compile/") and mine and not known:
             self._book(self._phases[-1])
             self.seconds[self._phases[-1]] -= seconds
             self.seconds["compilation"] += seconds
