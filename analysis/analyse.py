@@ -158,9 +158,9 @@ class Analysis:
         law (the one that leads).
       profiles: profile likelihoods of the leading law's exponents and multipliers of
         data. target, law, parameter, value, drop (twice the log likelihood below the
-        best, per trajectory), threshold, best (the fit's value), low and high (where
-        the drop passes the threshold; NaN where it never does). See
-        likelihood.profile.
+        best, per trajectory), threshold, rule ("parametric bootstrap" or "F": where
+        the threshold is from), best (the fit's value), low and high (where the drop
+        passes the threshold; NaN where it never does). See profiles.profile.
       influence: each run left out of the leading law's fit. target, law, run_id,
         family, corpus, params, tokens, score (robust standard deviations from the
         curve), flagged (bool: an outlier), objective (by how much it falls), parameter
@@ -293,7 +293,7 @@ FRAMES = {
     "moves",
     "noise": "family corpus target params tokens seeds sd_log",
     "fitness": "target lack_of_fit seed_noise ratio law",
-    "profiles": "target law parameter value drop threshold best low high",
+    "profiles": "target law parameter value drop threshold rule best low high",
     "influence": "target law run_id family corpus params tokens score flagged "
     "objective parameter change spreads",
     "sweeps": "target law delta parameter value own",
@@ -325,7 +325,6 @@ def analyse(
     hold_out: bool = True,
     bootstrap: str = "wild",
     processes: int = 1,
-    profiles: bool = False,
 ) -> Analysis:
     """Fits every law to every target and says what architecture and data did.
 
@@ -337,7 +336,6 @@ def analyse(
       bootstrap: "wild" or "pairs"; see analysis/intervals.py.
       processes: targets analysed at a time, each in a process of its own; the result
         is the same.
-      profiles: also profile likelihoods, which take some minutes.
 
     Raises:
       UserError: draws, delta or bootstrap out of range.
@@ -352,7 +350,7 @@ def analyse(
     found: list[Note] = []
     table, described = factors.fold(table)
     one_target = functools.partial(
-        _target, table, described, draws, seed, delta, hold_out, bootstrap, profiles
+        _target, table, described, draws, seed, delta, hold_out, bootstrap
     )
     for parts, said in _each(one_target, table.targets, processes):
         found += said
@@ -431,7 +429,6 @@ def _target(
     delta: float,
     hold_out: bool,
     bootstrap: str,
-    profiles: bool,
     target: str,
 ) -> Part:
     """One target's part of every frame, and its notes."""
@@ -471,7 +468,7 @@ def _target(
     frames["residuals"].append(_residuals(surfaces, leading, target))
     rate = frontier.flop_rate(frame[~again])
     drawing = isolines.frames(chosen, rate, target)
-    doubts = checks.frames(chosen, delta, seed, rate, target, profiles)
+    doubts = checks.frames(chosen, delta, seed, rate, target)
     for name, part in (drawing | doubts).items():
         frames[name].append(part)
     found += notes.of_fits(surfaces, target)

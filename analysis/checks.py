@@ -19,16 +19,17 @@ from analysis.fit import Fit, Refusal, influence, sweep
 from analysis.frontier import Rate
 from analysis.intervals import Sample
 from analysis.laws import Array
-from analysis.likelihood import Likelihood, profile, seed_check
+from analysis.likelihood import Likelihood, seed_check
 from analysis.nested import likelihood_of
 from analysis.optima import Optima
+from analysis.profiles import profile
 from analysis.surfaces import Fitted, Surfaces
 from scaling.errors import UserError
 
 __all__ = ["frames", "main_parameters"]
 
-# Points of a profile and draws behind an optimum: enough for a figure.
-POINTS = 10
+# Draws behind the threshold of a profile and behind an optimum.
+PROFILE_DRAWS = 100
 OPTIMA_DRAWS = 200
 LEAST_SIZES = 5
 # With more runs than this each one alone moves nothing, and leaving each out is long.
@@ -45,22 +46,19 @@ def frames(
     seed: int,
     rate: Rate,
     target: str,
-    profiles: bool = False,
 ) -> Frames:
     """`profiles`, `influence`, `sweeps`, `seed_checks`, `optima` and `powers`.
 
     Args:
       surfaces: with the law that effects are reported by as the joint one.
       rate: FLOPs per parameter and token of a family at a size.
-      profiles: also profile likelihoods; each takes a hundred times as long as a fit.
     """
     found = {}
     fitted = surfaces.joint
     if not isinstance(fitted.outcome, Refusal):
         model = likelihood_of(fitted, surfaces.draws, delta)
         seen = surfaces.draws.chosen > 0
-        if profiles:
-            found["profiles"] = _profiles(fitted, model)
+        found["profiles"] = _profiles(fitted, model, seed)
         found["influence"] = _influence(fitted, model, surfaces.data.frame[seen])
         found["sweeps"] = _sweeps(fitted, model, seed)
         found["seed_checks"] = _seed_checks(model, surfaces.data, seen)
@@ -83,7 +81,7 @@ def main_parameters(fitted: Fitted) -> list[str]:
     ]
 
 
-def _profiles(fitted: Fitted, model: Likelihood) -> pd.DataFrame:
+def _profiles(fitted: Fitted, model: Likelihood, seed: int) -> pd.DataFrame:
     """Profile likelihoods, with the fit's own value and bootstrap interval beside."""
     best = dict(zip(fitted.law.names, model.fit.values, strict=True))
     names = main_parameters(fitted)
@@ -91,7 +89,7 @@ def _profiles(fitted: Fitted, model: Likelihood) -> pd.DataFrame:
     # The largest multiplier stands for its like.
     furthest = sorted(multipliers, key=lambda name: abs(np.log(best[name])))[-1:]
     exponents = [name for name in names if name not in multipliers]
-    frame = profile(model, [*exponents, *furthest], POINTS)
+    frame = profile(model, [*exponents, *furthest], PROFILE_DRAWS, seed)
     return frame.assign(best=frame.parameter.map(best))
 
 

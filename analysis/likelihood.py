@@ -1,4 +1,4 @@
-"""The likelihood behind Huber's objective: comparison of laws, ratios and profiles.
+"""The likelihood behind Huber's objective: comparison of laws, and likelihood ratios.
 
 A log residual r has the density exp(-huber_delta(r) / s) / Z(delta, s), a Gaussian core
 of variance s inside delta and exponential tails of scale s / delta outside, so that the
@@ -21,16 +21,12 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from analysis.fit import Fit, huber, log_gradient, refit
-from analysis.laws import Array, Columns, Law
+from analysis.fit import Fit, huber, refit
+from analysis.laws import Array, Columns
 from scaling.errors import UserError
 
 # Bisections of ln s over its bracket.
 HALVINGS = 50
-# Steps outward, doubling from 1% of the estimate, after which a profile has no end.
-REACHES = 16
-# Of a coordinate, for the slopes of what it reports.
-SHIFT = 1e-6
 # Rounding of an exact fit, as a variance of log residuals.
 LEAST_SCALE = 1e-24
 
@@ -266,9 +262,9 @@ def ratio_tests(
     _same_runs([small, *larges.values()])
     curve = np.log(small.fit.law.predict(small.fit.theta, small.columns))
     losses = np.exp(curve + simulate(small, draws, seed))
-    known = _values(small, losses)
+    known = refits(small, losses)[1]
     return {
-        name: _ratio(small, large, 2.0 * (_values(large, losses) - known))
+        name: _ratio(small, large, 2.0 * (refits(large, losses)[1] - known))
         for name, large in larges.items()
     }
 
@@ -287,12 +283,16 @@ def _ratio(small: Likelihood, large: Likelihood, gains: Array) -> Ratio:
     )
 
 
-def _values(model: Likelihood, losses: Array) -> Array:
-    """Log likelihoods [B] of a law fitted to other losses [B, n] of its runs."""
+def refits(model: Likelihood, losses: Array) -> tuple[Array, Array]:
+    """A law fitted to other losses [B, n] of its runs.
+
+    Returns coordinates [B, P] and log likelihoods [B]; NaN where it is refused.
+    """
     ones = np.ones(losses.shape)
     theta = refit(model.fit, model.columns, losses, ones, model.delta)
     left = np.log(losses) - np.log(model.fit.law.predict(theta, model.columns))
-    return log_likelihood(huber(left, model.delta).sum(axis=1), model.runs, model.delta)
+    total = huber(left, model.delta).sum(axis=1)
+    return theta, log_likelihood(total, model.runs, model.delta)
 
 
 def simulate(model: Likelihood, draws: int, seed: int) -> Array:
@@ -347,177 +347,3 @@ def seed_check(model: Likelihood, cell: Array) -> pd.DataFrame:
     row = {"sd_density": model.sd, "sd_seeds": seeds, "freedom": freedom}
     row |= {"ratio": ratio, "low": ratio * ends[0], "high": ratio * ends[1]}
     return pd.DataFrame([row])
-
-
-def profile(
-    model: Likelihood, names: Sequence[str] | None = None, points: int = 15
-) -> pd.DataFrame:
-    """Profile likelihoods of reported parameters, and the intervals they give.
-
-    At each value of a parameter all others and s are fitted again. Columns: parameter,
-    value, drop (twice the log likelihood below the best, per trajectory rather than
-    per run), threshold, and low and high, where the drop passes the threshold; NaN
-    where it never does.
-
-    The threshold is n ln(1 + F / (n - p)) with the 95% quantile F of the F(1, n - p)
-    distribution and n trajectories: exact for a linear law with normal noise, and the
-    chi-squared one in the limit (Bates and Watts 1988, section 6.1).
-
-    Raises:
-      UserError: a name that is no fitted parameter.
-    """
-    fitted = [p.name for p in model.fit.law.parameters]
-    parts = []
-    for name in fitted if names is None else names:
-        if name not in fitted:
-            wanted = f"choose from {', '.join(fitted)}"
-            raise UserError("parameter", name, wanted)
-        parts.append(_profile(model, fitted.index(name), points))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _threshold(model: Likelihood) -> float:
-    freedom = max(1, model.size - model.fit.theta.size)
-    ratio = stats.f.ppf(0.95, 1, freedom) / freedom
-    return float(model.size * np.log1p(ratio))
-
-
-def _profile(model: Likelihood, index: int, points: int) -> pd.DataFrame:
-    best = float(model.fit.values[index])
-    threshold = _threshold(model)
-    low, low_values = _end(model, index, -1.0, threshold)
-    high, high_values = _end(model, index, 1.0, threshold)
-    left = np.linspace(low_values, best, points // 2 + 1)
-    right = np.linspace(best, high_values, points // 2 + 1)
-    values = np.concatenate([left, right[1:]])
-    drops = [0.0 if v == best else _drop(model, index, v) for v in values]
-    return pd.DataFrame(
-        {
-            "parameter": model.fit.law.names[index],
-            "value": values,
-            "drop": drops,
-            "threshold": threshold,
-            "low": low,
-            "high": high,
-        }
-    )
-
-
-def _drop(model: Likelihood, index: int, value: float) -> float:
-    """Twice the log likelihood lost by holding a parameter at a value."""
-    law = hold(model.fit.law, index, value, float(model.fit.theta[index]))
-    held = dataclasses.replace(model.fit, law=law)
-    loss = model.loss[None]
-    theta = refit(held, model.columns, loss, np.ones(loss.shape), model.delta)
-    left = np.log(loss) - np.log(law.predict(theta, model.columns))
-    total = huber(left, model.delta).sum(axis=1)
-    found = float(log_likelihood(total, model.runs, model.delta)[0])
-    return max(0.0, 2.0 * (model.value - found)) * model.size / model.runs
-
-
-def _end(
-    model: Likelihood, index: int, side: float, threshold: float
-) -> tuple[float, float]:
-    """Where the drop passes the threshold on one side, and where to draw up to.
-
-    Steps double outward from 1% of the estimate. The root of the drop is nearly linear
-    in the parameter, so that the end is found by interpolating it.
-    """
-    best = float(model.fit.values[index])
-    wanted, step = np.sqrt(threshold), 0.01 * abs(best)
-    inside, outside = (best, 0.0), (best, 0.0)
-    for _ in range(REACHES):
-        outside = _stepped(best, side * step), 0.0
-        outside = outside[0], np.sqrt(_drop(model, index, outside[0]))
-        if outside[1] > wanted:
-            break
-        inside, step = outside, 2.0 * step
-    else:
-        return np.nan, outside[0]
-    middle = outside[0]
-    for _ in range(REACHES):
-        share = (wanted - inside[1]) / (outside[1] - inside[1])
-        # Never so near an end of the bracket that it stops shrinking.
-        share = min(max(share, 0.02), 0.98)
-        middle = inside[0] + share * (outside[0] - inside[0])
-        root = np.sqrt(_drop(model, index, middle))
-        if abs(root - wanted) < 1e-4 * wanted:
-            break
-        if root > wanted:
-            outside = middle, root
-        else:
-            inside = middle, root
-    return middle, _stepped(best, 1.5 * (middle - best))
-
-
-def _stepped(best: float, step: float) -> float:
-    """best + step, or as far in the log where that would leave the positive side."""
-    return best + step if best + step > 0.2 * best else best * np.exp(step / best)
-
-
-def hold(law: Law, index: int, value: float, start: float) -> Law:
-    """The law with one reported parameter held at a value.
-
-    A reported parameter (a multiplier, say) is a rising or falling function of its own
-    coordinate at any value of the others, so that the coordinate is solved for inside
-    the law, by Newton's method on the logarithm from `start`, and the engine is left
-    with the others. The coordinate itself has no effect then and stays where it is.
-    """
-    bound = law.parameters[index]
-
-    def log_excess(theta: Array) -> Array:
-        return np.asarray(np.log(law.natural(theta)[..., index] / value))
-
-    def solved(theta: Array) -> Array:
-        theta = np.array(theta, np.float64)
-        theta[..., index] = start
-        for _ in range(HALVINGS):
-            here = log_excess(theta)
-            slope = (log_excess(theta + SHIFT * unit) - here) / SHIFT
-            step = here / np.where(slope == 0.0, np.inf, slope)
-            moved = np.clip(theta[..., index] - step, bound.low, bound.high)
-            still = np.abs(moved - theta[..., index]) < 1e-12
-            theta[..., index] = moved
-            if still.all():
-                break
-        return theta
-
-    def turned(theta: Array) -> Array:
-        """How all coordinates follow the free ones, [B, P, P]; linear in every law."""
-        size = theta.shape[-1]
-        at = log_excess(theta)
-        slopes = [
-            (log_excess(theta + SHIFT * np.eye(size)[c]) - at) / SHIFT
-            for c in range(size)
-        ]
-        own = np.where(slopes[index] == 0.0, np.inf, slopes[index])
-        turn = np.tile(np.eye(size), (len(theta), 1, 1))
-        turn[:, index] = -np.stack(slopes, axis=-1) / own[:, None]
-        turn[:, :, index] = 0.0
-        return turn
-
-    def gradient(theta: Array, columns: Columns) -> Array:
-        theta = solved(theta)
-        return log_gradient(law, theta, columns) @ turned(theta)
-
-    def curvature(theta: Array, columns: Columns, weights: Array) -> Array:
-        theta = solved(theta)
-        turn = turned(theta)
-        assert law.log_curvature is not None
-        inner = law.log_curvature(theta, columns, weights)
-        return np.asarray(turn.transpose(0, 2, 1) @ inner @ turn)
-
-    unit = np.eye(len(law.parameters))[index]
-    parameters = list(law.parameters)
-    parameters[index] = bound._replace(low=start, high=start)
-    return dataclasses.replace(
-        law,
-        parameters=tuple(parameters),
-        predict=lambda theta, columns: law.predict(solved(theta), columns),
-        natural=lambda theta: law.natural(solved(theta)),
-        reported=law.reported or law.parameters,
-        linear=(),
-        log_gradient=gradient,
-        log_curvature=curvature if law.log_curvature is not None else None,
-        designs=None,
-    )

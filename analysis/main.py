@@ -52,11 +52,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     report = _command(commands, "report", "everything, as one HTML page with figures")
-    report.add_argument(
-        "--profiles",
-        action="store_true",
-        help="also profile likelihoods of the main parameters (some minutes)",
-    )
     report.add_argument("--out", help="folder of the report (WORKDIR/report)")
     fit = _command(commands, "fit", "the laws' parameters with intervals")
     fit.add_argument(
@@ -210,7 +205,6 @@ def _analyse(args: argparse.Namespace) -> Analysis:
         seed=args.seed,
         bootstrap=args.bootstrap,
         processes=processes,
-        profiles=getattr(args, "profiles", False),
     )
 
 

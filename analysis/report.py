@@ -898,16 +898,13 @@ def doubts(analysis: Analysis, figure: Draw) -> str:
     frames = (analysis.influence, analysis.sweeps, analysis.profiles)
     if all(frame.empty for frame in frames):
         return _absent(analysis, "influence of single runs", "joint", "fits")
-    profiled = figure("profiles") or _paragraph(
-        "Profile likelihoods are computed on request (--profiles): they take minutes."
-    )
     strongest = analysis.influence.spreads.abs().sort_values(ascending=False).index
     return "".join(
         [
             _list(words.influential(_first(analysis, "influence"))),
             figure("influence"),
             figure("sweeps"),
-            profiled,
+            figure("profiles"),
             _fold("Every run left out", analysis.influence.loc[strongest]),
             _fold("Every delta", analysis.sweeps),
             _fold("Profiles", analysis.profiles),

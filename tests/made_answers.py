@@ -152,6 +152,7 @@ def checks() -> dict[str, pd.DataFrame]:
                     head
                     | {"parameter": name, "value": x * value, "best": value}
                     | {"drop": 40 * (x - 1) ** 2, "threshold": 4.0}
+                    | {"rule": "parametric bootstrap"}
                     | {"low": 0.7 * value, "high": np.nan}
                 )
             for delta in (1e-4, 1e-3, np.inf):

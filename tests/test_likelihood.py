@@ -1,4 +1,4 @@
-"""The likelihood of Huber's objective: its density, criteria, ratios and profiles."""
+"""The likelihood of Huber's objective: its density, criteria and ratios."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,6 @@ from analysis.likelihood import (
     density_variance,
     likelihood,
     log_normaliser,
-    profile,
     profile_scale,
     quantile,
     ratio_test,
@@ -188,39 +187,3 @@ def test_lack_of_fit_shows_beside_the_seeds():
     found = model("chinchilla", columns, both, np.arange(100), delta)
     row = seed_check(found, np.tile(np.arange(50), 2)).iloc[0]
     assert row.low > 1.5
-
-
-@pytest.mark.parametrize("delta", [1e-3, np.inf])
-def test_profile_intervals_are_where_the_likelihood_says(delta):
-    made = study("joint", bend=1.0, delta=delta, seed=3)
-    found = model("joint", *made)
-    frame = profile(found, ["alpha", "rhoD[b]"], points=9)
-    for name, truth in (("alpha", 0.35), ("rhoD[b]", 1.5)):
-        part = frame[frame.parameter == name]
-        low, high = part.low.iloc[0], part.high.iloc[0]
-        best = found.fit.values[found.fit.law.names.index(name)]
-        assert low < best < high and low < truth < high
-        inside = (part.value > low) & (part.value < high)
-        assert (part["drop"][inside] <= part.threshold[inside] * 1.02).all()
-        outer = part["drop"].iloc[[0, -1]]
-        assert (outer > part.threshold.iloc[0]).all()
-        assert (part["drop"] == 0.0).sum() == 1
-
-
-def test_profile_of_a_linear_parameter_is_students_interval():
-    """With exponents known well the profile of E is nearly that of a linear model."""
-    columns, loss, clusters, delta = study(noise=1e-5)
-    found = model("chinchilla", columns, loss, clusters, delta)
-    frame = profile(found, ["E"], points=3)
-    jacobian = found.fit.law.log_gradient(found.fit.theta[None], columns)[0]
-    variance = float(np.sum(found.residuals**2)) / 45
-    se = np.sqrt(variance * np.linalg.inv(jacobian.T @ jacobian)[0, 0])
-    best = found.fit.values[0]
-    reach = best * se * 2.0141  # t of 45 degrees of freedom
-    assert frame.high.iloc[0] == pytest.approx(best + reach, abs=0.01 * reach)
-    assert frame.low.iloc[0] == pytest.approx(best - reach, abs=0.01 * reach)
-
-
-def test_profile_of_an_unknown_parameter_is_the_users_mistake():
-    with pytest.raises(UserError, match="parameter"):
-        profile(model("chinchilla", *study()), ["gamma"])
