@@ -30,7 +30,7 @@ __all__ = ["frames", "main_parameters"]
 
 # Draws behind the threshold of a profile and behind an optimum.
 PROFILE_DRAWS = 100
-OPTIMA_DRAWS = 200
+OPTIMA_DRAWS = 100
 LEAST_SIZES = 5
 # With more runs than this each one alone moves nothing, and leaving each out is long.
 MOST_RUNS = 1000

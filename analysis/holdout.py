@@ -33,7 +33,7 @@ from analysis.surfaces import Fitted, Surfaces, fit_one
 # A family and corpus with fewer cells has none to spare.
 LEAST_CELLS = 8
 # Draws of the laws that are fitted for their prediction alone.
-LAW_DRAWS = 100
+LAW_DRAWS = 60
 MIXTURE = "mixture"
 
 
@@ -77,26 +77,46 @@ class Candidate:
     noise: Array
 
 
+@dataclasses.dataclass(frozen=True)
+class Tried:
+    """A law, what it leaves over [m], and itself without the largest scale's runs."""
+
+    fitted: Fitted
+    noise: Array
+    below: Fitted | None
+
+
 def candidates(
-    surfaces: Surfaces, family: str, corpus: str, delta: float, seed: int
+    surfaces: Surfaces,
+    family: str,
+    corpus: str,
+    delta: float,
+    seed: int,
+    joint: Tried | None = None,
 ) -> list[Candidate]:
-    """The laws of size and data that its runs identify: its own first, then others."""
+    """The laws of size and data that its runs identify: its own first, then others.
+
+    Args:
+      joint: the joint law, where it has been tried for another pair.
+    """
     draws = surfaces.draws
     fewer = dataclasses.replace(draws, factors=draws.factors[:LAW_DRAWS])
     own = surfaces.single.get((family, corpus))
-    found = [own, surfaces.joint]
+    found = []
     if own is not None:
-        found += [
+        found = [own] + [
             fit_one(name, (family, corpus, np.nan), fewer, own.rows, delta, seed)
             for name in _of_size_and_data()
             if name != own.law.name
         ]
+    tried = [_tried(fitted, surfaces, delta, seed) for fitted in found]
+    tried.insert(1, joint or _tried(surfaces.joint, surfaces, delta, seed))
+    frame = surfaces.data.frame
+    pair = ((frame.family == family) & (frame.corpus == corpus)).to_numpy()
     return [
-        Candidate(fitted, _error(fitted, surfaces, family, corpus, delta, seed), noise)
-        for fitted in found
-        if fitted is not None
-        and fitted.identified > 0
-        and (noise := _noise(fitted, draws, delta)).size
+        Candidate(one.fitted, _error(surfaces, one.below, pair), one.noise)
+        for one in tried
+        if one.fitted.identified > 0 and one.noise.size
     ]
 
 
@@ -122,46 +142,37 @@ def _noise(fitted: Fitted, draws: Draws, delta: float) -> Array:
     return left_out_residuals(fitted.outcome, columns, residual, cluster, delta)
 
 
-def _error(
-    fitted: Fitted,
-    surfaces: Surfaces,
-    family: str,
-    corpus: str,
-    delta: float,
-    seed: int,
-) -> float:
-    """The held-out error of a law on one pair's runs."""
-    frame = surfaces.data.frame
-    rest = below_largest(frame)
-    if not (rest & fitted.rows).any():
-        return np.nan
+def _tried(fitted: Fitted, surfaces: Surfaces, delta: float, seed: int) -> Tried:
+    noise = _noise(fitted, surfaces.draws, delta)
+    rest = below_largest(surfaces.data.frame)
+    if not (noise.size and fitted.identified > 0 and (rest & fitted.rows).any()):
+        return Tried(fitted, noise, None)
     head = (fitted.family, fitted.corpus, fitted.params)
 
     def again(small: Draws) -> Fitted:
         rows = fitted.rows[rest]
         return fit_one(fitted.law.name, head, small, rows, delta, seed)
 
-    pair = (frame.family == family) & (frame.corpus == corpus)
-    return held_out_error(surfaces, again, pair.to_numpy())
+    return Tried(fitted, noise, _below(surfaces, again))
 
 
-def held_out_error(
-    surfaces: Surfaces, again: Callable[[Draws], Fitted], scored: Array | None = None
-) -> float:
+def held_out_error(surfaces: Surfaces, again: Callable[[Draws], Fitted]) -> float:
     """RMS log error on the largest scale of a law fitted to the runs below it.
 
     Args:
       again: fits the law to draws that hold those runs alone.
-      scored: which runs of the largest scale count, [n]; all by default.
 
     Returns:
-      NaN where no run counts, or the runs below cannot identify the law.
+      NaN where the runs below cannot identify the law.
     """
+    every = np.ones(surfaces.data.loss.size, bool)
+    return _error(surfaces, _below(surfaces, again), every)
+
+
+def _below(surfaces: Surfaces, again: Callable[[Draws], Fitted]) -> Fitted | None:
+    """A law fitted to the runs below the largest scale; None where a level is lost."""
     draws = surfaces.draws
-    frame = draws.data.frame
-    rest = below_largest(frame)
-    aside = ~rest & (draws.chosen > 0)
-    held = frame[aside if scored is None else aside & scored]
+    rest = below_largest(draws.data.frame)
     small = dataclasses.replace(
         draws,
         data=part(draws.data, rest),
@@ -171,12 +182,17 @@ def held_out_error(
     # Codes of families and corpora are those of the runs that are left.
     left = small.data.frame
     names = (tuple(sorted(left.family.unique())), tuple(sorted(left.corpus.unique())))
-    if held.empty or names != (surfaces.families, surfaces.corpora):
+    return again(small) if names == (surfaces.families, surfaces.corpora) else None
+
+
+def _error(surfaces: Surfaces, below: Fitted | None, scored: Array) -> float:
+    """Of those of the largest scale's runs that count, [n]; NaN where none does."""
+    draws = surfaces.draws
+    frame = draws.data.frame
+    held = frame[~below_largest(frame) & (draws.chosen > 0) & scored]
+    if held.empty or below is None or isinstance(below.outcome, Refusal):
         return np.nan
-    found = again(small)
-    if isinstance(found.outcome, Refusal):
-        return np.nan
-    predicted = found.law.predict(found.outcome.theta, _columns(surfaces, held))
+    predicted = below.law.predict(below.outcome.theta, _columns(surfaces, held))
     return float(np.sqrt(np.mean((np.log(held.loss) - np.log(predicted)) ** 2)))
 
 
@@ -218,10 +234,11 @@ def predict(
     mixture), the second a row for each law in a mixture; see `Analysis`.
     """
     rows, used = [], []
+    joint = _tried(surfaces.joint, surfaces, delta, seed) if len(held) else None
     for (family, corpus), cells in held.groupby(["family", "corpus"]):
         if family not in surfaces.families or corpus not in surfaces.corpora:
             continue
-        found = candidates(surfaces, family, corpus, delta, seed)
+        found = candidates(surfaces, family, corpus, delta, seed, joint)
         if not found:
             continue
         shares = weights(found)
