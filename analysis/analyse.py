@@ -26,8 +26,10 @@ from analysis import (
     holdout,
     intervals,
     isolines,
+    listing,
     notes,
     paired,
+    progress,
     sensitivity,
 )
 from analysis.cells import (
@@ -70,7 +72,12 @@ class Analysis:
       runs: run_id, family, corpus, size, params (non-embedding), params_total, tokens,
         unique_tokens, epochs, flops, learning_rate, batch, seed, data_seed, status,
         trajectory, wall_seconds, used (bool), and a `loss:TARGET` column per target.
-      exclusions: run_id, target, reason. Every row of the table that no fit saw.
+        Those that some fit may see, and those of `exclusions`.
+      exclusions: run_id, target, reason. Every row of the table that no fit saw, up to
+        `listing.LISTED` rows for each reason and target.
+      excluded: target ("" for all), reason (without what it quotes), rows (how many it
+        left out), listed (how many of them `exclusions` has), unnamed (how many are not
+        in `runs` either, each counted under its first reason alone).
       cells: family, corpus, target, params, params_total, tokens, unique_tokens,
         epochs, flops, loss, se, learning_rate, rates (how many were tried), edge ("",
         "low", "high": where the best rate sits in a grid of two or more), seeds,
@@ -203,6 +210,7 @@ class Analysis:
     targets: tuple[str, ...]
     runs: pd.DataFrame
     exclusions: pd.DataFrame
+    excluded: pd.DataFrame = field(default_factory=lambda: _join((), "excluded"))
     cells: pd.DataFrame
     tuning: pd.DataFrame
     fits: pd.DataFrame
@@ -253,6 +261,7 @@ class Analysis:
 # Columns of the frames, so that an empty one still has them.
 FRAMES = {
     "exclusions": "run_id target reason",
+    "excluded": "target reason rows listed unnamed",
     "estimates": estimates.COLUMNS,
     "cells": "family corpus target params params_total tokens unique_tokens epochs "
     "flops loss se learning_rate rates edge seeds run_id",
@@ -325,6 +334,7 @@ def analyse(
     hold_out: bool = True,
     bootstrap: str = "wild",
     processes: int = 1,
+    shown: bool = False,
 ) -> Analysis:
     """Fits every law to every target and says what architecture and data did.
 
@@ -336,6 +346,7 @@ def analyse(
       bootstrap: "wild" or "pairs"; see analysis/intervals.py.
       processes: targets analysed at a time, each in a process of its own; the result
         is the same.
+      shown: say on standard error which stage the work is at.
 
     Raises:
       UserError: draws, delta or bootstrap out of range.
@@ -348,19 +359,24 @@ def analyse(
     frames["exclusions"].append(table.exclusions)
     frames["estimates"].append(table.estimates)
     found: list[Note] = []
-    table, described = factors.fold(table)
+    every = table.runs.run_id
+    table, described = factors.fold(listing.brief(table))
     one_target = functools.partial(
-        _target, table, described, draws, seed, delta, hold_out, bootstrap
+        _target, table, described, draws, seed, delta, hold_out, bootstrap, shown
     )
     for parts, said in _each(one_target, table.targets, processes):
         found += said
         for name, part in parts.items():
             frames[name] += part
+    gone = every[~every.isin(table.runs.run_id)]
+    excluded = pd.concat(frames["exclusions"], ignore_index=True)
+    frames["excluded"] = [listing.counted(excluded, gone)]
+    frames["exclusions"] = [listing.listed(excluded)]
     made = {name: _join(parts, name) for name, parts in frames.items()}
     made["verdicts"] = sensitivity.across_targets(made["verdicts"], table.targets)
     made["equivalents"] = answers.flagged(made["equivalents"], made["interactions"])
     found = [
-        *notes.of_table(table, made["exclusions"]),
+        *notes.of_table(table, excluded),
         *notes.of_tuning(made["cells"]),
         *notes.of_optima(made["rate_optima"]),
         *found,
@@ -377,7 +393,7 @@ def analyse(
         title=table.title,
         unit=table.unit,
         targets=table.targets,
-        runs=_runs(table, made["exclusions"]),
+        runs=_runs(table, excluded),
         paths=table.paths,
         notes=tuple(dict.fromkeys(found)),
         **made,
@@ -429,9 +445,40 @@ def _target(
     delta: float,
     hold_out: bool,
     bootstrap: str,
+    shown: bool,
     target: str,
 ) -> Part:
     """One target's part of every frame, and its notes."""
+    with progress.stages(target, len(STAGES), shown) as begin:
+        return _part(
+            table, described, draws, seed, delta, hold_out, bootstrap, target, begin
+        )
+
+
+# What the work on a target goes through, in order.
+STAGES = (
+    "cells and learning rates",
+    "laws, with every draw",
+    "nested laws, to choose the one that leads",
+    "checks of the leading law",
+    "laws that predict the largest cells",
+    "effects, with every draw",
+)
+
+
+def _part(
+    table: Table,
+    described: Described,
+    draws: int,
+    seed: int,
+    delta: float,
+    hold_out: bool,
+    bootstrap: str,
+    target: str,
+    begin: progress.Begin,
+) -> Part:
+    stage = iter(STAGES)
+    begin(next(stage))
     frames: dict[str, list[pd.DataFrame]] = {name: [] for name in FRAMES}
     found: list[Note] = []
     frame = target_frame(table, target)
@@ -454,10 +501,12 @@ def _target(
         return frames, found
     data = intervals.sample(frame[~again & ~aside])
     drawn = intervals.draw(data, draws, seed, bootstrap)
+    begin(next(stage))
     surfaces = fit_all(drawn, delta, seed)
     best = data.frame.assign(cell=data.cell)[drawn.chosen > 0]
     frames["exclusions"].append(_left_out(frame, again, aside, best, target))
     frames["fits"].append(fits_frame(surfaces, target))
+    begin(next(stage))
     leading = answers.lead(surfaces, delta, seed)
     chosen = leading.surfaces
     frames["quality"].append(quality_frame(surfaces, target))
@@ -468,6 +517,7 @@ def _target(
     frames["residuals"].append(_residuals(surfaces, leading, target))
     rate = frontier.flop_rate(frame[~again])
     drawing = isolines.frames(chosen, rate, target)
+    begin(next(stage))
     doubts = checks.frames(chosen, delta, seed, rate, target)
     for name, part in (drawing | doubts).items():
         frames[name].append(part)
@@ -477,6 +527,7 @@ def _target(
     frames["noise"].append(noise)
     frames["fitness"].append(_fitness(chosen, noise, target))
     held = cells[cells.run_id.isin(frame.run_id[aside])]
+    begin(next(stage))
     predicted, used = holdout.predict(surfaces, held, target, delta, seed)
     frames["holdout"].append(predicted)
     frames["extrapolation"].append(used)
@@ -493,6 +544,7 @@ def _target(
         delta=delta,
         seed=seed,
     )
+    begin(next(stage))
     for name, part in answers.answers(asked, leading).items():
         frames[name].append(part)
     return frames, found

@@ -129,7 +129,7 @@ def _data(analysis: Analysis) -> dict[str, Answer]:
 
 
 def _fitting(analysis: Analysis) -> dict[str, Answer]:
-    left = analysis.exclusions.groupby("reason").run_id.nunique()
+    left = analysis.excluded.groupby("reason")["rows"].sum()
     quality = analysis.quality
     return {
         "objective": "sum of Huber losses of ln(predicted) - ln(observed)",

@@ -93,7 +93,7 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
     command.add_argument(
         "--rows",
         type=int,
-        help="runs that are fitted at most (5000); of more, some of those alike",
+        help="runs that are fitted at most (2000); of more, some of those alike",
     )
     command.add_argument("--draws", type=int, help="bootstrap draws behind an interval")
     command.add_argument(
@@ -138,9 +138,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    """Progress of long work, for a person who waits at a terminal."""
-    if sys.stderr.isatty():
-        print(text, file=sys.stderr, flush=True)
+    """Progress of long work, for a person who waits."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _load(args: argparse.Namespace) -> Table:
@@ -150,7 +149,8 @@ def _load(args: argparse.Namespace) -> Table:
     for path in args.include:
         discover.include(path)
     size = os.path.getsize(args.source) if os.path.isfile(args.source) else 0
-    _say(f"reading {args.source}" + (f" ({size / 1e6:.0f} MB)" if size > 1e6 else ""))
+    if size > LARGE or sys.stderr.isatty():
+        _say(f"reading {args.source} ({size / 1e6:.1f} MB)")
     loaded = table.load(
         args.source,
         mapping(args.map) or None,
@@ -168,6 +168,8 @@ def _load(args: argparse.Namespace) -> Table:
 
 def _described(table: Table) -> str:
     """How the table was read: columns, units, and what was left out and why."""
+    from analysis import listing
+
     lines = []
     if table.mapping:
         used = ", ".join(f"{ours}={theirs}" for ours, theirs in table.mapping.items())
@@ -180,16 +182,21 @@ def _described(table: Table) -> str:
     lines.append(
         f"rows: {len(table.runs)}, of which {table.readings.run_id.nunique()} are used"
     )
-    for (target, reason), rows in left.groupby(["target", "reason"], sort=False):
-        named = ", ".join(rows.run_id[:MOST_NAMED])
-        more = f" and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
+    groups = left.groupby([left.target, listing.kinds(left)], sort=False)
+    for (target, kind), rows in groups:
         on = f" on {target}" if target else ""
-        lines.append(f"left out{on}: {reason}: {named}{more}")
+        named = rows.head(MOST_NAMED)
+        for reason, same in named.groupby("reason", sort=False):
+            lines.append(f"left out{on}: {reason}: {', '.join(same.run_id)}")
+        if len(rows) > MOST_NAMED:
+            lines.append(f"left out{on}: {kind}: {len(rows) - MOST_NAMED} rows more")
     return "\n".join(lines)
 
 
-# Rows left out for one reason are named up to this many; JSON has all of them.
+# Rows left out for one kind of reason are named up to this many; JSON has more.
 MOST_NAMED = 20
+# A file of so many bytes takes seconds to read.
+LARGE = 10_000_000
 
 
 def _analyse(args: argparse.Namespace) -> Analysis:
@@ -205,6 +212,7 @@ def _analyse(args: argparse.Namespace) -> Analysis:
         seed=args.seed,
         bootstrap=args.bootstrap,
         processes=processes,
+        shown=True,
     )
 
 
@@ -241,10 +249,23 @@ def _fit(args: argparse.Namespace) -> int:
         "fits": analysis.fits,
         "joint": analysis.joint,
         "quality": analysis.quality,
+        "excluded": analysis.excluded,
         "exclusions": analysis.exclusions,
     }
     _print(args, chosen, refused)
     return _code(analysis)
+
+
+def _left_out(table: Table) -> dict[str, Any]:
+    """The table's exclusions as an Analysis has them."""
+    from analysis import listing
+
+    left, named = table.exclusions, set(listing.brief(table).runs.run_id)
+    gone = table.runs.run_id[~table.runs.run_id.isin(named)]
+    return {
+        "excluded": listing.counted(left, gone),
+        "exclusions": listing.listed(left),
+    }
 
 
 def _fit_one(args: argparse.Namespace) -> int:
@@ -264,7 +285,7 @@ def _fit_one(args: argparse.Namespace) -> int:
         for row in found.refused.itertuples()
     ]
     chosen = {"fits": found.parameters, "quality": found.quality}
-    _print(args, chosen | {"exclusions": table.exclusions}, reasons)
+    _print(args, chosen | _left_out(table), reasons)
     return NOTHING if found.parameters.empty else DONE
 
 
@@ -279,6 +300,7 @@ def _compare(args: argparse.Namespace) -> int:
         "ratios": plots.at_fitted(analysis.ratios),
         "joint": analysis.joint,
         "variance": analysis.variance,
+        "excluded": analysis.excluded,
         "exclusions": analysis.exclusions,
     }
     _print(args, chosen, report.summary(analysis))
@@ -302,7 +324,7 @@ def _attribute(args: argparse.Namespace) -> int:
         args.seed,
         bootstrap=args.bootstrap,
     )
-    frames = {"attribution": found, "exclusions": table.exclusions}
+    frames = {"attribution": found} | _left_out(table)
     _print(args, frames, words.attribution(found, table.unit))
     return DONE
 
@@ -316,7 +338,7 @@ def _print(args: argparse.Namespace, frames: Any, sentences: Any) -> None:
         print(json.dumps({"answer": sentences} | body, indent=1, allow_nan=False))
         return
     for name, frame in frames.items():
-        if name == "exclusions":  # said already, when the table was read
+        if name in ("excluded", "exclusions"):  # said already, when the table was read
             continue
         print(f"\n{name}")
         shown = (

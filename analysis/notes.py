@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from analysis import listing
 from analysis.fit import Refusal
 from analysis.nested import BASE, WITHIN
 from analysis.surfaces import Fitted, Surfaces, doubts
@@ -34,11 +35,15 @@ class Note:
 def of_table(table: Table, exclusions: pd.DataFrame) -> list[Note]:
     """What the table looked wrong in, and how many rows each reason left out."""
     out = [Note("warning", "table", text) for text in table.warnings]
-    whole = exclusions.assign(
-        reason=exclusions.reason.astype(str).str.split(":").str[0]
-    )
+    whole = exclusions.assign(reason=listing.kinds(exclusions))
     for reason, count in whole.groupby("reason").run_id.nunique().items():
         text = f"{count} run{'s' * (count != 1)} left out: {reason}."
+        out.append(Note("excluded", "table", text))
+    if len(listing.listed(exclusions)) < len(exclusions):
+        text = (
+            f"Of the rows that one reason left out, the first {listing.LISTED} are "
+            "listed; all are counted."
+        )
         out.append(Note("excluded", "table", text))
     return out
 

@@ -939,12 +939,15 @@ def paths(analysis: Analysis, figure: Draw) -> str:
 
 def runs(analysis: Analysis, figure: Draw) -> str:
     """Runs, and what was left out"""
-    ids = analysis.exclusions.run_id.nunique()
-    said = f"{len(analysis.runs)} runs; {ids} of them or of those planned left out of"
+    unnamed = _unnamed(analysis)
+    ids = analysis.exclusions.run_id.nunique() + unnamed
+    count = len(analysis.runs) + unnamed
+    said = f"{count} runs; {ids} of them or of those planned left out of"
     listed = _fold("Left out, each with its reason", analysis.exclusions)
     return "".join(
         [
             _paragraph(f"{said} one fit or of all."),
+            _fold("Left out, counted by reason", analysis.excluded),
             listed,
             _about(analysis, "table"),
             _fold("All runs", analysis.runs),
@@ -1018,12 +1021,17 @@ def extent(analysis: Analysis) -> str:
     runs, used = analysis.runs, int(analysis.runs.used.sum())
     families, corpora = runs.family.nunique(), runs.corpus.nunique()
     return (
-        f"{len(runs)} runs ({used} used), {families} "
+        f"{len(runs) + _unnamed(analysis)} runs ({used} used), {families} "
         f"{'family' if families == 1 else 'families'}, {corpora} "
         f"{'corpus' if corpora == 1 else 'corpora'}; {_range(runs.params)} parameters, "
         f"{_range(runs.tokens)} training tokens; losses in {analysis.unit} on "
         f"{words.joined(analysis.targets)}."
     )
+
+
+def _unnamed(analysis: Analysis) -> int:
+    """Rows of the table that are counted but not listed."""
+    return int(analysis.excluded.unnamed.sum())
 
 
 def _range(values: pd.Series) -> str:

@@ -8,9 +8,9 @@ import pandas as pd
 from analysis.design import level_codes
 from analysis.laws import Array
 
-# Runs that are fitted at most, by default: time goes with their number, some ten
-# seconds a thousand for all that a report asks.
-MOST = 5000
+# Runs that are fitted at most, by default, so that a report ends in minutes: every law
+# is fitted to all of them under every draw.
+MOST = 2000
 # What runs alike share, beside sizes, budgets and rates that are nearly the same.
 SAME = ("family", "corpus", "optimiser", "quality", "batch")
 # Columns that need only be near, by this share at first.

@@ -12,6 +12,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from analysis import listing
 from analysis.analyse import Analysis, Note
 
 FAMILIES = ("transformer", "lstm", "convolution")
@@ -464,14 +465,16 @@ def made_analysis() -> Analysis:
         "diverged: no finite loss",
         "4 epochs: the law has no term for repeated data",
     )
+    exclusions = pd.DataFrame(
+        {"run_id": excluded.run_id, "target": "", "reason": reasons}
+    )
     return Analysis(
         title="quickstart",
         unit="nats/token",
         targets=TARGETS,
         runs=runs,
-        exclusions=pd.DataFrame(
-            {"run_id": excluded.run_id, "target": "", "reason": reasons}
-        ),
+        exclusions=exclusions,
+        excluded=listing.counted(exclusions, pd.Series([], dtype=str)),
         cells=cells,
         tuning=tuning,
         fits=_fits(),

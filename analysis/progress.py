@@ -1,0 +1,66 @@
+"""Progress of long fits, for people: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+from tqdm import tqdm
+
+
+class Begin(Protocol):
+    """Says that the stage of that name begins."""
+
+    def __call__(self, name: str) -> None: ...
+
+
+@contextmanager
+def stages(
+    title: str, total: int, shown: bool = True, stream: TextIO | None = None
+) -> Iterator[Begin]:
+    """Shows which of `total` stages of the work on `title` is going on.
+
+    Args:
+      shown: nothing is written where it is False, as in a call from Python.
+      stream: standard error by default; a bar where it is a terminal, else a line when
+        a stage begins, with the seconds since the first.
+    """
+    stream = stream or sys.stderr
+    if not shown:
+        yield lambda name: None
+        return
+    if not stream.isatty():
+        yield _lines(title, total, stream)
+        return
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} [{elapsed}]"
+    with tqdm(total=total, file=stream, leave=False, bar_format=form) as bar:
+        yield _bar(title, bar)
+
+
+def _lines(title: str, total: int, stream: TextIO) -> Begin:
+    start, begun = time.monotonic(), 0
+
+    def begin(name: str) -> None:
+        nonlocal begun
+        begun += 1
+        seconds = time.monotonic() - start
+        said = f"{title}: {begun} of {total}, {name} ({seconds:.0f} s)"
+        print(said, file=stream, flush=True)
+
+    return begin
+
+
+def _bar(title: str, bar: tqdm) -> Begin:
+    begun = 0
+
+    def begin(name: str) -> None:
+        nonlocal begun
+        # The bar counts what is done: the stage that begins is not yet.
+        bar.update(begun - bar.n)
+        begun += 1
+        bar.set_description(f"{title}: {name}")
+
+    return begin
