@@ -1,6 +1,6 @@
 """A grid of small runs, packed by `scaling run`, against a process for each run.
 
-    python -m tests.benchmarks.grid_speed [--all]
+    python -m tests.benchmarks.grid_speed [--all] [--cold]
 
 32 Transformers of 33 thousand parameters (4 rates x 4 budgets of 80 to 640 steps x 2
 seeds, 8 x 64 tokens a step, scored on two corpora), end to end: from the command to the
@@ -8,12 +8,12 @@ last record, with imports, compiling and what is measured at a study's first sta
 
 The other way is that of codebases that train one run a process: the same model, step,
 batches and evaluation, but each process imports JAX, compiles and trains alone on all
-cores. Every run of a budget takes the same time, so one rate stands for the four: 8 of
-the 32 are run (4 where only one runs at a time), and the wall time is scaled up;
-`--all` runs them all. Goal: with nothing compiled before, the grid is at least 5 times
-faster than one process each, one or two at a time; beside it both ways warm, where each
-process finds its program compiled, which needs a cache of the very same 32 runs (rate,
-seed and steps are constants of such a program).
+cores. Every run of a budget takes the same time, so one stands for its eight: 4 of the
+32 are run and their time is scaled up; `--all` runs them all. Goal: with nothing
+compiled before, the grid is at least 5 times faster than one process each, one or two
+at a time; beside it both ways warm (left out by `--cold`), where each process finds its
+program compiled, which needs a cache of the very same 32 runs (rate, seed and steps are
+constants of such a program).
 """
 
 from __future__ import annotations
@@ -60,6 +60,11 @@ def study(results: object) -> list[Run]:
     return list(vary(base, axes))
 
 
+def is_first(run: Run) -> bool:
+    """Whether it stands for the runs of its budget."""
+    return run.optimiser.learning_rate == RATES[0] and run.init_seed == SEEDS[0]
+
+
 def packed(folder: Path, name: str) -> float:
     """Wall seconds of `scaling run` in a new workdir."""
     command = [sys.executable, "-c", "from scaling.main import entry; entry()"]
@@ -86,10 +91,8 @@ def one_each(folder: Path, at_once: int, warm: bool, every: bool) -> float:
     warm: each finds its own program in the cache, from an earlier call.
     """
     runs = study(None)
-    sample = [run for run in runs if run.optimiser.learning_rate == RATES[0]]
-    if at_once == 1:  # in step: nobody waits for another
-        sample = [run for run in sample if run.init_seed == 0]
-    sample = sorted(runs if every else sample, key=lambda run: -run.steps)
+    sample = runs if every else [run for run in runs if is_first(run)]
+    sample.sort(key=lambda run: -run.steps)
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(folder / f"alone-{at_once}"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -97,16 +100,18 @@ def one_each(folder: Path, at_once: int, warm: bool, every: bool) -> float:
     }
     results = Path(tempfile.mkdtemp(dir=folder))
 
-    def carry_out(number: int) -> None:
+    def carry_out(number: int) -> float:
+        started = time.monotonic()
         given = json.dumps(sample[number].to_json())
         command = [sys.executable, "-m", "tests.benchmarks.grid_speed", "--alone"]
         command += [given, "--result", str(results / f"{number}.json")]
         subprocess.run(command, check=True, env=environment, capture_output=True)
+        return time.monotonic() - started
 
-    started = time.monotonic()
     with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(carry_out, range(len(sample))))
-    taken = (time.monotonic() - started) * len(runs) / len(sample)
+        each = list(pool.map(carry_out, range(len(sample))))
+    # As if nobody ever waited for the other to end, which favours this way.
+    taken = sum(each) / at_once * len(runs) / len(sample)
     assert len(list(results.iterdir())) == len(sample)
     scaled = "" if every else f" (scaled up from {len(sample)})"
     cache = "warm" if warm else "cold"
@@ -173,6 +178,7 @@ def train_alone(run: Run, result: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--all", action="store_true", help="no run stands for another")
+    parser.add_argument("--cold", action="store_true", help="leave the warm caches out")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     parser.add_argument("--result", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -185,11 +191,12 @@ def main() -> int:
     corpora.prepare(parts, corpora.data_folder(None), "bytes", True)
     folder = Path(tempfile.mkdtemp(prefix="grid-speed-"))
     try:
-        grid = {warm: packed(folder, "warm" if warm else "cold") for warm in (0, 1)}
+        ways = (0,) if arguments.cold else (0, 1)
+        grid = {warm: packed(folder, "warm" if warm else "cold") for warm in ways}
         others = {
             (at_once, warm): one_each(folder, at_once, bool(warm), arguments.all)
             for at_once in (2, 1)
-            for warm in (0, 1)
+            for warm in ways
         }
     finally:
         shutil.rmtree(folder)
