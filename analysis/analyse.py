@@ -449,7 +449,9 @@ def _target(
     target: str,
 ) -> Part:
     """One target's part of every frame, and its notes."""
-    with progress.stages(target, len(STAGES), shown) as begin:
+    losses = int((table.readings.target == target).sum())
+    title = f"{target} ({losses} losses, {draws} draws)"
+    with progress.stages(title, len(STAGES), shown) as begin:
         return _part(
             table, described, draws, seed, delta, hold_out, bootstrap, target, begin
         )

@@ -48,9 +48,9 @@ def _here(
     targets: Mapping[str, Mapping[str, Any]], record: Record
 ) -> Iterator[Mapping[str, Any]]:
     """The estimates that were made for the machine of the record."""
-    chips = record.layout["run"] * record.layout["data"] * record.layout["model"]
     there = record.device.lower()
     for estimate in targets.values():
+        chips = record.layout["run"] * record.layout["data"] * record.layout["model"]
         device = estimate["device"].lower()
         cpu = device == there == "cpu"  # a CPU's cores and its host devices differ
         same = device == there or (there.startswith("nvidia") and device in there)

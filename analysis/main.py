@@ -204,7 +204,6 @@ def _analyse(args: argparse.Namespace) -> Analysis:
 
     draws = analyse.DRAWS if args.draws is None else args.draws
     table = _load(args)
-    _say(f"fitting {len(table.readings)} losses with {draws} draws")
     processes = os.cpu_count() or 1
     return analyse.analyse(
         table,

@@ -534,6 +534,7 @@ def from_frame(
         warned=names,
     )
     _check_varies(table)
+    _check_scale(table)
     return table
 
 
@@ -549,6 +550,25 @@ def _check_varies(table: Table) -> None:
                 f"all {len(part)} usable losses of {target} are {part.loss.iloc[0]:g}"
             )
             raise UserError("table", table.title, f"{said}: nothing is to be explained")
+
+
+# Floors of laws are looked for between 1e-4 and 1e4, whatever the unit.
+LEAST_LOSS, MOST_LOSS = 1e-3, 1e4
+
+
+def _check_scale(table: Table) -> None:
+    """Raises UserError where the losses of a target are beyond what laws allow."""
+    for target, loss in table.readings.groupby("target").loss:
+        middle = float(loss.median())
+        if LEAST_LOSS <= middle <= MOST_LOSS:
+            continue
+        factor = 10.0 ** -np.floor(np.log10(middle))
+        said = f"losses of {target} have a median of {middle:g}"
+        expected = (
+            f"losses between {LEAST_LOSS:g} and {MOST_LOSS:g}: multiply them by "
+            f"{factor:g} and name the unit with --unit"
+        )
+        raise UserError("table", said, expected)
 
 
 def guess_mapping(

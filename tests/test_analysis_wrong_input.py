@@ -271,3 +271,14 @@ def test_names_of_runs_are_not_taken_for_families():
 def test_losses_that_are_all_the_same_are_refused():
     with pytest.raises(UserError, match="all 12 usable losses of loss are 3"):
         from_frame(runs(loss=3.0))
+
+
+@pytest.mark.parametrize("factor", [1e8, 1e-8])
+def test_losses_beyond_what_laws_allow_are_refused(factor):
+    """Every parameter would end on a bound."""
+    with pytest.raises(UserError, match=r"median of .* multiply them by .*--unit"):
+        from_frame(runs().assign(loss=lambda frame: frame.loss * factor))
+    # One diverged run among many does not make the table's scale.
+    one = runs()
+    one.loc[3, "loss"] *= factor
+    assert len(from_frame(one).readings) == 12
