@@ -206,6 +206,10 @@ def _budgets(frame: pd.DataFrame) -> list[pd.DataFrame]:
     return parts
 
 
+def _sizes(part: pd.DataFrame) -> str:
+    return "1 size" if len(part) == 1 else f"{len(part)} sizes"
+
+
 def _none(part: pd.DataFrame, *warnings: str) -> Optimum:
     nan = float("nan")
     flops = float(np.exp(np.log(part.flops).mean()))
@@ -232,7 +236,7 @@ def _vertex(x: Array, loss: Array) -> Array:
 
 def _parabola(part: pd.DataFrame, draws: int, rng: np.random.Generator) -> Optimum:
     if len(part) < LEAST_SIZES:
-        return _none(part, f"{len(part)} sizes, and a parabola needs {LEAST_SIZES}")
+        return _none(part, f"{_sizes(part)}, and a parabola needs {LEAST_SIZES}")
     logs, loss = np.log(part.params.to_numpy()), part.loss.to_numpy()
     middle = 0.5 * (logs[0] + logs[-1])
     x = logs - middle
@@ -285,7 +289,7 @@ def _interpolation(
     part: pd.DataFrame, noise: Noise | None, draws: int, rng: np.random.Generator
 ) -> Optimum:
     if len(part) < LEAST_SIZES:
-        return _none(part, f"{len(part)} sizes, and the optimum needs {LEAST_SIZES}")
+        return _none(part, f"{_sizes(part)}, and the optimum needs {LEAST_SIZES}")
     logs, loss = np.log(part.params.to_numpy()), part.loss.to_numpy()
     fine = np.linspace(logs[0], logs[-1], FINENESS * (len(part) - 1))
     at, lowest = _minimum(logs, loss[:, None], fine)

@@ -12,6 +12,7 @@ import io
 import itertools
 import math
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -71,6 +72,8 @@ STYLE: Any = {
 
 WIDTH = 7.6  # inches: two columns of a journal
 DPI = 160
+# Letters that a label beside a panel of two inches has room for.
+LABEL = 22
 
 Draw = Callable[[Figure, Analysis, str], None]
 
@@ -858,7 +861,8 @@ def residuals(figure: Figure, analysis: Analysis, target: str) -> None:
         if i == 0:
             axes.set_title(family, color=looks(families, family)[0])
         if j == 0:
-            axes.set_ylabel(f"{law} law\nobserved − fitted, %")
+            name = textwrap.fill(f"{law} law", LABEL)
+            axes.set_ylabel(f"{name}\nobserved − fitted, %")
     figure.supxlabel("training tokens (larger mark: larger model)", fontsize=8.5)
     keys = [key(corpus, *looks(corpora, corpus)[:2]) for corpus in corpora]
     band = Line2D(

@@ -75,16 +75,16 @@ def influence(figure: Figure, analysis: Analysis, target: str) -> None:
     out = frame[frame.flagged.astype(bool)]
     axes.plot(out.score, out.spreads.abs(), "X", color=ALARM, ms=7)
     for row in frame.loc[frame.spreads.abs().nlargest(1).index].itertuples():
+        # Above the highest run there is nothing that the words could cover.
         axes.annotate(
             f"{row.family}, {words.count(row.params)}: {row.parameter}",
             (row.score, abs(row.spreads)),
-            xytext=(6, 0),
+            xytext=(-3, 6),
             textcoords="offset points",
             fontsize=7.5,
-            va="center",
         )
     axes.set_xlim(0, 1.35 * frame.score.max())
-    axes.set_ylim(0, 1.1 * frame.spreads.abs().max())
+    axes.set_ylim(0, 1.2 * frame.spreads.abs().max())
     axes.grid(True)
     axes.set_xlabel("distance from the curve (robust standard deviations)")
     axes.set_ylabel("largest move of a parameter\n(bootstrap standard deviations)")
