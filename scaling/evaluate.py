@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from scaling import mesh
-from scaling.corpora import EvaluationWindows
+from scaling.corpora import EvaluationWindows, ratio
 from scaling.record import Reading
 from scaling.run import EvaluationSet
 
@@ -41,16 +41,8 @@ class Score:
         return float(self.nats.sum() / self.tokens.sum())
 
     def variance(self, per: np.ndarray) -> float:
-        """Variance of sum(nats) / sum(per), documents being drawn independently.
-
-        The linearised ratio estimator (Cochran 1977, eq. 6.13), which clusters tokens
-        by document; infinite for a single document.
-        """
-        n = len(self.nats)
-        if n < 2:
-            return math.inf
-        residual = self.nats - self.nats.sum() / per.sum() * per
-        return float(n / (n - 1) * (residual**2).sum() / per.sum() ** 2)
+        """Variance of sum(nats) / sum(per); see `corpora.ratio`."""
+        return ratio(self.nats, per)[1]
 
 
 def windows_per_call(length: int, sharding: jax.sharding.NamedSharding) -> int:

@@ -8,6 +8,9 @@ A corpus is a module that defines
     documents(**options) -> Iterator[tuple[str, bytes]]
         (key, UTF-8 text) of every document, in any reproducible order
 
+and, where its text is made from a source whose truth is known, what scaling/truth.py
+says of `oracle` and `entropy`.
+
 Everything else comes for free and is the same for all: a TFDS builder stores the
 documents as ArrayRecord once (`prepare`), exact duplicates are dropped, documents are
 split by hash into train and held-out, tokens go to a memory-mapped file, and
@@ -24,7 +27,11 @@ from typing import TYPE_CHECKING, Any
 from scaling import discover
 
 if TYPE_CHECKING:
-    from scaling.corpora._evaluation import EvaluationWindows, evaluation_windows
+    from scaling.corpora._evaluation import (
+        EvaluationWindows,
+        evaluation_windows,
+        ratio,
+    )
     from scaling.corpora._prepare import Prepared, data_folder, open_prepared, prepare
     from scaling.corpora._stream import TokenStream
 
@@ -38,6 +45,7 @@ __all__ = [
     "names",
     "open_prepared",
     "prepare",
+    "ratio",
 ]
 
 _WHERE = {
@@ -48,6 +56,7 @@ _WHERE = {
     "evaluation_windows": "_evaluation",
     "open_prepared": "_prepare",
     "prepare": "_prepare",
+    "ratio": "_evaluation",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -87,6 +88,22 @@ def evaluation_windows(
         bytes=index["bytes"][chosen],
         names=tuple(f"{digest:016x}" for digest in index["hash"][chosen]),
     )
+
+
+def ratio(total: np.ndarray, per: np.ndarray) -> tuple[float, float]:
+    """(mean, variance) of sum(total) / sum(per), documents drawn independently.
+
+    The linearised ratio estimator (Cochran 1977, eq. 6.13), which clusters tokens by
+    document; the variance is infinite for a single document.
+
+    Args:
+      total, per: float64 [documents].
+    """
+    n, mean = len(total), float(total.sum() / per.sum())
+    if n < 2:
+        return mean, math.inf
+    residual = total - mean * per
+    return mean, float(n / (n - 1) * (residual**2).sum() / per.sum() ** 2)
 
 
 def _fill(sizes: np.ndarray, order: np.ndarray, tokens: int) -> np.ndarray:

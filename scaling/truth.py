@@ -1,0 +1,117 @@
+"""What the best of all models would score: the truth of a study's evaluation sets.
+
+Corpora that are made from a known source have two functions more than others:
+
+    oracle(tokens, offset, **options) -> nats
+        -log of the true chance of every token of evaluation windows, given what stands
+        before it in its window; see `corpora/_known.py`
+    entropy(length, **options) -> (nats/token, standard error)
+        what that comes to over all documents that the source makes
+
+On the windows that a study's runs are scored on, the oracle's loss is the floor that no
+run beats but by chance. It is paired with theirs: the documents are the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from scaling import corpora
+from scaling.corpora import EvaluationWindows, Prepared, evaluation_windows, ratio
+from scaling.run import EvaluationSet, Part, Run
+
+# The oracle knows the chances of bytes.
+TOKENIZER = "bytes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """Of one evaluation set, in windows of one length; nats/token.
+
+    Attributes:
+      evaluation: its name.
+      length: of the windows, beyond which nothing is remembered.
+      loss: the oracle's, on the very documents that runs are scored on.
+      se: its standard error as an estimate of the entropy, clustered by document.
+      entropy: expected loss of the oracle over all documents.
+      entropy_se: its standard error; 0 where it is exact.
+      count: tokens scored.
+    """
+
+    evaluation: str
+    length: int
+    loss: float
+    se: float
+    entropy: float
+    entropy_se: float
+    count: int
+
+
+def known(held_out: EvaluationSet) -> bool:
+    """Whether every corpus of the set has an oracle."""
+    return all(hasattr(corpora.load(part.name), "oracle") for part in held_out.parts)
+
+
+def sets(runs: Iterable[Run]) -> list[tuple[EvaluationSet, int]]:
+    """Evaluation sets whose truth is known, and the windows' lengths, each once."""
+    found = {
+        (held_out, run.length): None
+        for run in runs
+        if run.data.tokenizer == TOKENIZER
+        for held_out in run.evaluation
+        if known(held_out)
+    }
+    return sorted(found, key=lambda pair: (pair[0].name, pair[1]))
+
+
+def of_set(
+    held_out: EvaluationSet, length: int, prepared: Mapping[str, Prepared]
+) -> Truth:
+    """The weighted mean over the set's parts, as its readings are.
+
+    Args:
+      prepared: of the byte tokenizer, by `Part.key`.
+    """
+    total = sum(part.weight for part in held_out.parts)
+    loss = variance = entropy = entropy_variance = 0.0
+    count = 0
+    for part in held_out.parts:
+        share = part.weight / total
+        windows = evaluation_windows(part, held_out.tokens, length, prepared)
+        nats, tokens = by_document(part, windows)
+        mean, own = ratio(nats, tokens)
+        expected, se = corpora.load(part.name).entropy(length, **dict(part.options))
+        loss += share * mean
+        variance += share**2 * own
+        entropy += share * expected
+        entropy_variance += (share * se) ** 2
+        count += windows.count
+    return Truth(
+        evaluation=held_out.name,
+        length=length,
+        loss=loss,
+        se=math.sqrt(variance),
+        entropy=entropy,
+        entropy_se=math.sqrt(entropy_variance),
+        count=count,
+    )
+
+
+def by_document(
+    part: Part, windows: EvaluationWindows
+) -> tuple[np.ndarray, np.ndarray]:
+    """The oracle's nats and the tokens of each document; float64 [documents]."""
+    # A document's windows stand one after the other.
+    first = np.searchsorted(windows.document, windows.document)
+    offset = (np.arange(len(first)) - first) * windows.tokens.shape[1]
+    oracle = corpora.load(part.name).oracle
+    nats = oracle(windows.tokens, offset, **dict(part.options)) * windows.weight
+    documents = len(windows.bytes)
+    return (
+        np.bincount(windows.document, nats.sum(1), documents),
+        np.bincount(windows.document, windows.weight.sum(1), documents),
+    )
