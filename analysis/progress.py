@@ -61,6 +61,6 @@ def _bar(title: str, bar: tqdm) -> Begin:
         # The bar counts what is done: the stage that begins is not yet.
         bar.update(begun - bar.n)
         begun += 1
-        bar.set_description(f"{title}: {name}")
+        bar.set_description_str(f"{title}: {name}")
 
     return begin

@@ -93,7 +93,8 @@ def test_stages_are_a_bar_on_a_terminal():
         begin("laws")
         begin("effects")
     said = stream.getvalue()
-    assert "val: laws" in said and "val: effects" in said and "1 of 2" in said
+    assert "val: laws: " in said and "val: effects: " in said and "1 of 2" in said
+    assert ": :" not in said
     assert "\n" not in said
 
 
