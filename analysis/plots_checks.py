@@ -127,6 +127,9 @@ def optima(figure: Figure, analysis: Analysis, target: str) -> None:
     resize(figure, 0.9 + 2.2 * len(corpora), 1.6 + 2.3 * max(1, len(families)))
     panels = panels_of(figure, len(corpora), len(families), sharex=True)
     limits = span(frame.compute, pad=0.1), span(frame.params, path.params, pad=0.1)
+    methods = [method for method in METHODS if method in set(frame.method)]
+    # Side by side: where methods agree, one mark would hide the other.
+    aside = (limits[0][1] / limits[0][0]) ** 0.02
     for (i, corpus), (j, family) in itertools.product(
         enumerate(corpora), enumerate(families)
     ):
@@ -136,17 +139,17 @@ def optima(figure: Figure, analysis: Analysis, target: str) -> None:
         line = path[(path.family == family) & (path.corpus == corpus)]
         axes.plot(line.compute, line.params, color=INK, lw=1.2)
         mine = frame[(frame.family == family) & (frame.corpus == corpus)]
-        for method in METHODS:
+        for k, method in enumerate(methods):
             colour, marker, _ = looks(METHODS, method)
+            moved = aside ** (k - (len(methods) - 1) / 2)
             for doubted, face in ((False, colour), (True, "white")):
                 some = mine[(mine.method == method) & ((mine.warning != "") == doubted)]
-                axes.plot(
-                    some.compute, some.params, marker, color=colour, mfc=face, ms=4
-                )
+                x, y = some.compute * moved, some.params
+                axes.plot(x, y, marker, color=colour, mfc=face, ms=4)
         if i == 0:
             axes.set_title(family, color=looks(families, family)[0])
         if j == 0:
             axes.set_ylabel(f"trained on {corpus}\nbest size")
     figure.supxlabel("training FLOPs (hollow: with a warning)", fontsize=8.5)
-    keys = [key(method, *looks(METHODS, method)[:2]) for method in METHODS]
+    keys = [key(method, *looks(METHODS, method)[:2]) for method in methods]
     legend(figure, [*keys, key("the law", INK, None, "-")])
