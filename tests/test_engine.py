@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.engines import Layout, Pack, worker
+from scaling.engines import Layout, Pack, local, worker
 from scaling.engines.local import Local, Settings, Stop
 from scaling.errors import UserError
 from scaling.record import Store
@@ -127,11 +127,15 @@ def test_what_the_user_must_put_right_ends_the_study(settings, tmp_path, act, sa
     assert list(Store(tmp_path).attempts()) == []
 
 
-def test_the_child_is_replaced_when_the_layout_wants_other_devices(settings, tmp_path):
+@pytest.mark.parametrize(("cores", "children"), [(1, 2), (2, 1)])
+def test_the_child_is_replaced_when_the_layout_wants_more_devices(
+    settings, tmp_path, monkeypatch, cores, children
+):
+    monkeypatch.setattr(local, "cores", lambda: cores)
     one, two = make_pack(""), make_pack("", "")
     two = Pack(two.runs[1:], two.run_ids[1:], Layout(run=2, width=2))
     store, _ = train(settings, tmp_path, one, two)
-    assert len(hosts(store)) == 2
+    assert len(hosts(store)) == children
 
 
 def test_a_stop_is_passed_on_and_the_child_checkpoints(settings, tmp_path):

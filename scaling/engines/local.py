@@ -1,7 +1,7 @@
 """The engine of one machine: one child process at a time carries out packs.
 
 The child is kept from pack to pack, so that importing JAX and compiling are paid once;
-it is replaced after a failure, or when the layout asks for other devices. This process
+it is replaced after a failure, or when the layout asks for more devices. This process
 watches it: its memory, its end, and the signals that ask the study to stop.
 """
 
@@ -104,7 +104,9 @@ class Local:
     def __init__(self, settings: Settings, store: Store, stop: Stop):
         self.settings, self.store, self.stop = settings, store, stop
         self._child: Child | None = None
-        self._devices = 1  # of a CPU: those of the last layout
+        # Of a CPU. They share its threads, so that more of them than a layout uses
+        # change nothing for it, and no child is replaced to have them.
+        self._devices = cores()
 
     def __enter__(self) -> Local:
         return self
@@ -159,7 +161,7 @@ class Local:
 
     def _use(self, layout: Layout) -> None:
         """CPU devices are fixed when a child starts, those of accelerators for good."""
-        if layout.platform == "cpu" and layout.devices != self._devices:
+        if layout.platform == "cpu" and layout.devices > self._devices:
             self._end_child()
             self._devices = layout.devices
 
