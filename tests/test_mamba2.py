@@ -57,10 +57,11 @@ def value_and_gradients(function, *arguments):
 def assert_close(found, wanted):
     """To 1e-4 of the largest entry of each array."""
     for a, b in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+        atol = 1e-7 + 1e-5 * np.abs(b).max()
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol)
 
 
-@pytest.mark.parametrize("length", [1, 16, 75])
+@pytest.mark.parametrize("length", [1, 75])
 def test_chunks_give_what_the_recurrence_gives(monkeypatch, length):
     monkeypatch.setattr(mamba2, "CHUNK", 16)
     arguments = made(length)
@@ -75,6 +76,16 @@ def test_inputs_of_any_size_give_numbers(monkeypatch, scale):
     monkeypatch.setattr(mamba2, "CHUNK", 16)
     leaves = value_and_gradients(mamba2.state_space, *made(40, scale))
     assert all(np.isfinite(leaf).all() for leaf in leaves)
+
+
+def test_half_precision_is_near(monkeypatch):
+    monkeypatch.setattr(mamba2, "CHUNK", 16)
+    x, dt, rate, b, c = made(40)
+    x_low, b_low, c_low = (array.astype(jnp.bfloat16) for array in (x, b, c))
+    found = jax.jit(mamba2.state_space)(x_low, dt, rate, b_low, c_low)
+    assert found.dtype == jnp.float32
+    wanted = jax.jit(sequential)(x, dt, rate, b, c)
+    assert 0 < jnp.abs(found - wanted).max() < 0.02 * jnp.abs(wanted).max()
 
 
 def plain_mixer(mixer, h_BxLxD):
@@ -119,11 +130,9 @@ def test_the_layer_is_what_its_paper_says(monkeypatch):
 
 
 def test_steps_and_rates_start_in_the_papers_ranges():
-    mixer = mamba2.Mixer(
-        mamba2.Config(depth=1, width=8, hidden=2048, head_dim=8, state=2), nnx.Rngs(0)
-    )
-    steps = jax.nn.softplus(mixer.step_bias[...])
-    rates = jnp.exp(mixer.log_rate[...])
+    key = jax.random.key(0)
+    steps = jax.nn.softplus(mamba2._step_bias(key, (256,), jnp.float32))
+    rates = jnp.exp(mamba2._log_rate(key, (256,), jnp.float32))
     assert 0.9e-3 < steps.min() < 2e-3 and 0.05 < steps.max() < 0.101
     assert 1.0 <= rates.min() < 1.5 and 15.5 < rates.max() <= 16.0
 

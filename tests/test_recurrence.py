@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scaling.families import _recurrence
+from scaling import cost, families, objective
+from scaling.families import Tokens, _recurrence
 
 
 def plain(decay, x):
@@ -16,10 +17,9 @@ def plain(decay, x):
         h = now[0] * h + now[1]
         return h, h
 
-    zeros = jnp.zeros_like(x[:, 0])
-    return jax.lax.scan(step, zeros, (decay.swapaxes(0, 1), x.swapaxes(0, 1)))[
-        1
-    ].swapaxes(0, 1)
+    by_time = decay.swapaxes(0, 1), x.swapaxes(0, 1)
+    _, h = jax.lax.scan(step, jnp.zeros_like(x[:, 0]), by_time)
+    return h.swapaxes(0, 1)
 
 
 @pytest.mark.parametrize("length", [1, 2, 13])
@@ -63,3 +63,16 @@ def test_a_short_convolution_sees_its_taps_alone():
     for channel, bias in ((0, 1.0), (1, -1.0)):
         whole = np.convolve(x[0, :, channel], kernel[::-1, channel])[:6]
         np.testing.assert_allclose(found[0, :, channel], whole + bias, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mamba2", "mlstm"])
+def test_flops_of_several_chunks_agree_with_xla(name):
+    family, spec = families.load(name), Tokens(257, 150)
+    config = family.ladder(8_000, spec)
+    model = jax.eval_shape(lambda: family.Model(config, spec, nnx.Rngs(0)))
+    goal = objective.make("next_token", spec)
+    ids = jax.ShapeDtypeStruct((2, spec.length), jnp.int32)
+    step = jax.jit(jax.value_and_grad(lambda m, x: goal.loss(m, x)))
+    counted, reason = cost.flops_xla(step.lower(model, ids))
+    assert reason == ""
+    assert counted == pytest.approx(3 * 2 * family.flops(config, spec), rel=0.001)

@@ -71,8 +71,8 @@ def ladder(target: float, spec: Tokens, by: str = "params", **given: Any) -> Con
     """The member about as large as `target`; see families/__init__.py.
 
     Hidden units are near twice the width. A block is half a Transformer's, so depth
-    grows at twice its pace, with the square root of width (4 layers at 8 thousand
-    parameters, 10 at a million, 42 at a billion). Heads of 64 and states of 128 from
+    grows at twice its pace, with the square root of width (2 layers at 8 thousand
+    parameters, 9 at a million, 42 at a billion). Heads of 64 and states of 128 from
     width 512 on, as in the paper; smaller ones below.
     """
     options("mamba2", given, {})
@@ -105,7 +105,8 @@ def _head(width: int) -> tuple[int, int]:
 
 
 def _ideal_depth(width: int) -> float:
-    return max(2.0, 0.94 * math.sqrt(width))
+    # Near the published 24 layers of width 768 and 48 of 2048, and 2 at the low end.
+    return max(2.0, math.sqrt(width) - 2.5)
 
 
 def _strain(config: Config) -> float:
@@ -191,7 +192,7 @@ class Mixer(nnx.Module):
         D, I, H = c.width, c.hidden, c.heads
         # Heads are split over devices, B and C are every head's.
         self.gate_x = Dense((D,), (2, I), ("embed", None, "mlp"), rngs)
-        self.bc = Dense((D,), (2, c.state), ("embed", None, None), rngs)
+        self.bc = Dense((D,), (2, c.state), ("embed", None, "state"), rngs)
         self.step = Dense((D,), (H,), ("embed", "mlp"), rngs)
         self.x_convolution = ShortConvolution(I, "mlp", rngs, TAPS)
         self.bc_convolution = ShortConvolution(2 * c.state, None, rngs, TAPS)
