@@ -22,6 +22,7 @@ from analysis import (
     checks,
     estimates,
     factors,
+    floors,
     frontier,
     holdout,
     intervals,
@@ -94,6 +95,12 @@ class Analysis:
         a fine grid of tokens for each size, for drawing; law says which one it is.
       residuals: family, corpus, target, params, tokens, observed, predicted, residual
         (log observed - log predicted), law.
+      truth: fitted floors beside the truth, where a target's is known: family ("*" for
+        all), corpus, target, law, length (of the windows), floor (the law's E), low,
+        high, bound, truth (loss of the true chances on the target), se (of it as an
+        estimate of entropy), entropy, entropy_se (0: exact), lowest (measured loss),
+        own (bool: trained on what the target is made of), interval ("below", "above",
+        "holds it": where low to high lies about the truth).
       joint: target, law, parameter, kind ("shared", "family", "corpus"), level, value,
         low, high, reference (bool).
       equivalents: data-equivalents M_D. kind ("architecture", "corpus", and "optimiser"
@@ -230,6 +237,7 @@ class Analysis:
     doubling: pd.DataFrame
     ratios: pd.DataFrame
     variance: pd.DataFrame
+    truth: pd.DataFrame = field(default_factory=lambda: _join((), "truth"))
     shares: pd.DataFrame = field(default_factory=lambda: _join((), "shares"))
     nested: pd.DataFrame = field(default_factory=lambda: _join((), "nested"))
     models: pd.DataFrame = field(default_factory=lambda: _join((), "models"))
@@ -291,6 +299,8 @@ FRAMES = {
     "p_architecture_infinite p_corpus_infinite doublings doublings_low doublings_high "
     "p_doubling fitted law",
     "variance": "target factor share low high box",
+    "truth": "family corpus target law length floor low high bound truth se entropy "
+    "entropy_se lowest own interval",
     "shares": "target factor share low high method cells box",
     "nested": "target parameter across held freed statistic threshold p draws "
     "delta_aicc delta_bic held_error freed_error differs",
@@ -368,11 +378,15 @@ def analyse(
         found += said
         for name, part in parts.items():
             frames[name] += part
-    gone = every[~every.isin(table.runs.run_id)]
+    gone = every[~listing.among(every, table.runs.run_id)]
     excluded = pd.concat(frames["exclusions"], ignore_index=True)
     frames["excluded"] = [listing.counted(excluded, gone)]
     frames["exclusions"] = [listing.listed(excluded)]
     made = {name: _join(parts, name) for name, parts in frames.items()}
+    beside = floors.frame(
+        table.truth, table.parts, made["cells"], made["fits"], made["joint"]
+    )
+    made["truth"] = _join([beside], "truth")
     made["verdicts"] = sensitivity.across_targets(made["verdicts"], table.targets)
     made["equivalents"] = answers.flagged(made["equivalents"], made["interactions"])
     found = [

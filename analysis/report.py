@@ -26,6 +26,7 @@ from etils import epath
 
 from analysis import (
     estimates,
+    floors,
     nested,
     plots,
     plots_checks,
@@ -761,7 +762,8 @@ def _fold(title: str, frame: pd.DataFrame) -> str:
     """A table folded away under its title; nothing where it has no rows."""
     if frame.empty:
         return ""
-    head = f"<summary>{_text(title)} ({len(frame)} rows)</summary>"
+    rows = "1 row" if len(frame) == 1 else f"{len(frame)} rows"
+    head = f"<summary>{_text(title)} ({rows})</summary>"
     return f"<details>{head}{_table(frame)}</details>"
 
 
@@ -808,6 +810,7 @@ def fits(analysis: Analysis, figure: Draw) -> str:
             _paragraph(f"Fitted on log loss: {laws}."),
             figure("fits"),
             _about(analysis, "fits"),
+            _truth(analysis),
             _fold("Parameters with 95% intervals", analysis.fits),
             _fold(
                 "Quality: gap is to the best of all starts, agree the share of starts "
@@ -816,6 +819,18 @@ def fits(analysis: Analysis, figure: Draw) -> str:
             ),
         ]
     )
+
+
+def _truth(analysis: Analysis) -> str:
+    """The fitted floors beside the truth, or nothing where none is known."""
+    if analysis.truth.empty:
+        return ""
+    lead = _paragraph(
+        "What infinite size and data would leave of the loss, by the laws, beside the "
+        "loss of the true chances on the same documents:"
+    )
+    told = _list(floors.said(analysis.truth, analysis.unit))
+    return lead + told + _fold("Fitted floors beside the truth", analysis.truth)
 
 
 def joint(analysis: Analysis, figure: Draw) -> str:

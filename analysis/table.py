@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import estimates, thin
+from analysis import estimates, floors, thin
 from scaling.errors import UserError, unknown
 from scaling.record import Reading, Record, Store
 from scaling.run import Part, label
@@ -109,6 +109,7 @@ class Table:
       parts: by target, the keys in it (CORPUS:TOKENS) and their weights.
       counting: how `params` were counted.
       estimates: measured over estimated times, as in analysis/estimates.py.
+      truth: the targets whose true loss is known, columns `floors.FACTS`.
     """
 
     title: str
@@ -124,6 +125,7 @@ class Table:
     parts: Mapping[str, Mapping[str, float]]
     counting: str
     estimates: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
+    truth: pd.DataFrame = dataclasses.field(default_factory=lambda: floors.facts(()))
 
 
 def load(
@@ -206,7 +208,11 @@ def load_workdir(
         counting="with embeddings" if embeddings else "without embeddings",
         most=rows,
     )
-    return dataclasses.replace(table, estimates=estimates.compared(store, records))
+    return dataclasses.replace(
+        table,
+        estimates=estimates.compared(store, records),
+        truth=floors.facts(chosen.values()),
+    )
 
 
 def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:

@@ -17,7 +17,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from scaling import corpora, discover, estimates, hardware, layouts, study, trunks
+from scaling import (
+    corpora,
+    discover,
+    estimates,
+    hardware,
+    layouts,
+    study,
+    trunks,
+    truth,
+)
+from scaling.corpora import Prepared
 from scaling.engines import Event, Layout, Pack
 from scaling.engines.local import Local, Settings, Stop, disk_error
 from scaling.engines.worker import DISK
@@ -25,7 +35,7 @@ from scaling.errors import UserError
 from scaling.estimates import Estimate
 from scaling.progress import Progress, describe
 from scaling.record import Record, Store, write_atomic
-from scaling.run import Program, Run, canonical
+from scaling.run import EvaluationSet, Program, Run, canonical
 
 BYTES = 257  # ids of the byte tokenizer, the separator included
 TRIES = 3  # attempts at a run without a newer checkpoint between them
@@ -88,6 +98,8 @@ class Desk:
         self._digests: dict[str, dict[str, str]] = {}  # by tokenizer, by corpus key
         self._train_tokens: dict[str, dict[str, int]] = {}
         self._vocab: dict[str, int] = {}
+        self._prepared: dict[str, dict[str, Prepared]] = {}
+        self._truths: dict[tuple[EvaluationSet, int], truth.Truth] = {}
         self._records: dict[str, Record] = {}
         self._costs = _CostCache(store)
         self._admitted: set[Run] = set()
@@ -128,11 +140,26 @@ class Desk:
             "planned": planned,
             "provisional": len(entries) - len(certain),
             "included": discover.included(),
+            "truth": self._truth(before.get("truth", []), certain),
         }
         if body != before:
             self.store.write_study(self.study.name, json.loads(json.dumps(body)))
         self.predict(entries)
         return entries
+
+    def _truth(
+        self, before: Sequence[Mapping[str, Any]], entries: Sequence[Entry]
+    ) -> list[Mapping[str, Any]]:
+        """What is known of the sets that the runs are scored on, or was before."""
+        facts = {(fact["evaluation"], fact["length"]): fact for fact in before}
+        for held_out, length in truth.sets(entry.run for entry in entries):
+            if (held_out, length) not in self._truths:
+                prepared = self._prepared[truth.TOKENIZER]
+                made = truth.of_set(held_out, length, prepared)
+                self._truths[held_out, length] = made
+            fact = dataclasses.asdict(self._truths[held_out, length])
+            facts[held_out.name, length] = fact
+        return list(facts.values())
 
     def predict(self, entries: Sequence[Entry]) -> None:
         """Keeps the first guess of each run's time, to be compared with its record."""
@@ -195,6 +222,7 @@ class Desk:
         made = corpora.prepare(parts, self.options.settings.data_dir, tokenizer, True)
         digests |= {key: prepared.digest for key, prepared in made.items()}
         tokens |= {key: prepared.train_tokens for key, prepared in made.items()}
+        self._prepared.setdefault(tokenizer, {}).update(made)
         self._vocab[tokenizer] = next(iter(made.values())).vocab
 
     def vocab(self, run: Run) -> int:

@@ -2,10 +2,10 @@
 
 Corpora that are made from a known source have two functions more than others:
 
-    oracle(tokens, offset, **options) -> nats
+    oracle(tokens, offset, /, **options) -> nats
         -log of the true chance of every token of evaluation windows, given what stands
         before it in its window; see `corpora/_known.py`
-    entropy(length, **options) -> (nats/token, standard error)
+    entropy(length, /, **options) -> (nats/token, standard error)
         what that comes to over all documents that the source makes
 
 On the windows that a study's runs are scored on, the oracle's loss is the floor that no

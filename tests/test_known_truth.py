@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from scaling import corpora, evaluate, train, truth
+from analysis import floors
+from scaling import corpora, dispatch, evaluate, train, truth
 from scaling.corpora import _known, evaluation_windows, hierarchy, hmm, markov, parity
 from scaling.engines import Layout, Pack
+from scaling.engines.local import Settings
 from scaling.errors import UserError
+from scaling.progress import Progress
 from scaling.record import Store
 from scaling.run import (
     Data,
@@ -323,6 +329,101 @@ def test_a_trained_model_comes_near_the_truth_and_does_not_beat_it(prepared, tmp
         above + truth.of_set(held_out, 32, made).loss, rel=1e-6
     )
     assert 4 * math.sqrt(variance) < above < 0.2
+
+
+# --- In a study and its report -----------------------------------------------------
+
+STUDY = """
+from scaling.run import Data, EvaluationSet, Model, Optimiser, Run
+from scaling.study import corpus, vary
+
+def study(results):
+    easy = corpus("parity", tokens=400_000)
+    run = Run(
+        model=Model("transformer", 8_000),
+        data=Data(easy, 1024),
+        optimiser=Optimiser(0.01),
+        batch=4, length=66,
+        evaluation=(EvaluationSet("own", easy, 8_192),),
+    )
+    yield from vary(run, {"length": (33, 66)})
+"""
+
+
+def test_a_study_keeps_the_truth_in_its_workdir(prepared, tmp_path, monkeypatch):
+    parts, made = prepared
+    folder = made[parts["parity"].key].folder.parents[1]
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    path = tmp_path / "little.py"
+    path.write_text(STUDY)
+    settings = Settings(str(folder), str(tmp_path), worker="fake_worker")
+    chosen = dispatch.Options(str(path), str(tmp_path / "w"), settings)
+    for _ in range(2):  # what is known already stays as it is
+        assert dispatch.run(chosen, Progress(io.StringIO())) == 0
+        body = Store(tmp_path / "w").studies()["little"]
+        known = floors.facts([body, body])
+        assert known.target.tolist() == ["own", "own"]
+        assert known.length.tolist() == [33, 66]
+    held_out = EvaluationSet("own", (parts["parity"],), 8_192)
+    wanted = truth.of_set(held_out, 66, made)
+    assert known.truth[1] == wanted.loss and known.entropy[1] == wanted.entropy
+
+
+def test_fitted_floors_stand_beside_the_truth():
+    key = "parity[tokens=9]"
+    row = {"family": "lstm", "corpus": key, "target": "own", "law": "chinchilla"}
+    row |= {"parameter": "E", "value": 1.0, "low": 0.9, "high": 1.1, "bound": False}
+    far = row | {"family": "moe", "value": 0.5, "low": 0.4, "high": 0.6}
+    one_size = row | {"value": 3.0, "params": 8_000.0}
+    other = row | {"parameter": "alpha"}
+    fits = pd.DataFrame([row, far, other, one_size], columns=[*row, "params"])
+    cells = pd.DataFrame(
+        [
+            {"family": family, "corpus": corpus, "target": "own", "loss": loss}
+            for family, corpus, loss in (
+                *(("lstm", key, 1.3), ("lstm", key, 1.2), ("moe", key, 1.4)),
+                *(("gru", key, 1.5), ("lstm", "kjv", 2.0)),
+            )
+        ]
+    )
+    joint = pd.DataFrame(columns=JOINT)
+    study = {"truth": [FACT, FACT | {"evaluation": "unread"}]}
+    parts = {"own": {f"{key}:8192": 1.0}}
+    made = floors.frame(floors.facts([study]), parts, cells, fits, joint)
+    own = made[made.own].set_index("family")
+    assert sorted(own.index) == ["gru", "lstm", "moe"] and set(made.target) == {"own"}
+    assert own.interval[["gru", "lstm", "moe"]].tolist() == ["", "holds it", "below"]
+    assert own.floor["lstm"] == 1.0 and own.lowest["lstm"] == 1.2
+    assert not made[made.corpus == "kjv"].own.any()
+    said = " ".join(floors.said(made, "nats/token"))
+    assert "lstm by chinchilla, 1.000 (0.900 to 1.10), is not told from the" in said
+    assert "truth, 1.050 nats/token on own; the lowest loss measured is 1.200." in said
+    assert "is 0.550 below the truth" in said
+    assert "No floor was fitted to gru; the truth is 1.050" in said
+
+
+JOINT = ["target", "law", "parameter", "kind", "level", "value", "low", "high"]
+FACT = {"evaluation": "own", "length": 66, "loss": 1.05, "se": 0.01}
+FACT |= {"entropy": 1.04, "entropy_se": 0.0, "count": 8_000}
+
+
+def test_a_floor_of_all_families_is_that_of_the_one_corpus_they_read():
+    row = {"target": "own", "law": "joint", "parameter": "E", "kind": "shared"}
+    row |= {"level": "", "value": 1.2, "low": 1.1, "high": 1.3}
+    joint = pd.DataFrame([row, row | {"parameter": "alpha"}])
+    names = ["family", "corpus", *JOINT, "bound", "params"]
+    fits = pd.DataFrame(columns=names, dtype=float)  # where every fit was refused
+    cell = {"family": "lstm", "corpus": "hmm", "target": "own", "loss": 1.4}
+    known, parts = floors.facts([{"truth": [FACT]}]), {"own": {"hmm:8192": 1.0}}
+    one = floors.frame(known, parts, pd.DataFrame([cell]), fits, joint)
+    assert one[one.family == "*"].own.tolist() == [True]
+    assert one[one.family == "*"].interval.tolist() == ["above"]
+    cells = pd.DataFrame([cell, cell | {"corpus": "kjv"}])
+    two = floors.frame(known, parts, cells, fits, joint)
+    assert two[two.family == "*"].own.tolist() == [False]
+    refused = floors.frame(known, parts, cells, fits, joint[:0].astype(float))
+    assert refused.floor.isna().all() and refused.own.tolist() == [True, False]
+    assert floors.frame(floors.facts([]), parts, cells, fits, joint).empty
 
 
 def test_score_and_truth_share_their_error():

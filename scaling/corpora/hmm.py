@@ -138,11 +138,11 @@ def documents(**options: Scalar) -> Iterator[tuple[str, bytes]]:
     return _known.documents(_known.made(HMM, options))
 
 
-def oracle(tokens: np.ndarray, offset: np.ndarray, **options: Scalar) -> np.ndarray:
+def oracle(tokens: np.ndarray, offset: np.ndarray, /, **options: Scalar) -> np.ndarray:
     """Nats of every token of evaluation windows; see `_known.oracle`."""
     return _known.oracle(_known.made(HMM, options), tokens, offset)
 
 
-def entropy(length: int, **options: Scalar) -> tuple[float, float]:
+def entropy(length: int, /, **options: Scalar) -> tuple[float, float]:
     """Expected nats a token in windows of this length, and the standard error."""
     return _known.made(HMM, options).entropy(length)
