@@ -14,7 +14,14 @@ LISTED = 5000
 
 def kinds(exclusions: pd.DataFrame) -> pd.Series:
     """The reasons without what they quote: what stands before the first colon."""
-    return exclusions.reason.astype(str).str.split(":", n=1).str[0]
+    codes, reasons = pd.factorize(exclusions.reason.astype(str))
+    heads = pd.Series(reasons, dtype=object).str.split(":", n=1).str[0]
+    return heads.take(codes).set_axis(exclusions.index)
+
+
+def among(ids: pd.Series, names: pd.Series) -> pd.Series:
+    """Which ids [n] are names; as objects, ten times quicker than pandas' strings."""
+    return ids.astype(object).isin(names.astype(object))
 
 
 def listed(exclusions: pd.DataFrame) -> pd.DataFrame:
@@ -37,7 +44,7 @@ def counted(exclusions: pd.DataFrame, gone: pd.Series) -> pd.DataFrame:
     """
     if exclusions.empty:
         return pd.DataFrame()
-    unnamed = exclusions.run_id.isin(gone) & ~exclusions.run_id.duplicated()
+    unnamed = among(exclusions.run_id, gone) & ~exclusions.run_id.duplicated()
     whole = exclusions.assign(reason=kinds(exclusions), unnamed=unnamed)
     by = whole.groupby(["target", "reason"], sort=False)
     frame = by.agg(rows=("run_id", "size"), unnamed=("unnamed", "sum")).reset_index()
@@ -46,6 +53,6 @@ def counted(exclusions: pd.DataFrame, gone: pd.Series) -> pd.DataFrame:
 
 def brief(table: Table) -> Table:
     """The table with the runs that some fit may see and those that are listed."""
-    named = set(table.readings.run_id) | set(listed(table.exclusions).run_id)
-    runs = table.runs[table.runs.run_id.isin(named)]
+    named = pd.concat([table.readings.run_id, listed(table.exclusions).run_id])
+    runs = table.runs[among(table.runs.run_id, named)]
     return dataclasses.replace(table, runs=runs.reset_index(drop=True))

@@ -259,8 +259,8 @@ def _left_out(table: Table) -> dict[str, Any]:
     """The table's exclusions as an Analysis has them."""
     from analysis import listing
 
-    left, named = table.exclusions, set(listing.brief(table).runs.run_id)
-    gone = table.runs.run_id[~table.runs.run_id.isin(named)]
+    left, every = table.exclusions, table.runs.run_id
+    gone = every[~listing.among(every, listing.brief(table).runs.run_id)]
     return {
         "excluded": listing.counted(left, gone),
         "exclusions": listing.listed(left),
