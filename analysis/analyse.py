@@ -378,7 +378,7 @@ def analyse(
         found += said
         for name, part in parts.items():
             frames[name] += part
-    gone = every[~every.isin(table.runs.run_id)]
+    gone = every[~listing.among(every, table.runs.run_id)]
     excluded = pd.concat(frames["exclusions"], ignore_index=True)
     frames["excluded"] = [listing.counted(excluded, gone)]
     frames["exclusions"] = [listing.listed(excluded)]
