@@ -50,7 +50,7 @@ ALONE = 1 << 20
 # Documents of this number and up are in no corpus: entropies are measured on them.
 FRESH = 1 << 62
 
-CHECKED = "1"  # counts changes to what the sources make
+MADE = "1"  # counts changes to what the sources make
 
 
 class Source(Protocol):
@@ -186,7 +186,7 @@ def columns(symbols: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> list[
 
 def version(source: Source) -> str:
     """All that tells is in the options; so this tells the maker."""
-    return f"{type(source).__name__} {CHECKED}"
+    return f"{type(source).__name__} {MADE}"
 
 
 def documents(

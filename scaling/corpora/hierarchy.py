@@ -38,6 +38,8 @@ SOURCE = _known.SOURCE
 # Right-hand sides and leaves that a source may have.
 MOST = 1 << 20
 LEAVES = 1 << 12
+# Numbers in the messages of the sentences that are scored at a time.
+MESSAGES = 1 << 22
 TINY = np.finfo(np.float64).tiny
 
 
@@ -129,7 +131,11 @@ class Hierarchy:
         """Sentence by sentence; leaves before the window count as not seen."""
         lines, place = _known.in_lines(tokens, offset, self.period)
         nats = np.zeros(lines.shape)
-        nats[:, :-1] = self._inside(lines[:, :-1])
+        nodes = self.period * self.branching // (self.branching - 1)
+        rows = max(1, MESSAGES // (nodes * self.symbols))
+        for first in range(0, len(lines), rows):
+            some = slice(first, first + rows)
+            nats[some, :-1] = self._inside(lines[some, :-1])
         nats[:, -1] = _known.line_ends(lines[:, -1], 1.0 / self.sentences)
         return nats.reshape(-1)[place]
 
