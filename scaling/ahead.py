@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from scaling import cost, hardware, traffic, train
+from scaling import cost, families, hardware, traffic, train
 from scaling.engines import Layout
 from scaling.errors import UserError
 from scaling.estimates import Step
@@ -30,6 +30,8 @@ def step(run: Run, vocab: int, layout: Layout, target: str) -> Step:
     What is wrong with the program there is an answer too: `reason` says it.
     """
     machine = hardware.lookup(target)
+    if families.fitted(run.model.family):
+        return _fitted(run, vocab)
     # Whatever machine this is, its own accelerators are not asked for.
     jax.config.update("jax_platforms", "cpu")
     if machine.kind == "gpu":
@@ -104,6 +106,17 @@ def _modelled(run: Run, vocab: int, layout: Layout) -> Step:
         flops=described.flops / described.steps * layout.width / devices,
         moved=described.memory / devices,
         sent=params * (2 * width + 4) * others,
+        how="modelled",
+    )
+
+
+def _fitted(run: Run, vocab: int) -> Step:
+    """The host's work on a step's tokens, which no accelerator shares."""
+    described = cost.describe(run, vocab)
+    return Step(
+        memory=described.memory,
+        state=described.memory,
+        flops=described.flops / described.steps,
         how="modelled",
     )
 

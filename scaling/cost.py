@@ -30,7 +30,8 @@ class Cost:
       params_total, params_active, params_embedding: counts; embedding is the input
         table plus the output head, active is what works on one token.
       steps, tokens: of training.
-      flops: of training, the whole run: three times the forward matrix products.
+      flops: of training, the whole run: three times the forward matrix products (once
+        what a family counts, where it is fitted and not trained by gradient).
       flops_per_token: `flops` / `tokens`.
       evaluation_flops: of the run's scorings, forward alone.
       memory: bytes of one training step at the width and precision asked for.
@@ -63,8 +64,9 @@ def describe(run: Run, vocab: int, width: int = 1, precision: str = "") -> Cost:
     program = run.program()
     if not precision:
         precision = "float32" if run.precision == "auto" else run.precision
-    (total, active, embedding), forward, memory = _program(program, vocab, precision)
-    flops = 3.0 * forward * run.batch * run.steps
+    params, (forward, trained), memory = _program(program, vocab, precision)
+    total, active, embedding = params
+    flops = trained * run.batch * run.steps
     scored = sum(len(e.parts) * e.tokens for e in run.evaluation) * run.evaluations
     return Cost(
         params_total=total,
@@ -82,17 +84,15 @@ def describe(run: Run, vocab: int, width: int = 1, precision: str = "") -> Cost:
 @functools.cache
 def _program(
     program: Program, vocab: int, precision: str
-) -> tuple[tuple[int, int, int], float, int]:
-    """(parameters, forward FLOPs of an example, bytes of a step) of one slot."""
+) -> tuple[tuple[int, int, int], tuple[float, float], int]:
+    """(parameters, FLOPs of an example scored and trained, bytes of a step), a slot."""
     optim.check(program)
     spec = families.Tokens(vocab, program.length)
-    family = families.load(program.model.family)
-    config = family.ladder(
-        program.model.size,
-        spec,
-        by=program.model.size_by,
-        **dict(program.model.options),
-    )
+    family, config = families.member(program.model, spec)
+    forward = float(family.flops(config, spec))
+    if families.fitted(program.model.family):
+        kept = family.params(config)
+        return (kept, kept, 0), (forward, forward), family.memory(config)
     model = jax.eval_shape(
         lambda: family.Model(config, spec, nnx.Rngs(jax.random.key(0)))
     )
@@ -100,7 +100,7 @@ def _program(
     active = getattr(family, "active", lambda config, spec: total)(config, spec)
     params = total, int(active), embedding
     memory = _memory(program, spec, model, precision)
-    return params, float(family.flops(config, spec)), memory
+    return params, (forward, 3.0 * forward), memory
 
 
 def _memory(program: Program, spec: families.Tokens, model: Any, precision: str) -> int:

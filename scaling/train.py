@@ -187,14 +187,8 @@ def _calls(
     """The calls of one program, none of them compiled. Raises as `compiled`."""
     optim.check(program)
     mesh.check(program.batch, layout)
-    family = families.load(program.model.family)
     spec = families.Tokens(vocab, program.length)
-    config = family.ladder(
-        program.model.size,
-        spec,
-        by=program.model.size_by,
-        **dict(program.model.options),
-    )
+    family, config = families.member(program.model, spec)
     goal = objective.make(program.objective, spec)
     cast = _precision(layout)
     rules = mesh.make(layout, devices)
@@ -569,18 +563,9 @@ class Trainer:
     def _scores(self, i: int, slot: Slot) -> dict[tuple[str, int], evaluate.Score]:
         started = time.monotonic()
         model = self.compiled.select(self.state, i).model
+        nats = functools.partial(self.compiled.nats, model)
         sharding = mesh.windows(self.compiled.mesh)
-        scores = {}
-        for held_out in slot.run.evaluation:
-            for part in held_out.parts:
-                key = (part.key, held_out.tokens)
-                if key not in self.windows:
-                    self.windows[key] = evaluation_windows(
-                        part, held_out.tokens, self.program.length, self.prepared
-                    )
-                if key not in scores:
-                    nats = functools.partial(self.compiled.nats, model)
-                    scores[key] = evaluate.score(nats, self.windows[key], sharding)
+        scores = _scores(slot.run, self.prepared, self.windows, nats, sharding)
         slot.seconds += time.monotonic() - started
         return scores
 
@@ -598,7 +583,15 @@ class Trainer:
         files = {"loss_curve.npz": evaluate.npz(curve)}
         if scores:
             files["nats.npz"] = evaluate.to_npz(scores)
-        record = self._record(slot, readings, files)
+        record = _record(
+            slot,
+            self.prepared,
+            self.store,
+            self.layout,
+            readings,
+            files,
+            self.compiled.flops_xla,
+        )
         self.store.write(record)
         checkpoint.delete(self.store, slot.run_id)
         self.slots[i] = None
@@ -613,45 +606,6 @@ class Trainer:
             )
         )
 
-    def _record(
-        self, slot: Slot, readings: list[Reading], files: Mapping[str, bytes]
-    ) -> Record:
-        run, run_id = slot.run, slot.run_id
-        artifacts = tuple(
-            self.store.write_artifact(run_id, name, data)
-            for name, data in files.items()
-        )
-        digests = {p.key: self.prepared[p.key].digest for p in run.corpora()}
-        costs = cost.describe(run, self.vocab)
-        per_step, reason = self.compiled.flops_xla
-        return Record(
-            run_id=run_id,
-            status="diverged" if slot.diverged else "done",
-            run=run.flat(),
-            digests=digests,
-            trajectory=trunks.trajectory(run, run_id, digests),
-            params_total=costs.params_total,
-            params_active=costs.params_active,
-            params_embedding=costs.params_embedding,
-            steps=run.steps,
-            tokens=run.tokens,
-            unique_tokens=run.unique_tokens,
-            epochs=run.steps / run.unique_steps,
-            flops=costs.flops,
-            flops_xla=None if per_step is None else per_step * run.steps,
-            flops_xla_reason=reason,
-            readings=tuple(readings),
-            artifacts=artifacts,
-            attempt=1 + sum(1 for _ in self.store.attempts(run_id)),
-            layout=self.layout.to_json(),
-            wall_seconds=slot.seconds,
-            finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            host=platform.node(),
-            device=jax.devices()[0].device_kind,
-            versions=_versions(),
-            commit=source_commit(),
-        )
-
     def _checkpoint(self) -> None:
         """Branches first: a trunk's own checkpoint lies beyond theirs."""
         for slot, state in self.branches:
@@ -663,6 +617,133 @@ class Trainer:
 
     def _save(self, slot: Slot, state: Any) -> None:
         checkpoint.save(self.store, slot.run_id, slot.step, state, slot.progress())
+
+
+def _scores(
+    run: Run,
+    prepared: Mapping[str, Prepared],
+    windows: dict[tuple[str, int], EvaluationWindows],
+    nats: Callable[[jax.Array], jax.Array],
+    sharding: jax.sharding.NamedSharding,
+) -> dict[tuple[str, int], evaluate.Score]:
+    """Scores a model on every part of the run's evaluation sets.
+
+    Args:
+      windows: those that were cut before, by part and tokens; new ones are added.
+      nats, sharding: as `evaluate.score`.
+    """
+    scores = {}
+    for held_out in run.evaluation:
+        for part in held_out.parts:
+            key = (part.key, held_out.tokens)
+            if key not in windows:
+                windows[key] = evaluation_windows(
+                    part, held_out.tokens, run.length, prepared
+                )
+            if key not in scores:
+                scores[key] = evaluate.score(nats, windows[key], sharding)
+    return scores
+
+
+def _record(
+    slot: Slot,
+    prepared: Mapping[str, Prepared],
+    store: Store,
+    layout: Layout,
+    readings: Sequence[Reading],
+    files: Mapping[str, bytes],
+    flops_xla: tuple[float | None, str],
+) -> Record:
+    """The record of the run in a slot; writes its files first.
+
+    Args:
+      flops_xla: of a step, or None and the reason why.
+    """
+    run, run_id = slot.run, slot.run_id
+    artifacts = tuple(
+        store.write_artifact(run_id, name, data) for name, data in files.items()
+    )
+    digests = {part.key: prepared[part.key].digest for part in run.corpora()}
+    costs = cost.describe(run, slot.stream.vocab)
+    per_step, reason = flops_xla
+    return Record(
+        run_id=run_id,
+        status="diverged" if slot.diverged else "done",
+        run=run.flat(),
+        digests=digests,
+        trajectory=trunks.trajectory(run, run_id, digests),
+        params_total=costs.params_total,
+        params_active=costs.params_active,
+        params_embedding=costs.params_embedding,
+        steps=run.steps,
+        tokens=run.tokens,
+        unique_tokens=run.unique_tokens,
+        epochs=run.steps / run.unique_steps,
+        flops=costs.flops,
+        flops_xla=None if per_step is None else per_step * run.steps,
+        flops_xla_reason=reason,
+        readings=tuple(readings),
+        artifacts=artifacts,
+        attempt=1 + sum(1 for _ in store.attempts(run_id)),
+        layout=layout.to_json(),
+        wall_seconds=slot.seconds,
+        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        host=platform.node(),
+        device=jax.devices(layout.platform)[0].device_kind,
+        versions=_versions(),
+        commit=source_commit(),
+    )
+
+
+def _fit(
+    pack: Pack,
+    prepared: Mapping[str, Prepared],
+    store: Store,
+    emit: Callable[[Event], None],
+    stopping: Callable[[], bool],
+) -> None:
+    """As `train`, for a family that is fitted: on the host, run after run, each whole.
+
+    There is nothing to resume: a run that was cut short is fitted again.
+    """
+    layout = Layout()
+    sharding = mesh.windows(mesh.make(layout).mesh)
+    windows: dict[tuple[str, int], EvaluationWindows] = {}
+    for run, run_id in zip(pack.runs, pack.run_ids, strict=True):
+        if store.exists(run_id):
+            continue
+        if stopping():
+            return
+        slot = Slot(run, run_id, TokenStream(run, prepared))
+        emit(Event("started", run_id, steps=run.steps))
+        started = time.monotonic()
+        spec = families.Tokens(slot.stream.vocab, run.length)
+        family, config = families.member(run.model, spec)
+        fitted = family.fit(slot.stream, config, run.values())
+        nats = lambda tokens, fitted=fitted: jnp.asarray(
+            fitted.nats(np.asarray(tokens))
+        )
+        scores = _scores(run, prepared, windows, nats, sharding)
+        slot.step, slot.seconds = run.steps, time.monotonic() - started
+        final = evaluate.readings(run.evaluation, scores, "final", slot.step)
+        readings = final + evaluate.better([], final)
+        files = {
+            "fit.npz": evaluate.npz(fitted.facts),
+            "nats.npz": evaluate.to_npz(scores),
+        }
+        none = (None, "fitted on the host: there is no program")
+        record = _record(slot, prepared, store, layout, readings, files, none)
+        store.write(record)
+        emit(
+            Event(
+                "done",
+                run_id,
+                step=slot.step,
+                steps=run.steps,
+                loss=readings[0].value,
+                status=record.status,
+            )
+        )
 
 
 def train(
@@ -680,6 +761,9 @@ def train(
       stopping: asked after every call; once true, unfinished runs are checkpointed
         and the function returns.
     """
+    if families.fitted(pack.runs[0].model.family):
+        _fit(pack, prepared, store, emit, stopping)
+        return
     trainer = Trainer(pack, prepared, store, emit)
     if pack.ahead is not None:
         run, layout = pack.ahead
@@ -693,19 +777,24 @@ def _compile_ahead(program: Program, layout: Layout, trainer: Trainer) -> None:
     Tracing and compiling leave cores idle. What goes wrong is said in the log here, and
     again when that pack's turn comes.
     """
-    if program.tokenizer == trainer.program.tokenizer:
+    alike = program.tokenizer == trainer.program.tokenizer
+    if alike and not families.fitted(program.model.family):
         given = (program, layout, trainer.vocab)
         threading.Thread(target=ready, args=given, daemon=True).start()
 
 
 def tokens_per_second(
     run: Run, layout: Layout, vocab: int, seconds: float = 1.0
-) -> float:
+) -> float | None:
     """Training tokens/s of a full pack of such runs, compiling left out.
+
+    None for a family that is fitted: no layout is better than another.
 
     Args:
       seconds: to measure for, at least; the median call counts.
     """
+    if families.fitted(run.model.family):
+        return None
     calls = compiled(run.program(), layout, vocab)
     width = layout.width
     taken: list[float] = []

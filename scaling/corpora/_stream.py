@@ -111,6 +111,7 @@ class TokenStream:
     Attributes:
       vocab: number of ids, the separator included.
       separator: its id.
+      unique_steps: steps of an epoch.
     """
 
     # Indices are computed for this many windows at a time: a call costs as much as a
@@ -129,6 +130,7 @@ class TokenStream:
         _check_vocabulary(run, prepared)
         parts = [prepared[part.key] for part in run.data.corpus]
         self._batch, self._length = run.batch, run.length
+        self.unique_steps = run.unique_steps
         self._unique = run.unique_steps * run.batch
         self._mixture = Interleaving([part.weight for part in run.data.corpus])
         windows = [part.train_tokens // run.length for part in parts]

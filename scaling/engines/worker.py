@@ -63,7 +63,7 @@ class Trainer(Protocol):
 
     def describe(self, runs: list[Run], vocab: int) -> list[dict[str, Any]]: ...
 
-    def measure(self, run: Run, vocab: int, layout: Layout) -> float: ...
+    def measure(self, run: Run, vocab: int, layout: Layout) -> float | None: ...
 
     def preflight(
         self, run: Run, vocab: int, layout: Layout, target: str
@@ -103,7 +103,7 @@ class Real:
         }
         train.train(pack, prepared, store, emit, stopping)
 
-    def measure(self, run: Run, vocab: int, layout: Layout) -> float:
+    def measure(self, run: Run, vocab: int, layout: Layout) -> float | None:
         from scaling import train
 
         return train.tokens_per_second(run, layout, vocab)

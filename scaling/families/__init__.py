@@ -13,9 +13,19 @@ A family is a module that defines
         y[:, t] depends on x[:, :t + 1] alone.
     flops(config, spec) -> float    forward matrix-product FLOPs of one example
 
-and states its paper in the docstring. Optionally `active(config, spec)`, where not
-every parameter works on every token, and `fit(stream, config, values)` for what no
-gradient trains.
+    params(config) -> int           non-embedding parameters
+
+and states its paper in the docstring. Optionally `active(config, spec)`: parameters,
+embeddings too, that work on one token, where not all do. What no gradient trains has no
+Model but
+
+    fit(stream, config, values) -> Fitted
+        from a run's TokenStream and Run.values(), on the host;
+        fitted.nats(tokens) -> float32 [n, length], the reading of int32 [n, length];
+        fitted.facts: arrays by name, kept beside the record
+    memory(config) -> int           bytes of what is fitted
+
+and its flops(config, spec) count one example, in training as in scoring.
 
 A module is written as if for one device and for one run. It says of every parameter
 what it is (`group`) and what its dimensions are (`axes`) through `param` in _layers.py;
@@ -30,7 +40,7 @@ import sys
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from scaling import discover
+from scaling import discover, run
 
 
 class Tokens(NamedTuple):
@@ -54,6 +64,22 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """The family's module. Raises UserError for an unknown name."""
     return discover.load(sys.modules[__name__], name, "ladder", "model.family")
+
+
+def fitted(name: str) -> bool:
+    """Whether the family is fitted as a whole: no gradient trains it."""
+    return hasattr(load(name), "fit")
+
+
+def member(model: run.Model, spec: Tokens) -> tuple[ModuleType, Any]:
+    """(family's module, its Config) of what a run names.
+
+    Raises:
+      UserError: a family, size or option that does not exist.
+    """
+    family = load(model.family)
+    by = model.size_by
+    return family, family.ladder(model.size, spec, by=by, **dict(model.options))
 
 
 def groups(model: Any) -> Any:

@@ -64,10 +64,16 @@ def ladder(target: float, spec: Tokens, by: str = "params", **given: Any) -> Con
 @functools.cache
 def _members(spec: Tokens, by: str, queries_per_kv: int) -> Ladder[Config]:
     size = measure(by, spec, params, flops)
-    return Ladder(_candidates(queries_per_kv), size, _strain)
+    candidates = (
+        Config(*shape, hidden)
+        for shape in shapes(queries_per_kv)
+        for hidden in hiddens(shape[1], 1.5, 4.5)
+    )
+    return Ladder(candidates, size, lambda config: strain(config, config.hidden))
 
 
-def _candidates(queries_per_kv: int) -> Iterator[Config]:
+def shapes(queries_per_kv: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """(depth, width, heads, key-value heads, head dimension) of all members."""
     for width in widths(6144):
         head_dim = _head_dim(width)
         if width % head_dim and width >= 64:
@@ -77,8 +83,7 @@ def _candidates(queries_per_kv: int) -> Iterator[Config]:
         ideal = _ideal_depth(width)
         depths = range(max(2, math.floor(ideal * 0.7)), math.ceil(ideal * 1.5) + 1)
         for depth in depths:
-            for hidden in hiddens(width, 1.5, 4.5):
-                yield Config(depth, width, heads, heads // group, head_dim, hidden)
+            yield depth, width, heads, heads // group, head_dim
 
 
 def _head_dim(width: int) -> int:
@@ -90,11 +95,12 @@ def _ideal_depth(width: int) -> float:
     return max(2.0, 0.47 * math.sqrt(width))
 
 
-def _strain(config: Config) -> float:
+def strain(config: Config, hidden: int) -> float:
+    """How far from the ideal proportions, with the hidden units of one token."""
     depth = away(config.depth, _ideal_depth(config.width))
     # An odd number of heads shares no keys; slightly worse than one that does.
     ungrouped = 0.25 if config.heads == config.kv_heads else 0.0
-    return depth + away(config.hidden, config.width * 8 / 3) + ungrouped
+    return depth + away(hidden, config.width * 8 / 3) + ungrouped
 
 
 def params(config: Config) -> int:
