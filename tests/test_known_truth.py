@@ -291,27 +291,28 @@ def test_counting_reaches_the_markov_source_at_its_order_and_not_below(prepared)
     train_tokens = np.fromfile(corpus.folder / "train.tokens", "<u2").astype(np.int64)
     losses = []
     for order in (0, 1, 2):
-        own = counted(train_tokens, held_out.tokens, order, corpus.vocab)
+        own = counted(train_tokens, held_out.tokens, order)
         own = np.bincount(held_out.document, (own * held_out.weight).sum(1))
         above, variance = corpora.ratio(own - nats, tokens)
         assert above > -4 * math.sqrt(variance)  # nothing beats the truth
         losses.append(above)
-    assert losses[0] > 0.05
-    assert losses[1] < 0.003 and losses[2] < 0.003
+    # A window's first token is foreseen less well by those that look further back.
+    assert losses[0] > 0.05 and losses[1] < 0.002 and losses[2] < 0.01
 
 
-def counted(train_tokens, windows, order, vocab) -> np.ndarray:
+def counted(train_tokens, windows, order) -> np.ndarray:
     """float64 [n, length]: nats of an n-gram model of this order, separators first."""
-    span = np.concatenate([np.full(order, vocab - 1), train_tokens])
-    grams = np.stack([span[i : i + len(train_tokens)] for i in range(order + 1)])
-    joint = np.full((vocab,) * (order + 1), 0.0)
+    ids, train_tokens = np.unique(train_tokens, return_inverse=True)
+    separator = len(ids) - 1
+    span = np.concatenate([np.full(order, separator), train_tokens])
+    grams = [span[i : i + len(train_tokens)] for i in range(order + 1)]
+    joint = np.full((len(ids),) * (order + 1), 0.5)
     np.add.at(joint, tuple(grams), 1.0)
-    seen = joint.sum(tuple(range(order))) > 0 if order else joint > 0
-    smooth = (joint + 0.5 * seen) / (joint.sum(-1) + 0.5 * seen.sum())[..., None]
-    front = np.full((len(windows), order), vocab - 1)
-    row = np.concatenate([front, windows], 1)
+    chances = joint / joint.sum(-1, keepdims=True)
+    front = np.full((len(windows), order), separator)
+    row = np.concatenate([front, np.searchsorted(ids, windows)], 1)
     index = tuple(row[:, i : i + windows.shape[1]] for i in range(order + 1))
-    return -np.log(smooth[index])
+    return -np.log(chances[index])
 
 
 def test_a_trained_model_comes_near_the_truth_and_does_not_beat_it(prepared, tmp_path):

@@ -5,6 +5,9 @@ documents by number and the true chance of every token. A document is symbols, p
 ASCII, and ends with the same chance wherever it may end; so what follows the start of a
 window cut anywhere is what follows the start of a document.
 
+Exact duplicates are dropped as from every corpus: documents of a symbol or two, so that
+these are a little rarer than the chances say.
+
 A document is a function of the source and its number alone. How many are made at a
 time, and by how many processes, changes nothing, and a smaller corpus is the beginning
 of a larger one.
