@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from scaling import families
 from scaling.corpora import Prepared, prepare
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run, Schedule
 
@@ -19,6 +20,14 @@ def pytest_configure() -> None:
     import jax
 
     jax.config.update("jax_num_cpu_devices", 8)
+
+
+def every_family(*quick: str):
+    """Parametrises over the families that gradients train; all but `quick` are slow."""
+    marks = lambda name: () if name in quick else (pytest.mark.slow,)
+    trained = [name for name in families.names() if not families.fitted(name)]
+    params = [pytest.param(name, marks=marks(name)) for name in trained]
+    return pytest.mark.parametrize("family", params)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import threading
 import jax
 import numpy as np
 import pytest
+from conftest import every_family
 
 from scaling import checkpoint, families, train
 from scaling.engines import Layout, Pack
@@ -46,7 +47,7 @@ def test_golden_loss(made, tmp_path):
     assert found == pytest.approx(GOLDEN, rel=1e-4)
 
 
-@pytest.mark.parametrize("family", families.names())
+@every_family("transformer", "lstm")
 def test_resumed_run_ends_in_the_same_bits(made, tmp_path, family):
     run = made.run(family, evaluations=2)
     (whole,) = trained(made, [run], tmp_path / "whole")
@@ -94,10 +95,13 @@ LAYOUTS = {
     "data-parallel": Layout(data=8, replicate=True),
     "fully sharded": Layout(data=8),
     "tensor-parallel, fully sharded": Layout(data=2, model=4),
+    "accumulated, scanned": Layout(
+        data=4, accumulate=2, scan_layers=True, remat="full"
+    ),
 }
 
 
-@pytest.mark.parametrize("family", families.names())
+@every_family("transformer")
 def test_layouts_agree(made, tmp_path, family):
     run = made.run(family)
     (alone,) = trained(made, [run], tmp_path / "alone")
@@ -142,8 +146,9 @@ def test_a_run_does_not_see_the_other_slots(made, tmp_path):
         assert body == found["empty"], name
 
 
-def test_packed_agrees_with_alone(made, tmp_path):
-    runs = [rate(made.run(), r) for r in (1e-3, 3e-3)]
+@every_family("transformer", "convolution")
+def test_packed_agrees_with_alone(made, tmp_path, family):
+    runs = [rate(made.run(family), r) for r in (1e-3, 3e-3)]
     alone = trained(made, runs, tmp_path / "alone")
     packed = trained(made, runs, tmp_path / "packed", PACKED)
     for a, b in zip(alone, packed, strict=True):
