@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -65,21 +66,27 @@ def is_first(run: Run) -> bool:
     return run.optimiser.learning_rate == RATES[0] and run.init_seed == SEEDS[0]
 
 
+def cpu_seconds() -> float:
+    """CPU time of all children that ended: a busy machine changes it less."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def packed(folder: Path, name: str) -> float:
     """Wall seconds of `scaling run` in a new workdir."""
     command = [sys.executable, "-c", "from scaling.main import entry; entry()"]
     command += ["run", __file__, "--workdir", str(folder / name)]
     command += ["--compilation_cache", str(folder / "packed")]
-    started = time.monotonic()
+    started, before = time.monotonic(), cpu_seconds()
     subprocess.run(command, check=True, capture_output=True)
-    taken = time.monotonic() - started
+    taken, used = time.monotonic() - started, cpu_seconds() - before
     records = len(list((folder / name / "records").iterdir()))
     assert records == len(study(None)), f"{records} records"
     layouts = json.loads((folder / name / "layout.json").read_text()).values()
     layout = next(iter(layouts))["layout"]
     print(
-        f"scaling run, {name}: {taken:.1f} s ({layout['width']} runs at once on "
-        f"{layout['run']} devices)",
+        f"scaling run, {name}: {taken:.1f} s, {used:.0f} s of CPU ({layout['width']} "
+        f"runs at once on {layout['run']} devices)",
         flush=True,
     )
     return taken
@@ -108,15 +115,18 @@ def one_each(folder: Path, at_once: int, warm: bool, every: bool) -> float:
         subprocess.run(command, check=True, env=environment, capture_output=True)
         return time.monotonic() - started
 
+    before = cpu_seconds()
     with ThreadPoolExecutor(at_once) as pool:
         each = list(pool.map(carry_out, range(len(sample))))
     # As if nobody ever waited for the other to end, which favours this way.
-    taken = sum(each) / at_once * len(runs) / len(sample)
+    share = len(sample) / len(runs)
+    taken, used = sum(each) / at_once / share, (cpu_seconds() - before) / share
     assert len(list(results.iterdir())) == len(sample)
     scaled = "" if every else f" (scaled up from {len(sample)})"
     cache = "warm" if warm else "cold"
     print(
-        f"one process each, {at_once} at a time, {cache}: {taken:.0f} s{scaled}",
+        f"one process each, {at_once} at a time, {cache}: {taken:.0f} s, {used:.0f} s "
+        f"of CPU{scaled}",
         flush=True,
     )
     return taken
