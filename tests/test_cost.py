@@ -16,6 +16,7 @@ from scaling.families import Tokens
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run, options
 
 PART = (Part("code"),)
+TRAINED = [name for name in families.names() if not families.fitted(name)]
 
 
 def make_run(family="lstm", size=8_000, **model):
@@ -39,7 +40,7 @@ def lower(name, size, spec, batch):
     return step.lower(model, ids), family.flops(config, spec)
 
 
-@pytest.mark.parametrize("name", families.names())
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("size", [8_000, 72_000])
 def test_analytic_flops_agree_with_xla(name, size):
     lowered, forward = lower(name, size, Tokens(257, 16), batch=2)
@@ -72,22 +73,39 @@ def test_a_loop_without_a_count_has_no_flops_but_a_reason():
     assert counted is None and "how often" in reason
 
 
-@pytest.mark.parametrize("name", families.names())
+@pytest.mark.parametrize("name", TRAINED)
 def test_describe_counts_a_whole_run(name):
     run = make_run(name)
     described = cost.describe(run, 257)
     family, spec = families.load(name), Tokens(257, 64)
     config = family.ladder(8_000, spec)
     assert described.params_embedding == 2 * 257 * config.width
-    assert (
-        described.params_total
-        == family.params(config) + described.params_embedding
-        == described.params_active
-    )
+    total = family.params(config) + described.params_embedding
+    active = getattr(family, "active", lambda config, spec: total)
+    assert described.params_total == total
+    assert described.params_active == active(config, spec)
     assert described.flops == 3 * family.flops(config, spec) * 160
     assert described.flops_per_token * 10_240 == described.flops
     assert described.evaluation_flops == family.flops(config, spec) * 100
     assert cost.describe(run, 257, width=3).memory == 3 * described.memory
+
+
+@pytest.mark.parametrize("name", sorted({*families.names()} - {*TRAINED}))
+def test_what_is_fitted_costs_as_much_to_read_as_to_score(name):
+    described = cost.describe(make_run(name), 257)
+    family, spec = families.load(name), Tokens(257, 64)
+    config = family.ladder(8_000, spec)
+    assert described.params_total == described.params_active == family.params(config)
+    assert described.params_embedding == 0
+    assert described.flops == family.flops(config, spec) * 160
+    assert described.evaluation_flops == family.flops(config, spec) * 100
+    assert described.memory == family.memory(config)
+
+
+def test_a_mixture_works_with_a_part_of_its_parameters_on_a_token():
+    described = cost.describe(make_run("moe", 1_000_000), 257)
+    share = described.params_active / described.params_total
+    assert 0.25 < share < 0.5
 
 
 def test_memory_covers_what_xla_plans_without_excess():

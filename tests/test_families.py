@@ -19,7 +19,11 @@ SPEC = Tokens(vocab=257, length=64)
 SMALL = Tokens(vocab=31, length=9)
 GROUPS = {"matrix", "embedding", "norm", "recurrence"}
 
-every_family = pytest.mark.parametrize("name", families.names())
+TRAINED = [name for name in families.names() if not families.fitted(name)]
+FITTED = [name for name in families.names() if families.fitted(name)]
+
+every_family = pytest.mark.parametrize("name", TRAINED)
+every_fitted_family = pytest.mark.parametrize("name", FITTED)
 
 
 def build(name, spec=SMALL, size=8_000, seed=0):
@@ -218,7 +222,55 @@ def test_both_depth_and_width_grow_and_large_widths_fill_tiles(name):
     assert large.width % 128 == 0 and large.hidden % 128 == 0
 
 
-@every_family
+class Stream:
+    """Batches of 2 x 9 tokens."""
+
+    vocab, unique_steps = SMALL.vocab, 50
+
+    def batch(self, step):
+        return np.asarray(tokens(seed=step))
+
+
+@functools.cache
+def fitted_model(name):
+    family = families.load(name)
+    return family.fit(Stream(), family.ladder(8_000, SMALL), {"steps": 50})
+
+
+@every_fitted_family
+def test_fitted_nats_are_float32_and_no_earlier_one_depends_on_a_later_token(name):
+    assert "next_token" in families.load(name).OBJECTIVES
+    ids = np.asarray(tokens(seed=3))
+    nats = fitted_model(name).nats(ids)
+    assert nats.shape == ids.shape and nats.dtype == np.float32
+    for t in range(SMALL.length):
+        changed = ids.copy()
+        changed[:, t] = (ids[:, t] + 1) % SMALL.vocab
+        again = fitted_model(name).nats(changed)
+        np.testing.assert_array_equal(again[:, :t], nats[:, :t])
+        assert (again[:, t] != nats[:, t]).any()
+        np.testing.assert_array_equal(fitted_model(name).nats(ids[:, :t]), nats[:, :t])
+
+
+@every_fitted_family
+def test_fitted_text_is_known_better_than_by_guessing(name):
+    loss = fitted_model(name).nats(Stream().batch(0)).mean()
+    assert loss < np.log(SMALL.vocab) - 0.1
+    assert all(isinstance(x, np.ndarray) for x in fitted_model(name).facts.values())
+
+
+@every_fitted_family
+def test_ladder_of_a_fitted_family_is_near_every_target_and_never_falls(name):
+    family, targets = families.load(name), np.geomspace(8_000, 1e9, 100)
+    configs = [family.ladder(target, SPEC) for target in targets]
+    sizes = [family.params(config) for config in configs]
+    assert np.abs(np.array(sizes) / targets - 1.0).max() <= 0.1
+    assert (np.diff(sizes) >= 0).all()
+    assert (np.diff([family.flops(config, SPEC) for config in configs]) >= 0).all()
+    assert (np.diff([family.memory(config) for config in configs]) >= 0).all()
+
+
+@pytest.mark.parametrize("name", families.names())
 def test_wrong_input_is_refused(name):
     family = families.load(name)
     with pytest.raises(UserError, match="widht"):
