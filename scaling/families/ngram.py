@@ -1,0 +1,300 @@
+"""N-gram model with interpolated, modified Kneser-Ney smoothing: trained by counting.
+
+The anchor that no gradient trains. With h the k tokens before w, and h' those without
+the first of them (Chen and Goodman 1999, "An empirical study of smoothing techniques
+for language modeling", eq. 24 to 26):
+
+    p(w | h) = (c(h w) - d(c(h w))) / c(h) + g(h) p(w | h'),
+
+where d is one of three discounts of the order, for counts of 1, 2 and 3 or more, from
+the order's counts of counts; g(h) the share of c(h) that was taken away, so that
+probabilities sum to one; and below the empty context lies the uniform distribution.
+Shorter contexts count in how many longer ones an n-gram was seen, not how often.
+
+The size is the numbers that the model keeps, of any order: a discounted probability an
+n-gram and a g(h) a context. Orders are filled from the shortest context on, in the last
+that fits in part the most frequent contexts; a context that is not kept gives way to
+the next shorter one, which is exact: there p(w | h) = p(w | h'). Where part of the
+longer contexts is kept, an n-gram's count takes one for each of those it was seen in
+and its occurrences in all others (Siivola et al. 2007, "On growing and pruning
+Kneser-Ney smoothed n-gram models", section III). With room for all, this is the
+textbook's model. A short text fills less than its size allows.
+
+A window is a text of its own behind separators, as other families read it, and a
+window that is read again in a later epoch counts once. Learning rate, schedule and
+seeds of the weights change nothing: a study states one of each.
+
+FLOPs: no matrix products are made. What is counted is the interpolation of a scored
+token, a product and a sum an order; reading a token in training counts as much.
+Sorting and searching are no arithmetic.
+
+Memory: six to eight bytes a training token, the table, and, while it is built, the
+distinct n-grams of one order.
+
+No options.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from scaling.corpora import TokenStream
+from scaling.errors import UserError, unknown
+from scaling.families import Tokens
+from scaling.families._ladder import options
+
+OBJECTIVES = ("next_token",)
+
+LARGEST = 2_000_000_000  # contexts are numbered in 32 bits
+
+# Positions that are sorted at a time.
+_CHUNK = 1 << 22
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A member of the family: n-grams of up to `order` tokens, `entries` numbers."""
+
+    order: int
+    entries: int
+
+
+def ladder(target: float, spec: Tokens, by: str = "params", **given: Any) -> Config:
+    """The member that keeps as many numbers as `target`, to the unit.
+
+    One order more for a factor of 4, about what one more byte of context takes in
+    English, and one beyond what fits there: 4 at 8 thousand, 7 at a million, 12 at a
+    billion.
+    """
+    options("ngram", given, {})
+    if by not in ("params", "active"):
+        raise unknown("model.size_by", by, ("params", "active"))
+    if not spec.vocab < target <= LARGEST:
+        right = f"the members of this family go from {spec.vocab + 1} to {LARGEST:.3g}"
+        raise UserError("model.size", target, right)
+    return Config(max(2, 2 + math.ceil(math.log(target / 1_024, 4))), int(target))
+
+
+def params(config: Config) -> int:
+    """Numbers that the table has room for."""
+    return config.entries
+
+
+def flops(config: Config, spec: Tokens) -> float:
+    """Of the interpolation of one example; there are no matrix products."""
+    return 2.0 * config.order * spec.length
+
+
+def memory(config: Config) -> int:
+    """Bytes of the full table: a key and a number an entry."""
+    return 12 * config.entries
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The n-grams behind kept contexts of one length k, as counted.
+
+    A context's number is its place in `contexts`. A key is a number times the
+    vocabulary plus a token; both arrays of keys are sorted.
+
+    Attributes:
+      contexts: int64 keys of (the next shorter context, the token before it).
+      ngrams: int64 keys of (context, the token after it).
+      counts: int64, of the n-grams in the text.
+    """
+
+    contexts: np.ndarray
+    ngrams: np.ndarray
+    counts: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """A table as it is read.
+
+    Attributes:
+      probabilities: float32, of the n-grams, discounted.
+      rest: float32, of the contexts: the weight of the next shorter one.
+      discounts: float64 [3], of counts of 1, 2, and 3 or more.
+    """
+
+    table: Table
+    probabilities: np.ndarray
+    rest: np.ndarray
+    discounts: np.ndarray
+
+
+class Fitted:
+    """The model; `facts` says what it holds, order by order."""
+
+    def __init__(self, orders: list[Order], vocab: int):
+        self.orders, self.vocab = orders, vocab
+        self.facts = {
+            "contexts": np.array([len(order.table.contexts) for order in orders]),
+            "ngrams": np.array([len(order.table.ngrams) for order in orders]),
+            "discounts": np.stack([order.discounts for order in orders]),
+        }
+
+    def nats(self, tokens: np.ndarray) -> np.ndarray:
+        """int32 [n, length] to float32 [n, length]: -ln p of each token."""
+        probability = np.full(tokens.shape, 1.0 / self.vocab)
+        context = np.zeros(tokens.shape, np.int32)
+        for k, order in enumerate(self.orders):
+            longer = _contexts(tokens, context, k, self.vocab)
+            context = _find(order.table.contexts, longer)
+            place = _find(order.table.ngrams, _key(context, tokens, self.vocab))
+            seen = np.where(place < 0, 0.0, order.probabilities[place])
+            mixed = seen + order.rest[context] * probability
+            probability = np.where(context < 0, probability, mixed)
+        return -np.log(probability).astype(np.float32)
+
+
+def fit(stream: TokenStream, config: Config, values: Mapping[str, Any]) -> Fitted:
+    """Counts the first epoch of the stream, up to `values["steps"]` batches."""
+    tokens = _read(stream, min(int(values["steps"]), stream.unique_steps))
+    context = np.zeros(tokens.shape, np.int32)
+    tables: list[Table] = []
+    room = config.entries
+    while room > 0 and len(tables) < config.order:
+        table = _table(tokens, context, len(tables), stream.vocab, room)
+        if not len(table.contexts):
+            break
+        for rows in _chunks(tokens):
+            longer = _contexts(tokens[rows], context[rows], len(tables), stream.vocab)
+            context[rows] = _find(table.contexts, longer)
+        room -= len(table.contexts) + len(table.ngrams)
+        tables.append(table)
+    return Fitted(_smoothed(tables, stream.vocab), stream.vocab)
+
+
+def _read(stream: TokenStream, steps: int) -> np.ndarray:
+    """[windows, length]: all tokens, in the least type that holds them."""
+    batch, length = stream.batch(0).shape
+    dtype = np.uint16 if stream.vocab <= 1 << 16 else np.int32
+    tokens = np.empty((steps, batch, length), dtype)
+    for step in range(steps):
+        tokens[step] = stream.batch(step)
+    return tokens.reshape(-1, length)
+
+
+def _chunks(tokens: np.ndarray) -> Iterator[slice]:
+    """Rows to be worked on at a time."""
+    rows = max(1, _CHUNK // tokens.shape[1])
+    return (slice(i, i + rows) for i in range(0, len(tokens), rows))
+
+
+def _key(number: np.ndarray, token: np.ndarray, vocab: int) -> np.ndarray:
+    """int64 keys; below zero where the number is."""
+    return number.astype(np.int64) * vocab + token
+
+
+def _contexts(
+    tokens: np.ndarray, shorter: np.ndarray, k: int, vocab: int
+) -> np.ndarray:
+    """Keys [n, length] of the k tokens before each position.
+
+    Args:
+      shorter: int32 [n, length], numbers of the k - 1 tokens before; -1 where those
+        are not kept. With k = 0, all zero.
+    """
+    before = np.zeros_like(tokens)
+    if k:
+        before[:, :k] = vocab - 1  # the separator
+        before[:, k:] = tokens[:, :-k]
+    return _key(shorter, before, vocab)
+
+
+def _find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """int32: place of each in the sorted keys, -1 where it is not there."""
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[place] == wanted, place, -1).astype(np.int32)
+
+
+def _count(chunks: Iterator[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(sorted keys, how often each comes), of those that are not below zero."""
+    keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
+    for chunk in chunks:
+        new, times = np.unique(chunk[chunk >= 0], return_counts=True)
+        keys, inverse = np.unique(np.concatenate([keys, new]), return_inverse=True)
+        both = np.concatenate([counts, times])
+        counts = np.bincount(inverse, both, len(keys)).astype(np.int64)
+    return keys, counts
+
+
+def _table(
+    tokens: np.ndarray, shorter: np.ndarray, k: int, vocab: int, room: int
+) -> Table:
+    """The most frequent contexts of k tokens that fit, with all their n-grams."""
+
+    def contexts() -> Iterator[np.ndarray]:
+        for rows in _chunks(tokens):
+            yield _contexts(tokens[rows], shorter[rows], k, vocab)
+
+    keys, seen = _count(contexts())
+    # Each takes two numbers or more: of the others not even n-grams are counted.
+    few = np.sort(np.argsort(-seen, kind="stable")[: room // 2])
+    keys, seen = keys[few], seen[few]
+    if not len(keys):
+        return Table(keys, keys, keys)
+
+    def ngrams() -> Iterator[np.ndarray]:
+        for rows, longer in zip(_chunks(tokens), contexts(), strict=True):
+            yield _key(_find(keys, longer), tokens[rows], vocab)
+
+    pairs, counts = _count(ngrams())
+    numbers = pairs // vocab
+    falling = np.argsort(-seen, kind="stable")
+    sizes = 1 + np.bincount(numbers, minlength=len(keys))[falling]
+    kept = np.zeros(len(keys), bool)
+    kept[falling[np.cumsum(sizes) <= room]] = True
+    renumbered = np.cumsum(kept) - 1
+    inside = kept[numbers]
+    pairs = _key(renumbered[numbers[inside]], pairs[inside] % vocab, vocab)
+    return Table(keys[kept], pairs, counts[inside])
+
+
+def _smoothed(tables: list[Table], vocab: int) -> list[Order]:
+    """Discounts every order's counts, those of shorter contexts being reduced first."""
+    orders = []
+    for k, table in enumerate(tables):
+        counts = table.counts.astype(np.float64)
+        if k + 1 < len(tables):
+            longer = tables[k + 1]
+            number, token = np.divmod(longer.ngrams, vocab)
+            shorter = longer.contexts[number] // vocab
+            place = _find(table.ngrams, _key(shorter, token, vocab))
+            counts -= np.bincount(place, longer.counts - 1, len(counts))
+        context = table.ngrams // vocab
+        discounts = _discounts(counts)
+        taken = discounts[np.minimum(counts, 3).astype(int) - 1]
+        total = np.bincount(context, counts)
+        orders.append(
+            Order(
+                table,
+                ((counts - taken) / total[context]).astype(np.float32),
+                (np.bincount(context, taken) / total).astype(np.float32),
+                discounts,
+            )
+        )
+    return orders
+
+
+def _discounts(counts: np.ndarray) -> np.ndarray:
+    """Of counts of 1, 2, and 3 or more (Chen and Goodman 1999, eq. 26).
+
+    Where a count of 1 to 4 does not come, or a text is no text and the estimate is not
+    between 0 and the count: halves of the counts, which leave something to every order.
+    """
+    times = np.bincount(np.minimum(counts, 5).astype(int), minlength=6)[1:5]
+    halves = np.array([0.5, 1.0, 1.5])
+    if not times.all():
+        return halves
+    share = times[0] / (times[0] + 2 * times[1])
+    count = np.arange(1, 4)
+    found = count - (count + 1) * share * times[1:] / times[:3]
+    return found if ((found > 0) & (found <= count)).all() else halves
