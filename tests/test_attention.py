@@ -45,6 +45,17 @@ def test_blocks_give_what_one_product_gives(monkeypatch, length):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("length", [1, 37])
+def test_one_square_on_a_cpu_gives_what_one_product_gives(length):
+    arguments = made(length)
+    for a, b in zip(
+        jax.tree.leaves(value_and_gradients(_attention._whole)(*arguments)),
+        jax.tree.leaves(value_and_gradients(plain)(*arguments)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_large_scores_do_not_overflow(monkeypatch):
     monkeypatch.setattr(_attention, "BLOCK", 32)
     monkeypatch.setattr(_attention, "WHOLE", 0)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.families._layers import layout
+from scaling.families._layers import layout, on_one_cpu
 
 float32 = jnp.float32
 BLOCK = 512
@@ -36,11 +36,65 @@ def causal_attention(
         return jax.nn.dot_product_attention(
             q_BxLxNxH, k_BxLxKxH, v_BxLxKxH, is_causal=True, implementation="cudnn"
         )
+    if q_BxLxNxH.shape[1] <= WHOLE and on_one_cpu():
+        return _whole(q_BxLxNxH, k_BxLxKxH, v_BxLxKxH)
     if q_BxLxNxH.shape[1] <= WHOLE:
         return jax.nn.dot_product_attention(
             q_BxLxNxH, k_BxLxKxH, v_BxLxKxH, is_causal=True
         )
     return _by_blocks(q_BxLxNxH, k_BxLxKxH, v_BxLxKxH)
+
+
+def _queries(x_BxLxNxH: jax.Array, heads: int) -> jax.Array:
+    """[B, K, G, L, H] of queries or of what has their shape; `heads` is K."""
+    B, L, N, H = x_BxLxNxH.shape
+    return jnp.moveaxis(x_BxLxNxH.reshape(B, L, heads, N // heads, H), 1, 3)
+
+
+@jax.custom_vjp
+def _whole(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Attention over one square of scores, as it is fast on a CPU.
+
+    The softmax's gradient is written out, so that nothing of the size of the scores is
+    transposed or computed again; weights are kept.
+
+    Args:
+      q: [B, L, N, H]; k, v: [B, L, K, H].
+    """
+    return _whole_forward(q, k, v)[0]
+
+
+def _whole_forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
+    length, dim = q.shape[1], q.shape[-1]
+    scaled = _queries(q * dim**-0.5, k.shape[2])
+    k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
+    scaled, k, v = jax.lax.optimization_barrier((scaled, k, v))
+    scores = jnp.einsum("bkgqh,bkch->bkgqc", scaled, k, preferred_element_type=float32)
+    ahead = np.triu(np.ones((length, length), bool), k=1)
+    scores = jnp.where(ahead, -jnp.inf, scores)
+    raised = jnp.exp(scores - scores.max(-1, keepdims=True))
+    weights = (raised / raised.sum(-1, keepdims=True)).astype(v.dtype)
+    weights = jax.lax.optimization_barrier(weights)
+    out = jnp.einsum("bkgqc,bkch->bkgqh", weights, v)
+    return jnp.moveaxis(out, 3, 1).reshape(q.shape), (scaled, k, v, weights, out)
+
+
+def _whole_backward(saved: Any, d_out: jax.Array) -> tuple[jax.Array, ...]:
+    scaled, k, v, weights, out = saved
+    B, K, G, L, H = scaled.shape
+    d_out = jax.lax.optimization_barrier(_queries(d_out, K))
+    d_weights = jnp.einsum("bkgqh,bkch->bkgqc", d_out, v)
+    share = jnp.sum(d_out * out, axis=-1, keepdims=True)
+    d_scores = jax.lax.optimization_barrier(weights * (d_weights - share))
+    d_q = jnp.einsum("bkgqc,bkch->bkgqh", d_scores, k) * H**-0.5
+    # Transposes of [L, H] and none of [L, L].
+    d_k = jnp.einsum("bkgqh,bkgqc->bkhc", scaled, d_scores)
+    d_v = jnp.einsum("bkgqh,bkgqc->bkhc", d_out, weights)
+    whole = jnp.moveaxis(d_q, 3, 1).reshape(B, L, K * G, H)
+    return whole, jnp.moveaxis(d_k, 3, 1), jnp.moveaxis(d_v, 3, 1)
+
+
+_whole.defvjp(_whole_forward, _whole_backward)
 
 
 def _by_blocks(q_BxLxNxH: jax.Array, k_BxLxKxH: jax.Array, v_BxLxKxH: jax.Array) -> Any:

@@ -43,6 +43,48 @@ def fan_in(inputs: int, scale: float = 1.0) -> Init:
     return nnx.initializers.normal(scale / math.sqrt(inputs))
 
 
+def product(x: jax.Array, kernel: jax.Array, contracted: int = 1) -> jax.Array:
+    """x W over the last `contracted` dimensions of x and the first of W.
+
+    x is [..., *inputs], W [*inputs, *outputs]. Where a run is on one CPU device, the
+    gradients are written out.
+    """
+    if on_one_cpu():
+        return _product(x, kernel, contracted)
+    return jnp.tensordot(x, kernel, axes=contracted)
+
+
+# What XLA makes of the plain product's gradient on a CPU: a transpose of the larger
+# operand, into which all that leads there is fused, computed again and stride by
+# stride. Barriers have operands computed once; of two, the smaller is transposed.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _product(x: jax.Array, kernel: jax.Array, contracted: int) -> jax.Array:
+    return jnp.tensordot(x, kernel, axes=contracted)
+
+
+def _product_forward(x: jax.Array, kernel: jax.Array, contracted: int) -> Any:
+    x = jax.lax.optimization_barrier(x)
+    return jnp.tensordot(x, kernel, axes=contracted), (x, kernel)
+
+
+def _product_backward(contracted: int, saved: Any, d_y: jax.Array) -> Any:
+    x, kernel = saved
+    d_y = jax.lax.optimization_barrier(d_y)
+    outputs = tuple(range(-(kernel.ndim - contracted), 0))
+    d_x = jnp.tensordot(d_y, kernel, axes=(outputs, outputs))
+    leading = tuple(range(x.ndim - contracted))
+    inputs = math.prod(kernel.shape[:contracted])
+    if inputs**2 <= kernel.size:
+        d_kernel = jnp.tensordot(x, d_y, axes=(leading, leading))
+    else:
+        d_kernel = jnp.tensordot(d_y, x, axes=(leading, leading))
+        d_kernel = jnp.moveaxis(d_kernel, range(-contracted, 0), range(contracted))
+    return d_x.astype(x.dtype), d_kernel.astype(kernel.dtype)
+
+
+_product.defvjp(_product_forward, _product_backward)
+
+
 class Dense(nnx.Module):
     """y = x W, no bias; x is [..., *inputs], W [*inputs, *outputs], y [..., *outputs].
 
@@ -63,7 +105,7 @@ class Dense(nnx.Module):
         self.kernel = param(rngs, (*inputs, *outputs), axes, "matrix", init)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return jnp.tensordot(x, self.kernel[...], axes=self.contracted)
+        return product(x, self.kernel[...], self.contracted)
 
 
 class RMSNorm(nnx.Module):
@@ -105,7 +147,7 @@ class Head(nnx.Module):
         self.kernel = param(rngs, (width, vocab), axes, "embedding", init)
 
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
-        logits = self.norm(x_BxLxD) @ self.kernel[...]
+        logits = product(self.norm(x_BxLxD), self.kernel[...])
         return logits.astype(jnp.float32)
 
 
@@ -141,6 +183,12 @@ def tracing(how: Tracing) -> Iterator[None]:
 def layout() -> Layout:
     """The layout that models are traced for."""
     return _tracing.get().layout
+
+
+def on_one_cpu() -> bool:
+    """Whether a run is not shared by devices and its device is a CPU."""
+    chosen = layout()
+    return chosen.platform == "cpu" and chosen.data == chosen.model == 1
 
 
 def gathered(module: Any) -> Any:
