@@ -22,8 +22,9 @@ from scaling.progress import short
 from scaling.record import Store, write_atomic
 from scaling.run import Program, Run, canonical
 
-# What a doubling must gain: noise is below it, and wider packs idle more at their end.
-GAIN = 1.08
+# What a doubling of slots on the same devices must gain: noise is below it, and wider
+# packs idle more at their end. A doubling of devices must not lose.
+GAIN = 1.1
 
 Measure = Callable[[Layout], float | None]
 Tried = list[tuple[Layout, float | None]]
@@ -79,11 +80,11 @@ def choose(base: Layout, batch: int, runs: int, measure: Measure) -> Tried:
     tried: Tried = [(best, rate)]
     if rate is None:  # training will say why, run by run
         return tried
-    for wider in (_spread, _deepen):
+    for wider, gain in ((_spread, 1.0), (_deepen, GAIN)):
         while (layout := wider(best, base, runs)) is not None:
             found = measure(layout)
             tried.append((layout, found))
-            if found is None or found < GAIN * rate:
+            if found is None or found < gain * rate:
                 break
             best, rate = layout, found
     return [pair for pair in tried if pair[0] != best] + [(best, rate)]
