@@ -109,17 +109,19 @@ def test_any_room_is_kept_to_and_probabilities_sum_to_one(entries):
     np.testing.assert_allclose(total, 1.0, atol=1e-5)
 
 
-def test_where_part_of_the_contexts_is_kept_counts_pass_to_shorter_ones():
-    """Room for the bigrams of the most frequent token and no others."""
+def test_where_part_of_the_ngrams_is_kept_counts_pass_to_shorter_ones():
+    """Room for all tokens, and for the one bigram that comes twice."""
     tokens = np.array([[[0, 1, 0, 2, 0, 1, 3, 4, 0]]], np.int32)
     stream = types.SimpleNamespace(vocab=VOCAB, unique_steps=1)
     stream.batch = lambda step: tokens[step]
-    whole = fitted(2, 1 + 5 + 1 + 2, 1, stream)
-    table = whole.orders[1].table
-    assert table.contexts.tolist() == [0]  # the context 0; four times, before 1 and 2
-    assert table.ngrams.tolist() == [1, 2] and table.counts.tolist() == [2, 1]
+    part = fitted(2, 1 + 5 + 1 + 1, 1, stream)
+    table = part.orders[1].table
+    assert table.contexts.tolist() == [0] and table.seen.tolist() == [3]
+    assert table.ngrams.tolist() == [1] and table.counts.tolist() == [2]
+    np.testing.assert_allclose(part.orders[1].probabilities, (2 - 1) / 3, rtol=1e-6)
+    np.testing.assert_allclose(part.orders[1].rest, 2 / 3, rtol=1e-6)
     # Of 1, behind 0 alone, one is left; of 0, never behind it, all four.
-    shares = whole.orders[0].probabilities, whole.orders[0].rest
+    shares = part.orders[0].probabilities, part.orders[0].rest
     counts = np.array([4, 1, 1, 1, 1])
     halves = np.array([1.5, 0.5, 0.5, 0.5, 0.5])
     np.testing.assert_allclose(shares[0], (counts - halves) / 8, rtol=1e-6)
@@ -132,6 +134,15 @@ def test_more_room_and_longer_contexts_fit_the_text_better():
     assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0] - 0.3
     by_order = [fitted(order).nats(text).mean() for order in (1, 2, 3)]
     assert by_order == sorted(by_order, reverse=True)
+
+
+def test_a_full_table_gets_better_with_more_text():
+    text = Stream(seed=1).tokens.reshape(-1, 9)
+    models = [fitted(4, 40, steps) for steps in (3, 8, 30)]
+    losses = [model.nats(text).mean() for model in models]
+    assert losses == sorted(losses, reverse=True)
+    for model in models:
+        assert sum(model.facts[name].sum() for name in ("contexts", "ngrams")) > 30
 
 
 def test_repeated_epochs_and_small_chunks_change_nothing(monkeypatch):

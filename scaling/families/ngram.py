@@ -12,13 +12,13 @@ probabilities sum to one; and below the empty context lies the uniform distribut
 Shorter contexts count in how many longer ones an n-gram was seen, not how often.
 
 The size is the numbers that the model keeps, of any order: a discounted probability an
-n-gram and a g(h) a context. Orders are filled from the shortest context on, in the last
-that fits in part the most frequent contexts; a context that is not kept gives way to
-the next shorter one, which is exact: there p(w | h) = p(w | h'). Where part of the
-longer contexts is kept, an n-gram's count takes one for each of those it was seen in
-and its occurrences in all others (Siivola et al. 2007, "On growing and pruning
-Kneser-Ney smoothed n-gram models", section III). With room for all, this is the
-textbook's model. A short text fills less than its size allows.
+n-gram and a g(h) a context. The most frequent n-grams of all orders are kept, of
+equally frequent ones the shorter orders'; more text so makes a full table better and
+not longer. What is left out of a kept context adds to g(h), and a context without
+n-grams gives way to the next shorter one. An n-gram's count takes one for each longer
+one that is kept, and all occurrences of those that are not (Siivola et al. 2007, "On
+growing and pruning Kneser-Ney smoothed n-gram models", section III). With room for all,
+this is the textbook's model. A short text fills less than its size allows.
 
 A window is a text of its own behind separators, as other families read it, and a
 window that is read again in a later epoch counts once. Learning rate, schedule and
@@ -97,18 +97,20 @@ def memory(config: Config) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The n-grams behind kept contexts of one length k, as counted.
+    """N-grams of one length, behind contexts of k tokens, as counted.
 
     A context's number is its place in `contexts`. A key is a number times the
     vocabulary plus a token; both arrays of keys are sorted.
 
     Attributes:
       contexts: int64 keys of (the next shorter context, the token before it).
+      seen: int64, how often each context comes, also before n-grams left out.
       ngrams: int64 keys of (context, the token after it).
       counts: int64, of the n-grams in the text.
     """
 
     contexts: np.ndarray
+    seen: np.ndarray
     ngrams: np.ndarray
     counts: np.ndarray
 
@@ -159,17 +161,19 @@ def fit(stream: TokenStream, config: Config, values: Mapping[str, Any]) -> Fitte
     tokens = _read(stream, min(int(values["steps"]), stream.unique_steps))
     context = np.zeros(tokens.shape, np.int32)
     tables: list[Table] = []
-    room = config.entries
-    while room > 0 and len(tables) < config.order:
-        table = _table(tokens, context, len(tables), stream.vocab, room)
-        if not len(table.contexts):
+    least = [1]
+    for k in range(config.order):
+        table = _table(tokens, context, k, stream.vocab, least[-1])
+        if not len(table.ngrams):
             break
-        for rows in _chunks(tokens):
-            longer = _contexts(tokens[rows], context[rows], len(tables), stream.vocab)
-            context[rows] = _find(table.contexts, longer)
-        room -= len(table.contexts) + len(table.ngrams)
         tables.append(table)
-    return Fitted(_smoothed(tables, stream.vocab), stream.vocab)
+        least = _least(tables, stream.vocab, config.entries)
+        for rows in _chunks(tokens):
+            longer = _contexts(tokens[rows], context[rows], k, stream.vocab)
+            context[rows] = _find(table.contexts, longer)
+    return Fitted(
+        _smoothed(_kept(tables, least, stream.vocab), stream.vocab), stream.vocab
+    )
 
 
 def _read(stream: TokenStream, steps: int) -> np.ndarray:
@@ -227,57 +231,98 @@ def _count(chunks: Iterator[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _table(
-    tokens: np.ndarray, shorter: np.ndarray, k: int, vocab: int, room: int
+    tokens: np.ndarray, shorter: np.ndarray, k: int, vocab: int, least: int
 ) -> Table:
-    """The most frequent contexts of k tokens that fit, with all their n-grams."""
+    """The n-grams behind k tokens that come `least` times or more."""
 
     def contexts() -> Iterator[np.ndarray]:
         for rows in _chunks(tokens):
             yield _contexts(tokens[rows], shorter[rows], k, vocab)
 
     keys, seen = _count(contexts())
-    # Each takes two numbers or more: of the others not even n-grams are counted.
-    few = np.sort(np.argsort(-seen, kind="stable")[: room // 2])
-    keys, seen = keys[few], seen[few]
+    keys, seen = keys[seen >= least], seen[seen >= least]
     if not len(keys):
-        return Table(keys, keys, keys)
+        return Table(keys, seen, keys, seen)
 
     def ngrams() -> Iterator[np.ndarray]:
         for rows, longer in zip(_chunks(tokens), contexts(), strict=True):
             yield _key(_find(keys, longer), tokens[rows], vocab)
 
     pairs, counts = _count(ngrams())
-    numbers = pairs // vocab
-    falling = np.argsort(-seen, kind="stable")
-    sizes = 1 + np.bincount(numbers, minlength=len(keys))[falling]
-    kept = np.zeros(len(keys), bool)
-    kept[falling[np.cumsum(sizes) <= room]] = True
-    renumbered = np.cumsum(kept) - 1
-    inside = kept[numbers]
-    pairs = _key(renumbered[numbers[inside]], pairs[inside] % vocab, vocab)
-    return Table(keys[kept], pairs, counts[inside])
+    return Table(keys, seen, pairs[counts >= least], counts[counts >= least])
+
+
+def _least(tables: list[Table], vocab: int, room: int) -> list[int]:
+    """Counts from which on n-grams are kept, of each order: as many as there is room.
+
+    They never fall from an order to the next. So with an n-gram all that it ends in are
+    kept, which come at least as often.
+    """
+    entries = []
+    for table in tables:
+        highest = np.zeros(len(table.contexts), np.int64)
+        np.maximum.at(highest, table.ngrams // vocab, table.counts)
+        entries.append(np.concatenate([table.counts, highest[highest > 0]]))
+    together = np.concatenate(entries)
+    if len(together) <= room:
+        return [1] * len(tables)
+    limit = int(np.partition(together, -room - 1)[-room - 1])
+    least = [limit + 1] * len(tables)
+    left = room - np.count_nonzero(together > limit)
+    for k, counts in enumerate(entries):
+        left -= np.count_nonzero(counts == limit)
+        if left < 0:
+            break
+        least[k] = limit
+    return least
+
+
+def _kept(tables: list[Table], least: list[int], vocab: int) -> list[Table]:
+    """The tables with the n-grams that come often enough, and their contexts."""
+    kept: list[Table] = []
+    shorter = np.zeros(1, np.int64)  # new numbers by old ones
+    for table, enough in zip(tables, least, strict=True):
+        often = table.counts >= enough
+        old, number = np.unique(table.ngrams[often] // vocab, return_inverse=True)
+        if not len(old):
+            break
+        before, token = np.divmod(table.contexts[old], vocab)
+        kept.append(
+            Table(
+                _key(shorter[before], token, vocab),
+                table.seen[old],
+                _key(number, table.ngrams[often] % vocab, vocab),
+                table.counts[often],
+            )
+        )
+        shorter = np.full(len(table.contexts), -1)
+        shorter[old] = np.arange(len(old))
+    return kept
 
 
 def _smoothed(tables: list[Table], vocab: int) -> list[Order]:
-    """Discounts every order's counts, those of shorter contexts being reduced first."""
+    """Discounted probabilities; shorter contexts first give up the longer ones'."""
     orders = []
     for k, table in enumerate(tables):
-        counts = table.counts.astype(np.float64)
+        context, size = table.ngrams // vocab, len(table.contexts)
+        above = np.zeros(len(table.ngrams))
         if k + 1 < len(tables):
             longer = tables[k + 1]
             number, token = np.divmod(longer.ngrams, vocab)
             shorter = longer.contexts[number] // vocab
             place = _find(table.ngrams, _key(shorter, token, vocab))
-            counts -= np.bincount(place, longer.counts - 1, len(counts))
-        context = table.ngrams // vocab
+            above = np.bincount(place, longer.counts - 1, len(above))
+        counts = table.counts - above
+        total = table.seen - np.bincount(context, above, size)
         discounts = _discounts(counts)
         taken = discounts[np.minimum(counts, 3).astype(int) - 1]
-        total = np.bincount(context, counts)
+        probabilities = (counts - taken) / total[context]
+        rest = 1.0 - np.bincount(context, probabilities, size)
         orders.append(
             Order(
                 table,
-                ((counts - taken) / total[context]).astype(np.float32),
-                (np.bincount(context, taken) / total).astype(np.float32),
+                probabilities.astype(np.float32),
+                rest.astype(np.float32),
                 discounts,
             )
         )
