@@ -145,6 +145,26 @@ def test_a_full_table_gets_better_with_more_text():
         assert sum(model.facts[name].sum() for name in ("contexts", "ngrams")) > 30
 
 
+def test_counting_reaches_the_truth_of_a_source_at_its_order_and_not_below():
+    """Symbols 0 to 4 that depend on the two before; scored from the third on."""
+    draw = np.random.default_rng(0)
+    chances = draw.dirichlet(np.full(5, 0.5), (5, 5))
+    tokens = np.zeros((2_400, 50), np.int32)
+    for t in range(2, 50):
+        below = chances[tokens[:, t - 2], tokens[:, t - 1]].cumsum(-1)
+        tokens[:, t] = (draw.random((2_400, 1)) > below[:, :-1]).sum(-1)
+    stream = types.SimpleNamespace(vocab=VOCAB, unique_steps=200)
+    stream.batch = tokens[:2_000].reshape(200, 10, 50).__getitem__
+    new = tokens[2_000:]
+    truth = -np.log(chances[new[:, :-2], new[:, 1:-1]])
+    truth = np.take_along_axis(truth, new[:, 2:, None], -1).mean()
+    excess = [
+        fitted(order, steps=200, stream=stream).nats(new)[:, 2:].mean() - truth
+        for order in (2, 3, 4)
+    ]
+    assert excess[0] > 0.1 and abs(excess[1]) < 0.002 and abs(excess[2]) < 0.01
+
+
 def test_repeated_epochs_and_small_chunks_change_nothing(monkeypatch):
     once, text = fitted(4), Stream().tokens[0]
     np.testing.assert_array_equal(fitted(4, steps=90).nats(text), once.nats(text))
