@@ -40,6 +40,10 @@ def fitted(order, entries=10**6, steps=30, stream=None):
     return ngram.fit(stream or Stream(), config, {"steps": np.int32(steps)})
 
 
+def size(model):
+    return sum(model.facts[name].sum() for name in ("contexts", "ngrams"))
+
+
 def windows(tokens):
     """(all tokens before, token) of each position, behind separators."""
     for row in tokens.reshape(-1, tokens.shape[-1]).tolist():
@@ -100,7 +104,7 @@ def test_probabilities_are_those_of_the_textbook(order):
 @pytest.mark.parametrize("entries", [7, 20, 60, 150, 10**6])
 def test_any_room_is_kept_to_and_probabilities_sum_to_one(entries):
     model = fitted(5, entries)
-    assert model.facts["contexts"].sum() + model.facts["ngrams"].sum() <= entries
+    assert size(model) <= entries
     draw = np.random.default_rng(0)
     history = draw.integers(0, VOCAB, (40, 1, 6)).repeat(VOCAB, 1)
     last = np.broadcast_to(np.arange(VOCAB)[:, None], (40, VOCAB, 1))
@@ -136,13 +140,19 @@ def test_more_room_and_longer_contexts_fit_the_text_better():
     assert by_order == sorted(by_order, reverse=True)
 
 
+def test_what_fits_to_the_last_number_is_kept_whole():
+    whole = size(fitted(5))
+    assert size(fitted(5, whole)) == whole
+    assert whole / 2 < size(fitted(5, whole - 1)) < whole
+
+
 def test_a_full_table_gets_better_with_more_text():
     text = Stream(seed=1).tokens.reshape(-1, 9)
     models = [fitted(4, 40, steps) for steps in (3, 8, 30)]
     losses = [model.nats(text).mean() for model in models]
     assert losses == sorted(losses, reverse=True)
     for model in models:
-        assert sum(model.facts[name].sum() for name in ("contexts", "ngrams")) > 30
+        assert 30 < size(model) <= 40
 
 
 def test_counting_reaches_the_truth_of_a_source_at_its_order_and_not_below():
