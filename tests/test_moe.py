@@ -69,7 +69,7 @@ def test_nothing_is_dropped_when_all_choose_the_same_experts():
 def test_the_highest_scores_are_those_of_a_sort_and_of_equal_ones_the_first():
     scores = jax.random.normal(jax.random.key(0), (4, 9, 8))
     for k in (1, 2, 8):
-        expected = np.argsort(-scores, axis=-1, stable=True)[..., :k]
+        expected = np.argsort(-scores, axis=-1, kind="stable")[..., :k]
         np.testing.assert_array_equal(moe.highest(scores, k), expected)
     even = moe.highest(jnp.zeros((1, 1, 8)), 3)
     np.testing.assert_array_equal(even, [[[0, 1, 2]]])

@@ -274,8 +274,8 @@ class Experts(nnx.Module):
 def highest(scores_BxLxE: jax.Array, k: int) -> jax.Array:
     """Indices [B, L, k] of the k highest scores, falling; of equal ones the first.
 
-    XLA splits neither its own top-k nor a lookup's transpose over packed runs: it would
-    gather them on every device. It does split comparisons.
+    XLA does not split its own top-k over packed runs: every device would gather the
+    scores of all. Comparisons it does split.
     """
     found, left = [], jax.lax.stop_gradient(scores_BxLxE)
     for _ in range(k):
