@@ -803,7 +803,8 @@ def loss(analysis: Analysis, figure: Draw) -> str:
 def fits(analysis: Analysis, figure: Draw) -> str:
     """The law of each family and corpus"""
     if analysis.fits.empty:
-        return _absent(analysis, "fits", "fits") + _about(analysis, "fits")
+        missing = _absent(analysis, "fits", "fits") + _about(analysis, "fits")
+        return missing + _truth(analysis)
     laws = words.joined(dict.fromkeys(analysis.fits.law))
     return "".join(
         [
