@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import math
@@ -10,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_analysis import emptied, made_analysis
 
-from analysis import floors
+from analysis import floors, report
 from scaling import corpora, dispatch, evaluate, train, truth
 from scaling.corpora import _known, evaluation_windows, hierarchy, hmm, markov, parity
 from scaling.engines import Layout, Pack
@@ -440,6 +442,22 @@ def test_a_floor_of_all_families_is_that_of_the_one_corpus_they_read():
     refused = floors.frame(known, parts, cells, fits, joint[:0].astype(float))
     assert refused.floor.isna().all() and refused.own.tolist() == [True, False]
     assert floors.frame(floors.facts([]), parts, cells, fits, joint).empty
+
+
+def test_the_report_tells_the_truth_with_laws_and_without():
+    study = made_analysis()
+    parts = {target: {f"{target}:100": 1.0} for target in study.targets}
+    known = floors.facts([{"truth": [FACT | {"evaluation": "code"}]}])
+    made = floors.frame(known, parts, study.cells, study.fits, study.joint)
+    told = dataclasses.replace(study, truth=made)
+    written = [
+        report.fits(analysis, lambda *name, **chosen: "")
+        for analysis in (study, told, emptied(told, "fits"))
+    ]
+    shown = ["The floor of lstm by chinchilla" in text for text in written]
+    assert shown == [False, True, True]
+    read = report.from_json(report.to_json(told))
+    pd.testing.assert_frame_equal(read.truth, made, check_dtype=False)
 
 
 def test_score_and_truth_share_their_error():
