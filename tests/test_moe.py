@@ -117,7 +117,7 @@ def test_balance_is_one_when_even_and_grows_with_the_load_of_one_expert():
     expert = one_hot(jnp.array([[[0], [0], [0], [1]]]), 2)
     uneven = 2 * (0.75 * 0.6 + 0.25 * 0.4)
     assert moe.balance(scores, expert) == pytest.approx(uneven, rel=1e-5)
-    both = (jnp.concatenate([x, y]) for x, y in ((scores, 0 * scores), (expert,) * 2))
+    both = jnp.stack([scores[0], 0 * scores[0]]), jnp.stack([expert[0], ~expert[0]])
     assert moe.balance(*both) == pytest.approx((uneven + 1) / 2, rel=1e-5)
 
 
