@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +42,29 @@ def test_the_scan_and_its_gradient_are_those_of_a_loop(length):
     wanted = value_and_gradients(plain)(decay, x)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_products_and_their_gradients_run_in_the_dtype_of_what_they_join():
+    x, y, weights = (
+        jax.random.normal(jax.random.key(n), shape)
+        for n, shape in enumerate([(2, 7, 3), (2, 3, 5), (2, 7, 5)])
+    )
+
+    def gradients(multiply, *arrays):
+        scalar = lambda x, y: jnp.sum(multiply("bqs,bsi->bqi", x, y) * weights)
+        return jax.grad(scalar, argnums=(0, 1))(*arrays)
+
+    found = gradients(_recurrence.product, x, y)
+    for a, b in zip(found, gradients(jnp.einsum, x, y), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    low = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
+    assert _recurrence.product("bqs,bsi->bqi", *low).dtype == jnp.float32
+    lowered = jax.jit(lambda *low: gradients(_recurrence.product, *low)).lower(*low)
+    products = [x for x in lowered.as_text().splitlines() if "dot_general" in x]
+    inputs = [
+        re.findall(r"x([a-z]+\d+)>", line.split(" : ")[1])[:2] for line in products
+    ]
+    assert inputs == [["bf16", "bf16"]] * len(products) and len(products) >= 2
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ chunk a state is carried. Shapes: B batch, L length, n chunks of Q positions.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -36,6 +37,34 @@ def join(x_BxnxQ: jax.Array, length: int) -> jax.Array:
     """The inverse of `cut`: [B, n, Q, ...] -> [B, length, ...]."""
     B, n, Q, *rest = x_BxnxQ.shape
     return x_BxnxQ.reshape(B, n * Q, *rest)[:, :length]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def product(formula: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    """An einsum of two arrays of one dtype, summed and returned in float32.
+
+    Every index of one array is the other's or the result's, so that the gradient is
+    two such products. They run in the arrays' dtype: left to itself, JAX would widen
+    both of them to float32, where machines multiply several times slower.
+    """
+    return jnp.einsum(formula, x, y, preferred_element_type=jnp.float32)
+
+
+def _keep_operands(formula: str, x: jax.Array, y: jax.Array) -> tuple[jax.Array, Any]:
+    return product(formula, x, y), (x, y)
+
+
+def _turned(formula: str, saved: Any, d_z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, y = saved
+    operands, z = formula.split("->")
+    a, b = operands.split(",")
+    d_z = d_z.astype(x.dtype)
+    d_x = product(f"{z},{b}->{a}", d_z, y)
+    d_y = product(f"{a},{z}->{b}", x, d_z)
+    return d_x.astype(x.dtype), d_y.astype(y.dtype)
+
+
+product.defvjp(_keep_operands, _turned)
 
 
 @jax.custom_vjp

@@ -41,6 +41,7 @@ from scaling.families._recurrence import (
     cut,
     join,
     linear_recurrence,
+    product,
 )
 
 OBJECTIVES = ("next_token",)
@@ -153,27 +154,42 @@ def state_space(
       rate_H: A, below zero, float32.
     """
     length, dtype = x_BxLxHxP.shape[1], x_BxLxHxP.dtype
-    einsum = functools.partial(jnp.einsum, preferred_element_type=float32)
     u_BxLxHxP = (x_BxLxHxP * dt_BxLxH[..., None]).astype(dtype)
     u, b, c = (cut(x, CHUNK) for x in (u_BxLxHxP, b_BxLxN, c_BxLxN))
     # Logarithms of what is left at each position of a chunk's first state.
     left_BxnxQxH = jnp.cumsum(cut(dt_BxLxH * rate_H, CHUNK), axis=2)
 
-    scores_BxnxQxQ = einsum("bnqs,bnks->bnqk", c, b)
+    scores_BxnxQxQ = product("bnqs,bnks->bnqk", c, b)
     decay_BxnxHxQxQ = _decay(left_BxnxQxH.swapaxes(2, 3))
     mixing_BxnxHxQxQ = (scores_BxnxQxQ[:, :, None] * decay_BxnxHxQxQ).astype(dtype)
-    y_BxnxQxHxP = einsum("bnhqk,bnkhp->bnqhp", mixing_BxnxHxQxQ, u)
-
+    y_BxnxQxHxP = product("bnhqk,bnkhp->bnqhp", mixing_BxnxHxQxQ, u)
     if u.shape[1] > 1:
-        last_Bxnx1xH = left_BxnxQxH[:, :-1, -1:]
-        to_end_BxnxQxH = jnp.exp(last_Bxnx1xH - left_BxnxQxH[:, :-1])
-        ending = (u[:, :-1] * to_end_BxnxQxH[..., None]).astype(dtype)
-        made_BxnxNxHxP = einsum("bnks,bnkhp->bnshp", b[:, :-1], ending)
-        carried = linear_recurrence(jnp.exp(last_Bxnx1xH)[..., None], made_BxnxNxHxP)
-        read = einsum("bnqs,bnshp->bnqhp", c[:, 1:], carried.astype(dtype))
-        read = read * jnp.exp(left_BxnxQxH[:, 1:])[..., None]
+        read = _across(u, left_BxnxQxH, b, c)
         y_BxnxQxHxP = y_BxnxQxHxP.at[:, 1:].add(read)
     return join(y_BxnxQxHxP, length)
+
+
+def _across(
+    u_BxnxQxHxP: jax.Array,
+    left_BxnxQxH: jax.Array,
+    b_BxnxQxN: jax.Array,
+    c_BxnxQxN: jax.Array,
+) -> jax.Array:
+    """What positions of all chunks but the first read of the chunks before."""
+    u, left, dtype = u_BxnxQxHxP, left_BxnxQxH, u_BxnxQxHxP.dtype
+    last_Bxnx1xH = left[:, :-1, -1:]
+    to_end_BxnxQxH = jnp.exp(last_Bxnx1xH - left[:, :-1])
+    ending = (u[:, :-1] * to_end_BxnxQxH[..., None]).astype(dtype)
+    # All heads share B and C: one product for them all, over their I channels.
+    ending_BxnxQxI = ending.reshape(*ending.shape[:3], -1)
+    made_BxnxNxI = product("bnks,bnki->bnsi", b_BxnxQxN[:, :-1], ending_BxnxQxI)
+    made_BxnxNxHxP = made_BxnxNxI.reshape(*made_BxnxNxI.shape[:3], *u.shape[3:])
+    state_BxnxNxHxP = linear_recurrence(
+        jnp.exp(last_Bxnx1xH)[..., None], made_BxnxNxHxP
+    )
+    state_BxnxNxI = state_BxnxNxHxP.reshape(made_BxnxNxI.shape).astype(dtype)
+    read_BxnxQxI = product("bnqs,bnsi->bnqi", c_BxnxQxN[:, 1:], state_BxnxNxI)
+    return read_BxnxQxI.reshape(ending.shape) * jnp.exp(left[:, 1:])[..., None]
 
 
 def _decay(left_HxQ: jax.Array) -> jax.Array:

@@ -53,6 +53,7 @@ from scaling.families._recurrence import (
     cut,
     join,
     linear_recurrence,
+    product,
 )
 
 OBJECTIVES = ("next_token",)
@@ -222,9 +223,9 @@ def _within(
     exponent_BxnxHxQxQ = (left - m)[..., :, None] + (i - left)[..., None, :]
     causal = np.tri(left.shape[-1], dtype=bool)
     weights_BxnxHxQxQ = jnp.exp(jnp.where(causal, exponent_BxnxHxQxQ, -jnp.inf))
-    scores_BxnxHxQxQ = _einsum("bnhqe,bnhke->bnhqk", q, k)
+    scores_BxnxHxQxQ = product("bnhqe,bnhke->bnhqk", q, k)
     mixing_BxnxHxQxQ = scores_BxnxHxQxQ * weights_BxnxHxQxQ
-    mixed = _einsum("bnhqk,bnhke->bnhqe", mixing_BxnxHxQxQ.astype(v.dtype), v)
+    mixed = product("bnhqk,bnhke->bnhqe", mixing_BxnxHxQxQ.astype(v.dtype), v)
     return mixed, mixing_BxnxHxQxQ.sum(-1)
 
 
@@ -236,17 +237,14 @@ def _across(
     before, after, last = start[:, :-1], start[:, 1:], left[:, :-1, :, -1:]
     to_end = jnp.exp(last - left[:, :-1] + i[:, :-1] - after)
     ending = k[:, :-1] * to_end[..., None]
-    made_BxnxHxExE = _einsum("bnhkd,bnhke->bnhde", ending.astype(v.dtype), v[:, :-1])
+    made_BxnxHxExE = product("bnhkd,bnhke->bnhde", ending.astype(v.dtype), v[:, :-1])
     decay_BxnxHx1 = jnp.exp(last + before - after)
     memory_BxnxHxExE = linear_recurrence(decay_BxnxHx1[..., None], made_BxnxHxExE)
     count_BxnxHxE = linear_recurrence(decay_BxnxHx1, ending.sum(3))
     asking = q[:, 1:] * jnp.exp(left[:, 1:] + after - m[:, 1:])[..., None]
     memory = memory_BxnxHxExE.astype(v.dtype)
-    read = _einsum("bnhqd,bnhde->bnhqe", asking.astype(v.dtype), memory)
+    read = product("bnhqd,bnhde->bnhqe", asking.astype(v.dtype), memory)
     return read, (asking * count_BxnxHxE[:, :, :, None]).sum(-1)
-
-
-_einsum = functools.partial(jnp.einsum, preferred_element_type=float32)
 
 
 class Blocks(nnx.Module):
