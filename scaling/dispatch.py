@@ -356,6 +356,7 @@ class Queue:
         self._again: list[Pack] = []
         self._failed: list[Event] = []
         self._program: Program | None = None
+        self._left = 0  # runs without a record, as the last plan had them
         if not retry_oom:
             for attempt in desk.store.attempts():
                 if attempt.cause == "out of memory" and attempt.together == 1:
@@ -378,6 +379,7 @@ class Queue:
     def _next(self) -> Pack | None:
         entries = self.desk.remember()
         self._tell(entries)
+        self._left = sum(e.state in ("left", "provisional") for e in entries)
         left = {
             entry.run_id: entry
             for entry in entries
@@ -403,7 +405,7 @@ class Queue:
     def _pack(self, entries: Sequence[Entry], after: Sequence[Entry]) -> Pack:
         """All of `entries`; `after`: those of the program that is likely next."""
         longest = sorted(entries, key=lambda entry: -entry.run.steps)
-        layout = self.desk.layouts.of(longest[0].run, len(longest))
+        layout = self.desk.layouts.of(longest[0].run, len(longest), self._left)
         layout = _as_asked(layout, longest[0].run)
         ahead = None
         if after:

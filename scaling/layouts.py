@@ -135,8 +135,13 @@ class Layouts:
         self.base, self._measure, self._note, self._fixed = base, measure, note, fixed
         self._kept = dict(self._read())
 
-    def of(self, run: Run, runs: int) -> Layout:
-        """The layout of `run`'s program, of which there are `runs` to train."""
+    def of(self, run: Run, alike: int, all_runs: int) -> Layout:
+        """The layout of `run`'s program.
+
+        Args:
+          alike: runs of that program to train; all_runs: of every program.
+        """
+        runs = all_runs if self.base.platform == "cpu" else alike
         key = _key(run.program(), self.base)
         if key not in self._kept:
             tried: Tried = [(self.base, None)]

@@ -214,7 +214,7 @@ def test_many_rows_are_all_accounted_for():
             "loss": rng.normal(3, 1, rows),
         }
     )
-    table = analysis.from_frame(frame)
+    table = analysis.from_frame(frame, rows=rows)
     assert len(table.readings) + len(table.exclusions) == rows
     assert (table.exclusions.reason == "loss is negative").all()
     assert len(table.exclusions) == (frame.loss < 0).sum() > 0

@@ -120,7 +120,7 @@ def test_failures_are_summed_up_and_the_rest_is_trained(write_study, tmp_path):
 def test_what_ran_out_of_memory_is_tried_again_on_request_only(write_study, tmp_path):
     path, workdir = write_study(act='act="exhausted"'), tmp_path / "w"
     path = narrowed(path)
-    for flags, attempts in ((), 2), ((), 2), (("--retry_oom",), 4):
+    for flags, attempts in ((), 1), ((), 1), (("--retry_oom",), 2):
         done = scaling("run", path, "--workdir", workdir, *flags)
         assert done.returncode == 1 and "out of memory" in done.stderr
         assert len(list(Store(workdir).attempts())) == attempts

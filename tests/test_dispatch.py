@@ -22,7 +22,7 @@ class Desk:
         self.store = Store(tmp_path)
         fixed = Layout(run=2, width=2)
         self.layouts = types.SimpleNamespace(
-            of=lambda run, runs: fixed, known=lambda run: fixed
+            of=lambda run, *runs: fixed, known=lambda run: fixed
         )
         self.progress = progress.Progress(io.StringIO())
         self.planned, self.done = runs, set()

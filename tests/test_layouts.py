@@ -57,7 +57,7 @@ def test_accelerators_trade_shards_of_a_run_for_runs():
 def test_what_cannot_be_measured_is_neither_chosen_nor_kept(tmp_path):
     said = []
     found = layouts.Layouts(Store(tmp_path), CPU, lambda run, layout: None, said.append)
-    assert found.of(make_run(), 4) == Layout(run=1, width=1)
+    assert found.of(make_run(), 4, 4) == Layout(run=1, width=1)
     assert not said and not (tmp_path / "layout.json").exists()
 
 
@@ -69,11 +69,11 @@ def test_a_choice_is_said_kept_and_used_again(tmp_path):
         return {1: 100.0, 2: 190.0, 4: 181.0}[layout.width]
 
     first = layouts.Layouts(Store(tmp_path), CPU, measure, said.append)
-    assert first.of(make_run(), 64).width == 2
+    assert first.of(make_run(), 3, 64).width == 2
     assert "2 runs at once on 2 devices" in said[0] and "181" in said[0]
     count = len(asked)
     again = layouts.Layouts(Store(tmp_path), CPU, measure, said.append)
-    assert again.of(make_run(rate=0.5), 1) == Layout(run=2, width=2)
+    assert again.of(make_run(rate=0.5), 1, 1) == Layout(run=2, width=2)
     assert len(asked) == count and len(said) == 1
     kept = json.loads((tmp_path / "layout.json").read_text())["all programs"]
     assert [entry["tokens_per_second"] for entry in kept["tried"]][-1] == 190.0
@@ -91,7 +91,7 @@ def test_the_users_own_layout_is_not_measured(tmp_path):
     assert base == Layout(run=1, width=4, replicate=True)
     never = lambda run, layout: pytest.fail("measured")
     found = layouts.Layouts(Store(tmp_path), base, never, print, fixed=True)
-    assert found.of(make_run(), 64) == base
+    assert found.of(make_run(), 64, 64) == base
     for wrong in ("runs=2", "width=0", "width=two", "replicate=1", "width"):
         with pytest.raises(UserError):
             layouts.parse(wrong, CPU)

@@ -171,14 +171,19 @@ def test_slots_are_filled_again_as_runs_end(made, tmp_path):
     assert [substance(r) for r in together] == [substance(r) for r in alone]
 
 
+def forget():
+    train.compiled.cache_clear()
+    train._ready.cache_clear()
+
+
 def test_a_run_pauses_at_its_own_step_within_a_call(made, tmp_path, monkeypatch):
     data = dataclasses.replace(made.run().data, tokens=256 * 10)
     run = made.run(data=data, evaluations=2)  # scored after steps 5 and 10
     (by_eight,) = trained(made, [run], tmp_path / "by eight")
     monkeypatch.setattr(train, "STEPS_PER_CALL", 1)
-    train.compiled.cache_clear()
+    forget()
     (by_one,) = trained(made, [run], tmp_path / "by one")
-    train.compiled.cache_clear()
+    forget()
     np.testing.assert_allclose(
         by_eight.reading("made").value, by_one.reading("made").value, rtol=1e-5
     )
