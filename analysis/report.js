@@ -60,7 +60,11 @@ stage.addEventListener("click", (event) => {
 });
 dialog.addEventListener("close", () => stage.replaceChildren());
 
-// Print shows what is folded away on the screen.
+// Print shows what is folded away on the screen, but for tables of several pages: those
+// are for sorting, and stand in report.json.
+const PRINTED_ROWS = 40;
 window.addEventListener("beforeprint", () => {
-  for (const fold of document.querySelectorAll("details")) fold.open = true;
+  for (const fold of document.querySelectorAll("details")) {
+    fold.open = fold.querySelectorAll("tbody tr").length <= PRINTED_ROWS;
+  }
 });
