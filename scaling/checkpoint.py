@@ -94,14 +94,6 @@ def restore(store: Store, run_id: str, abstract: Any, shardings: Any) -> Saved |
     return None
 
 
-def latest_step(store: Store, run_id: str) -> int:
-    """Step of the newest checkpoint, 0 where there is none."""
-    folder = store.path("checkpoints", run_id)
-    if not folder.exists():
-        return 0
-    return max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0)
-
-
 def delete(store: Store, run_id: str) -> None:
     """Drops the checkpoints of a finished run."""
     folder = store.path("checkpoints", run_id)

@@ -230,6 +230,14 @@ class Store:
         body = dataclasses.asdict(attempt)
         write_atomic(path, json.dumps(body, indent=1).encode())
 
+    def checkpoint_step(self, run_id: str) -> int:
+        """Step of the newest checkpoint of an unfinished run, 0 where there is none."""
+        folder = self.path("checkpoints", run_id)
+        if not folder.exists():
+            return 0
+        steps = (int(p.name) for p in folder.iterdir() if p.name.isdigit())
+        return max(steps, default=0)
+
     def attempts(self, run_id: str | None = None) -> Iterator[Attempt]:
         """Failed attempts in order, of one run or of all."""
         folders = self.path("attempts", run_id or "*")

@@ -458,11 +458,11 @@ class Trainer:
 
     def _take_along(self, slot: Slot) -> None:
         """Makes the waiting runs that are this one until they decay its followers."""
-        step = checkpoint.latest_step(self.store, slot.run_id)
+        step = self.store.checkpoint_step(slot.run_id)
         slot.followers = [
             (run, run_id)
             for run, run_id in trunks.followers(slot.run, step, self.waiting)
-            if not checkpoint.latest_step(self.store, run_id)
+            if not self.store.checkpoint_step(run_id)
         ]
         taken = {run_id for _, run_id in slot.followers}
         self.waiting = collections.deque(

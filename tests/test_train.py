@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import every_family
 
-from scaling import checkpoint, families, train
+from scaling import families, train
 from scaling.engines import Layout, Pack
 from scaling.record import Store, substance
 from scaling.run import Model, Optimiser
@@ -55,10 +55,10 @@ def test_resumed_run_ends_in_the_same_bits(made, tmp_path, family):
     cut = tmp_path / "cut"
     assert trained(made, [run], cut, stopping=lambda: next(calls)) == []
     (run_id,) = made.ids(run)
-    assert checkpoint.latest_step(Store(cut), run_id) == run.steps // 2
+    assert Store(cut).checkpoint_step(run_id) == run.steps // 2
     (resumed,) = trained(made, [run], cut)
     assert substance(resumed) == substance(whole)
-    assert checkpoint.latest_step(Store(cut), run_id) == 0
+    assert Store(cut).checkpoint_step(run_id) == 0
 
 
 def test_a_corrupt_checkpoint_gives_way_to_the_one_before(made, tmp_path, caplog):

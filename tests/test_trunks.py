@@ -94,7 +94,7 @@ def test_a_trunk_that_went_on_without_its_branches_is_no_loss(made, tmp_path):
     trained(made, runs, workdir, stopping=lambda: next(calls) == 3)
     store = Store(workdir)
     (leader, *others) = made.ids(*runs)
-    assert checkpoint.latest_step(store, leader) > 0
+    assert store.checkpoint_step(leader) > 0
     for run_id in others:
         checkpoint.delete(store, run_id)
     rest, _ = trained(made, runs, workdir)

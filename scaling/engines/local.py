@@ -210,17 +210,9 @@ def _attempt(store: Store, run_id: str, pack: Pack, failure: Failed) -> Attempt:
         log_tail=failure.log_tail,
         device=f"{pack.layout.platform} on {platform.node()}",
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        step=checkpoint_step(store, run_id),
+        step=store.checkpoint_step(run_id),
         together=max(len(pack.runs), pack.layout.width),
     )
-
-
-def checkpoint_step(store: Store, run_id: str) -> int:
-    """Step of the newest checkpoint of an unfinished run, 0 where there is none."""
-    folder = store.path("checkpoints", run_id)
-    if not folder.exists():
-        return 0
-    return max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0)
 
 
 class Child:

@@ -40,7 +40,7 @@ PHASES: dict[str, tuple[tuple[Any, str], ...]] = {
         (train.Trainer, "_finish"),
         (checkpoint, "restore"),
         (checkpoint, "save"),
-        (checkpoint, "latest_step"),
+        (record.Store, "checkpoint_step"),
         (record.Store, "exists"),
     ),
     "filling slots": ((train.Trainer, "_fill"), (train.Trainer, "_branch")),
