@@ -510,8 +510,12 @@ class Trainer:
             self._on_device(until),
             mesh.put(batches, mesh.batches(self.compiled.mesh)),
         )
-        losses = mesh.get(losses)  # blocks: a CPU queue must not run ahead
         active = [slot for slot in self.slots if slot]
+        for i, slot in enumerate(self.slots):
+            if slot:
+                after = int(until[i])
+                slot.stream.read_ahead(after, min(after + calls, slot.run.steps))
+        losses = mesh.get(losses)  # blocks: a CPU queue must not run ahead
         for i, slot in enumerate(self.slots):
             if slot:
                 made = losses[i, : until[i] - slot.step]

@@ -21,6 +21,10 @@ from scaling.run import Run, label
 
 _ROUNDS = 6
 
+# Places are computed for this many windows at a time: a call costs as much as a
+# thousand windows do.
+AHEAD = 4096
+
 
 class Permutation:
     """A pseudo-random bijection of range(size), computed index by index.
@@ -114,10 +118,6 @@ class TokenStream:
       unique_steps: steps of an epoch.
     """
 
-    # Indices are computed for this many windows at a time: a call costs as much as a
-    # thousand windows do.
-    AHEAD = 4096
-
     def __init__(self, run: Run, prepared: Mapping[str, Prepared]):
         """Args: prepared: by `Part.key`, for at least the run's training corpora.
 
@@ -143,27 +143,42 @@ class TokenStream:
         self._files = [TokenFile(part.folder / "train.tokens") for part in parts]
         self.vocab = max(part.vocab for part in parts)
         self.separator = self.vocab - 1
-        self._first, self._ahead = 0, (np.empty(0, np.int64), np.empty(0, np.int64))
+        nowhere = np.empty(0, np.int64)
+        self._known = 0, (nowhere, nowhere)
+        self._read = 0, np.empty((0, self._batch, self._length), np.int32)
 
     def batch(self, step: int) -> np.ndarray:
         """int32 [batch, length]: the targets of one step."""
-        start = step * self._batch - self._first
-        if start < 0 or start + self._batch > len(self._ahead[0]):
-            self._first, start = step * self._batch, 0
-            count = max(self.AHEAD // self._batch, 1) * self._batch
-            self._ahead = self._windows(self._first + np.arange(count))
-        part, window = (rows[start : start + self._batch] for rows in self._ahead)
-        if len(self._files) == 1:
-            return self._files[0].windows(self._length, window)
-        tokens = np.empty((self._batch, self._length), np.int32)
-        for i, file in enumerate(self._files):
-            mine = part == i
-            tokens[mine] = file.windows(self._length, window[mine])
-        return tokens
+        return self.batches(step, step + 1)[0]
 
     def batches(self, start: int, stop: int) -> np.ndarray:
         """int32 [stop - start, batch, length]: the targets of consecutive steps."""
-        return np.stack([self.batch(step) for step in range(start, stop)])
+        first, read = self._read
+        if not first <= start <= stop <= first + len(read):
+            first, read = start, self._tokens(start, stop)
+        return read[start - first : stop - first]
+
+    def read_ahead(self, start: int, stop: int) -> None:
+        """Reads what `batches` is asked for next, while something else computes."""
+        self._read = start, self._tokens(start, stop)
+
+    def _tokens(self, start: int, stop: int) -> np.ndarray:
+        part, window = self._places(start * self._batch, stop * self._batch)
+        if len(self._files) == 1:
+            tokens = self._files[0].windows(self._length, window)
+        else:
+            tokens = np.empty((len(window), self._length), np.int32)
+            for i, file in enumerate(self._files):
+                tokens[part == i] = file.windows(self._length, window[part == i])
+        return tokens.reshape(stop - start, self._batch, self._length)
+
+    def _places(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """(part, window within it) at positions of the run's whole reading."""
+        first, (part, window) = self._known
+        if not first <= start <= stop <= first + len(part):
+            part, window = self._windows(np.arange(start, max(stop, start + AHEAD)))
+            self._known = first, _ = start, (part, window)
+        return part[start - first : stop - first], window[start - first : stop - first]
 
     def _windows(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(part, window within it) at each position of the run's whole reading."""

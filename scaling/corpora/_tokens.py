@@ -178,8 +178,8 @@ class TokenFile:
     """A flat file of uint16 tokens, memory-mapped, at a bounded resident size.
 
     A mapped page counts as resident until it is let go, and random reads in time touch
-    them all; so the pages are let go after every RESIDENT bytes touched. They stay in
-    the system's page cache, so that costs next to nothing.
+    them all; so the pages of a larger file are let go after every RESIDENT bytes
+    touched. They stay in the system's page cache, so that costs next to nothing.
     """
 
     RESIDENT = 128 << 20
@@ -210,6 +210,7 @@ class TokenFile:
 
     def _touch(self, places: int, size: int) -> None:
         self._touched += places * max(size, self.AROUND)
-        if self._touched > self.RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
+        most = min(self._touched, len(self._map))
+        if most > self.RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
             self._touched = 0
