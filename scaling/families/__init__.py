@@ -16,8 +16,9 @@ A family is a module that defines
     params(config) -> int           non-embedding parameters
 
 and states its paper in the docstring. Optionally `active(config, spec)`: parameters,
-embeddings too, that work on one token, where not all do. What no gradient trains has no
-Model but
+embeddings too, that work on one token, where not all do; `smallest(spec)`: parameters
+of the ladder's smallest member, where long sequences make it more than 8 thousand. What
+no gradient trains has no Model but
 
     fit(stream, config, values) -> Fitted
         from a run's TokenStream and Run.values(), on the host;
