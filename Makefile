@@ -7,7 +7,11 @@ TABLES ?= $(SCALING_TABLES)
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: study test check test-slow test-published bench clean
+# PyTorch and transformers live apart, under the Python that they are checked with.
+PYTHON311 ?= python3.11
+REFERENCE := .venv-reference
+
+.PHONY: study test check test-slow test-published test-reference bench clean
 .DELETE_ON_ERROR:
 
 study: $(READY)
@@ -15,7 +19,7 @@ study: $(READY)
 	$(BIN)/scaling-analysis report $(WORKDIR)
 
 test: $(READY) check
-	SCALING_TABLES="$(TABLES)" $(BIN)/python -m pytest -m "not slow and not published" -n 2
+	SCALING_TABLES="$(TABLES)" $(BIN)/python -m pytest -m "not slow and not published and not reference" -n 2
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -28,6 +32,9 @@ test-slow: $(READY)
 test-published: $(READY)
 	SCALING_TABLES="$(TABLES)" $(BIN)/python -m pytest -m published -rs
 
+test-reference: $(REFERENCE)/ready
+	$(REFERENCE)/bin/python -m pytest -m reference tests/reference
+
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
 
@@ -35,5 +42,11 @@ $(READY): setup.cfg pyproject.toml constraints.txt install.sh
 	bash install.sh .venv "test,corpora,bench"
 	touch $@
 
+$(REFERENCE)/ready: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON311) -m venv $(REFERENCE)
+	$(REFERENCE)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e ".[test,reference]"
+	touch $@
+
 clean:
-	rm -rf .venv
+	rm -rf .venv $(REFERENCE)

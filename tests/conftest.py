@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import random
 from collections.abc import Mapping
@@ -12,6 +13,9 @@ import pytest
 from scaling import families
 from scaling.corpora import Prepared, prepare
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run, Schedule
+
+# They import PyTorch, which `make test-reference` installs.
+collect_ignore = [] if importlib.util.find_spec("torch") else ["reference"]
 
 
 def pytest_configure() -> None:
