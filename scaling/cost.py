@@ -35,6 +35,7 @@ class Cost:
       flops_per_token: `flops` / `tokens`.
       evaluation_flops: of the run's scorings, forward alone.
       memory: bytes of one training step at the width and precision asked for.
+      depth: how often like blocks of layers repeat, as `_layers.depth` counts.
     """
 
     params_total: int
@@ -46,6 +47,7 @@ class Cost:
     flops_per_token: float
     evaluation_flops: float
     memory: int
+    depth: int
 
 
 def describe(run: Run, vocab: int, width: int = 1, precision: str = "") -> Cost:
@@ -64,7 +66,7 @@ def describe(run: Run, vocab: int, width: int = 1, precision: str = "") -> Cost:
     program = run.program()
     if not precision:
         precision = "float32" if run.precision == "auto" else run.precision
-    params, (forward, trained), memory = _program(program, vocab, precision)
+    params, (forward, trained), memory, depth = _program(program, vocab, precision)
     total, active, embedding = params
     flops = trained * run.batch * run.steps
     scored = sum(len(e.parts) * e.tokens for e in run.evaluation) * run.evaluations
@@ -78,21 +80,22 @@ def describe(run: Run, vocab: int, width: int = 1, precision: str = "") -> Cost:
         flops_per_token=flops / run.tokens,
         evaluation_flops=forward * scored / run.length,
         memory=width * memory,
+        depth=depth,
     )
 
 
 @functools.cache
 def _program(
     program: Program, vocab: int, precision: str
-) -> tuple[tuple[int, int, int], tuple[float, float], int]:
-    """(parameters, FLOPs of an example scored and trained, bytes of a step), a slot."""
+) -> tuple[tuple[int, int, int], tuple[float, float], int, int]:
+    """(parameters, FLOPs of an example scored and trained, bytes of a step, depth)."""
     optim.check(program)
     spec = families.Tokens(vocab, program.length)
     family, config = families.member(program.model, spec)
     forward = float(family.flops(config, spec))
     if families.fitted(program.model.family):
         kept = family.params(config)
-        return (kept, kept, 0), (forward, forward), family.memory(config)
+        return (kept, kept, 0), (forward, forward), family.memory(config), 0
     model = jax.eval_shape(
         lambda: family.Model(config, spec, nnx.Rngs(jax.random.key(0)))
     )
@@ -100,7 +103,7 @@ def _program(
     active = getattr(family, "active", lambda config, spec: total)(config, spec)
     params = total, int(active), embedding
     memory = _memory(program, spec, model, precision)
-    return params, (forward, 3.0 * forward), memory
+    return params, (forward, 3.0 * forward), memory, _layers.depth(model)
 
 
 def _memory(program: Program, spec: families.Tokens, model: Any, precision: str) -> int:

@@ -191,7 +191,13 @@ class Desk:
         if given:
             base = layouts.parse(given, base)
         note = self.progress.note
-        return layouts.Layouts(self.store, base, self._measure, note, bool(given))
+        return layouts.Layouts(
+            self.store, base, self._measure, note, self._depth, bool(given)
+        )
+
+    def _depth(self, run: Run) -> int:
+        depth: int = self._costs.get(run, self.vocab(run))["depth"]
+        return depth
 
     def _measure(self, run: Run, layout: Layout) -> float | None:
         self.progress.note(f"measuring {layouts.words(layout)}")

@@ -2,8 +2,9 @@
 
 The search doubles what it changes for as long as that pays: first the devices that
 train runs of their own, then the slots of each. Tiny models gain from both, large ones
-from neither. The choice stands in the workdir's layout.json; a pack's width decides the
-last bits of its results, so it stays as it is for as long as the file does.
+from neither. Deep models are tried with their layers as a loop, too. The choice stands
+in the workdir's layout.json; a pack's width decides the last bits of its results, so it
+stays as it is for as long as the file does.
 """
 
 from __future__ import annotations
@@ -20,11 +21,18 @@ from scaling.engines.local import cores
 from scaling.errors import UserError, unknown
 from scaling.progress import short
 from scaling.record import Store, write_atomic
-from scaling.run import Program, Run, canonical
+from scaling.run import Run, canonical
 
 # What a doubling of slots on the same devices must gain: noise is below it, and wider
 # packs idle more at their end. A doubling of devices must not lose.
 GAIN = 1.1
+
+# Models of so many like layers are tried as a loop over them, too. Below, a loop saves
+# little of the compile time and its measurement costs more than it brings.
+DEEP = 8
+
+# What layout.json calls the programs of a CPU that have one layout.
+SHARED = "all programs"
 
 Measure = Callable[[Layout], float | None]
 Tried = list[tuple[Layout, float | None]]
@@ -67,13 +75,16 @@ def parse(text: str, base: Layout) -> Layout:
     return dataclasses.replace(base, **changes)
 
 
-def choose(base: Layout, batch: int, runs: int, measure: Measure) -> Tried:
+def choose(
+    base: Layout, batch: int, runs: int, measure: Measure, deep: bool = False
+) -> Tried:
     """Every layout that was tried and its tokens/s; the chosen one last.
 
     Args:
       base: as `assumed` gives it, all devices in it.
       batch: sequences of a step; runs: that there are to pack.
       measure: tokens/s of full packs, None where they failed or did not fit.
+      deep: whether to try a loop over layers; it must not lose.
     """
     best = _narrowest(base, batch)
     rate = measure(best)
@@ -86,6 +97,12 @@ def choose(base: Layout, batch: int, runs: int, measure: Measure) -> Tried:
             tried.append((layout, found))
             if found is None or found < gain * rate:
                 break
+            best, rate = layout, found
+    if deep and not best.scan_layers:
+        layout = dataclasses.replace(best, scan_layers=True)
+        found = measure(layout)
+        tried.append((layout, found))
+        if found is not None and found >= rate:
             best, rate = layout, found
     return [pair for pair in tried if pair[0] != best] + [(best, rate)]
 
@@ -118,8 +135,9 @@ def _deepen(layout: Layout, base: Layout, runs: int) -> Layout | None:
 class Layouts:
     """The layouts of a study's programs: kept ones, or measured when first needed.
 
-    A CPU has one for all programs, that of the first; accelerators one a program,
-    since what fills them differs by orders of magnitude between small and large runs.
+    A CPU has one for all programs, that of the first, but for the deep; accelerators
+    one a program, since what fills them differs by orders of magnitude between small
+    and large runs.
     """
 
     def __init__(
@@ -128,10 +146,15 @@ class Layouts:
         base: Layout,
         measure: Callable[[Run, Layout], float | None],
         note: Callable[[str], None],
+        depth: Callable[[Run], int] = lambda run: 0,
         fixed: bool = False,
     ):
-        """Args: fixed: `base` is the user's own choice and nothing is measured."""
+        """Args:
+        depth: of a run's model, as cost.py counts it.
+        fixed: `base` is the user's own choice and nothing is measured.
+        """
         self._path = store.path("layout.json")
+        self._deep = lambda run: depth(run) >= DEEP
         self.base, self._measure, self._note, self._fixed = base, measure, note, fixed
         self._kept = dict(self._read())
 
@@ -141,13 +164,13 @@ class Layouts:
         Args:
           alike: runs of that program to train; all_runs: of every program.
         """
-        runs = all_runs if self.base.platform == "cpu" else alike
-        key = _key(run.program(), self.base)
+        key, deep = self._key(run), self._deep(run)
+        runs = all_runs if key == SHARED else alike
         if key not in self._kept:
             tried: Tried = [(self.base, None)]
             if not self._fixed:
                 measure = lambda layout: self._measure(run, layout)
-                tried = choose(self.base, run.batch, runs, measure)
+                tried = choose(self.base, run.batch, runs, measure, deep)
                 if tried[-1][1] is None:
                     return tried[-1][0]
                 self._note(_sentence(run, tried))
@@ -156,7 +179,13 @@ class Layouts:
 
     def known(self, run: Run) -> Layout:
         """The layout that is kept for `run`'s program, or what is assumed."""
-        return self._kept.get(_key(run.program(), self.base), self.base)
+        return self._kept.get(self._key(run), self.base)
+
+    def _key(self, run: Run) -> str:
+        if self.base.platform == "cpu" and not self._deep(run):
+            return SHARED
+        text = json.dumps(canonical(run.program()), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _read(self) -> Iterator[tuple[str, Layout]]:
         if not self._path.exists():
@@ -184,13 +213,6 @@ class Layouts:
         self._kept[key] = tried[-1][0]
 
 
-def _key(program: Program, base: Layout) -> str:
-    if base.platform == "cpu":
-        return "all programs"
-    text = json.dumps(canonical(program), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def _sentence(run: Run, tried: Tried) -> str:
     said = ", ".join(
         f"{words(layout)} {'failed' if rate is None else short(rate)}"
@@ -204,4 +226,5 @@ def _sentence(run: Run, tried: Tried) -> str:
 
 def words(layout: Layout) -> str:
     devices = f"{layout.devices} device{'s' * (layout.devices > 1)}"
-    return f"{layout.width} run{'s' * (layout.width > 1)} at once on {devices}"
+    looped = ", layers in a loop" if layout.scan_layers else ""
+    return f"{layout.width} run{'s' * (layout.width > 1)} at once on {devices}{looped}"

@@ -254,6 +254,8 @@ class Steps:
         path = self._folder / f"{self._key(run, layout, vocab, machine)}.json"
         if path.exists():
             return Step(**json.loads(path.read_text()))
+        if self.stop:
+            return Step(reason="stopped")
         request = {
             "do": "preflight",
             "run": run.to_json(),
@@ -262,7 +264,8 @@ class Steps:
             "target": machine.name,
         }
         try:
-            step = Step(**self._child(layout).ask(request, seconds=TIMEOUT))
+            child = self._child(layout)
+            step = Step(**child.ask(request, seconds=TIMEOUT, grace=0.0))
         except Failed as error:  # too slow, out of memory, stopped: not the program's
             self._mine.child = None
             return Step(reason=error.message)

@@ -45,7 +45,7 @@ class Fake:
             cost = {"params_total": size, "flops": 6.0 * size * run.tokens}
             read = {"steps": run.steps, "tokens": run.tokens}
             cost["evaluation_flops"] = cost["flops"] / 4
-            costs.append(cost | read | {"memory": 12 * size})
+            costs.append(cost | read | {"memory": 12 * size, "depth": 1})
         return costs
 
     def preflight(self, run, vocab, layout, target):

@@ -1,14 +1,19 @@
 """The search for a layout: what it tries, when it stops, what it keeps."""
 
+import dataclasses
 import json
 
+import jax
 import pytest
+from flax import nnx
 from test_engine import make_run
 
-from scaling import layouts, train
+from scaling import families, layouts, train
 from scaling.engines import Layout
 from scaling.errors import UserError
+from scaling.families import _layers
 from scaling.record import Store
+from scaling.run import Model
 
 CPU = Layout(run=2, width=2)
 
@@ -52,6 +57,40 @@ def test_accelerators_trade_shards_of_a_run_for_runs():
     assert found.precision == "bfloat16"
     # A batch of 6 lies over two devices, not four.
     assert layouts._narrowest(base, 6).data == 2
+
+
+def test_deep_models_get_a_loop_over_layers_where_it_is_no_slower(tmp_path):
+    asked = []
+
+    def measure(run, layout):
+        asked.append(layout)
+        return 100.0 + (run.model.size == 3) * layout.scan_layers
+
+    def of(size, depth):
+        run = dataclasses.replace(make_run(), model=Model("transformer", size))
+        found = layouts.Layouts(Store(tmp_path), CPU, measure, print, lambda run: depth)
+        return found.of(run, 1, 1).scan_layers
+
+    assert not of(1, layouts.DEEP - 1)
+    assert not any(layout.scan_layers for layout in asked)
+    slower = measure
+    assert of(3, layouts.DEEP)  # of its own, though the study's CPU has a layout
+    measure = lambda run, layout: slower(run, layout) - 2.0 * layout.scan_layers
+    assert not of(2, layouts.DEEP)
+    assert len(json.loads((tmp_path / "layout.json").read_text())) == 3
+
+
+def test_depth_counts_like_layers():
+    spec = families.Tokens(257, 16)
+
+    def depth(layers):
+        family = families.load("transformer")
+        config = family.ladder(8_000, spec)
+        config = dataclasses.replace(config, depth=layers)
+        build = lambda: family.Model(config, spec, nnx.Rngs(jax.random.key(0)))
+        return _layers.depth(jax.eval_shape(build))
+
+    assert [depth(n) for n in (1, 2, 9)] == [1, 2, 9]
 
 
 def test_what_cannot_be_measured_is_neither_chosen_nor_kept(tmp_path):

@@ -5,6 +5,9 @@ import importlib.util
 import io
 import json
 import os
+import signal
+import threading
+import time
 import types
 from pathlib import Path
 
@@ -232,6 +235,23 @@ def test_what_takes_too_long_is_not_compiled_and_tried_again(steps, monkeypatch)
         made = steps("v5e-8")
         made.find([slow])
         assert made.of(slow) == (Step(reason="took longer than 0.5 s"), "")
+
+
+def test_a_stopped_plan_waits_for_no_compiler(steps):
+    made = steps("v5e-8")
+    runs = [sized(n, act=[("act", "slow")]) for n in (1, 2, 3)]
+
+    def stop():
+        begun = Path("asked")
+        while not begun.exists() or len(begun.read_text().splitlines()) < 2:
+            time.sleep(0.05)
+        made.stop.signal = signal.SIGTERM
+
+    threading.Thread(target=stop, daemon=True).start()
+    made.find(runs)  # a child that trains would have a minute for its checkpoint
+    reasons = sorted(made.of(run)[0].reason for run in runs)
+    assert reasons == ["stopped"] + 2 * ["stopped before a checkpoint"]
+    assert len(asked()) == 2
 
 
 def test_the_smallest_slice_that_fits(steps):

@@ -252,11 +252,13 @@ class Child:
         request: dict[str, Any],
         events: Events = lambda event: None,
         seconds: float = math.inf,
+        grace: float = STOP_SECONDS,
     ) -> Any:
         """Sends a request, passes events on, returns the reply.
 
         Args:
           seconds: how long the child may take; it is killed after that.
+          grace: how long it may go on once asked to stop, where it has work to save.
 
         Raises:
           Failed: the child died or reported a failure.
@@ -276,7 +278,7 @@ class Child:
                 else:
                     raise self._reported(message["failed"])
             self._watch_memory()
-            self._pass_stop_on()
+            self._pass_stop_on(grace)
 
     def end(self) -> None:
         """Ends the process, by force if it does not go by itself."""
@@ -322,13 +324,13 @@ class Child:
                 )
                 self.process.kill()
 
-    def _pass_stop_on(self) -> None:
+    def _pass_stop_on(self, grace: float) -> None:
         if not self.stop:
             return
         if not self._asked_to_stop:
             self._asked_to_stop = time.monotonic()
             self.process.terminate()
-        late = time.monotonic() - self._asked_to_stop > STOP_SECONDS
+        late = time.monotonic() - self._asked_to_stop > grace
         if (late or self.stop.now) and not self._killed_for:
             self._killed_for = Failed("preemption", "stopped before a checkpoint")
             self.process.kill()

@@ -216,8 +216,7 @@ class Stack(nnx.List):
 
     def __call__(self, x: Any) -> Any:
         chosen, blocks = layout(), list(self)
-        period = _period(blocks) if chosen.scan_layers else len(blocks)
-        repeats = len(blocks) // period
+        repeats, period = _alike(blocks) if chosen.scan_layers else (1, 0)
         if repeats > 1:
             apply = _rematerialised(chosen.remat, in_scan=True)
             rows = [blocks[i * period : (i + 1) * period] for i in range(repeats)]
@@ -230,14 +229,28 @@ class Stack(nnx.List):
         return functools.reduce(apply, blocks, x)
 
 
-def _period(blocks: Sequence[Any]) -> int:
-    """The least p for which block i is like block i + p throughout, but for values."""
-    alike = [
+def depth(model: Any) -> int:
+    """How often like blocks repeat in a Stack of the model: turns of a loop over them.
+
+    0 where there is no Stack. The model may be abstract.
+    """
+    is_stack = lambda leaf: isinstance(leaf, Stack)
+    leaves = jax.tree.leaves(model, is_leaf=is_stack)
+    return max((_alike(list(s))[0] for s in leaves if is_stack(s)), default=0)
+
+
+def _alike(blocks: Sequence[Any]) -> tuple[int, int]:
+    """(n // p, p): p is the least for which block i is like block i + p throughout.
+
+    Like: the same modules and shapes, whatever the values.
+    """
+    kinds = [
         (jax.tree.structure(b), [(x.shape, x.dtype) for x in jax.tree.leaves(b)])
         for b in blocks
     ]
     n = len(blocks)
-    return next(p for p in range(1, n + 1) if alike[p:] == alike[: n - p])
+    period = next(p for p in range(1, n + 1) if kinds[p:] == kinds[: n - p])
+    return n // period, period
 
 
 def _rematerialised(remat: Remat, in_scan: bool) -> Callable[[Any, Any], Any]:
