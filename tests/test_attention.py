@@ -56,6 +56,35 @@ def test_one_square_on_a_cpu_gives_what_one_product_gives(length):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("whole", [0, 512])
+@pytest.mark.parametrize("window", [1, 33, 100])
+def test_a_window_is_seen_and_nothing_before_it(monkeypatch, window, whole):
+    """By blocks and by one square; rows of blocks begin with what is hidden from some.
+
+    A window as long as the sequence hides nothing.
+    """
+    monkeypatch.setattr(_attention, "BLOCK", 16)
+    monkeypatch.setattr(_attention, "WHOLE", whole)
+    arguments = made(100)
+    local = lambda q, k, v: _attention.causal_attention(q, k, v, window)
+    row = np.arange(100)
+    seen = (row[:, None] - row >= 0) & (row[:, None] - row < window)
+    masked = lambda q, k, v: jax.nn.dot_product_attention(
+        q, k, v, mask=seen[None, None]
+    )
+    for a, b in zip(
+        jax.tree.leaves(value_and_gradients(local)(*arguments)),
+        jax.tree.leaves(value_and_gradients(masked)(*arguments)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
+
+
+def test_work_of_a_window_grows_with_length_alone():
+    pairs = [len(_attention._pairs(blocks, window=600)[0]) for blocks in (8, 16, 32)]
+    assert pairs == [3 * n - 3 for n in (8, 16, 32)]
+
+
 def test_large_scores_do_not_overflow(monkeypatch):
     monkeypatch.setattr(_attention, "BLOCK", 32)
     monkeypatch.setattr(_attention, "WHOLE", 0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scaling.families import mamba2
+from scaling.families import _recurrence, mamba2
 
 CONFIG = mamba2.Config(depth=2, width=12, hidden=24, head_dim=8, state=5)
 
@@ -131,7 +131,7 @@ def test_the_layer_is_what_its_paper_says(monkeypatch):
 
 def test_steps_and_rates_start_in_the_papers_ranges():
     key = jax.random.key(0)
-    steps = jax.nn.softplus(mamba2._step_bias(key, (256,), jnp.float32))
+    steps = jax.nn.softplus(_recurrence.step_bias(key, (256,), jnp.float32))
     rates = jnp.exp(mamba2._log_rate(key, (256,), jnp.float32))
     assert 0.9e-3 < steps.min() < 2e-3 and 0.05 < steps.max() < 0.101
     assert 1.0 <= rates.min() < 1.5 and 15.5 < rates.max() <= 16.0

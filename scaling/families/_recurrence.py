@@ -7,6 +7,7 @@ chunk a state is carried. Shapes: B batch, L length, n chunks of Q positions.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -107,6 +108,13 @@ def _backward(saved: Any, d_h: jax.Array) -> tuple[jax.Array, jax.Array]:
 linear_recurrence.defvjp(_forward, _backward)
 
 
+def step_bias(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Step sizes log-uniform from 0.001 to 0.1, through the inverse of softplus."""
+    low, high = math.log(1e-3), math.log(1e-1)
+    dt = jnp.exp(jax.random.uniform(key, shape, dtype, low, high))
+    return dt + jnp.log(-jnp.expm1(-dt))
+
+
 class ShortConvolution(nnx.Module):
     """Causal convolution of each channel alone over the last few positions.
 
@@ -114,10 +122,17 @@ class ShortConvolution(nnx.Module):
     width enters their gradients.
     """
 
-    def __init__(self, channels: int, axis: str | None, rngs: nnx.Rngs, taps: int = 4):
+    def __init__(
+        self,
+        channels: int,
+        axis: str | None,
+        rngs: nnx.Rngs,
+        taps: int = 4,
+        bias: bool = True,
+    ):
         zeros = nnx.initializers.zeros
         self.kernel = param(rngs, (taps, channels), (None, axis), "norm", fan_in(taps))
-        self.bias = param(rngs, (channels,), (axis,), "norm", zeros)
+        self.bias = param(rngs, (channels,), (axis,), "norm", zeros) if bias else None
 
     def __call__(self, x_BxLxC: jax.Array) -> jax.Array:
         """y_t = bias + sum over s of kernel[s] x_(t - taps + 1 + s)."""
@@ -126,4 +141,5 @@ class ShortConvolution(nnx.Module):
         padded = jnp.pad(x_BxLxC, ((0, 0), (taps - 1, 0), (0, 0)))
         shifted = (padded[:, tap : tap + length] for tap in range(taps))
         terms = (row * x for row, x in zip(kernel, shifted, strict=True))
-        return sum(terms, start=self.bias[...]).astype(x_BxLxC.dtype)
+        start: Any = 0.0 if self.bias is None else self.bias[...]
+        return sum(terms, start=start).astype(x_BxLxC.dtype)

@@ -42,6 +42,7 @@ from scaling.families._recurrence import (
     join,
     linear_recurrence,
     product,
+    step_bias,
 )
 
 OBJECTIVES = ("next_token",)
@@ -212,7 +213,7 @@ class Mixer(nnx.Module):
         self.step = Dense((D,), (H,), ("embed", "mlp"), rngs)
         self.x_convolution = ShortConvolution(I, "mlp", rngs, TAPS)
         self.bc_convolution = ShortConvolution(2 * c.state, None, rngs, TAPS)
-        self.step_bias = param(rngs, (H,), ("mlp",), "recurrence", _step_bias)
+        self.step_bias = param(rngs, (H,), ("mlp",), "recurrence", step_bias)
         self.log_rate = param(rngs, (H,), ("mlp",), "recurrence", _log_rate)
         ones = nnx.initializers.ones
         self.skip = param(rngs, (H,), ("mlp",), "norm", ones)
@@ -237,13 +238,6 @@ class Mixer(nnx.Module):
         y_BxLxHxP = y_BxLxHxP + self.skip[...][:, None] * x_BxLxHxP
         y_BxLxI = y_BxLxHxP.reshape(B, L, -1) * jax.nn.silu(z_BxLxI)
         return self.out(self.norm(y_BxLxI).astype(h_BxLxD.dtype))
-
-
-def _step_bias(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Step sizes log-uniform from 0.001 to 0.1, through the inverse of softplus."""
-    low, high = math.log(1e-3), math.log(1e-1)
-    dt = jnp.exp(jax.random.uniform(key, shape, dtype, low, high))
-    return dt + jnp.log(-jnp.expm1(-dt))
 
 
 def _log_rate(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:

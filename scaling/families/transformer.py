@@ -74,30 +74,36 @@ def _members(spec: Tokens, by: str, queries_per_kv: int) -> Ladder[Config]:
 
 def shapes(queries_per_kv: int) -> Iterator[tuple[int, int, int, int, int]]:
     """(depth, width, heads, key-value heads, head dimension) of all members."""
+    for width, heads, kv_heads, head_dim in heads_by_width(queries_per_kv):
+        ideal = ideal_depth(width)
+        depths = range(max(2, math.floor(ideal * 0.7)), math.ceil(ideal * 1.5) + 1)
+        for depth in depths:
+            yield depth, width, heads, kv_heads, head_dim
+
+
+def heads_by_width(queries_per_kv: int) -> Iterator[tuple[int, int, int, int]]:
+    """(width, heads, key-value heads, head dimension) of all widths."""
     for width in widths(6144):
         head_dim = _head_dim(width)
         if width % head_dim and width >= 64:
             continue
         heads = max(1, round(width / head_dim))
         group = max(g for g in range(1, queries_per_kv + 1) if heads % g == 0)
-        ideal = _ideal_depth(width)
-        depths = range(max(2, math.floor(ideal * 0.7)), math.ceil(ideal * 1.5) + 1)
-        for depth in depths:
-            yield depth, width, heads, heads // group, head_dim
+        yield width, heads, heads // group, head_dim
 
 
 def _head_dim(width: int) -> int:
     return next((d for w, d in ((64, 8), (256, 16), (1024, 64)) if width < w), 128)
 
 
-def _ideal_depth(width: int) -> float:
+def ideal_depth(width: int) -> float:
     # One layer cannot copy: an induction head takes two (Olsson et al. 2022).
     return max(2.0, 0.47 * math.sqrt(width))
 
 
 def strain(config: Config, hidden: int) -> float:
     """How far from the ideal proportions, with the hidden units of one token."""
-    depth = away(config.depth, _ideal_depth(config.width))
+    depth = away(config.depth, ideal_depth(config.width))
     # An odd number of heads shares no keys; slightly worse than one that does.
     ungrouped = 0.25 if config.heads == config.kv_heads else 0.0
     return depth + away(hidden, config.width * 8 / 3) + ungrouped
@@ -105,9 +111,12 @@ def strain(config: Config, hidden: int) -> float:
 
 def params(config: Config) -> int:
     """Non-embedding parameters."""
-    c = config
-    per_layer = _matrices(c) + 2 * c.width + c.head_dim
-    return c.depth * per_layer + c.width
+    return config.depth * block_params(config) + config.width
+
+
+def block_params(config: Config) -> int:
+    """Parameters of one block."""
+    return _matrices(config) + 2 * config.width + config.head_dim
 
 
 def _matrices(c: Config) -> int:
@@ -116,15 +125,19 @@ def _matrices(c: Config) -> int:
 
 
 def flops(config: Config, spec: Tokens) -> float:
-    """Forward matrix-product FLOPs of one example.
+    """Forward matrix-product FLOPs of one example."""
+    head = 2.0 * spec.length * config.width * spec.vocab
+    return config.depth * block_flops(config, spec.length) + head
+
+
+def block_flops(config: Config, length: int, keys: int | None = None) -> float:
+    """Forward matrix-product FLOPs of one block for one example.
 
     The attention square is counted whole, though long sequences leave out most of the
-    masked half.
+    masked half; of a window, `keys` for each query.
     """
-    c, length = config, spec.length
-    products = c.depth * _matrices(c) + c.width * spec.vocab
-    attention = c.depth * 2 * length * c.heads * c.head_dim
-    return 2.0 * length * (products + attention)
+    attention = 2 * (keys or length) * config.heads * config.head_dim
+    return 2.0 * length * (_matrices(config) + attention)
 
 
 def rotate(x_BxLxKxNxH: jax.Array) -> jax.Array:
@@ -147,8 +160,9 @@ class Attention(nnx.Module):
     One scale serves queries and keys: only their product reaches the scores.
     """
 
-    def __init__(self, config: Config, scale: float, rngs: nnx.Rngs):
+    def __init__(self, config: Config, scale: float, rngs: nnx.Rngs, window: int = 0):
         c = config
+        self.window = window
         self.heads, self.kv_heads, self.head_dim = c.heads, c.kv_heads, c.head_dim
         group = c.heads // c.kv_heads
         columns = (c.kv_heads, (group + 2) * c.head_dim)
@@ -167,6 +181,7 @@ class Attention(nnx.Module):
             qk_BxLxKxNxH[:, :, :, :-1].reshape(B, L, K * G, H),
             qk_BxLxKxNxH[:, :, :, -1],
             qkv_BxLxKxNxH[:, :, :, -1],
+            self.window,
         )
         return self.out(mixed_BxLxNxH.reshape(B, L, K, G * H))
 
@@ -174,8 +189,7 @@ class Attention(nnx.Module):
 class SwiGLU(nnx.Module):
     """(silu(x W) * x V) U, with W and V in one product."""
 
-    def __init__(self, config: Config, scale: float, rngs: nnx.Rngs):
-        width, hidden = config.width, config.hidden
+    def __init__(self, width: int, hidden: int, scale: float, rngs: nnx.Rngs):
         self.gate_up = Dense((width,), (2, hidden), ("embed", None, "mlp"), rngs)
         self.down = Dense((hidden,), (width,), ("mlp", "embed"), rngs, scale)
 
@@ -191,7 +205,7 @@ class Block(nnx.Module):
         self.attention_norm = RMSNorm(config.width, rngs)
         self.attention = Attention(config, scale, rngs)
         self.mlp_norm = RMSNorm(config.width, rngs)
-        self.mlp = SwiGLU(config, scale, rngs)
+        self.mlp = SwiGLU(config.width, config.hidden, scale, rngs)
 
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
         x_BxLxD = x_BxLxD + self.attention(self.attention_norm(x_BxLxD))
