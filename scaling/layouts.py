@@ -1,10 +1,10 @@
 """How packs run on this machine: measured at a study's first start, then kept.
 
 The search doubles what it changes for as long as that pays: first the devices that
-train runs of their own, then the slots of each. Tiny models gain from both, large ones
-from neither. Deep models are tried with their layers as a loop, too. The choice stands
-in the workdir's layout.json; a pack's width decides the last bits of its results, so it
-stays as it is for as long as the file does.
+train runs of their own, then, on accelerators, the slots of each. Tiny models gain from
+both, large ones from neither. Deep models are tried with their layers as a loop, too.
+The choice stands in the workdir's layout.json; a pack's width decides the last bits of
+its results, so it stays as it is for as long as the file does.
 """
 
 from __future__ import annotations
@@ -127,7 +127,13 @@ def _spread(layout: Layout, base: Layout, runs: int) -> Layout | None:
 
 
 def _deepen(layout: Layout, base: Layout, runs: int) -> Layout | None:
-    """Twice the slots on the same devices."""
+    """Twice the slots on the same devices.
+
+    A core of a CPU is full with one: .8 to 1.2 times the tokens/s with two, over
+    families of 8 and 33 thousand parameters, for seconds of compiling to find out.
+    """
+    if base.platform == "cpu":
+        return None
     width = 2 * layout.width
     return dataclasses.replace(layout, width=width) if width <= runs else None
 

@@ -264,6 +264,9 @@ def configure(devices: int, cache: str) -> None:
     """Host devices and the compilation cache, before JAX is first used."""
     import jax
 
+    # A thread that traces the next program holds the interpreter, and the one that
+    # trains waits for it at every call.
+    sys.setswitchinterval(0.0005)
     jax.config.update("jax_num_cpu_devices", devices)
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
