@@ -81,15 +81,29 @@ def _parameter(axes: tuple[str | None, ...], shape: tuple[int, ...], rules: Rule
     return P(*spec)
 
 
-def parameter_specs(model: Any, rules: Rules) -> Any:
-    """A tree like `model`, a PartitionSpec for each leaf, without the run axis."""
+def _specs(tree: Any, rules: Rules, lead: int) -> Any:
+    """A tree like `tree` of the PartitionSpecs of its leaves, without a run axis.
+
+    What an optimiser keeps of a parameter in another rank, such as the row and column
+    of a factored moment, is small and stays whole.
+
+    Args:
+      lead: run axes of the leaves, 0 or 1.
+    """
     is_leaf = lambda x: isinstance(x, nnx.Variable)
-    leaves = jax.tree.leaves(model, is_leaf=is_leaf)
-    specs = []
-    for leaf in leaves:
+
+    def of(leaf: Any) -> Any:
         axes = leaf.get_metadata("axes") if is_leaf(leaf) else ()
-        specs.append(_parameter(axes, leaf.shape[-len(axes) :] if axes else (), rules))
-    return jax.tree.unflatten(jax.tree.structure(model), specs)
+        return jax.tree.map(
+            lambda x: (
+                _parameter(axes, x.shape[lead:], rules)
+                if len(axes) == x.ndim - lead
+                else P()
+            ),
+            leaf,
+        )
+
+    return jax.tree.map(of, tree, is_leaf=is_leaf)
 
 
 def state(tree: Any, rules: Rules, packed: bool = True) -> Any:
@@ -97,7 +111,7 @@ def state(tree: Any, rules: Rules, packed: bool = True) -> Any:
     first = (RUN,) if packed else ()
     return jax.tree.map(
         lambda spec: NamedSharding(rules.mesh, P(*first, *spec)),
-        parameter_specs(tree, rules),
+        _specs(tree, rules, len(first)),
         is_leaf=lambda x: isinstance(x, P),
     )
 

@@ -29,10 +29,11 @@ no gradient trains has no Model but
 and its flops(config, spec) count one example, in training as in scoring.
 
 A module is written as if for one device and for one run. It says of every parameter
-what it is (`group`) and what its dimensions are (`axes`) through `param` in _layers.py;
-sharding and weight-decay rules read those and nothing else. Modules compute in the
-dtype of the parameters they are given: matrices and embeddings may come in bfloat16,
-norms and recurrences stay float32. There is no mutable state.
+what it is (`group`), what its dimensions are (`axes`) and which of them it sums over
+(`contracted`) through `param` in _layers.py; sharding, weight-decay and width rules
+read those and nothing else. Modules compute in the dtype of the parameters they are
+given: matrices and embeddings may come in bfloat16, norms and recurrences stay float32.
+There is no mutable state.
 """
 
 from __future__ import annotations

@@ -19,23 +19,40 @@ from scaling.engines import Layout, Remat
 Init = Callable[..., jax.Array]
 
 # Dimension names a family may use; scaling/mesh.py maps them to mesh axes.
-#   embed: the residual stream. mlp: hidden units of a feed-forward, recurrent or
-#   convolution layer. kv_heads: key-value heads, each with its queries.
-#   state: hidden units as the next step reads them. vocab: the vocabulary. None:
-#   never sharded.
+#   embed: the residual stream, and what a norm reads. mlp: hidden units of a
+#   feed-forward, recurrent or convolution layer. kv_heads: key-value heads, each with
+#   its queries. state: hidden units as the next step reads them. vocab: the
+#   vocabulary. None: never sharded.
 # What a layer computes side by side (gate and up, query and key and value) shares one
 # matrix, laid out so that a shard of its named dimension holds whole units: splitting
 # the product then moves nothing between devices.
 Axes = tuple[str | None, ...]
 
+# The width that a study's learning rate is stated for: a layer of so many inputs takes
+# it as it is. scaling/optim.py has the rule that carries it to other widths.
+BASE = 64
+
 
 def param(
-    rngs: nnx.Rngs, shape: tuple[int, ...], axes: Axes, group: str, init: Init
+    rngs: nnx.Rngs,
+    shape: tuple[int, ...],
+    axes: Axes,
+    group: str,
+    init: Init,
+    contracted: tuple[int, ...] | None = None,
 ) -> nnx.Param:
-    """A float32 parameter that says what it is and what its dimensions are."""
+    """A float32 parameter that says what it is and what its dimensions are.
+
+    Args:
+      contracted: the dimensions that an output sums over and that grow with the model's
+        width, so that the learning rate falls. By default the first of a "matrix" and
+        none of others. What is before them counts separate matrices.
+    """
     assert len(shape) == len(axes), (shape, axes)
+    if contracted is None:
+        contracted = (0,) if group == "matrix" else ()
     value = init(rngs.params(), shape, jnp.float32)
-    return nnx.Param(value, group=group, axes=axes)
+    return nnx.Param(value, group=group, axes=axes, contracted=contracted)
 
 
 def fan_in(inputs: int, scale: float = 1.0) -> Init:
@@ -102,7 +119,8 @@ class Dense(nnx.Module):
     ):
         self.contracted = len(inputs)
         init = fan_in(math.prod(inputs), scale)
-        self.kernel = param(rngs, (*inputs, *outputs), axes, "matrix", init)
+        shape, summed = (*inputs, *outputs), tuple(range(len(inputs)))
+        self.kernel = param(rngs, shape, axes, "matrix", init, summed)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return product(x, self.kernel[...], self.contracted)
@@ -113,7 +131,7 @@ class RMSNorm(nnx.Module):
 
     def __init__(self, width: int, rngs: nnx.Rngs):
         ones = nnx.initializers.ones
-        self.scale = param(rngs, (width,), (None,), "norm", ones)
+        self.scale = param(rngs, (width,), ("embed",), "norm", ones)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x32 = x.astype(jnp.float32)
@@ -144,7 +162,7 @@ class Head(nnx.Module):
         self.norm = RMSNorm(width, rngs)
         axes = ("embed", "vocab")
         init = fan_in(width, scale=0.1)
-        self.kernel = param(rngs, (width, vocab), axes, "embedding", init)
+        self.kernel = param(rngs, (width, vocab), axes, "embedding", init, (0,))
 
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
         logits = product(self.norm(x_BxLxD), self.kernel[...])

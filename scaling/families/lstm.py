@@ -103,7 +103,7 @@ class LSTM(nnx.Module):
         D, H = config.width, config.hidden
         self.input = Dense((D,), (4, H), ("embed", None, "mlp"), rngs)
         axes = ("state", None, "mlp")
-        self.recurrent = param(rngs, (H, 4, H), axes, "recurrence", fan_in(H))
+        self.recurrent = param(rngs, (H, 4, H), axes, "recurrence", fan_in(H), (0,))
         self.bias = param(rngs, (4, H), (None, "mlp"), "norm", _forget_bias)
         scale = 1.0 / math.sqrt(2 * config.depth)
         self.out = Dense((H,), (D,), ("mlp", "embed"), rngs, scale)

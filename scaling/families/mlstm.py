@@ -257,7 +257,7 @@ class Blocks(nnx.Module):
     def __init__(self, config: Config, outputs: int, rngs: nnx.Rngs):
         shape = (SIDE, outputs, HEADS, SIDE, config.head_dim // SIDE)
         axes = (None, None, "mlp", None, None)
-        self.kernel = param(rngs, shape, axes, "matrix", fan_in(SIDE))
+        self.kernel = param(rngs, shape, axes, "matrix", fan_in(SIDE), contracted=())
 
     def __call__(self, x_BxLxI: jax.Array) -> jax.Array:
         """[B, L, J, H, E] in float32."""

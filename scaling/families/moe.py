@@ -233,6 +233,7 @@ class Experts(nnx.Module):
             (None, "embed", None, "mlp"),
             "matrix",
             fan_in(c.width),
+            contracted=(1,),
         )
         self.down = param(
             rngs,
@@ -240,6 +241,7 @@ class Experts(nnx.Module):
             (None, "mlp", "embed"),
             "matrix",
             fan_in(c.hidden, scale),
+            contracted=(1,),
         )
 
     def __call__(self, x_BxLxD: jax.Array) -> tuple[jax.Array, jax.Array]:
