@@ -174,7 +174,7 @@ class SpatialGate(nnx.Module):
         self.length = L
         self.norm = RMSNorm(config.hidden, rngs)
         init = fan_in(L, NEAR_ZERO)
-        self.folded = param(rngs, fold(L), (None, None), "matrix", init)
+        self.folded = param(rngs, fold(L), (None, None), "matrix", init, contracted=())
         ones = nnx.initializers.ones
         self.bias = param(rngs, (L,), (None,), "norm", ones)
 
