@@ -108,12 +108,11 @@ _CHIPS = {
 }
 _ALIASES = {"v5e": "v5litepod"}
 
-# A CPU core at the small products of small models, and what it pays a token for
-# everything else: fitted to training steps of 8 to 115 thousand parameters on two
-# cores (140-170 thousand tokens/s at 8k, 54-97 at 33k, 29-38 at 115k).
-_CORE_FLOPS = 15e9
-_CORE_SECONDS_PER_TOKEN = 6.8e-6
-_CORE_BANDWIDTH = 10e9  # assumed, not measured
+# A CPU core at the products of small models, and the memory of a step that it gets
+# through beside them, element by element: fitted to training steps of 8 to 256 thousand
+# parameters by tests/benchmarks/cost_model.py, which prints both.
+_CORE_FLOPS = 140e9
+_CORE_BANDWIDTH = 1.5e9
 
 # Share of the peak that well-sized training steps reach on accelerators.
 EFFICIENCY = 0.4
@@ -241,23 +240,22 @@ def step_seconds(
     flops: float,
     moved: float,
     sent: float,
-    tokens: float,
 ) -> float:
     """The time of a training step that is as fast as its slowest part alone.
 
     A roofline (Williams et al. 2009) with a third bound: the products at the part of
     the peak that training reaches, the memory that is moved, or what is sent to other
     devices, whichever takes longest. What a step costs beside them (each operation's
-    start) is not in it, so tiny models take longer. On a CPU small models pay for the
-    operations themselves, so a fixed time a token is added to the products instead.
+    start) is not in it, so tiny models take longer. A CPU's cores do one thing after
+    the other, so there the products and the memory are added.
 
     Args:
       precision: "float32" or "bfloat16", of the products.
-      flops, moved, sent, tokens: of one device: FLOPs, bytes to and from memory, bytes
-        to other devices, tokens.
+      flops, moved, sent: of one device: FLOPs, bytes to and from memory (on a CPU those
+        of `cost.Cost.memory`, once), bytes to other devices.
     """
     if hardware.kind == "cpu":
-        return tokens * _CORE_SECONDS_PER_TOKEN + flops / _CORE_FLOPS
+        return moved / hardware.bandwidth + flops / hardware.f32
     peak = hardware.f32 if precision == "float32" else hardware.bf16
     return max(
         flops / (EFFICIENCY * peak), moved / hardware.bandwidth, sent / hardware.links
@@ -268,16 +266,18 @@ def seconds(cost: Mapping[str, Any], hardware: Hardware, precision: str = "") ->
     """A rough time to train: before anything has run, for a plan.
 
     A roofline: the time of the products at the part of the peak that training reaches,
-    or the time to move a step's memory once, whichever is longer. On a CPU small
-    models pay for the operations themselves, so a fixed time a token is added.
+    or the time to move a step's memory once, whichever is longer. On a CPU both, one
+    after the other.
 
     Args:
       cost: fields of `cost.Cost` (which needs JAX); hardware: where.
       precision: "float32" or "bfloat16"; by default what "auto" means there.
     """
     if hardware.kind == "cpu":
-        fixed = cost["tokens"] * _CORE_SECONDS_PER_TOKEN / hardware.chips
-        return fixed + cost["flops"] / (_CORE_FLOPS * hardware.chips)
+        moved = cost["steps"] * cost["memory"] / hardware.chips
+        return step_seconds(
+            hardware, precision, cost["flops"] / hardware.chips, moved, 0.0
+        )
     peak = hardware.f32 if precision == "float32" else hardware.bf16
     products = cost["flops"] / (EFFICIENCY * peak * hardware.chips)
     traffic = cost["steps"] * cost["memory"] / (hardware.bandwidth * hardware.chips)

@@ -142,13 +142,11 @@ def _forecast(
     there = memory_there(machine, layout)
     seconds = step_seconds = money = None
     if not step.reason:
+        moved = step.moved
+        if machine.kind == "cpu":
+            moved = entry.cost["memory"] * layout.width / layout.devices
         step_seconds = hardware.step_seconds(
-            machine,
-            layout.precision,
-            step.flops,
-            step.moved,
-            step.sent,
-            run.tokens_per_step * layout.width / layout.devices,
+            machine, layout.precision, step.flops, moved, step.sent
         )
         scoring = entry.cost["evaluation_flops"] / entry.cost["flops"]
         seconds = step_seconds * run.steps / layout.width * (1.0 + scoring)

@@ -168,7 +168,7 @@ def test_the_shape_of_a_slice():
 
 def test_the_slowest_part_of_a_step_is_its_time():
     chip = hardware.lookup("v5e-1")
-    at = lambda *parts: hardware.step_seconds(chip, "bfloat16", *parts, 0.0)
+    at = lambda *parts: hardware.step_seconds(chip, "bfloat16", *parts)
     assert at(197e12, 1.0, 1.0) == pytest.approx(1 / hardware.EFFICIENCY)
     assert at(1.0, 819e9 * 3, 1.0) == pytest.approx(3.0)
     assert at(1.0, 1.0, 200e9 * 2) == pytest.approx(2.0)

@@ -5,15 +5,15 @@
 Measures training steps of every family over a small design, compiling left out, and
 fits three stated forms, each in relative error with coefficients above zero:
 
-    seconds of a pack's step = c + slots x (k x tokens + FLOPs / F)
-        slots: runs of one core, tokens and FLOPs: of one run's step
+    seconds of a pack's step = c + slots x (memory / B + FLOPs / F)
+        slots: runs of one core; memory and FLOPs: of one run's step, as cost.py counts
     bytes of a pack's step = c + width x (s x parameters + a x saved)
         saved: what the backward pass reads, as cost.py counts it
     seconds of R runs in a pack of two slots = c + R x r
         whole runs, evaluation and records too
 
 The points between those of the design are held out, and the error is on them: median
-absolute per cent. k and F of the two-core fit are the constants of scaling/hardware.py.
+absolute per cent. B and F of all families are the constants of scaling/hardware.py.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ RUNS = (1, 2, 4, 8)
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A measured step of a pack; tokens and flops are those of one run's step."""
+    """A measured step of a pack; flops, memory and saved are of one run's step."""
 
     slots: int
     width: int
-    tokens: float
     flops: float
+    memory: float
     params: float
     saved: float
     seconds: float
     bytes: float
 
     def time_columns(self) -> list[float]:
-        return [1.0, self.slots * self.tokens, self.slots * self.flops]
+        return [1.0, self.slots * self.memory, self.slots * self.flops]
 
     def memory_columns(self) -> list[float]:
         return [1.0, self.width * self.params, self.width * self.saved]
@@ -90,8 +90,8 @@ def measure(family: str, size: int, length: int, width: int) -> Point:
     return Point(
         slots=width // devices,
         width=width,
-        tokens=tokens,
         flops=described.flops_per_token * tokens,
+        memory=described.memory,
         params=described.params_total,
         saved=described.memory - 16 * described.params_total,
         seconds=width * tokens / rate,
@@ -128,9 +128,9 @@ def steps() -> None:
 
 def row(name: str, known: list[Point], unknown: list[Point]) -> None:
     time_rows = [point.time_columns() for point in known]
-    start, token, flop = fitted(time_rows, [p.seconds for p in known])
+    start, byte, flop = fitted(time_rows, [p.seconds for p in known])
     off = error(
-        np.array([start, token, flop]),
+        np.array([start, byte, flop]),
         [p.time_columns() for p in unknown],
         [p.seconds for p in unknown],
     )
@@ -143,7 +143,7 @@ def row(name: str, known: list[Point], unknown: list[Point]) -> None:
     )
     speed = f"FLOPs / {short(1 / flop)}" if flop else "0 FLOPs"
     print(
-        f"| {name} | {1e3 * start:.2g} ms + slots x ({1e6 * token:.2g} us x tokens + "
+        f"| {name} | {1e3 * start:.2g} ms + slots x (memory / {short(1 / byte)} + "
         f"{speed}) | {off:.0f}% | {short(base)} + width x ({param:.3g} x parameters + "
         f"{saved:.2g} x saved) | {wrong:.0f}% |",
         flush=True,
