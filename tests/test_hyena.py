@@ -49,13 +49,14 @@ def assert_close(found, wanted):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol)
 
 
-def made(length, scale=1.0):
+def made(length):
+    """x of 3 channels and 2 sequences, and h."""
     keys = jax.random.split(jax.random.key(length), 2)
-    x = scale * jax.random.normal(keys[0], (3, 2, length))
-    return x, scale * jax.random.normal(keys[1], (3, length))
+    x = jax.random.normal(keys[0], (3, 2, length))
+    return x, jax.random.normal(keys[1], (3, length))
 
 
-@pytest.mark.parametrize("length", [1, 8, 75])
+@pytest.mark.parametrize("length", [1, 75])
 def test_halves_give_what_the_sum_gives(monkeypatch, length):
     monkeypatch.setattr(hyena, "DIRECT", 8)
     arguments = made(length)
@@ -74,15 +75,15 @@ def test_no_bit_of_a_later_position_is_heard(monkeypatch):
     assert (reach[np.tril_indices(40)] > 0.0).all()
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1e3])
-def test_inputs_of_any_size_give_numbers(monkeypatch, scale):
+def test_inputs_of_any_size_give_numbers(monkeypatch):
     monkeypatch.setattr(hyena, "DIRECT", 8)
-    leaves = value_and_gradients(hyena.long_convolution, *made(40, scale))
-    assert all(np.isfinite(leaf).all() for leaf in leaves)
     operator = hyena.Operator(CONFIG, 40, 1.0, nnx.Rngs(0))
-    x_BxLxD = scale * jax.random.normal(jax.random.key(1), (2, 19, CONFIG.width))
-    leaves = value_and_gradients(lambda m, x: m(x), operator, x_BxLxD)
-    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    x_BxLxD = jax.random.normal(jax.random.key(1), (2, 19, CONFIG.width))
+    gradients = jax.jit(jax.grad(lambda m, x: jnp.sum(m(x) ** 2), argnums=(0, 1)))
+    for scale in (1e-3, 1e3):
+        leaves = jax.tree.leaves(gradients(operator, scale * x_BxLxD))
+        assert all(np.isfinite(leaf).all() for leaf in leaves)
+        assert all((leaf != 0).any() for leaf in leaves)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def plain_operator(operator, x_BxLxD):
     waves = 2 * np.pi * np.linspace(1e-4, 4.0, 5) * t
     h = jnp.float32(np.concatenate([t, np.cos(waves), np.sin(waves)], axis=1))
     for kernel, bias in zip(network.kernels, network.biases, strict=True):
-        h = jnp.sin(value(network.frequency) * (h @ value(kernel) + value(bias)))
+        h = jnp.sin(h @ value(kernel) + value(bias))
     slowest, fastest = np.log(100.0) / 1.5, np.log(100.0) / 0.3
     h = h @ value(network.out) * np.exp(-t * np.linspace(slowest, fastest, D))
     y = one_by_one(jnp.moveaxis(k * v, 2, 0), h.T)
