@@ -2,8 +2,9 @@
 
 The search doubles what it changes for as long as that pays: first the devices that
 train runs of their own, then, on accelerators, the slots of each. Tiny models gain from
-both, large ones from neither. Deep models are tried with their layers as a loop, too.
-The choice stands in the workdir's layout.json; a pack's width decides the last bits of
+both, large ones from neither. Deep models have their layers as a loop, which compiles
+in a time that does not grow with depth, unless they are faster one after the other. The
+choice stands in the workdir's layout.json; a pack's width decides the last bits of
 its results, so it stays as it is for as long as the file does.
 """
 
@@ -27,8 +28,8 @@ from scaling.run import Run, canonical
 # packs idle more at their end. A doubling of devices must not lose.
 GAIN = 1.1
 
-# Models of so many like layers are tried as a loop over them, too. Below, a loop saves
-# little of the compile time and its measurement costs more than it brings.
+# Models of so many like layers are deep. Below, a loop over them saves little of the
+# compile time and costs a copy of the parameters.
 DEEP = 8
 
 # What layout.json calls the programs of a CPU that have one layout.
@@ -84,9 +85,9 @@ def choose(
       base: as `assumed` gives it, all devices in it.
       batch: sequences of a step; runs: that there are to pack.
       measure: tokens/s of full packs, None where they failed or did not fit.
-      deep: whether to try a loop over layers; it must not lose.
+      deep: whether layers are a loop first; one after the other must gain.
     """
-    best = _narrowest(base, batch)
+    best = dataclasses.replace(_narrowest(base, batch), scan_layers=deep)
     rate = measure(best)
     tried: Tried = [(best, rate)]
     if rate is None:  # training will say why, run by run
@@ -98,11 +99,11 @@ def choose(
             if found is None or found < gain * rate:
                 break
             best, rate = layout, found
-    if deep and not best.scan_layers:
-        layout = dataclasses.replace(best, scan_layers=True)
+    if deep:
+        layout = dataclasses.replace(best, scan_layers=False)
         found = measure(layout)
         tried.append((layout, found))
-        if found is not None and found >= rate:
+        if found is not None and found > rate:
             best, rate = layout, found
     return [pair for pair in tried if pair[0] != best] + [(best, rate)]
 
@@ -160,7 +161,7 @@ class Layouts:
         fixed: `base` is the user's own choice and nothing is measured.
         """
         self._path = store.path("layout.json")
-        self._deep = lambda run: depth(run) >= DEEP
+        self.deep = lambda run: depth(run) >= DEEP
         self.base, self._measure, self._note, self._fixed = base, measure, note, fixed
         self._kept = dict(self._read())
 
@@ -170,7 +171,7 @@ class Layouts:
         Args:
           alike: runs of that program to train; all_runs: of every program.
         """
-        key, deep = self._key(run), self._deep(run)
+        key, deep = self._key(run), self.deep(run)
         runs = all_runs if key == SHARED else alike
         if key not in self._kept:
             tried: Tried = [(self.base, None)]
@@ -185,10 +186,13 @@ class Layouts:
 
     def known(self, run: Run) -> Layout:
         """The layout that is kept for `run`'s program, or what is assumed."""
-        return self._kept.get(self._key(run), self.base)
+        assumed = self.base
+        if not self._fixed:
+            assumed = dataclasses.replace(assumed, scan_layers=self.deep(run))
+        return self._kept.get(self._key(run), assumed)
 
     def _key(self, run: Run) -> str:
-        if self.base.platform == "cpu" and not self._deep(run):
+        if self.base.platform == "cpu" and not self.deep(run):
             return SHARED
         text = json.dumps(canonical(run.program()), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

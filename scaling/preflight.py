@@ -121,6 +121,7 @@ def layout_there(run: Run, machine: Hardware, here: layouts.Layouts) -> Layout:
     layout = here.known(run)
     if machine.kind != "cpu" or layout.platform != "cpu":
         layout = layouts.assumed(machine.kind, machine.chips)
+        layout = dataclasses.replace(layout, scan_layers=here.deep(run))
     if run.precision != "auto":
         layout = dataclasses.replace(layout, precision=run.precision)
     return layout
