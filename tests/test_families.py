@@ -177,8 +177,8 @@ def test_packed_runs_compute_what_each_computes_alone(family):
 @every_family
 def test_the_first_loss_is_that_of_guessing(name):
     y = apply(small(name), tokens())
-    loss = optax.softmax_cross_entropy_with_integer_labels(y, tokens(seed=1)).mean()
-    assert abs(float(loss) - np.log(SMALL.vocab)) < 0.1
+    every_label = jax.nn.logsumexp(y, axis=-1) - y.mean(axis=-1)
+    assert 0 < every_label.mean() - np.log(SMALL.vocab) < 0.1
 
 
 @every_family
