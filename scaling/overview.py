@@ -150,7 +150,7 @@ def _time(seconds: float) -> str:
 
 def _basis(machine: Hardware) -> str:
     if machine.kind == "cpu":
-        return "step: products and a fixed time a token, as fitted to small models"
+        return "step: its memory and its products, one after the other, as small models do"
     return (
         f"step: the longest of products at {100 * EFFICIENCY:g}% of the peak, memory "
         "traffic and communication; each operation's start is not in it, so tiny "
