@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from analysis import intervals, laws
+from analysis import factors, intervals, laws
 from analysis.cells import codes, levels, repeated
 from analysis.fit import DELTA, Refusal
+from analysis.laws import Law
 from analysis.surfaces import Fitted, determined_frame, parameters_frame
 from analysis.surfaces import fit_law as fit_surfaces
 from analysis.table import Table
@@ -109,17 +110,12 @@ def fit_law(
         raise UserError("draws", draws, "give at least 40; a 95% interval needs them")
     if not delta > 0:
         raise UserError("delta", delta, "give a number above zero, or inf")
-    known = table.runs[table.runs.run_id.isin(table.readings.run_id)]
-    names = (
-        tuple(sorted(known.family.unique())),
-        tuple(sorted(known.corpus.unique())),
-    )
-    bound = laws.load(law).bind(
-        {"family": names[0], "corpus": names[1]}, {"params": 0.0, "tokens": 0.0}
-    )
+    columns = _columns(law, table)
+    if "quality" not in columns:
+        table, _ = factors.fold(table, ("damage",))
     fits: list[tuple[str, Fitted]] = []
     for target in table.targets:
-        frame = _usable(table, target, "unique_tokens" in bound.columns)
+        frame = _usable(table, target, "unique_tokens" in columns)
         if frame.empty:
             continue
         drawn = intervals.draw(intervals.sample(frame), draws, seed, bootstrap)
@@ -130,8 +126,22 @@ def fit_law(
         quality=_joined([determined_frame([one], target) for target, one in fits]),
         refused=_refused(fits),
         fits=tuple(fits),
-        names=names,
+        names=_names(table),
     )
+
+
+def _columns(law: str, table: Table) -> tuple[str, ...]:
+    """What a law reads of the table's runs."""
+    families, corpora = _names(table)
+    levels = {"family": families, "corpus": corpora}
+    bound: Law = laws.load(law).bind(levels, {"params": 0.0, "tokens": 0.0})
+    return bound.columns
+
+
+def _names(table: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Families and corpora of the runs that have a loss."""
+    known = table.runs[table.runs.run_id.isin(table.readings.run_id)]
+    return tuple(sorted(known.family.unique())), tuple(sorted(known.corpus.unique()))
 
 
 def check(law: str) -> None:

@@ -41,6 +41,7 @@ COLUMNS = (
     "unique_tokens",
     "epochs",
     "quality",
+    "damage",
     "flops",
     "optimiser",
     "learning_rate",
@@ -99,7 +100,9 @@ class Table:
     Attributes:
       unit: of every loss.
       targets: evaluation sets; with a foreign table, its loss columns.
-      runs: one row a run, columns `COLUMNS` and `loss:TARGET` for each target.
+      runs: one row a run, columns `COLUMNS` and `loss:TARGET` for each target. quality
+        is the share of the training text that is sound; damage names what was done to
+        the rest, "" for nothing or for what a foreign table does not say.
       readings: run_id, target, loss, se: final losses that are fit for fitting.
       exclusions: run_id, target ("" for all of them), reason.
       mapping: our column -> the table's, as used; empty for a workdir.
@@ -222,15 +225,15 @@ def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:
     return {
         "run_id": record.run_id,
         "family": _family(body),
-        "corpus": _corpus(body, label(parts)),
+        "corpus": label(parts),
         "size": body["model.size"],
         "params": float(record.params_total - outside),
         "params_total": float(record.params_total),
         "tokens": float(record.tokens),
         "unique_tokens": float(record.unique_tokens),
         "epochs": float(record.epochs),
-        # Damaged text is another corpus here, and not the same one of less quality.
-        "quality": 1.0,
+        "quality": 1.0 - record.damage,
+        "damage": _damage(body),
         "flops": float(record.flops),
         "optimiser": body["optimiser.name"],
         "learning_rate": float(body["optimiser.learning_rate"]),
@@ -254,11 +257,11 @@ def _family(body: Mapping[str, Any]) -> str:
     return f"{body['model.family']}[{chosen}]" if chosen else body["model.family"]
 
 
-def _corpus(body: Mapping[str, Any], name: str) -> str:
-    """The corpus with the damage done to it: damaged text is another corpus."""
-    if not body.get("data.quality"):
-        return name
-    return f"{name} ({body['data.quality']} {body['data.quality_level']:g})"
+def _damage(body: Mapping[str, Any]) -> str:
+    """What was done to the training text, and how much of it."""
+    if not body.get("data.quality_level"):
+        return ""
+    return f"{body['data.quality']} {body['data.quality_level']:g}"
 
 
 EXCLUSION = ["run_id", "target", "reason"]
@@ -709,6 +712,7 @@ def _standard(
         if name in ("family", "corpus", "status"):
             gone = out.run_id[out[name] == ""]
             excluded.append(_excluded(gone.to_numpy(), f"{name} is missing"))
+    out["damage"] = ""
     out["trajectory"] = out.run_id
     if "trajectory" in mapping:
         column = frame[mapping["trajectory"]].reset_index(drop=True)

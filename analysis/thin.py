@@ -12,9 +12,10 @@ from analysis.laws import Array
 # is fitted to all of them under every draw.
 MOST = 2000
 # What runs alike share, beside sizes, budgets and rates that are nearly the same.
-SAME = ("family", "corpus", "optimiser", "quality", "batch")
+SAME = ("family", "corpus", "optimiser", "damage", "batch")
 # Columns that need only be near, by this share at first.
 NEAR = {"params": 0.05, "tokens": 0.02, "unique_tokens": 0.02, "learning_rate": 0.05}
+NEAR |= {"quality": 0.02}
 
 
 def chosen(runs: pd.DataFrame, most: int) -> Array:

@@ -13,7 +13,7 @@ from scaling.errors import UserError
 from scaling.hardware import EFFICIENCY, Hardware
 from scaling.progress import describe, duration, short
 from scaling.record import Attempt, Record, Store
-from scaling.run import Run, label
+from scaling.run import Run
 
 if TYPE_CHECKING:
     from scaling.dispatch import Entry
@@ -32,7 +32,7 @@ def plan_table(entries: Sequence[Entry]) -> str:
             (
                 run.model.family,
                 short(run.model.size),
-                label(run.data.corpus),
+                run.data.label,
                 f"{run.optimiser.learning_rate:g}" + "?" * run.provisional,
                 f"{cost['params_total']:,}",
                 f"{run.tokens:,}",
@@ -97,7 +97,7 @@ def target_table(forecasts: Sequence[Forecast]) -> str:
         row = [
             run.model.family,
             short(run.model.size),
-            label(run.data.corpus),
+            run.data.label,
             f"{run.optimiser.learning_rate:g}" + "?" * run.provisional,
             f"{run.tokens:,}",
             f"{short(f.step.memory)}B" if f.step.memory else "?",
@@ -150,7 +150,9 @@ def _time(seconds: float) -> str:
 
 def _basis(machine: Hardware) -> str:
     if machine.kind == "cpu":
-        return "step: its memory and its products, one after the other, as small models do"
+        return (
+            "step: its memory and its products, one after the other, as small models do"
+        )
     return (
         f"step: the longest of products at {100 * EFFICIENCY:g}% of the peak, memory "
         "traffic and communication; each operation's start is not in it, so tiny "

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from scaling.engines import Event
-from scaling.run import Program, Run, label
+from scaling.run import Program, Run
 
 REDRAW_SECONDS = 0.2
 PLAIN_SECONDS = 30.0
@@ -20,7 +20,7 @@ def describe(run: Run) -> str:
     """A run in a few words: family, size, corpus, tokens, rate, epochs, seed."""
     words = [
         f"{run.model.family} {short(run.model.size)}",
-        label(run.data.corpus),
+        run.data.label,
         f"{short(run.tokens)} tokens",
         f"rate {run.optimiser.learning_rate:g}",
     ]

@@ -82,6 +82,7 @@ class Record:
       params_total, params_active, params_embedding: exact counts; embedding is the
         input table plus the output head, once if tied.
       tokens: seen; unique_tokens: in the repeated prefix; epochs: their ratio.
+      damage: share of the bytes of the unique tokens that data.quality changed.
       flops: of training, analytic. flops_xla: counted by XLA, None with the reason in
         flops_xla_reason where XLA cannot count.
       readings: keyed (evaluation, quantity, kind).
@@ -118,19 +119,24 @@ class Record:
     versions: Mapping[str, str]
     commit: str
     schema: int = SCHEMA
+    damage: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Record:
-        """Raises ValueError naming what is missing, unknown or of another schema."""
+        """Raises ValueError naming what is missing, unknown or of another schema.
+
+        A field with a default may be missing: older records have no other value of it.
+        """
         if body.get("schema") != SCHEMA:
             raise ValueError(f"schema {body.get('schema')!r}, not {SCHEMA}")
-        fields = {field.name for field in dataclasses.fields(cls)}
-        if fields != set(body):
-            raise ValueError(f"fields differ: {sorted(fields ^ set(body))}")
-        kept = dict(body)
+        fields = {field.name: field.default for field in dataclasses.fields(cls)}
+        kept = {n: x for n, x in fields.items() if x is not dataclasses.MISSING}
+        kept |= body
+        if fields.keys() != kept.keys():
+            raise ValueError(f"fields differ: {sorted(fields.keys() ^ kept.keys())}")
         kept["readings"] = tuple(Reading(**entry) for entry in body["readings"])
         kept["artifacts"] = tuple(Artifact(**entry) for entry in body["artifacts"])
         return cls(**kept)

@@ -86,7 +86,8 @@ class Data:
       corpus: a mixture of one or more corpora.
       tokens: training tokens seen, D.
       unique_tokens: tokens of the prefix that is repeated, U; None means one epoch.
-      quality: kind of damage done to the training text, "" for none.
+      quality: kind of damage done to the training text (corpora/_quality.py), "" for
+        none.
       quality_level: how much of it, in [0, 1].
       tokenizer: "bytes", or "sentencepiece:SIZE".
       seed: keys the order of the training windows.
@@ -99,6 +100,13 @@ class Data:
     quality_level: float = 0.0
     tokenizer: str = "bytes"
     seed: int = 0
+
+    @property
+    def label(self) -> str:
+        """The corpus and what was done to it: `kjv`, or `kjv, truncation 0.5`."""
+        if not self.quality:
+            return label(self.corpus)
+        return f"{label(self.corpus)}, {self.quality} {self.quality_level:g}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -214,6 +214,7 @@ def validate(runs: Iterable[Run]) -> None:
     """Names and ranges: all that needs neither JAX nor a prepared corpus."""
     for run in runs:
         check(run)
+        corpora.check_quality(run.data)
         if run.model.family not in families.names():
             raise unknown("model.family", run.model.family, families.names())
         for part in run.corpora():

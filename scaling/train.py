@@ -683,6 +683,7 @@ def _record(
         tokens=run.tokens,
         unique_tokens=run.unique_tokens,
         epochs=run.steps / run.unique_steps,
+        damage=slot.stream.damage(),
         flops=costs.flops,
         flops_xla=None if per_step is None else per_step * run.steps,
         flops_xla_reason=reason,

@@ -1,5 +1,7 @@
 """More factors than family and corpus, in the same currency."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from made_surfaces import Truth
 
 from analysis.analyse import analyse
 from analysis.factors import MOST_LEVELS, fold
+from analysis.lawfit import fit_law
 from analysis.table import from_frame
 
 MUON = 1.6
@@ -44,6 +47,48 @@ def test_quality_folds_into_the_corpus_and_says_of_what():
     }
     one = described["corpus"]["code, quality 0.5"]
     assert one == {"corpus": "code", "quality": "0.5"}
+
+
+def test_damaged_text_is_told_from_sound_text_whatever_its_share():
+    made = from_frame(Truth().runs(0.0))
+    worst = made.runs.tokens > 5e6
+    runs = made.runs.assign(damage="", quality=np.linspace(1.0, 0.99, len(made.runs)))
+    runs["damage"] = runs.damage.where(~worst, "random_bytes 0.5")
+    folded, described = fold(dataclasses.replace(made, runs=runs))
+    assert set(folded.runs.corpus) == {
+        f"{corpus}{damage}"
+        for corpus in ("code", "prose")
+        for damage in ("", ", random_bytes 0.5")
+    }
+    assert described["corpus"]["code"] == {"corpus": "code", "quality": "sound"}
+    one = described["corpus"]["code, random_bytes 0.5"]
+    assert one == {"corpus": "code", "quality": "random_bytes 0.5"}
+    # It shows even where there is nothing to compare it with.
+    every = dataclasses.replace(made, runs=runs.assign(damage="truncation 0.2"))
+    assert set(fold(every)[0].runs.corpus) == {
+        "code, truncation 0.2",
+        "prose, truncation 0.2",
+    }
+
+
+def test_a_law_that_reads_no_quality_never_mixes_damaged_text_with_sound():
+    truth = Truth()
+    sound = from_frame(truth.runs(0.0))
+    runs = sound.runs[(sound.runs.family == "a") & (sound.runs.corpus == "code")]
+    worse = runs.assign(run_id=runs.run_id + "w", damage="truncation 0.5", quality=0.5)
+    readings = sound.readings[sound.readings.run_id.isin(runs.run_id)]
+    shifted = readings.assign(run_id=readings.run_id + "w", loss=readings.loss + 0.3)
+    both = dataclasses.replace(
+        sound,
+        runs=pd.concat([runs, worse], ignore_index=True),
+        readings=pd.concat([readings, shifted], ignore_index=True),
+    )
+    found = fit_law(both, "chinchilla", draws=40).parameters
+    floors = found[found.parameter == "E"].set_index("corpus").value
+    assert floors["code, truncation 0.5"] - floors["code"] == pytest.approx(0.3, 1e-3)
+    assert list(fit_law(both, "quality", draws=40).parameters.corpus.unique()) == [
+        "code"
+    ]
 
 
 def test_a_factor_of_one_level_or_of_a_scale_is_left_alone():

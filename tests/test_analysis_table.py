@@ -214,6 +214,18 @@ def with_artifacts(store: Store, one: Record) -> Record:
     return Record(**(one.__dict__ | {"artifacts": kept}))
 
 
+def test_a_workdir_says_what_was_done_to_the_training_text(tmp_path):
+    store = Store(tmp_path)
+    store.write(record())
+    bad = record("r2", quality="random_bytes", quality_level=0.5)
+    store.write(Record(**(bad.__dict__ | {"damage": 0.498})))
+    store.write(record("r3", quality="random_bytes", quality_level=0.0))
+    runs = load(tmp_path).runs.set_index("run_id")
+    assert dict(runs.damage) == {"r1": "", "r2": "random_bytes 0.5", "r3": ""}
+    assert dict(runs.quality) == {"r1": 1.0, "r2": pytest.approx(0.502), "r3": 1.0}
+    assert set(runs.corpus) == {"code"}
+
+
 def test_a_workdir_gives_final_losses_curves_and_documents(tmp_path):
     store = Store(tmp_path)
     store.write(with_artifacts(store, record()))

@@ -83,6 +83,7 @@ def test_checkpoints_are_thinned_at_the_same_budgets_in_all_families():
 def test_more_kinds_than_rows_are_thinned_over_their_range(column):
     rng = np.random.default_rng(0)
     frame = table(50).assign(learning_rate=1e-3, corpus="all", optimiser="", quality=1)
+    frame = frame.assign(damage="")
     frame = frame.assign(batch=np.nan, unique_tokens=frame.tokens)
     spread = np.exp(rng.uniform(0, 20, len(frame)))
     frame[column] = frame.index.astype(str) if column == "family" else spread

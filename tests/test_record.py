@@ -60,6 +60,18 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
         record.reading("code")
 
 
+def test_a_record_older_than_a_field_is_read_with_its_default():
+    body = make_record(damage=0.25).to_json()
+    assert Record.from_json(body).damage == 0.25
+    del body["damage"]
+    assert Record.from_json(body) == make_record()
+    with pytest.raises(ValueError, match=r"fields differ: .*dammage"):
+        Record.from_json(body | {"dammage": 0.0})
+    del body["steps"]
+    with pytest.raises(ValueError, match=r"fields differ: .*steps"):
+        Record.from_json(body)
+
+
 def test_a_record_is_written_once(tmp_path):
     store, first = Store(tmp_path), make_record()
     assert store.write(first)

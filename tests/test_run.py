@@ -101,6 +101,9 @@ def test_runs_of_one_program_differ_in_values_alone():
 def test_corpora_are_those_trained_on_and_scored_on_each_once():
     assert [part.key for part in RUN.corpora()] == ["code", "kjv"]
     assert label(RUN.data.corpus) == "0.5 code + 0.5 kjv"
+    assert RUN.data.label == label(RUN.data.corpus)
+    worse = dataclasses.replace(RUN.data, quality="truncation", quality_level=0.25)
+    assert worse.label == "0.5 code + 0.5 kjv, truncation 0.25"
 
 
 @pytest.mark.parametrize(

@@ -33,12 +33,14 @@ if TYPE_CHECKING:
         ratio,
     )
     from scaling.corpora._prepare import Prepared, data_folder, open_prepared, prepare
+    from scaling.corpora._quality import check_quality
     from scaling.corpora._stream import TokenStream
 
 __all__ = [
     "EvaluationWindows",
     "Prepared",
     "TokenStream",
+    "check_quality",
     "data_folder",
     "evaluation_windows",
     "load",
@@ -52,6 +54,7 @@ _WHERE = {
     "EvaluationWindows": "_evaluation",
     "Prepared": "_prepare",
     "TokenStream": "_stream",
+    "check_quality": "_quality",
     "data_folder": "_prepare",
     "evaluation_windows": "_evaluation",
     "open_prepared": "_prepare",

@@ -3,19 +3,20 @@
 A window is `length` consecutive tokens of a corpus's training tokens. data_seed gives
 one permutation of all of them; a budget U reads its first U tokens. Epoch 0 reads that
 prefix in its order whatever U is, so that a smaller budget is a prefix of a larger one;
-epoch e > 0 reads a permutation of the prefix keyed by (data_seed, e, U).
+epoch e > 0 reads a permutation of the prefix keyed by (data_seed, e, U). What damage
+(data.quality) does to a window is said in _quality.py; it is the same in every epoch.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
+from scaling.corpora._chance import keys, mix
 from scaling.corpora._prepare import Prepared
-from scaling.corpora._tokens import TokenFile
+from scaling.corpora._quality import check_quality, open_text
 from scaling.errors import UserError
 from scaling.run import Run, label
 
@@ -24,6 +25,8 @@ _ROUNDS = 6
 # Places are computed for this many windows at a time: a call costs as much as a
 # thousand windows do.
 AHEAD = 4096
+# Damage is counted in so many tokens at a time.
+COUNTED = 1 << 18
 
 
 class Permutation:
@@ -39,8 +42,7 @@ class Permutation:
         self.size = size
         self._left = np.uint64(math.isqrt(size - 1) + 1 if size > 1 else 1)
         self._right = np.uint64(-(-size // int(self._left)))
-        digest = hashlib.shake_256(key.encode()).digest(8 * _ROUNDS)
-        self._keys = np.frombuffer(digest, "<u8")
+        self._keys = keys(key, _ROUNDS)
 
     def __call__(self, index: np.ndarray) -> np.ndarray:
         """int64 [...] of indices below `size` to int64 [...]."""
@@ -54,20 +56,9 @@ class Permutation:
     def _walk(self, index: np.ndarray) -> np.ndarray:
         left, right = index // self._right, index % self._right
         for k in range(0, _ROUNDS, 2):
-            left = (left + _mix(right, self._keys[k])) % self._left
-            right = (right + _mix(left, self._keys[k + 1])) % self._right
+            left = (left + mix(right, self._keys[k])) % self._left
+            right = (right + mix(left, self._keys[k + 1])) % self._right
         return left * self._right + right
-
-
-def _mix(x: np.ndarray, key: np.uint64) -> np.ndarray:
-    """uint64 [...]: hash of x under a key, below 2^32 so that sums cannot overflow.
-
-    The finaliser of splitmix64: Steele, Lea and Flood 2014, "Fast splittable
-    pseudorandom number generators", OOPSLA.
-    """
-    x = (x ^ key) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x >> np.uint64(32)
 
 
 class Interleaving:
@@ -108,9 +99,10 @@ class Interleaving:
 class TokenStream:
     """Batches of a run: `batch(step)` is a pure function of the corpora and the run.
 
-    It reads nothing of a run but its corpus, data_seed, budget U, batch and length, so
-    every family sees the same batches. Windows hold the targets; the objective builds
-    a model's input by shifting in the separator, `vocab - 1`, at the front.
+    It reads nothing of a run but its data (corpus, seed, budget U, quality), batch and
+    length, so every family sees the same batches. Windows hold the targets; the
+    objective builds a model's input by shifting in the separator, `vocab - 1`, at the
+    front.
 
     Attributes:
       vocab: number of ids, the separator included.
@@ -122,25 +114,26 @@ class TokenStream:
         """Args: prepared: by `Part.key`, for at least the run's training corpora.
 
         Raises:
-          UserError: the budget's unique tokens exceed a corpus; a kind of damage
-            (data.quality) that does not exist; corpora with different vocabularies.
+          UserError: the budget's unique tokens exceed a corpus; damage (data.quality)
+            that cannot be done; corpora with different vocabularies.
         """
-        if run.data.quality:
-            raise UserError("data.quality", run.data.quality, "known kinds: none")
+        check_quality(run.data)
         _check_vocabulary(run, prepared)
         parts = [prepared[part.key] for part in run.data.corpus]
         self._batch, self._length = run.batch, run.length
         self.unique_steps = run.unique_steps
         self._unique = run.unique_steps * run.batch
+        self._damaged = bool(run.data.quality)
+        self._counted = max(1, COUNTED // run.length)
         self._mixture = Interleaving([part.weight for part in run.data.corpus])
-        windows = [part.train_tokens // run.length for part in parts]
+        self._texts = [open_text(run.data, part) for part in parts]
+        windows = [text.tokens // run.length for text in self._texts]
         _check_budget(run, self._mixture, self._unique, windows)
         self._seed = run.data.seed
         self._orders = [
             Permutation(count, f"windows/{self._seed}/{part.name}")
             for count, part in zip(windows, run.data.corpus, strict=True)
         ]
-        self._files = [TokenFile(part.folder / "train.tokens") for part in parts]
         self.vocab = max(part.vocab for part in parts)
         self.separator = self.vocab - 1
         nowhere = np.empty(0, np.int64)
@@ -164,12 +157,12 @@ class TokenStream:
 
     def _tokens(self, start: int, stop: int) -> np.ndarray:
         part, window = self._places(start * self._batch, stop * self._batch)
-        if len(self._files) == 1:
-            tokens = self._files[0].windows(self._length, window)
+        if len(self._texts) == 1:
+            tokens = self._texts[0].windows(self._length, window)
         else:
             tokens = np.empty((len(window), self._length), np.int32)
-            for i, file in enumerate(self._files):
-                tokens[part == i] = file.windows(self._length, window[part == i])
+            for i, text in enumerate(self._texts):
+                tokens[part == i] = text.windows(self._length, window[part == i])
         return tokens.reshape(stop - start, self._batch, self._length)
 
     def _places(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -188,9 +181,25 @@ class TokenStream:
             if e > 0:
                 slot[epoch == e] = self._of_epoch(e)(slot[epoch == e])
         part, index = self._mixture(slot)
-        for i, order in enumerate(self._orders):
-            index[part == i] = order(index[part == i])
+        for i, (text, order) in enumerate(zip(self._texts, self._orders, strict=True)):
+            index[part == i] = order(text.source(index[part == i]))
         return part, index
+
+    def damage(self) -> float:
+        """Share of the bytes of the unique tokens that data.quality changed.
+
+        Reads all of them, damaged and not.
+        """
+        if not self._damaged:
+            return 0.0
+        counted = np.zeros(2)
+        for start in range(0, self._unique, self._counted):
+            slots = np.arange(start, min(start + self._counted, self._unique))
+            part, index = self._mixture(slots)
+            for i in np.unique(part):
+                mine = index[part == i]
+                counted += self._texts[i].changed(self._length, mine, self._orders[i])
+        return float(counted[0] / counted[1])
 
     def _of_epoch(self, epoch: int) -> Permutation:
         tokens = self._unique * self._length

@@ -202,6 +202,13 @@ class TokenFile:
         self._touch(len(numbers), 2 * length)
         return rows.astype(np.int32)
 
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """int32 [...]: the tokens at places that mostly follow each other."""
+        tokens = self._tokens[places]
+        pieces = 1 + int(np.count_nonzero(np.diff(places.ravel()) != 1))
+        self._touch(pieces, 2 * places.size // pieces)
+        return tokens.astype(np.int32)
+
     def slice(self, start: int, stop: int) -> np.ndarray:
         """int32 [stop - start]."""
         part = self._tokens[start:stop].astype(np.int32)
