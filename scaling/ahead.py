@@ -102,7 +102,7 @@ def _modelled(run: Run, vocab: int, layout: Layout) -> Step:
     params = described.params_total * layout.width / (layout.run * layout.model)
     return Step(
         memory=described.memory / devices,
-        state=16 * described.params_total * layout.width / devices,
+        state=described.state / devices,
         flops=described.flops / described.steps * layout.width / devices,
         moved=described.memory / devices,
         sent=params * (2 * width + 4) * others,
@@ -115,7 +115,7 @@ def _fitted(run: Run, vocab: int) -> Step:
     described = cost.describe(run, vocab)
     return Step(
         memory=described.memory,
-        state=described.memory,
+        state=described.state,
         flops=described.flops / described.steps,
         how="modelled",
     )

@@ -35,6 +35,7 @@ class Cost:
       flops_per_token: `flops` / `tokens`.
       evaluation_flops: of the run's scorings, forward alone.
       memory: bytes of one training step at the width and precision asked for.
+      state: those of them that last from step to step: parameters, optimiser.
       depth: how often like blocks of layers repeat, as `_layers.depth` counts.
     """
 
@@ -47,6 +48,7 @@ class Cost:
     flops_per_token: float
     evaluation_flops: float
     memory: int
+    state: int
     depth: int
 
 
@@ -66,8 +68,9 @@ def describe(run: Run, vocab: int, width: int = 1, precision: str = "") -> Cost:
     program = run.program()
     if not precision:
         precision = "float32" if run.precision == "auto" else run.precision
-    params, (forward, trained), memory, depth = _program(program, vocab, precision)
+    params, flops_each, (memory, state), depth = _program(program, vocab, precision)
     total, active, embedding = params
+    forward, trained = flops_each
     flops = trained * run.batch * run.steps
     scored = sum(len(e.parts) * e.tokens for e in run.evaluation) * run.evaluations
     return Cost(
@@ -80,6 +83,7 @@ def describe(run: Run, vocab: int, width: int = 1, precision: str = "") -> Cost:
         flops_per_token=flops / run.tokens,
         evaluation_flops=forward * scored / run.length,
         memory=width * memory,
+        state=width * state,
         depth=depth,
     )
 
@@ -87,15 +91,19 @@ def describe(run: Run, vocab: int, width: int = 1, precision: str = "") -> Cost:
 @functools.cache
 def _program(
     program: Program, vocab: int, precision: str
-) -> tuple[tuple[int, int, int], tuple[float, float], int, int]:
-    """(parameters, FLOPs of an example scored and trained, bytes of a step, depth)."""
+) -> tuple[tuple[int, int, int], tuple[float, float], tuple[int, int], int]:
+    """Parameters, FLOPs of an example scored and trained, bytes, depth; of a slot.
+
+    Bytes are those of a step, and those of them that last.
+    """
     optim.check(program)
     spec = families.Tokens(vocab, program.length)
     family, config = families.member(program.model, spec)
     forward = float(family.flops(config, spec))
     if families.fitted(program.model.family):
         kept = family.params(config)
-        return (kept, kept, 0), (forward, forward), family.memory(config), 0
+        memory = family.memory(config)
+        return (kept, kept, 0), (forward, forward), (memory, memory), 0
     model = jax.eval_shape(
         lambda: family.Model(config, spec, nnx.Rngs(jax.random.key(0)))
     )
@@ -106,8 +114,10 @@ def _program(
     return params, (forward, 3.0 * forward), memory, _layers.depth(model)
 
 
-def _memory(program: Program, spec: families.Tokens, model: Any, precision: str) -> int:
-    """Bytes of a training step of one slot.
+def _memory(
+    program: Program, spec: families.Tokens, model: Any, precision: str
+) -> tuple[int, int]:
+    """Bytes of a training step of one slot, and those of them that last.
 
     Parameters, gradients and the optimiser's state in float32; the compute copy of the
     parameters where it is another dtype; and everything that the backward pass reads,
@@ -127,7 +137,8 @@ def _memory(program: Program, spec: families.Tokens, model: Any, precision: str)
     copy = 0 if precision == "float32" else _bytes(computed)
     # The weights are among what the backward pass reads, and counted already.
     activations = max(0, _bytes(backward) - _bytes(computed)) + logits
-    return 2 * _bytes(model) + _bytes(state) + copy + activations
+    lasting = _bytes(model) + _bytes(state)
+    return lasting + _bytes(model) + copy + activations, lasting
 
 
 _VALUES = ("learning_rate", "weight_decay", "clip_norm", "warmup", "decay", "steps")

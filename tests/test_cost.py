@@ -121,6 +121,21 @@ def test_memory_covers_what_xla_plans_without_excess():
     assert 0.9 * wide.memory < narrow.memory < 1.2 * wide.memory
 
 
+def test_what_lasts_is_what_the_optimiser_keeps():
+    """In numbers of float32 a parameter, with the parameter itself."""
+    run = make_run("transformer", 1_000_000)
+    kept = {"sgd": 2, "lion": 2, "adamw": 3}
+    found = {}
+    for name in (*kept, "muon", "adafactor"):
+        rule = dataclasses.replace(run.optimiser, name=name)
+        described = cost.describe(dataclasses.replace(run, optimiser=rule), 257)
+        found[name] = described.state / (4 * described.params_total)
+        assert described.memory > described.state + 4 * described.params_total
+    for name, numbers in kept.items():
+        assert found[name] == pytest.approx(numbers, rel=1e-4)
+    assert 1.0 < found["adafactor"] < 1.5 and 2.0 < found["muon"] < 2.3
+
+
 def test_wrong_runs_are_refused():
     with pytest.raises(UserError, match=r"model\.family"):
         cost.describe(make_run("transfomer"), 257)

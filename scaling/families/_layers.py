@@ -155,13 +155,14 @@ class Embedding(nnx.Module):
 class Head(nnx.Module):
     """Final norm and untied output head; logits in float32.
 
-    The head starts small, so that a run's first loss is ln(vocab) for every family.
+    The head starts small, so that a run's first loss is ln(vocab) for every family, and
+    falls with the width and not its root, as the width rule has it (scaling/optim.py).
     """
 
     def __init__(self, width: int, vocab: int, rngs: nnx.Rngs):
         self.norm = RMSNorm(width, rngs)
         axes = ("embed", "vocab")
-        init = fan_in(width, scale=0.1)
+        init = fan_in(width, scale=0.1 * math.sqrt(BASE / width))
         self.kernel = param(rngs, (width, vocab), axes, "embedding", init, (0,))
 
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
