@@ -12,7 +12,8 @@ data would leave of the loss, beside the loss of the true chances on the same do
 
 Windows of 66 tokens hold two whole sentences of the hierarchy and two whole lines of
 the parities; a model then sees all that an oracle is told. Tuning is as in the quick
-study: three rates a size at one middle budget on one source, the best used everywhere.
+study: three rates for each size, at one middle budget on one source, and the best used
+everywhere.
 """
 
 from scaling import families
@@ -26,18 +27,14 @@ BATCH, LENGTH = 8, 66
 STEP = BATCH * LENGTH
 BUDGETS = tuple(steps * STEP for steps in (160, 320, 640, 1280))
 SOURCES = tuple(corpus(name) for name in ("markov", "hmm", "hierarchy", "parity"))
-RATES = {
-    8_000: (1e-2, 2e-2, 4e-2),
-    24_000: (7e-3, 1.4e-2, 2.8e-2),
-    72_000: (5e-3, 1e-2, 2e-2),
-}
+RATES = (4e-3, 1.25e-2, 4e-2)
 
 
 def study(results):
     for family in FAMILIES:
         for size in SIZES:
             middle = run(family, size, SOURCES[0], BUDGETS[2])
-            tried = RATES[size][1:2] if family in COUNTED else RATES[size]
+            tried = RATES[1:2] if family in COUNTED else RATES
             rates = vary(middle, {"optimiser.learning_rate": tried})
             yield from rates
             best = results.best(rates)
@@ -50,7 +47,7 @@ def run(family, size, source, tokens):
     return Run(
         model=Model(family, size),
         data=Data(source, tokens),
-        optimiser=Optimiser(learning_rate=RATES[size][1]),
+        optimiser=Optimiser(learning_rate=RATES[1]),
         schedule=Schedule(warmup_tokens=20 * STEP),
         batch=BATCH,
         length=LENGTH,

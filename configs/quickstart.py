@@ -12,8 +12,9 @@ Three families (Transformer, LSTM, convolution) x three sizes x four one-epoch b
 x two corpora (technical English, Python), byte by byte, every run scored on both and on
 their equal mixture. 126 runs, seven to ten minutes on two cores.
 
-Tuning is the same for every family: three rates a size at one middle budget on one
-corpus, the best used everywhere; one check at the largest cell, with twice and half the
+Tuning is the same for every family: three rates, the same at every size (the width rule
+of scaling/optim.py carries them), at one middle budget on one corpus, and the best of
+each size used everywhere; one check at the largest cell, with twice and half the
 chosen rate, shows whether the choice carries that far. Two cells per family and corpus
 have three seeds, which gives the noise level; one has four epochs on a quarter of the
 unique data. Expect losses of 1.6 to 3.2 nats a byte and, at this size, wide intervals.
@@ -30,12 +31,8 @@ BATCH, LENGTH = 8, 64
 STEP = BATCH * LENGTH
 BUDGETS = tuple(steps * STEP for steps in (160, 320, 640, 1280))
 CORPORA = (corpus("docstrings"), corpus("code"))
-# The same three for every family; narrower models take larger ones.
-RATES = {
-    8_000: (1e-2, 2e-2, 4e-2),
-    24_000: (7e-3, 1.4e-2, 2.8e-2),
-    72_000: (5e-3, 1e-2, 2e-2),
-}
+# The same for every family and size: the best lies between 5e-3 and 2e-2 for all nine.
+RATES = (4e-3, 1.25e-2, 4e-2)
 EVALUATION = (
     EvaluationSet("docstrings", corpus("docstrings")),
     EvaluationSet("code", corpus("code")),
@@ -47,9 +44,7 @@ def study(results):
     for family in FAMILIES:
         best = {size: None for size in SIZES}
         for size in SIZES:
-            rates = vary(
-                tuning_run(family, size), {"optimiser.learning_rate": RATES[size]}
-            )
+            rates = vary(tuning_run(family, size), {"optimiser.learning_rate": RATES})
             yield from rates
             best[size] = results.best(rates)
         yield from grid(best)
@@ -62,7 +57,7 @@ def tuning_run(family, size):
     return Run(
         model=Model(family, size),
         data=Data(CORPORA[0], BUDGETS[2]),
-        optimiser=Optimiser(learning_rate=RATES[size][1]),
+        optimiser=Optimiser(learning_rate=RATES[1]),
         schedule=Schedule(warmup_tokens=20 * STEP),
         batch=BATCH,
         length=LENGTH,
