@@ -36,6 +36,7 @@ from analysis import (
 )
 from analysis.analyse import Analysis, Note
 from analysis.checklist import checklist
+from analysis.factors import SOUND
 from scaling.record import write_atomic
 
 SCHEMA = 1
@@ -162,8 +163,8 @@ def summary(analysis: Analysis) -> list[str]:
     target = analysis.targets[0]
     found = headline(analysis.equivalents, target)
     sentences = []
-    for kind in ("architecture", "corpus"):
-        sentences += words.equivalences(found[found.kind == kind], target)
+    for kind in dict.fromkeys(("architecture", "corpus", *found.kind)):
+        sentences += words.equivalences(_foremost(found[found.kind == kind]), target)
     if not sentences:
         sentences.append(f"Architecture against data {words.UNDETERMINED}.")
         sentences += _refused(analysis)
@@ -179,6 +180,12 @@ def summary(analysis: Analysis) -> list[str]:
     moved = words.moved(_first(analysis, "verdicts"))
     sentences += moved if len(moved) <= 3 else moved[-1:]
     return sentences + _support(analysis, target)
+
+
+def _foremost(found: pd.DataFrame) -> pd.DataFrame:
+    """Of damaged texts, each beside sound text rather than beside the others."""
+    sound = found[(found.source == SOUND) | (found.to == SOUND)]
+    return sound if len(sound) else found
 
 
 def _opening(analysis: Analysis, found: pd.DataFrame, target: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -52,6 +53,22 @@ def test_the_headline_stands_at_the_largest_fitted_cell():
     said = report.summary(study)
     assert "the largest cell that was fitted" in said[0]
     assert any(text.startswith("Extrapolated to 72k parameters") for text in said)
+
+
+def test_other_factors_are_told_too_and_damaged_text_beside_sound_text():
+    study = made_analysis()
+    quality = study.equivalents[study.equivalents.kind == "architecture"].assign(
+        kind="quality", held="lstm, web"
+    )
+    pairs = (("strings 0.5", "sound"), ("cut 0.5", "strings 0.5"))
+    rows = [quality.assign(source=source, to=to) for source, to in pairs]
+    equivalents = pd.concat([study.equivalents, *rows], ignore_index=True)
+    said = report.summary(dataclasses.replace(study, equivalents=equivalents))
+    assert any("strings 0.5 → sound for lstm, web" in text for text in said)
+    assert not any("cut 0.5" in text for text in said)
+    neither = equivalents.replace("sound", "whole")
+    said = report.summary(dataclasses.replace(study, equivalents=neither))
+    assert any("cut 0.5 → strings 0.5 for lstm, web" in text for text in said)
 
 
 def test_the_preferred_law_leads_and_is_named():

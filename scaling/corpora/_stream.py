@@ -26,7 +26,7 @@ _ROUNDS = 6
 # thousand windows do.
 AHEAD = 4096
 # Damage is counted in so many tokens at a time.
-COUNTED = 1 << 18
+COUNTED = 1 << 16
 
 
 class Permutation:
