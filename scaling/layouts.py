@@ -158,12 +158,13 @@ class Layouts:
     ):
         """Args:
         depth: of a run's model, as cost.py counts it.
-        fixed: `base` is the user's own choice and nothing is measured.
+        fixed: `base` is the user's own choice: nothing is measured, and what was kept
+          is replaced.
         """
         self._path = store.path("layout.json")
         self.deep = lambda run: depth(run) >= DEEP
         self.base, self._measure, self._note, self._fixed = base, measure, note, fixed
-        self._kept = dict(self._read())
+        self._kept = {} if fixed else dict(self._read())
 
     def of(self, run: Run, alike: int, all_runs: int) -> Layout:
         """The layout of `run`'s program.

@@ -1,6 +1,7 @@
 """The search for a layout: what it tries, when it stops, what it keeps."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -135,6 +136,10 @@ def test_the_users_own_layout_is_not_measured(tmp_path):
     never = lambda run, layout: pytest.fail("measured")
     found = layouts.Layouts(Store(tmp_path), base, never, print, fixed=True)
     assert found.of(make_run(), 64, 64) == base
+    Layouts = functools.partial(layouts.Layouts, Store(tmp_path), depth=lambda run: 0)
+    assert Layouts(CPU, lambda run, layout: 1.0, print).of(make_run(), 64, 64) == base
+    other = layouts.parse("run=2,width=2", CPU)
+    assert Layouts(other, never, print, fixed=True).of(make_run(), 64, 64) == other
     for wrong in ("runs=2", "width=0", "width=two", "replicate=1", "width"):
         with pytest.raises(UserError):
             layouts.parse(wrong, CPU)
