@@ -215,6 +215,7 @@ class Desk:
             mine = [run for run in new if run.data.tokenizer == tokenizer]
             self._prepare(mine, tokenizer)
             study.check_budgets(mine, self._train_tokens[tokenizer])
+            study.check_damaged(mine, self._prepared[tokenizer])
             self._costs.add(mine, self._vocab[tokenizer], self.engine.describe)
         self._admitted |= set(new)
 

@@ -15,13 +15,16 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling import corpora, families
 from scaling.engines import Layout
 from scaling.errors import UserError, unknown
 from scaling.record import Record
 from scaling.run import Mixture, Part, Run, Scalar, check, options
+
+if TYPE_CHECKING:
+    from scaling.corpora import Prepared
 
 # --- Helpers for study files -------------------------------------------------
 
@@ -251,6 +254,17 @@ def check_budgets(runs: Iterable[Run], train_tokens: Mapping[str, int]) -> None:
                     f"needs {needed:,} unique tokens of {part.key!r}, which holds "
                     f"{held:,}; give less, or fewer data.unique_tokens to repeat",
                 )
+
+
+def check_damaged(runs: Iterable[Run], prepared: Mapping[str, Prepared]) -> None:
+    """Refuses a budget of unique tokens that damage does not leave.
+
+    Args:
+      prepared: by corpus key.
+    """
+    damaged = {(r.data, r.batch, r.length): r for r in runs if r.data.quality}
+    for run in damaged.values():
+        corpora.TokenStream(run, prepared)
 
 
 def shares(run: Run) -> Iterator[tuple[Part, int]]:

@@ -328,9 +328,14 @@ def test_damage_that_cannot_be_done_is_refused(made, changes, field, says):
 
 def test_truncation_leaves_less_to_read(made):
     steps = made.prepared[made.part.key].train_tokens // STEP
-    stream(made, "truncation", 0.1, steps=int(0.85 * steps))
-    with pytest.raises(UserError, match="training tokens in whole steps"):
-        stream(made, "truncation", 0.5, steps=int(0.6 * steps))
+    for level, share in ((0.1, 0.85), (0.5, 0.6)):
+        run = made.run(data=data(made, "truncation", level, int(share * steps)))
+        study.check_budgets([run], {made.part.key: steps * STEP})
+        if share < 1 - level:
+            study.check_damaged([run], made.prepared)
+            continue
+        with pytest.raises(UserError, match="training tokens in whole steps"):
+            study.check_damaged([run], made.prepared)
 
 
 def test_runs_on_untouched_text_keep_their_ids(made):

@@ -114,7 +114,15 @@ class Documents(Text):
         index = np.memmap(self._folder / "train.documents", DOCUMENT, "r")
         self.starts = np.ascontiguousarray(index["start"])
         self.ends = np.append(self.starts[1:], prepared.train_tokens) - 1
-        self._struck = below(index["hash"], self._keys[0], self._level)
+        self._hashes = index["hash"]
+
+
+class SomeDocuments(Documents):
+    """Documents of which a share is damaged: which ones their hashes decide."""
+
+    def __init__(self, prepared: Prepared, data: Data):
+        super().__init__(prepared, data)
+        self._struck = below(self._hashes, self._keys[0], self._level)
 
     def _within_struck(self, tokens: np.ndarray, places: np.ndarray) -> np.ndarray:
         """bool [n, length]: the bytes of documents that are damaged."""
@@ -124,7 +132,7 @@ class Documents(Text):
         return self._struck[document] & ~separator
 
 
-class RandomStrings(Documents):
+class RandomStrings(SomeDocuments):
     """Printable ASCII characters, all alike."""
 
     def windows(self, length: int, numbers: np.ndarray) -> np.ndarray:
@@ -136,7 +144,7 @@ class RandomStrings(Documents):
         return tokens
 
 
-class ShuffledWords(Documents):
+class ShuffledWords(SomeDocuments):
     """Words of a stretch in the order of their places' hashes."""
 
     def windows(self, length: int, numbers: np.ndarray) -> np.ndarray:

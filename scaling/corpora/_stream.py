@@ -18,7 +18,7 @@ from scaling.corpora._chance import keys, mix
 from scaling.corpora._prepare import Prepared
 from scaling.corpora._quality import check_quality, open_text
 from scaling.errors import UserError
-from scaling.run import Run, label
+from scaling.run import Run
 
 _ROUNDS = 6
 
@@ -238,6 +238,6 @@ def _check_budget(
     raise UserError(
         field,
         value,
-        f"{label(run.data.corpus)} has {whole:,} training tokens in whole steps; "
+        f"{run.data.label} has {whole:,} training tokens in whole steps; "
         "give no more, or repeat fewer unique tokens (data.unique_tokens)",
     )
