@@ -71,9 +71,10 @@ class Analysis:
 
     Frames (columns):
       runs: run_id, family, corpus, size, params (non-embedding), params_total, tokens,
-        unique_tokens, epochs, flops, learning_rate, batch, seed, data_seed, status,
-        trajectory, wall_seconds, used (bool), and a `loss:TARGET` column per target.
-        Those that some fit may see, and those of `exclusions`.
+        unique_tokens, epochs, quality (share of the training text that is sound),
+        damage (what was done to it), flops, optimiser, learning_rate, batch, seed,
+        data_seed, status, trajectory, wall_seconds, used (bool), and a `loss:TARGET`
+        column per target. Those that some fit may see, and those of `exclusions`.
       exclusions: run_id, target, reason. Every row of the table that no fit saw, up to
         `listing.LISTED` rows for each reason and target.
       excluded: target ("" for all), reason (without what it quotes), rows (how many it

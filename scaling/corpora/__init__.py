@@ -14,7 +14,7 @@ says of `oracle` and `entropy`.
 Everything else comes for free and is the same for all: a TFDS builder stores the
 documents as ArrayRecord once (`prepare`), exact duplicates are dropped, documents are
 split by hash into train and held-out, tokens go to a memory-mapped file, and
-`TokenStream` reads batches from it.
+`TokenStream` reads batches from it, damaged where a run asks for that (_quality.py).
 """
 
 from __future__ import annotations

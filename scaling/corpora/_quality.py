@@ -26,7 +26,7 @@ Copies are of windows rather than of documents, and go by the order in which a c
 read: one window in `ORIGINALS` is always kept, and a share `level` of the others are
 replaced by one of the kept ones before it, by chance. So copies are of what the run has
 read whatever its budget, early windows have the most, and at level 1 there are 16 times
-fewer different windows than at level 0.
+fewer different windows than at level 0. A run's unique tokens count copies too.
 """
 
 from __future__ import annotations
