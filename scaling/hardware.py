@@ -263,22 +263,16 @@ def step_seconds(
 
 
 def seconds(cost: Mapping[str, Any], hardware: Hardware, precision: str = "") -> float:
-    """A rough time to train: before anything has run, for a plan.
+    """A rough time to train and score: before anything has run, for a plan.
 
-    A roofline: the time of the products at the part of the peak that training reaches,
-    or the time to move a step's memory once, whichever is longer. On a CPU both, one
-    after the other.
+    By the roofline of `step_seconds`, with a step's memory moved once and shared by the
+    chips. Scoring adds what its FLOPs are of the training's.
 
     Args:
       cost: fields of `cost.Cost` (which needs JAX); hardware: where.
       precision: "float32" or "bfloat16"; by default what "auto" means there.
     """
-    if hardware.kind == "cpu":
-        moved = cost["steps"] * cost["memory"] / hardware.chips
-        return step_seconds(
-            hardware, precision, cost["flops"] / hardware.chips, moved, 0.0
-        )
-    peak = hardware.f32 if precision == "float32" else hardware.bf16
-    products = cost["flops"] / (EFFICIENCY * peak * hardware.chips)
-    traffic = cost["steps"] * cost["memory"] / (hardware.bandwidth * hardware.chips)
-    return max(products, traffic)
+    passes = 1.0 + cost["evaluation_flops"] / cost["flops"]
+    flops = passes * cost["flops"] / hardware.chips
+    moved = passes * cost["steps"] * cost["memory"] / hardware.chips
+    return step_seconds(hardware, precision, flops, moved, sent=0.0)

@@ -183,7 +183,8 @@ def test_time_follows_the_rule_of_each_kind():
     two = dataclasses.replace(hardware.lookup("cpu"), chips=2)
     for size, slowest, fastest in ((8e3, 300e3, 500e3), (128e3, 70e3, 120e3)):
         described = cost.describe(make_run("lstm", size), 257)
-        speed = described.tokens / hardware.seconds(asdict(described), two)
+        body = asdict(described) | {"evaluation_flops": 0.0}
+        speed = described.tokens / hardware.seconds(body, two)
         assert slowest < speed < fastest
     large = cost.describe(make_run("transformer", 1e9), 257)
     times = [
@@ -191,3 +192,8 @@ def test_time_follows_the_rule_of_each_kind():
         for name in ("v5e-8", "v5e-4", "v5e-1")
     ]
     assert times == sorted(times) and times[2] == pytest.approx(8 * times[0])
+    scored = asdict(large) | {"evaluation_flops": large.flops}
+    assert hardware.seconds(scored, hardware.lookup("v5e-8")) == pytest.approx(
+        2
+        * hardware.seconds(scored | {"evaluation_flops": 0.0}, hardware.lookup("v5e-8"))
+    )
