@@ -13,7 +13,8 @@ fits three stated forms, each in relative error with coefficients above zero:
         whole runs, evaluation and records too
 
 The points between those of the design are held out, and the error is on them: median
-absolute per cent. B and F of all families are the constants of scaling/hardware.py.
+absolute per cent. B and F of all families are where scaling/hardware.py has its
+constants from.
 """
 
 from __future__ import annotations
