@@ -54,7 +54,7 @@ def decisions_frame(
         chance = best_share(losses[:, 1:])
         low, high = interval(losses[:, 1:].T)
         ranks, small = small_ranks(cells, named, corpus)
-        regret = np.nanmean(losses[:, 1:] - losses[:, 1:].min(axis=0), axis=1)
+        regret = _regret(losses[:, 1:])
         order = losses[:, 0].argsort().argsort() + 1
         for k, family in enumerate(named):
             rows.append(
@@ -76,6 +76,17 @@ def decisions_frame(
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _regret(losses: np.ndarray) -> np.ndarray:
+    """[families, draws] to the mean loss of each above the best of its draw.
+
+    Over draws in which the loss of every family is known; NaN where there is none.
+    """
+    known = losses[:, np.isfinite(losses).all(axis=0)]
+    if not known.size:
+        return np.full(len(losses), np.nan)
+    return np.asarray((known - known.min(axis=0)).mean(axis=1))
 
 
 def small_ranks(

@@ -673,11 +673,7 @@ def fits(figure: Figure, analysis: Analysis, target: str) -> None:
             axes.set_axis_off()
             continue
         mine = frame[frame.parameter == name].set_index(["family", "corpus"])
-        # One interval without a useful end shall not flatten all the others.
-        left = min(mine.low.min(), mine.value.min())
-        right = max(mine.value.max(), min(mine.high.max(), 2.5 * mine.value.max()))
-        room = 0.06 * ((right - left) or 1.0)
-        axes.set_xlim(left - room, right + room)
+        _limit(axes, mine)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(True, axis="x")
         for y, key in enumerate(keys):
@@ -693,6 +689,22 @@ def fits(figure: Figure, analysis: Analysis, target: str) -> None:
         forest_axis(axes, labels, range(len(keys)))
     if frame.bound.any():
         figure.supxlabel("hollow: at a bound", fontsize=8)
+
+
+def _limit(axes: Axes, mine: pd.DataFrame) -> None:
+    """Limits by what is finite of values and intervals: a fit may leave some open.
+
+    One interval without a useful end shall not flatten all the others.
+    """
+    lows, values, highs = (
+        mine[name][np.isfinite(mine[name])] for name in ("low", "value", "high")
+    )
+    if values.empty:
+        return
+    left = min(*values, *lows)
+    right = max(*values, min(max(*values, *highs), 2.5 * values.max()))
+    room = 0.06 * ((right - left) or 1.0)
+    axes.set_xlim(left - room, right + room)
 
 
 def joint(figure: Figure, analysis: Analysis, target: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from made_surfaces import CORPORA, FAMILIES, SIZES, Truth, cells
 
 from analysis import effects, frontier
-from analysis.decision import best_share, decisions_frame, small_ranks
+from analysis.decision import _regret, best_share, decisions_frame, small_ranks
 from analysis.frontier import Frontier, compute_logs, crossing, flop_rate
 
 EVERY = effects.swaps(FAMILIES, CORPORA)
@@ -127,3 +127,9 @@ def test_flops_per_parameter_and_token_are_those_of_the_family():
     at = rate("a", np.array([1e2, 1e3, 1e4, 1e5, 1e6]))
     np.testing.assert_allclose(at, [20, 20, np.sqrt(120), 6, 6])
     np.testing.assert_allclose(rate("new", np.array([1e3])), 6.0)
+
+
+def test_regret_is_over_draws_that_tell_every_family():
+    losses = np.array([[1.0, np.nan, 3.0], [2.0, 1.0, 2.5]])
+    np.testing.assert_allclose(_regret(losses), [0.25, 0.5])
+    assert np.isnan(_regret(losses[:, 1:2])).all()

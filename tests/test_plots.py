@@ -176,3 +176,19 @@ def test_a_family_keeps_its_colour(study):
             for text in (axes.title, axes._left_title)
         }
         assert {family: shown[family] for family in families} == colours
+
+
+def test_limits_are_finite_where_a_fit_left_numbers_open():
+    axes = Figure().subplots()
+    frame = pd.DataFrame(
+        {
+            "low": [1.0, -np.inf, np.nan],
+            "value": [2.0, np.inf, 3.0],
+            "high": [np.inf, np.inf, 4.0],
+        }
+    )
+    plots._limit(axes, frame)
+    left, right = axes.get_xlim()
+    assert 0.5 < left < 1.0 and 4.0 < right < 4.5
+    plots._limit(axes, frame[1:2])  # nothing to go by: as it was
+    assert axes.get_xlim() == (left, right)
