@@ -14,7 +14,8 @@ sizes, and twice and half of it at the largest cell show whether it does. One ce
 three seeds, which gives the noise level. The n-grams have no rate and count once.
 
 Made to take less than two hours on two cores; `--families lstm,transformer` trains two
-in under 20 minutes, and a later run of the whole takes theirs as done.
+in three minutes (the slowest take four times as long), and a later run of the whole
+takes theirs as done.
 """
 
 from scaling import families
