@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from two_forms import assert_close, value_and_gradients
 
 from scaling import cost, objective
 from scaling.errors import UserError
@@ -41,27 +42,6 @@ def made(length, scale=1.0, kept_scale=1.0):
     k = k / jnp.linalg.norm(k, axis=-1, keepdims=True)
     kept = -0.1 * kept_scale * jnp.exp(kept)
     return scale * q, k, v, jax.nn.sigmoid(scale * strength + 1), kept
-
-
-def value_and_gradients(function, *arguments):
-    """The function's value, and gradients of a fixed weighting of it."""
-
-    def scalar(*arguments):
-        y = function(*arguments)
-        return jnp.sum(y * jnp.cos(jnp.arange(y.size)).reshape(y.shape)), y
-
-    every = tuple(range(len(arguments)))
-    (_, y), gradients = jax.jit(jax.value_and_grad(scalar, every, has_aux=True))(
-        *arguments
-    )
-    return jax.tree.leaves((y, gradients))
-
-
-def assert_close(found, wanted):
-    """To 1e-4, or 1e-5 of the largest entry of each array."""
-    for a, b in zip(found, wanted, strict=True):
-        atol = 1e-7 + 1e-5 * np.abs(b).max()
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol)
 
 
 def chunked(*arguments):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from two_forms import value_and_gradients
 
 from scaling import cost, objective
 from scaling.errors import UserError
@@ -44,18 +45,6 @@ def one_by_one(block, x_BxLxD):
         )
         mixed.append(summed + value(block.gate.bias)[row])
     return x_BxLxD + (z1 * jnp.stack(mixed, axis=1)) @ value(block.down.kernel)
-
-
-def value_and_gradients(function, *arguments):
-    def scalar(*arguments):
-        y = function(*arguments)
-        return jnp.sum(y * jnp.cos(jnp.arange(y.size)).reshape(y.shape)), y
-
-    every = tuple(range(len(arguments)))
-    (_, y), gradients = jax.jit(jax.value_and_grad(scalar, every, has_aux=True))(
-        *arguments
-    )
-    return jax.tree.leaves((y, gradients))
 
 
 def block():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from two_forms import assert_close, value_and_gradients
 
 from scaling import cost, families, objective
 from scaling.families import Tokens, hyena
@@ -26,27 +27,6 @@ def one_by_one(x_DxBxL, h_DxL):
 
     times = jnp.arange(x_DxBxL.shape[-1]), jnp.moveaxis(x_DxBxL, -1, 0)
     return jnp.moveaxis(jax.lax.scan(step, jnp.zeros_like(x_DxBxL), times)[1], 0, -1)
-
-
-def value_and_gradients(function, *arguments):
-    """The function's value, and gradients of a fixed weighting of it."""
-
-    def scalar(*arguments):
-        y = function(*arguments)
-        return jnp.sum(y * jnp.cos(jnp.arange(y.size)).reshape(y.shape)), y
-
-    every = tuple(range(len(arguments)))
-    (_, y), gradients = jax.jit(jax.value_and_grad(scalar, every, has_aux=True))(
-        *arguments
-    )
-    return jax.tree.leaves((y, gradients))
-
-
-def assert_close(found, wanted):
-    """To 1e-4 of the largest entry of each array."""
-    for a, b in zip(found, wanted, strict=True):
-        atol = 1e-7 + 1e-5 * np.abs(b).max()
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol)
 
 
 def made(length):
