@@ -288,6 +288,17 @@ def test_option_values_are_checked():
         families.load("transformer").ladder(8_000, SPEC, queries_per_kv=0)
     with pytest.raises(UserError, match="taps"):
         families.load("convolution").ladder(8_000, SPEC, taps=1)
+    for name in ("transformer", "moe"):
+        with pytest.raises(UserError, match="qk_norm"):
+            families.load(name).ladder(8_000, SPEC, qk_norm="no")
+
+
+@pytest.mark.parametrize("name", ["transformer", "moe"])
+def test_parameters_without_qk_norm_are_counted(name):
+    family = families.load(name)
+    config = family.ladder(24_000, SPEC, qk_norm=False)
+    total, embedding = _layers.count(abstract(name, config))
+    assert total - embedding == family.params(config)
 
 
 def test_convolution_sees_exactly_the_powers_of_its_taps():

@@ -28,9 +28,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling.errors import UserError
-from scaling.families import Output, Tokens
+from scaling.families import Tokens
+from scaling.families._decoder import Decoder
 from scaling.families._ladder import Ladder, away, hiddens, measure, options, widths
-from scaling.families._layers import Dense, Embedding, Head, RMSNorm, Stack
+from scaling.families._layers import Dense, RMSNorm
 
 OBJECTIVES = ("next_token",)
 
@@ -147,14 +148,8 @@ class Block(nnx.Module):
         return x_BxLxD + self.convolution(self.norm(x_BxLxD))
 
 
-class Model(nnx.Module):
+class Model(Decoder):
     def __init__(self, config: Config, spec: Tokens, rngs: nnx.Rngs):
-        self.embedding = Embedding(spec.vocab, config.width, rngs)
-        dilations = config.dilations()
-        self.blocks = Stack([Block(config, d, rngs) for d in dilations])
-        self.head = Head(config.width, spec.vocab, rngs)
-
-    def __call__(self, x: jax.Array, cond: Any = None) -> Output:
-        h_BxLxD = self.embedding(x)
-        h_BxLxD = self.blocks(h_BxLxD)
-        return Output(self.head(h_BxLxD), {})
+        c = config
+        blocks = (Block(c, dilation, rngs) for dilation in c.dilations())
+        super().__init__(c.width, spec, rngs, blocks)

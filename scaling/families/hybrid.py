@@ -19,13 +19,12 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 from flax import nnx
 
 from scaling.errors import UserError
-from scaling.families import Output, Tokens, gated_deltanet, transformer
+from scaling.families import Tokens, gated_deltanet, transformer
+from scaling.families._decoder import Decoder
 from scaling.families._ladder import Ladder, away, hiddens, measure, options
-from scaling.families._layers import Embedding, Head, Stack
 
 OBJECTIVES = ("next_token",)
 
@@ -116,18 +115,13 @@ def flops(config: Config, spec: Tokens) -> float:
     return config.depth // PERIOD * period + head
 
 
-class Model(nnx.Module):
+class Model(Decoder):
     def __init__(self, config: Config, spec: Tokens, rngs: nnx.Rngs):
-        self.embedding = Embedding(spec.vocab, config.width, rngs)
-        self.blocks = Stack(
-            gated_deltanet.Block(config.delta, rngs)
-            if (i + 1) % PERIOD
-            else transformer.Block(config.attention, rngs)
-            for i in range(config.depth)
+        c = config
+        blocks = (
+            gated_deltanet.Block(c.delta, rngs)
+            if (n + 1) % PERIOD
+            else transformer.Block(c.attention, rngs)
+            for n in range(c.depth)
         )
-        self.head = Head(config.width, spec.vocab, rngs)
-
-    def __call__(self, x: jax.Array, cond: Any = None) -> Output:
-        h_BxLxD = self.embedding(x)
-        h_BxLxD = self.blocks(h_BxLxD)
-        return Output(self.head(h_BxLxD), {})
+        super().__init__(c.width, spec, rngs, blocks)

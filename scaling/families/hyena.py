@@ -42,17 +42,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from scaling.families import Output, Tokens
+from scaling.families import Tokens
+from scaling.families._decoder import Decoder
 from scaling.families._ladder import Ladder, away, hiddens, measure, options, widths
-from scaling.families._layers import (
-    Dense,
-    Embedding,
-    Head,
-    RMSNorm,
-    Stack,
-    fan_in,
-    param,
-)
+from scaling.families._layers import Dense, RMSNorm, fan_in, param
 from scaling.families._recurrence import ShortConvolution
 
 OBJECTIVES = ("next_token",)
@@ -281,14 +274,8 @@ class Block(nnx.Module):
         return x_BxLxD + self.mlp(self.mlp_norm(x_BxLxD))
 
 
-class Model(nnx.Module):
+class Model(Decoder):
     def __init__(self, config: Config, spec: Tokens, rngs: nnx.Rngs):
-        self.embedding = Embedding(spec.vocab, config.width, rngs)
-        blocks = [Block(config, spec.length, rngs) for _ in range(config.depth)]
-        self.blocks = Stack(blocks)
-        self.head = Head(config.width, spec.vocab, rngs)
-
-    def __call__(self, x: jax.Array, cond: Any = None) -> Output:
-        h_BxLxD = self.embedding(x)
-        h_BxLxD = self.blocks(h_BxLxD)
-        return Output(self.head(h_BxLxD), {})
+        c = config
+        blocks = (Block(c, spec.length, rngs) for _ in range(c.depth))
+        super().__init__(c.width, spec, rngs, blocks)

@@ -23,16 +23,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling.families import Output, Tokens
+from scaling.families._decoder import Decoder
 from scaling.families._ladder import Ladder, away, hiddens, measure, options, widths
-from scaling.families._layers import (
-    Dense,
-    Embedding,
-    Head,
-    RMSNorm,
-    Stack,
-    fan_in,
-    param,
-)
+from scaling.families._layers import Dense, RMSNorm, fan_in, param
 
 OBJECTIVES = ("next_token",)
 
@@ -165,11 +158,10 @@ class Block(nnx.Module):
         return x_LxBxD + self.lstm(self.norm(x_LxBxD))
 
 
-class Model(nnx.Module):
+class Model(Decoder):
     def __init__(self, config: Config, spec: Tokens, rngs: nnx.Rngs):
-        self.embedding = Embedding(spec.vocab, config.width, rngs)
-        self.blocks = Stack([Block(config, rngs) for _ in range(config.depth)])
-        self.head = Head(config.width, spec.vocab, rngs)
+        blocks = (Block(config, rngs) for _ in range(config.depth))
+        super().__init__(config.width, spec, rngs, blocks)
 
     def __call__(self, x: jax.Array, cond: Any = None) -> Output:
         h_LxBxD = self.embedding(x.T)

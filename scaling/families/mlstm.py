@@ -36,17 +36,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from scaling.families import Output, Tokens
+from scaling.families import Tokens
+from scaling.families._decoder import Decoder
 from scaling.families._ladder import Ladder, away, hiddens, measure, options, widths
-from scaling.families._layers import (
-    Dense,
-    Embedding,
-    Head,
-    RMSNorm,
-    Stack,
-    fan_in,
-    param,
-)
+from scaling.families._layers import Dense, RMSNorm, fan_in, param
 from scaling.families._recurrence import (
     ShortConvolution,
     chunking,
@@ -331,13 +324,7 @@ class Block(nnx.Module):
         return x_BxLxD + self.mixer(self.norm(x_BxLxD))
 
 
-class Model(nnx.Module):
+class Model(Decoder):
     def __init__(self, config: Config, spec: Tokens, rngs: nnx.Rngs):
-        self.embedding = Embedding(spec.vocab, config.width, rngs)
-        self.blocks = Stack([Block(config, rngs) for _ in range(config.depth)])
-        self.head = Head(config.width, spec.vocab, rngs)
-
-    def __call__(self, x: jax.Array, cond: Any = None) -> Output:
-        h_BxLxD = self.embedding(x)
-        h_BxLxD = self.blocks(h_BxLxD)
-        return Output(self.head(h_BxLxD), {})
+        blocks = (Block(config, rngs) for _ in range(config.depth))
+        super().__init__(config.width, spec, rngs, blocks)

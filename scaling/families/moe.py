@@ -18,7 +18,7 @@ g groups of T tokens, each sorted on its own; n blocks of b slots, one expert ea
 Options:
   experts: E (default 8).
   chosen: k (default 2).
-  queries_per_kv: as in transformer.py (default 4).
+  queries_per_kv, qk_norm: as in transformer.py; without qk_norm, this is Mixtral.
 """
 
 from __future__ import annotations
@@ -34,17 +34,9 @@ from flax import nnx
 
 from scaling.errors import UserError
 from scaling.families import Output, Tokens, transformer
+from scaling.families._decoder import Decoder
 from scaling.families._ladder import Ladder, hiddens, measure, options
-from scaling.families._layers import (
-    Dense,
-    Embedding,
-    Head,
-    RMSNorm,
-    Stack,
-    fan_in,
-    layout,
-    param,
-)
+from scaling.families._layers import Dense, RMSNorm, fan_in, layout, param
 
 OBJECTIVES = ("next_token",)
 
@@ -69,23 +61,24 @@ def ladder(target: float, spec: Tokens, by: str = "params", **given: Any) -> Con
     Depth and heads follow width as in transformer.py; the chosen experts together have
     near 8/3 width hidden units, what a Transformer's one layer has.
     """
-    defaults = {"experts": 8, "chosen": 2, "queries_per_kv": 4}
-    counts: dict[str, Any] = dict(options("moe", given, defaults))
-    for name, value in counts.items():
-        most = counts["experts"] if name == "chosen" else math.inf
+    defaults = {"experts": 8, "chosen": 2, **transformer.OPTIONS}
+    picked: dict[str, Any] = dict(options("moe", given, defaults))
+    transformer.check(picked)
+    for name, most in (("experts", math.inf), ("chosen", picked["experts"])):
+        value = picked[name]
         if not isinstance(value, int) or not 1 <= value <= most:
             right = "1 or more, and no more chosen than there are experts"
             raise UserError(f"model.options.{name}", value, right)
-    return _members(spec, by, *counts.values()).at(target)
+    return _members(spec, by, **picked).at(target)
 
 
 @functools.cache
 def _members(
-    spec: Tokens, by: str, experts: int, chosen: int, queries_per_kv: int
+    spec: Tokens, by: str, experts: int, chosen: int, queries_per_kv: int, qk_norm: bool
 ) -> Ladder[Config]:
     size = _active if by == "active" else measure(by, spec, params, flops)
     candidates = (
-        Config(*shape, hidden, experts, chosen)
+        Config(*shape, hidden, experts, chosen, qk_norm=qk_norm)
         for shape in transformer.shapes(queries_per_kv)
         for hidden in hiddens(shape[1], 1.2 / chosen, 4.8 / chosen)
     )
@@ -96,7 +89,7 @@ def _members(
 def params(config: Config) -> int:
     """Non-embedding parameters, all experts'."""
     c = config
-    per_layer = _matrices(c, c.experts) + 2 * c.width + c.head_dim
+    per_layer = _matrices(c, c.experts) + transformer.norm_params(c)
     return c.depth * per_layer + c.width
 
 
@@ -316,11 +309,10 @@ class Block(nnx.Module):
         return x_BxLxD + mixed_BxLxD, unevenness + loss
 
 
-class Model(nnx.Module):
+class Model(Decoder):
     def __init__(self, config: Config, spec: Tokens, rngs: nnx.Rngs):
-        self.embedding = Embedding(spec.vocab, config.width, rngs)
-        self.blocks = Stack([Block(config, rngs) for _ in range(config.depth)])
-        self.head = Head(config.width, spec.vocab, rngs)
+        blocks = (Block(config, rngs) for _ in range(config.depth))
+        super().__init__(config.width, spec, rngs, blocks)
 
     def __call__(self, x: jax.Array, cond: Any = None) -> Output:
         h_BxLxD, unevenness = self.blocks((self.embedding(x), jnp.float32(0.0)))

@@ -34,17 +34,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling.errors import UserError
-from scaling.families import Output, Tokens, transformer
+from scaling.families import Tokens, transformer
+from scaling.families._decoder import Decoder
 from scaling.families._ladder import Ladder, away, hiddens, measure, options
-from scaling.families._layers import (
-    Dense,
-    Embedding,
-    Head,
-    RMSNorm,
-    Stack,
-    fan_in,
-    param,
-)
+from scaling.families._layers import Dense, RMSNorm, fan_in, param
 from scaling.families._recurrence import ShortConvolution, linear_recurrence, product
 
 OBJECTIVES = ("next_token",)
@@ -248,14 +241,8 @@ class Block(nnx.Module):
         return x_BxLxD + self.mlp(self.mlp_norm(x_BxLxD))
 
 
-class Model(nnx.Module):
+class Model(Decoder):
     def __init__(self, config: Config, spec: Tokens, rngs: nnx.Rngs):
-        self.embedding = Embedding(spec.vocab, config.width, rngs)
-        attends = [config.attends(block) for block in range(config.depth)]
-        self.blocks = Stack([Block(config, attend, rngs) for attend in attends])
-        self.head = Head(config.width, spec.vocab, rngs)
-
-    def __call__(self, x: jax.Array, cond: Any = None) -> Output:
-        h_BxLxD = self.embedding(x)
-        h_BxLxD = self.blocks(h_BxLxD)
-        return Output(self.head(h_BxLxD), {})
+        c = config
+        blocks = (Block(c, c.attends(n), rngs) for n in range(c.depth))
+        super().__init__(c.width, spec, rngs, blocks)

@@ -11,6 +11,8 @@ H head dimension, F hidden units.
 Options:
   queries_per_kv: query heads that share a key-value head, at most (default 4); the
     largest divisor of the number of heads that is not above it is taken.
+  qk_norm: whether queries and keys are normalised (default True); without, these are
+    Llama's blocks (Touvron et al. 2023, arXiv 2302.13971).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -27,12 +29,14 @@ import numpy as np
 from flax import nnx
 
 from scaling.errors import UserError
-from scaling.families import Output, Tokens
+from scaling.families import Tokens
 from scaling.families._attention import causal_attention
+from scaling.families._decoder import Decoder
 from scaling.families._ladder import Ladder, away, hiddens, measure, options, widths
-from scaling.families._layers import Dense, Embedding, Head, RMSNorm, Stack
+from scaling.families._layers import Dense, RMSNorm
 
 OBJECTIVES = ("next_token",)
+OPTIONS = {"queries_per_kv": 4, "qk_norm": True}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Config:
     kv_heads: int
     head_dim: int
     hidden: int
+    qk_norm: bool = dataclasses.field(default=True, kw_only=True)
 
 
 def ladder(target: float, spec: Tokens, by: str = "params", **given: Any) -> Config:
@@ -53,19 +58,27 @@ def ladder(target: float, spec: Tokens, by: str = "params", **given: Any) -> Con
     Depth grows with the square root of width (about 2 layers at 8 thousand
     parameters, 5 at a million, 20 at a billion); the hidden layer is near 8/3 width.
     """
-    queries_per_kv = options("transformer", given, {"queries_per_kv": 4})[
-        "queries_per_kv"
-    ]
+    chosen = options("transformer", given, OPTIONS)
+    check(chosen)
+    return _members(spec, by, **chosen).at(target)
+
+
+def check(chosen: Mapping[str, Any]) -> None:
+    """Raises UserError where a value of one of OPTIONS is wrong."""
+    queries_per_kv, qk_norm = chosen["queries_per_kv"], chosen["qk_norm"]
     if not isinstance(queries_per_kv, int) or queries_per_kv < 1:
         raise UserError("model.options.queries_per_kv", queries_per_kv, "1 or more")
-    return _members(spec, by, queries_per_kv).at(target)
+    if not isinstance(qk_norm, bool):
+        raise UserError("model.options.qk_norm", qk_norm, "True or False")
 
 
 @functools.cache
-def _members(spec: Tokens, by: str, queries_per_kv: int) -> Ladder[Config]:
+def _members(
+    spec: Tokens, by: str, queries_per_kv: int, qk_norm: bool
+) -> Ladder[Config]:
     size = measure(by, spec, params, flops)
     candidates = (
-        Config(*shape, hidden)
+        Config(*shape, hidden, qk_norm=qk_norm)
         for shape in shapes(queries_per_kv)
         for hidden in hiddens(shape[1], 1.5, 4.5)
     )
@@ -116,7 +129,12 @@ def params(config: Config) -> int:
 
 def block_params(config: Config) -> int:
     """Parameters of one block."""
-    return _matrices(config) + 2 * config.width + config.head_dim
+    return _matrices(config) + norm_params(config)
+
+
+def norm_params(c: Config) -> int:
+    """Gains of the norms of one block."""
+    return 2 * c.width + c.head_dim * c.qk_norm
 
 
 def _matrices(c: Config) -> int:
@@ -154,7 +172,7 @@ def rotate(x_BxLxKxNxH: jax.Array) -> jax.Array:
 
 
 class Attention(nnx.Module):
-    """Causal grouped-query attention with normalised, rotated queries and keys.
+    """Causal grouped-query attention with rotated, by default normalised keys.
 
     One product makes, for each key-value head, its G queries, its key and its value.
     One scale serves queries and keys: only their product reaches the scores.
@@ -167,7 +185,7 @@ class Attention(nnx.Module):
         group = c.heads // c.kv_heads
         columns = (c.kv_heads, (group + 2) * c.head_dim)
         self.qkv = Dense((c.width,), columns, ("embed", "kv_heads", None), rngs)
-        self.norm = RMSNorm(c.head_dim, rngs)
+        self.norm = RMSNorm(c.head_dim, rngs) if c.qk_norm else None
         rows, axes = (c.kv_heads, group * c.head_dim), ("kv_heads", None, "embed")
         self.out = Dense(rows, (c.width,), axes, rngs, scale)
 
@@ -176,7 +194,10 @@ class Attention(nnx.Module):
         K, H = self.kv_heads, self.head_dim
         G = self.heads // K
         qkv_BxLxKxNxH = self.qkv(x_BxLxD).reshape(B, L, K, G + 2, H)
-        qk_BxLxKxNxH = rotate(self.norm(qkv_BxLxKxNxH[:, :, :, :-1]))
+        qk_BxLxKxNxH = qkv_BxLxKxNxH[:, :, :, :-1]
+        if self.norm is not None:
+            qk_BxLxKxNxH = self.norm(qk_BxLxKxNxH)
+        qk_BxLxKxNxH = rotate(qk_BxLxKxNxH)
         mixed_BxLxNxH = causal_attention(
             qk_BxLxKxNxH[:, :, :, :-1].reshape(B, L, K * G, H),
             qk_BxLxKxNxH[:, :, :, -1],
@@ -212,13 +233,7 @@ class Block(nnx.Module):
         return x_BxLxD + self.mlp(self.mlp_norm(x_BxLxD))
 
 
-class Model(nnx.Module):
+class Model(Decoder):
     def __init__(self, config: Config, spec: Tokens, rngs: nnx.Rngs):
-        self.embedding = Embedding(spec.vocab, config.width, rngs)
-        self.blocks = Stack([Block(config, rngs) for _ in range(config.depth)])
-        self.head = Head(config.width, spec.vocab, rngs)
-
-    def __call__(self, x: jax.Array, cond: Any = None) -> Output:
-        h_BxLxD = self.embedding(x)
-        h_BxLxD = self.blocks(h_BxLxD)
-        return Output(self.head(h_BxLxD), {})
+        blocks = (Block(config, rngs) for _ in range(config.depth))
+        super().__init__(config.width, spec, rngs, blocks)

@@ -46,19 +46,53 @@ def tables(model, embedding: str, norm: str) -> dict[str, jax.Array]:
     }
 
 
+def shape(config) -> dict[str, object]:
+    """What configurations of transformers' decoders share, of one here."""
+    return {
+        "vocab_size": VOCAB,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head_dim,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
+        "tie_word_embeddings": False,
+        "attn_implementation": "eager",
+    }
+
+
+def layers(model, feed_forward) -> dict[str, jax.Array]:
+    """Weights of a Transformer's blocks by their names in transformers' decoders.
+
+    Args:
+      feed_forward: gives those of a block's feed-forward.
+    """
+    weights = {}
+    for n, block in enumerate(model.blocks):
+        layer = {
+            "input_layernorm.weight": block.attention_norm.scale[...],
+            "post_attention_layernorm.weight": block.mlp_norm.scale[...],
+            **attention(block.attention),
+            **feed_forward(block.mlp),
+        }
+        weights |= {f"model.layers.{n}.{name}": x for name, x in layer.items()}
+    return weights
+
+
 def attention(layer) -> dict[str, jax.Array]:
-    """Weights of grouped-query attention with normalised queries and keys."""
+    """Weights of grouped-query attention; with gains where keys are normalised."""
     width, kv_heads, _ = layer.qkv.kernel.shape
     dim = layer.head_dim
     qkv = layer.qkv.kernel[...].reshape(width, kv_heads, -1, dim)
     joined = lambda kernel: kernel.reshape(width, -1).T
+    gains = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
     return {
         "self_attn.q_proj.weight": joined(qkv[:, :, :-2]),
         "self_attn.k_proj.weight": joined(qkv[:, :, -2]),
         "self_attn.v_proj.weight": joined(qkv[:, :, -1]),
         "self_attn.o_proj.weight": layer.out.kernel[...].reshape(-1, width).T,
-        "self_attn.q_norm.weight": layer.norm.scale[...],
-        "self_attn.k_norm.weight": layer.norm.scale[...],
+        **({name: layer.norm.scale[...] for name in gains} if layer.norm else {}),
     }
 
 

@@ -1,6 +1,8 @@
-"""The mixture of experts is Mixtral's, in a Transformer that is Qwen3-MoE's."""
+"""The mixture of experts is Mixtral's; the whole model is, without qk_norm."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +12,14 @@ from same_weights import (
     VOCAB,
     assert_close,
     assert_same_model,
-    attention,
     give,
+    layers,
+    shape,
     stirred,
     tables,
     tensor,
 )
-from transformers import MixtralConfig, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import MixtralConfig, MixtralForCausalLM
 from transformers.models.mixtral import modeling_mixtral
 
 from scaling.families import Tokens, moe
@@ -28,8 +31,16 @@ CONFIG = moe.Config(
 )
 
 
+REFERENCE = MixtralConfig(
+    **shape(CONFIG),
+    intermediate_size=CONFIG.hidden,
+    num_local_experts=CONFIG.experts,
+    num_experts_per_tok=CONFIG.chosen,
+)
+
+
 def experts(layer):
-    """Weights by their names in both models."""
+    """Weights of a layer by their names there."""
     gate_up_ExDx2xF = layer.gate_up[...]
     E, D, _, F = gate_up_ExDx2xF.shape
     return {
@@ -41,13 +52,7 @@ def experts(layer):
 
 def test_experts_and_their_balance_are_mixtrals():
     layer = stirred(moe.Experts(CONFIG, 1.0, nnx.Rngs(0)))
-    config = MixtralConfig(
-        hidden_size=CONFIG.width,
-        intermediate_size=CONFIG.hidden,
-        num_local_experts=CONFIG.experts,
-        num_experts_per_tok=CONFIG.chosen,
-    )
-    reference = modeling_mixtral.MixtralSparseMoeBlock(config)
+    reference = modeling_mixtral.MixtralSparseMoeBlock(REFERENCE)
     give(reference, experts(layer))
     x_BxLxD = jax.random.normal(jax.random.key(1), (1, 19, CONFIG.width))
     mixed_BxLxD, balance = jax.jit(lambda layer, x: layer(x))(layer, x_BxLxD)
@@ -60,42 +65,17 @@ def test_experts_and_their_balance_are_mixtrals():
     assert_close(balance, summed / CONFIG.chosen)
 
 
-def reference(model):
-    c = CONFIG
-    config = Qwen3MoeConfig(
-        vocab_size=VOCAB,
-        hidden_size=c.width,
-        moe_intermediate_size=c.hidden,
-        num_experts=c.experts,
-        num_experts_per_tok=c.chosen,
-        norm_topk_prob=True,
-        num_hidden_layers=c.depth,
-        num_attention_heads=c.heads,
-        num_key_value_heads=c.kv_heads,
-        head_dim=c.head_dim,
-        rms_norm_eps=1e-6,
-        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
-        tie_word_embeddings=False,
-        attn_implementation="eager",
-    )
-    weights = tables(model, "model.embed_tokens", "model.norm")
-    for n, block in enumerate(model.blocks):
-        layer = {
-            "input_layernorm.weight": block.attention_norm.scale[...],
-            "post_attention_layernorm.weight": block.mlp_norm.scale[...],
-            **attention(block.attention),
-            **{f"mlp.{name}": x for name, x in experts(block.mlp).items()},
-        }
-        weights |= {f"model.layers.{n}.{name}": x for name, x in layer.items()}
-    made = Qwen3MoeForCausalLM(config)
-    give(made, weights)
-    return made
-
-
 @pytest.mark.parametrize("length", [1, 19])
-def test_logits_and_gradients_are_equal(length):
-    model = stirred(moe.Model(CONFIG, Tokens(VOCAB, length), nnx.Rngs(0)))
-    assert_same_model(model, reference(model), length)
+def test_without_qk_norm_the_model_is_mixtral(length):
+    config = dataclasses.replace(CONFIG, qk_norm=False)
+    model = stirred(moe.Model(config, Tokens(VOCAB, length), nnx.Rngs(0)))
+    mlp = lambda layer: {f"mlp.{name}": x for name, x in experts(layer).items()}
+    reference = MixtralForCausalLM(REFERENCE)
+    give(
+        reference,
+        tables(model, "model.embed_tokens", "model.norm") | layers(model, mlp),
+    )
+    assert_same_model(model, reference, length)
 
 
 def test_no_choice_is_a_tie():
