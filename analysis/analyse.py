@@ -32,6 +32,7 @@ from analysis import (
     paired,
     progress,
     sensitivity,
+    standings,
 )
 from analysis.cells import (
     cells_frame,
@@ -136,6 +137,13 @@ class Analysis:
       costs: kind, source, to, target, cells, flops_ratio (of `to` over source on
         matched cells), flops_low, flops_high, wall_ratio, wall_low, wall_high, factor,
         low, high, p_infinite (the overall M_D beside it).
+      standings: each family at the largest cell that all share. family, corpus, target,
+        params, tokens, flops, learning_rate, edge, seeds, loss (as in `cells`), rank,
+        against (the family of rank 1), above (that one's measured loss), above_low,
+        above_high (by seed noise and documents), factor, low, high, p_infinite (the
+        data it needs for the loss of that one, over its own, by the law of all that
+        leads), fit_params, fit_tokens (where that is read: the largest point to which
+        no law is extrapolated).
       decisions: family, corpus, target, compute, loss, low, high (compute-optimal),
         rank, p_best (share of draws in which it is the best family on the corpus),
         regret (mean nats above the best), small_rank (in the smallest cell that all
@@ -234,6 +242,7 @@ class Analysis:
     )
     agreement: pd.DataFrame = field(default_factory=lambda: _join((), "agreement"))
     costs: pd.DataFrame = field(default_factory=lambda: _join((), "costs"))
+    standings: pd.DataFrame = field(default_factory=lambda: _join((), "standings"))
     decisions: pd.DataFrame = field(default_factory=lambda: _join((), "decisions"))
     doubling: pd.DataFrame
     ratios: pd.DataFrame
@@ -293,6 +302,7 @@ FRAMES = {
     "model_low model_high agrees",
     "costs": "kind source to target cells flops_ratio flops_low flops_high wall_ratio "
     "wall_low wall_high factor low high p_infinite",
+    "standings": standings.COLUMNS,
     "decisions": "family corpus target compute loss low high rank p_best regret "
     "small_rank small_params small_tokens method",
     "doubling": "family corpus target params tokens gain low high fitted",

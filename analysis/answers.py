@@ -16,6 +16,7 @@ from analysis import (
     nested,
     paired,
     sensitivity,
+    standings,
     variance,
 )
 from analysis.cells import points as points_of_interest
@@ -135,6 +136,15 @@ def answers(asked: Asked, leading: Leading) -> Frames:
     inner = covered(where, surfaces.data.frame)
     for name in ("equivalents", "doubling", "ratios"):
         out[name] = _within(out[name], inner)
+    largest = Equivalents(chosen.of_joint, [max(inner or where)])
+    out["standings"] = standings.standings_frame(
+        asked.cells,
+        largest,
+        surfaces.families,
+        surfaces.corpora,
+        asked.noise,
+        asked.document_se,
+    )
     more = _compute(asked, leading, found, where)
     return out | more | _checks(asked, leading, found, where)
 

@@ -104,6 +104,14 @@ def _edge(rates: Array, best: float) -> str:
     return "low" if best == rates[0] else "high" if best == rates[-1] else ""
 
 
+def shared(cells: pd.DataFrame, families: Sequence[str], corpus: str) -> pd.DataFrame:
+    """The corpus's cells at each (level, budget) that all families have; its index."""
+    places = ["level", "budget"]
+    mine = cells[(cells.corpus == corpus) & cells.family.isin(families)]
+    full = mine.groupby(places).family.nunique() == len(families)
+    return mine.set_index(places).loc[full[full].index]
+
+
 def tuning_frame(data: Sample, target: str) -> pd.DataFrame:
     """Mean loss by rate of the cells in which two or more were tried."""
     chosen = select(data, np.ones((1, data.loss.size)))[0] > 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from analysis.cells import shared
 from analysis.frontier import Frontier
 from analysis.intervals import interval
 from analysis.laws import Array
@@ -93,11 +94,9 @@ def small_ranks(
     cells: pd.DataFrame, families: Sequence[str], corpus: str
 ) -> tuple[dict[str, float], tuple[float, float]]:
     """Ranks at the smallest (size, budget) that all families have, and its N and D."""
-    mine = cells[(cells.corpus == corpus) & cells.family.isin(families)]
-    shared = mine.groupby(["level", "budget"]).family.nunique() == len(families)
-    if not shared.any():
+    common = shared(cells, families, corpus)
+    if common.empty:
         return {}, (np.nan, np.nan)
-    common = mine.set_index(["level", "budget"]).loc[shared[shared].index]
     place = common.groupby(level=["level", "budget"]).flops.mean().idxmin()
     smallest = common.loc[[place]]
     ranks = dict(zip(smallest.family, smallest.loss.rank(), strict=True))

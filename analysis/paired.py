@@ -207,18 +207,30 @@ def median_interval(values: Array, level: float = 0.95) -> tuple[float, float]:
     return float(ordered[k - 1]), float(ordered[ordered.size - k])
 
 
+def margin(before: Any, after: Any, noise: Noise, document_se: DocumentError) -> float:
+    """Half the 95% interval of the difference of two cells' log losses.
+
+    From the seed noise, by Student's t, and the paired error over documents; NaN where
+    no cell has two seeds: the documents alone would flatter.
+
+    Args:
+      before, after: rows of the cells' frame.
+    """
+    from scipy.stats import t as student
+
+    seeds = 1.0 / before.seeds + 1.0 / after.seeds
+    documents = document_se(before.run_id, after.run_id) / before.loss
+    error = math.sqrt(noise.sd**2 * seeds + documents**2)
+    return (
+        float(student.ppf(0.975, noise.freedom)) * error if noise.freedom else math.nan
+    )
+
+
 def _measured(
     match: Match, noise: Noise, document_se: DocumentError
 ) -> dict[str, float]:
-    from scipy.stats import t as student
-
     before, after = match.before, match.after
-    seeds = 1.0 / before.seeds + 1.0 / after.seeds
-    documents = document_se(before.run_id, after.run_id) / before.loss
-    # Without seeds the noise is unknown, and the documents alone would flatter.
-    error = math.sqrt(noise.sd**2 * seeds + documents**2)
-    quantile = student.ppf(0.975, noise.freedom) if noise.freedom else math.nan
-    reach = quantile * error / max(-match.slope, 1e-12)
+    reach = margin(before, after, noise, document_se) / max(-match.slope, 1e-12)
     return {
         "params": float(before.params),
         "tokens": float(before.tokens),

@@ -61,6 +61,39 @@ def decisions(figure: Figure, analysis: Analysis, target: str) -> None:
     legend(figure, [key(f, *looks(families, f)) for f in families])
 
 
+def standings(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Measured loss of each family, and the data it needs for the lowest of them."""
+    frame = rows_of(analysis.standings, target)
+    own = frame[frame.corpus == target]
+    frame = own if len(own) else frame[frame.corpus == frame.corpus.iloc[0]]
+    ys = range(len(frame))
+    resize(figure, 0.9 + 0.26 * len(frame), WIDTH + 0.6)
+    left, right = panels_of(figure, 1, 2)[0]
+    lowest = frame.loss.min()
+    measured = pd.DataFrame(
+        {
+            "value": frame.loss,
+            "low": lowest + frame.above_low,
+            "high": lowest + frame.above_high,
+        }
+    )
+    margin = 0.04 * (measured.max().max() - measured.min().min())
+    left.set_xlim(measured.min().min() - margin, measured.max().max() + margin)
+    left.grid(True, axis="x")
+    left.set_axisbelow(True)
+    factor_axis(right, span(frame.factor, frame.low, frame.high.clip(upper=100), [0.9]))
+    for y, row in zip(ys, measured.to_dict("records"), strict=True):
+        whisker(left, y, row, PALETTE[0], "o")
+    for y, row in zip(ys, frame.to_dict("records"), strict=True):
+        whisker(right, y, row | {"value": row["factor"]}, PALETTE[0], "o")
+        if row["p_infinite"] > 0:
+            side_note(right, y, f"∞ in {words.percent(row['p_infinite'])}")
+    forest_axis(left, list(frame.family), ys)
+    right.tick_params(axis="y", length=0)
+    left.set_xlabel(f"measured loss ({analysis.unit})")
+    right.set_xlabel(f"times the data for the loss of {frame.against.iloc[0]}")
+
+
 def compute(figure: Figure, analysis: Analysis, target: str) -> None:
     """What each architecture swap is worth in compute, as compute grows."""
     frame = rows_of(analysis.multipliers, target)

@@ -264,6 +264,14 @@ class Plot:
 
 
 PLOTS: dict[str, Plot] = {
+    "standings": Plot(
+        plots_effects.standings,
+        "Left, the measured loss of each family at the largest cell that all share, "
+        "with the 95% interval of its distance to the lowest: seeds and documents. "
+        "Right, how many times its data it needs for the lowest, by the law at the "
+        "largest cell that was fitted, with its 95% interval.",
+        every=True,
+    ),
     "equivalents": Plot(
         plots.equivalents,
         "Data-equivalent of each swap at the largest fitted cell: how many times the "
@@ -560,10 +568,12 @@ HEADINGS = {
     "params_total": "params with embeddings",
     "sd_log": "sd of log loss",
     "fitted": "within the fit",
+    "above_low": "95% low",
+    "above_high": "95% high",
 }
 # Counts read better with a suffix; what is exact stays in the sort key and the JSON.
 COUNTS = {"params", "params_total", "tokens", "unique_tokens", "flops", "size"}
-COUNTS |= {"compute", "small_params", "small_tokens"}
+COUNTS |= {"compute", "small_params", "small_tokens", "fit_params", "fit_tokens"}
 
 
 # At so many significant digits of every parameter a prediction changes by less than
@@ -624,6 +634,33 @@ def answer(analysis: Analysis, figure: Draw) -> str:
     first, *sentences = summary(analysis)
     lead = _paragraph(first)
     return f'<div class="answer">{lead}{_list(sentences)}</div>'
+
+
+def standings(analysis: Analysis, figure: Draw) -> str:
+    """How every family stands"""
+    frame = analysis.standings
+    if frame.empty:
+        return _absent(analysis, "cell that all families share", "effects")
+    first = _own(analysis, "standings")
+    first = first[first.corpus == first.corpus.iloc[0]]
+    rest = frame.drop(first.index)
+    return "".join(
+        [
+            _paragraph(words.standings(first, analysis.unit)),
+            figure("standings"),
+            _other_targets(analysis, figure, "standings"),
+            _table(_standing(first)),
+            _fold("On the other corpora and targets", _standing(rest)),
+        ]
+    )
+
+
+def _standing(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns that a reader compares families by."""
+    said = ["fit_params", "fit_tokens", "against", "rank"]
+    alike = [name for name in ("corpus", "target") if frame[name].nunique() == 1]
+    frame = frame.drop(columns=[*said, *alike])
+    return frame.rename(columns={"factor": "data_needed"})
 
 
 def equivalents(analysis: Analysis, figure: Draw) -> str:
@@ -1011,6 +1048,7 @@ def method(analysis: Analysis, figure: Draw) -> str:
 
 SECTIONS: tuple[Callable[[Analysis, Draw], str], ...] = (
     answer,
+    standings,
     equivalents,
     ratio,
     currencies,

@@ -403,6 +403,20 @@ def decisions(frame: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def standings(frame: pd.DataFrame, unit: str) -> str:
+    """What the table of standings on one corpus shows, and where."""
+    first, last = frame.iloc[0], frame.iloc[-1]
+    measured = scale(first.params, first.tokens)
+    fitted = scale(first.fit_params, first.fit_tokens)
+    return (
+        f"Trained on {first.corpus} with {measured}, the largest cell that all "
+        f"{len(frame)} families share, the measured loss goes from "
+        f"{number(first.loss)} ({first.family}) to {number(last.loss)} {unit} "
+        f"({last.family}). Data needed: how many times its own data a family takes for "
+        f"the loss of {first.family}, by the law at {fitted}."
+    )
+
+
 def moved(frame: pd.DataFrame) -> list[str]:
     """Which verdicts other choices move, and how many stay as reported."""
     others = frame[frame.setting != "as reported"]

@@ -100,7 +100,21 @@ def swaps() -> dict[str, pd.DataFrame]:
 
 
 def choices() -> dict[str, pd.DataFrame]:
-    ranks, tests, shares = [], [], []
+    ranks, tests, shares, stands = [], [], [], []
+    for target, corpus, (k, family) in itertools.product(
+        TARGETS, CORPORA, enumerate(FAMILIES)
+    ):
+        above = {"above": 0.1 * k, "above_low": 0.1 * k - 0.02}
+        stands.append(
+            {"family": family, "corpus": corpus, "target": target, "rank": 1 + k}
+            | {"params": float(SIZES[-1]), "tokens": 1e6, "flops": 4.3e11, "seeds": 1}
+            | {"learning_rate": 0.01, "edge": "", "loss": 1.7 + 0.1 * k}
+            | {"against": FAMILIES[0], "above_high": 0.1 * k + 0.02}
+            | above
+            | {"factor": 1.0 + 0.8 * k, "p_infinite": 0.01 * k}
+            | around(1.0 + 0.8 * k)
+            | {"fit_params": float(SIZES[-1]), "fit_tokens": 5e5}
+        )
     for family, corpus, target in itertools.product(FAMILIES, CORPORA, TARGETS):
         for compute in COMPUTES:
             loss = float(split(family, corpus, target, compute)[1].min())
@@ -133,6 +147,7 @@ def choices() -> dict[str, pd.DataFrame]:
         )
     return {
         "decisions": pd.DataFrame(ranks),
+        "standings": pd.DataFrame(stands),
         "nested": pd.DataFrame(tests),
         "shares": pd.DataFrame(shares),
     }

@@ -36,6 +36,7 @@ DRAWS = [
     plots_effects.decisions,
     plots_effects.verdicts,
     plots_effects.shares,
+    plots_effects.standings,
     plots_surface.isoflops,
     plots_surface.isolosses,
     plots_checks.profiles,

@@ -38,13 +38,20 @@ def written(study, tmp_path_factory):
 def test_every_section_in_order(written):
     page = written.read_text()
     assert re.findall(r'<section id="(\w+)">', page) == [
-        *("answer", "equivalents", "ratio", "currencies", "interaction", "decision"),
-        *("verdict", "loss", "surface", "fits", "joint", "sharing", "variance"),
-        *("noise", "holdout", "residuals", "doubts", "tuning", "paths", "runs"),
-        *("limits", "method"),
+        *("answer", "standings", "equivalents", "ratio", "currencies", "interaction"),
+        *("decision", "verdict", "loss", "surface", "fits", "joint", "sharing"),
+        *("variance", "noise", "holdout", "residuals", "doubts", "tuning", "paths"),
+        *("runs", "limits", "method"),
     ]
     for section in page.split("<section ")[1:]:
         assert len(re.sub(r"<[^>]+>", " ", section).split()) > 10
+
+
+def test_every_family_has_its_row(written, study):
+    page = written.read_text()
+    section = page.split('<section id="standings">')[1].split("</section>")[0]
+    rows = re.findall(r"<tr><td>([^<]*)</td>", section.split("<details")[0])
+    assert rows == list(dict.fromkeys(study.standings.family))
 
 
 def test_page_is_self_contained(written):
