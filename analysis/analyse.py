@@ -411,6 +411,7 @@ def analyse(
         *notes.of_nested(made["nested"], made["models"]),
         *notes.of_verdicts(made["verdicts"]),
         *notes.of_ratios(made["ratios"]),
+        *notes.of_compute(made["cells"]),
         *notes.of_noise(made["fitness"]),
         *notes.of_holdout(made["holdout"], hold_out),
     ]

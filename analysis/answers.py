@@ -190,6 +190,8 @@ def _compute(
     surfaces, target = asked.surfaces, asked.target
     chosen = leading.surfaces.of_joint
     fitted = surfaces.data.frame
+    families = frontier.comparable(fitted)
+    alike = [s for s in found if {s.before[0], s.after[0]} <= set(families)]
     sizes = (float(fitted.params.min()), float(fitted.params.max()))
     least, most = float(fitted.flops.min()), float(fitted.flops.max())
     computes = frontier.computes(fitted)
@@ -200,13 +202,13 @@ def _compute(
         for name, surface in ((method, chosen), ("family", surfaces.of_single))
     }
     size = Equivalents(chosen, where, "params")
-    spent = frontier.compute_logs(by_method[method], found, computes)
+    spent = frontier.compute_logs(by_method[method], alike, computes)
     points = [{"params": params, "tokens": tokens} for params, tokens in where]
     decisions = [
         decision.decisions_frame(
             reached,
             asked.cells,
-            surfaces.families,
+            families,
             surfaces.corpora,
             computes,
             target,
@@ -227,7 +229,7 @@ def _compute(
             ignore_index=True,
         ),
         "crossovers": frontier.crossovers_frame(
-            by_method[method], found, (least, CROSSOVER_REACH * most), target
+            by_method[method], alike, (least, CROSSOVER_REACH * most), target
         ),
         "decisions": pd.concat(decisions, ignore_index=True),
     }

@@ -30,6 +30,9 @@ ROOM = np.log(1e4)
 SIZES = 64
 # Computes that effects are given at, as multiples of the largest that was run.
 BEYOND = (0.1, 1.0, 10.0, 100.0)
+# A family whose largest run took so many times fewer FLOPs than the largest of all was
+# not run at computes where the others are: the law would be all that speaks of it.
+FAR = 100.0
 
 
 def flop_rate(frame: pd.DataFrame) -> Rate:
@@ -54,6 +57,16 @@ def flop_rate(frame: pd.DataFrame) -> Rate:
         return np.exp(np.interp(np.log(params), sizes, logs))
 
     return rate
+
+
+def comparable(frame: pd.DataFrame) -> list[str]:
+    """The families whose largest run is within FAR of the largest of all.
+
+    Args:
+      frame: family, flops.
+    """
+    most = frame.groupby("family").flops.max()
+    return sorted(most[most * FAR >= most.max()].index)
 
 
 class Frontier:

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from analysis import listing
+from analysis import frontier, listing, words
 from analysis.fit import Refusal
 from analysis.nested import BASE, WITHIN
 from analysis.surfaces import Fitted, Surfaces, doubts
@@ -23,7 +23,7 @@ class Note:
         "bound" (parameter at a bound), "excluded", "disagree", "undetermined" or
         "warning".
       about: which section it belongs to: "table", "tuning", "fits", "joint", "effects",
-        "variance", "noise", "holdout".
+        "compute", "variance", "noise", "holdout".
       text: one sentence with the numbers in it.
     """
 
@@ -56,7 +56,7 @@ def of_tuning(cells: pd.DataFrame) -> list[Note]:
         edge = part[part.edge != ""]
         if len(edge):
             rates = ", ".join(
-                f"{row.edge} end at {row.learning_rate:g} (N {row.params:.3g})"
+                f"{row.edge} end at {row.learning_rate:g} ({words.count(row.params)})"
                 for row in edge.itertuples()
             )
             text = (
@@ -137,8 +137,14 @@ def of_fits(surfaces: Surfaces, target: str) -> list[Note]:
     return out
 
 
+def _reach(values: pd.Series) -> str:
+    return f"{words.count(values.min())} to {words.count(values.max())}"
+
+
 def _name(fitted: Fitted) -> str:
-    at = f" at N {fitted.params:.3g}" if np.isfinite(fitted.params) else ""
+    at = ""
+    if np.isfinite(fitted.params):
+        at = f" at {words.count(fitted.params)} parameters"
     return f"{fitted.law.name} of {fitted.family} on {fitted.corpus}{at}"
 
 
@@ -341,11 +347,25 @@ def of_design(surfaces: Surfaces, target: str) -> list[Note]:
         )
         out.append(Note("warning", "joint", text))
     text = (
-        f"Fitted runs reach N {frame.params.min():.3g} to {frame.params.max():.3g} and "
-        f"D {frame.tokens.min():.3g} to {frame.tokens.max():.3g}; beyond that every "
-        "number is an extrapolation."
+        f"Fitted runs reach {_reach(frame.params)} parameters and "
+        f"{_reach(frame.tokens)} tokens; beyond that every number is an extrapolation."
     )
     return [*out, Note("warning", "effects", text)]
+
+
+def of_compute(cells: pd.DataFrame) -> list[Note]:
+    """Families that no comparison at equal compute can take in."""
+    out = []
+    known = cells.dropna(subset="flops")
+    for family in sorted(set(known.family) - set(frontier.comparable(known))):
+        mine = known[known.family == family].flops.max()
+        text = (
+            f"At equal compute {family} is not compared: its largest run took "
+            f"{words.number(mine, 2)} FLOPs, the largest of all "
+            f"{words.number(known.flops.max(), 2)}."
+        )
+        out.append(Note("undetermined", "compute", text))
+    return out
 
 
 def of_noise(fitness: pd.DataFrame) -> list[Note]:

@@ -141,10 +141,12 @@ def _order(values: pd.Series) -> list[Any]:
 def looks(names: Sequence[Any], i: Any) -> tuple[str, str, Any]:
     """Colour, marker and line of the i-th name: the same in every figure."""
     k = list(names).index(i)
+    # Beyond the palette a colour comes again with another marker and line.
+    shifted = k + k // len(PALETTE)
     return (
         PALETTE[k % len(PALETTE)],
-        MARKERS[k % len(MARKERS)],
-        LINES[k % len(LINES)],
+        MARKERS[shifted % len(MARKERS)],
+        LINES[shifted % len(LINES)],
     )
 
 
@@ -256,6 +258,32 @@ def plain(value: float) -> str:
 
 def panels_of(figure: Figure, rows: int, columns: int, **more: Any) -> np.ndarray:
     return figure.subplots(rows, columns, squeeze=False, sharey=True, **more)
+
+
+# So many families, or swaps, stand beside each other; more go on below.
+MOST_COLUMNS = 4
+
+
+def blocks(columns: int) -> tuple[int, int]:
+    """(blocks of panels below each other, columns of each) for so many columns."""
+    return max(1, math.ceil(columns / MOST_COLUMNS)), max(1, min(columns, MOST_COLUMNS))
+
+
+def wrapped(figure: Figure, rows: int, columns: int) -> dict[tuple[int, int], Axes]:
+    """Panels by (row, column), in `blocks` of rows; axes are shared by all."""
+    deep, wide = blocks(columns)
+    panels = panels_of(figure, rows * deep, wide, sharex=True)
+    for axes in panels.ravel():
+        axes.set_axis_off()
+    out = {}
+    for i, j in itertools.product(range(rows), range(columns)):
+        axes = out[i, j] = panels[j // wide * rows + i, j % wide]
+        axes.set_axis_on()
+        # The last of its column, and the first of its row, whatever is beside.
+        last = i == rows - 1 and j + wide >= columns
+        axes.tick_params(axis="x", labelbottom=last)
+        axes.tick_params(axis="y", labelleft=j % wide == 0)
+    return out
 
 
 def _spread(wanted: Sequence[float], gap: float) -> list[float]:
@@ -441,9 +469,10 @@ def loss(figure: Figure, analysis: Analysis, target: str) -> None:
     curves = analysis.curves[analysis.curves.target == target]
     curves = curves[curves.law.isin(_order(curves.law)[:1])]
     withheld = analysis.holdout[analysis.holdout.target == target]
-    families, corpora = families_of(analysis), corpora_of(analysis)
-    resize(figure, 0.8 + 2.5 * len(corpora), 2.2 + 2.3 * max(1, len(families)))
-    panels = panels_of(figure, len(corpora), len(families), sharex=True)
+    families, corpora = families_of(analysis), sorted(set(cells.corpus))
+    deep, wide = blocks(len(families))
+    resize(figure, 0.8 + 2.5 * len(corpora) * deep, 2.2 + 2.3 * wide)
+    panels = wrapped(figure, len(corpora), len(families))
     x_limits = span(cells.tokens, withheld.tokens, pad=0.12)
     y_limits = span(cells.loss, withheld.observed, pad=0.08)
     rungs = sizes_of(cells)
@@ -488,7 +517,7 @@ def loss(figure: Figure, analysis: Analysis, target: str) -> None:
             _line_labels(axes, x_limits[1], ends, names, colours)
         if i == 0:
             axes.set_title(family, color=looks(families, family)[0])
-        if j == 0:
+        if j % wide == 0:
             axes.set_ylabel(f"trained on {corpus}\nloss ({analysis.unit})")
     figure.supxlabel("training tokens (line labels: parameters)", fontsize=8.5)
     ring = Line2D([], [], color=INK, marker="o", mfc="none", ms=8, ls="")
@@ -569,8 +598,9 @@ def scale(figure: Figure, analysis: Analysis, target: str) -> None:
         raise Nothing
     held = _order(frame.held)
     swaps = list(dict.fromkeys(zip(frame.source, frame.to, strict=True)))
-    resize(figure, 0.9 + 2.1 * len(held), 1.8 + 2.3 * len(swaps))
-    panels = panels_of(figure, len(held), len(swaps), sharex=True)
+    deep, wide = blocks(len(swaps))
+    resize(figure, 0.9 + 2.1 * len(held) * deep, 1.8 + 2.3 * wide)
+    panels = wrapped(figure, len(held), len(swaps))
     top = frame.high[np.isfinite(frame.high)].max()
     finite = frame.factor[np.isfinite(frame.factor)].clip(upper=100)
     bottom = frame.low.clip(lower=0.1)
@@ -598,7 +628,7 @@ def scale(figure: Figure, analysis: Analysis, target: str) -> None:
                 _at_top(axes, row.tokens, share, text, look[0])
         if i == 0:
             axes.set_title(f"{source} → {to}", fontsize=8.5)
-        if j == 0:
+        if j % wide == 0:
             axes.set_ylabel(f"{level}\ntimes the data")
     figure.supxlabel("training tokens", fontsize=8.5)
     keys = [key(words.count(s), *looks(sizes, s)) for s in sizes]
@@ -842,8 +872,9 @@ def residuals(figure: Figure, analysis: Analysis, target: str) -> None:
     fitness = analysis.fitness[analysis.fitness.target == target]
     families, corpora = families_of(analysis), corpora_of(analysis)
     laws = [law for law in _order(frame.law) if _whole(analysis, law)]
-    resize(figure, 0.9 + 2.0 * len(laws), 1.4 + 2.3 * max(2, len(families)))
-    panels = panels_of(figure, len(laws), len(families), sharex=True)
+    deep, wide = blocks(len(families))
+    resize(figure, 0.9 + 2.0 * len(laws) * deep, 1.4 + 2.3 * max(2, wide))
+    panels = wrapped(figure, len(laws), len(families))
     reach = math.log(frame.params.max() / frame.params.min()) or 1.0
     for (i, law), (j, family) in itertools.product(
         enumerate(laws), enumerate(families)
@@ -872,11 +903,12 @@ def residuals(figure: Figure, analysis: Analysis, target: str) -> None:
         axes.grid(True, axis="y")
         if i == 0:
             axes.set_title(family, color=looks(families, family)[0])
-        if j == 0:
+        if j % wide == 0:
             name = textwrap.fill(f"{law} law", LABEL)
             axes.set_ylabel(f"{name}\nobserved − fitted, %")
     figure.supxlabel("training tokens (larger mark: larger model)", fontsize=8.5)
-    keys = [key(corpus, *looks(corpora, corpus)[:2]) for corpus in corpora]
+    shown = sorted(set(frame.corpus))
+    keys = [key(corpus, *looks(corpora, corpus)[:2]) for corpus in shown]
     band = Line2D(
         [], [], color="#e0e0e0", lw=7, label="±2 standard deviations of seeds"
     )
@@ -893,9 +925,11 @@ def tuning(figure: Figure, analysis: Analysis, target: str) -> None:
     """Loss against the learning rate: where each family's optimum lies."""
     frame = rows_of(analysis.tuning, target)
     families = families_of(analysis)
+    tuned = [family for family in families if family in set(frame.family)]
     rungs = sizes_of(frame)
-    resize(figure, 3.1, 1.4 + 2.3 * max(2, len(families)))
-    panels = panels_of(figure, 1, len(families))[0]
+    deep, wide = blocks(len(tuned))
+    resize(figure, 0.7 + 2.4 * deep, 1.4 + 2.3 * max(2, wide))
+    panels = wrapped(figure, 1, len(tuned))
     limits = span(frame.learning_rate, pad=0.12)
     keys = ["corpus", "params", "tokens"]
     least = frame.groupby(["family", *keys]).loss.transform("min")
@@ -907,7 +941,8 @@ def tuning(figure: Figure, analysis: Analysis, target: str) -> None:
         edges.reindex(frame.set_index(where).index).fillna("").to_numpy()
     )
     top = frame.excess[np.isfinite(frame.excess)].max()
-    for axes, family in zip(panels, families, strict=True):
+    for (_, j), axes in panels.items():
+        family = tuned[j]
         log_axis(axes.xaxis, plain, limits)
         axes.set_ylim(-0.08 * (top or 1), 1.08 * (top or 1))
         axes.grid(True, axis="y")
@@ -944,7 +979,8 @@ def tuning(figure: Figure, analysis: Analysis, target: str) -> None:
         if ends:
             _line_labels(axes, limits[1], ends, names, colours)
         axes.set_title(family, color=base)
-    panels[0].set_ylabel("loss above the best rate's, %")
+        if j % wide == 0:
+            axes.set_ylabel("loss above the best rate's, %")
     figure.supxlabel("learning rate (line labels: parameters)", fontsize=8.5)
     ring = Line2D([], [], color=INK, marker="o", mfc="none", ms=9, ls="", label="best")
     edge = Line2D([], [], color=ALARM, marker="s", mfc="none", ms=9, ls="")
@@ -967,8 +1003,9 @@ def paths(figure: Figure, analysis: Analysis, target: str) -> None:
         raise Nothing
     families, corpora = families_of(analysis), corpora_of(analysis)
     rungs = sizes_of(runs)
-    resize(figure, 0.8 + 2.1 * len(corpora), 1.4 + 2.3 * max(1, len(families)))
-    panels = panels_of(figure, len(corpora), len(families), sharex=True)
+    deep, wide = blocks(len(families))
+    resize(figure, 0.8 + 2.1 * len(corpora) * deep, 1.4 + 2.3 * wide)
+    panels = wrapped(figure, len(corpora), len(families))
     finite = known.loss[np.isfinite(known.loss)]
     # A diverged run may climb without end: the view keeps to where the others are.
     y_limits = span(finite.clip(upper=1.3 * finite.quantile(0.98)), pad=0.05)
@@ -996,7 +1033,7 @@ def paths(figure: Figure, analysis: Analysis, target: str) -> None:
             )
         if i == 0:
             axes.set_title(family, color=looks(families, family)[0])
-        if j == 0:
+        if j % wide == 0:
             axes.set_ylabel(f"{corpus}\ntraining loss ({analysis.unit})")
     figure.supxlabel("tokens read (darker: larger model)", fontsize=8.5)
     if (runs.status == "diverged").any():

@@ -169,9 +169,13 @@ def shares(figure: Figure, analysis: Analysis, target: str) -> None:
 
 
 def interactions(figure: Figure, analysis: Analysis, target: str) -> None:
-    """How each swap's data-equivalent changes with what is held, size and budget."""
+    """How each swap's data-equivalent changes with what is held, size and budget.
+
+    What has no interval tells nothing, and is left to the table.
+    """
     frame = rows_of(analysis.interactions, target)
     frame = frame[(frame.quantity == "ln M_D") & np.isfinite(frame.difference)]
+    frame = frame[frame.low.notna() & frame.high.notna()]
     if frame.empty:
         raise Nothing
     ratio = pd.DataFrame(

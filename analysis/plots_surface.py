@@ -15,17 +15,17 @@ from analysis.plots import (
     LINES,
     MARKERS,
     Nothing,
-    corpora_of,
+    blocks,
     families_of,
     key,
     legend,
     log_axis,
     looks,
-    panels_of,
     plain,
     resize,
     rows_of,
     span,
+    wrapped,
 )
 
 # A cell belongs to an isoFLOP line whose compute is within this share of its own.
@@ -36,9 +36,10 @@ def isoflops(figure: Figure, analysis: Analysis, target: str) -> None:
     """Loss against size along lines of equal compute, with the cells near them."""
     lines = rows_of(analysis.isoflops, target)
     cells = analysis.cells[analysis.cells.target == target]
-    families, corpora = families_of(analysis), corpora_of(analysis)
-    resize(figure, 0.9 + 2.2 * len(corpora), 2.0 + 2.3 * max(1, len(families)))
-    panels = panels_of(figure, len(corpora), len(families), sharex=True)
+    families, corpora = families_of(analysis), sorted(set(lines.corpus))
+    deep, wide = blocks(len(families))
+    resize(figure, 0.9 + 2.2 * len(corpora) * deep, 2.0 + 2.3 * wide)
+    panels = wrapped(figure, len(corpora), len(families))
     limits = span(lines.params), span(cells.loss, pad=0.15)
     for (i, corpus), (j, family) in itertools.product(
         enumerate(corpora), enumerate(families)
@@ -61,7 +62,7 @@ def isoflops(figure: Figure, analysis: Analysis, target: str) -> None:
             axes.plot(on.params, on.loss, marker=marker, color=colour, ls="")
         if i == 0:
             axes.set_title(family, color=looks(families, family)[0])
-        if j == 0:
+        if j % wide == 0:
             axes.set_ylabel(f"trained on {corpus}\nloss ({analysis.unit})")
     figure.supxlabel("parameters (bar: the lowest loss of the compute)", fontsize=8.5)
     # Systems are spent on alike, and not to the digit: a name is a range.
@@ -79,9 +80,10 @@ def isolosses(figure: Figure, analysis: Analysis, target: str) -> None:
     lines = rows_of(analysis.isolosses, target)
     path = analysis.frontier[analysis.frontier.target == target]
     cells = analysis.cells[analysis.cells.target == target]
-    families, corpora = families_of(analysis), corpora_of(analysis)
-    resize(figure, 0.9 + 2.3 * len(corpora), 1.6 + 2.3 * max(1, len(families)))
-    panels = panels_of(figure, len(corpora), len(families), sharex=True)
+    families, corpora = families_of(analysis), sorted(set(lines.corpus))
+    deep, wide = blocks(len(families))
+    resize(figure, 0.9 + 2.3 * len(corpora) * deep, 1.6 + 2.3 * wide)
+    panels = wrapped(figure, len(corpora), len(families))
     x_limits = span(cells.tokens, pad=0.35)
     y_limits = span(cells.params, lines.params, pad=0.04)
     for (i, corpus), (j, family) in itertools.product(
@@ -119,7 +121,7 @@ def isolosses(figure: Figure, analysis: Analysis, target: str) -> None:
         axes.plot(run.tokens, run.params, ".", color=INK, ms=3)
         if i == 0:
             axes.set_title(family, color=colour)
-        if j == 0:
+        if j % wide == 0:
             axes.set_ylabel(f"trained on {corpus}\nparameters")
     figure.supxlabel("training tokens", fontsize=8.5)
     legend(

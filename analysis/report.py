@@ -36,7 +36,7 @@ from analysis import (
 )
 from analysis.analyse import Analysis, Note
 from analysis.checklist import checklist
-from analysis.factors import SOUND
+from analysis.foremost import centres, foremost
 from scaling.record import write_atomic
 
 SCHEMA = 1
@@ -160,11 +160,11 @@ def _versions() -> dict[str, str]:
 
 def summary(analysis: Analysis) -> list[str]:
     """The answer in a few sentences, on the first target."""
-    target = analysis.targets[0]
+    target, analysis = analysis.targets[0], foremost(analysis)
     found = headline(analysis.equivalents, target)
     sentences = []
     for kind in dict.fromkeys(("architecture", "corpus", *found.kind)):
-        sentences += words.equivalences(_foremost(found[found.kind == kind]), target)
+        sentences += words.equivalences(found[found.kind == kind], target)
     if not sentences:
         sentences.append(f"Architecture against data {words.UNDETERMINED}.")
         sentences += _refused(analysis)
@@ -180,12 +180,6 @@ def summary(analysis: Analysis) -> list[str]:
     moved = words.moved(_first(analysis, "verdicts"))
     sentences += moved if len(moved) <= 3 else moved[-1:]
     return sentences + _support(analysis, target)
-
-
-def _foremost(found: pd.DataFrame) -> pd.DataFrame:
-    """Of damaged texts, each beside sound text rather than beside the others."""
-    sound = found[(found.source == SOUND) | (found.to == SOUND)]
-    return sound if len(sound) else found
 
 
 def _opening(analysis: Analysis, found: pd.DataFrame, target: str) -> str:
@@ -393,7 +387,7 @@ PLOTS: dict[str, Plot] = {
 
 def draw(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
     """SVG and PNG by file name; what has no rows is left out."""
-    figures = {}
+    analysis, figures = foremost(analysis), {}
     for name, plot in PLOTS.items():
         for target in analysis.targets if plot.every else analysis.targets[:1]:
             try:
@@ -674,7 +668,8 @@ def equivalents(analysis: Analysis, figure: Draw) -> str:
             "The data-equivalent of a swap is the factor on the data of the first that "
             "gives the loss of the second, the other factor held fixed: above 1 the "
             "swap is a gain, at 2 it is worth a doubling of the data, and it is "
-            "infinite where no amount of data is enough."
+            "infinite where no amount of data is enough.",
+            *words.centre(centres(analysis), analysis.cells.family.nunique()),
         ),
         figure("equivalents"),
         figure("scale"),
@@ -691,8 +686,9 @@ def equivalents(analysis: Analysis, figure: Draw) -> str:
     parts.append(
         _fold("Data-equivalents at the largest fitted cell and beyond it", both)
     )
-    apart = words.disagreements(_of(largest, target))
-    parts.append(_list(apart) or _paragraph(_agreement(largest)))
+    shown = plots.at_fitted(plots.one_way(_first(analysis, "equivalents")))
+    apart = words.disagreements(shown)
+    parts.append(_list(apart) or _paragraph(_agreement(shown)))
     every = _table(frame, "Data-equivalents at every cell.")
     parts.append(f"<details><summary>At every cell</summary>{every}</details>")
     return "".join(parts)
@@ -770,6 +766,7 @@ def decision(analysis: Analysis, figure: Draw) -> str:
         [
             _list(words.decisions(plots.leading(_first(analysis, "decisions")))),
             figure("decisions"),
+            _about(analysis, "compute"),
             _fold("All computes and targets", analysis.decisions),
         ]
     )
@@ -1074,7 +1071,8 @@ SECTIONS: tuple[Callable[[Analysis, Draw], str], ...] = (
 
 
 def _first(analysis: Analysis, name: str) -> pd.DataFrame:
-    return _of(getattr(analysis, name), analysis.targets[0])
+    """Rows of the first target, of swaps those that are told."""
+    return _of(getattr(foremost(analysis), name), analysis.targets[0])
 
 
 def extent(analysis: Analysis) -> str:

@@ -143,7 +143,8 @@ def _of_ratios(ratios: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def moved(frame: pd.DataFrame) -> pd.DataFrame:
     """Adds `moves`: whether the verdict is another than the reported one.
 
-    A setting that cannot answer, such as a law refused on fewer sizes, has no row.
+    A setting that cannot answer, such as a law refused on fewer sizes, has no row; one
+    that gives a value and no interval decides nothing, and moves nothing.
     """
     keys = ["target", "question", "source", "to"]
     reported = frame[frame.setting == REPORTED].set_index(keys).verdict
@@ -151,7 +152,9 @@ def moved(frame: pd.DataFrame) -> pd.DataFrame:
         return frame.assign(moves=False)
     known = pd.MultiIndex.from_frame(frame[keys])
     base = reported.reindex(known).to_numpy()
-    return frame.assign(moves=(base != frame.verdict.to_numpy()) & pd.notna(base))
+    silent = (frame.verdict == "undetermined") & frame.value.notna() & frame.low.isna()
+    moves = (base != frame.verdict.to_numpy()) & pd.notna(base) & ~silent
+    return frame.assign(moves=moves)
 
 
 def across_targets(frame: pd.DataFrame, targets: Sequence[str]) -> pd.DataFrame:

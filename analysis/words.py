@@ -8,7 +8,7 @@ estimate alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
@@ -183,10 +183,12 @@ def equivalences(frame: pd.DataFrame, target: str) -> list[str]:
     """Short sentences on the swaps of one kind at one scale, the target's own first.
 
     What is trained on another text than the one that is scored, and is undetermined,
-    shares one sentence.
+    shares one sentence. Many swaps share theirs.
     """
     gained = told_once(frame, frame.factor)
     gained = gained[gained.factor.notna()]
+    if len(gained) > MOST_SENTENCES:
+        return _together(gained, target)
     if (gained.kind == "corpus").any():
         groups = [list(g.itertuples()) for _, g in gained.groupby(["source", "to"])]
         return _few([text for rows in groups for text in _merged(rows)])
@@ -202,6 +204,34 @@ def equivalences(frame: pd.DataFrame, target: str) -> list[str]:
         if open_:
             text = f"Trained on {held}, whether these help {UNDETERMINED}"
             sentences.append(f"{text}: {joined(open_)}.")
+    return _few(sentences)
+
+
+def _together(frame: pd.DataFrame, target: str) -> list[str]:
+    """A sentence for all swaps to one family, or all of one pair of corpora."""
+    whole = (frame.kind == "corpus").any()
+    keys, name = (["source", "to"], "held") if whole else (["held", "to"], "source")
+    ordered = frame.sort_values("factor", kind="stable")
+    ordered = ordered.sort_values("held", key=lambda h: h != target, kind="stable")
+    sentences = []
+    for (one, two), rows in ordered.groupby(keys, sort=False):
+        if len(rows) == 1:
+            sentences.append(equivalence(next(rows.itertuples())))
+            continue
+        told, open_ = [], []
+        for row in rows.itertuples():
+            level = getattr(row, name)
+            span = f"({interval(row.low, row.high)}{_never(row)})"
+            told.append(f"{level} {number(row.factor)} {span}")
+            if verdict(row.low, row.high, 1.0) == "undetermined":
+                open_.append(level)
+        lead = f"{one} → {two} is worth so many times the data: for"
+        if not whole:
+            lead = f"On {one}, the loss of {two} takes so many times the data: of"
+        sentences.append(f"{lead} {joined(told)}.")
+        if open_:
+            none = f"whether there is a difference for {joined(open_, 'or')}"
+            sentences.append(f"Of these, {none} {UNDETERMINED}.")
     return _few(sentences)
 
 
@@ -371,8 +401,8 @@ def interactions(frame: pd.DataFrame) -> list[str]:
         sentences.append(f"{compared(row)}, its data-equivalent is {times} ({ends}).")
     if open_:
         text = f"No change is shown in {open_} of {len(frame)} such comparisons."
-        sentences.append(text)
-    return sentences
+        return [*_few(sentences), text]
+    return _few(sentences)
 
 
 def _exp(log: float) -> float:
@@ -415,6 +445,18 @@ def standings(frame: pd.DataFrame, unit: str) -> str:
         f"({last.family}). Data needed: how many times its own data a family takes for "
         f"the loss of {first.family}, by the law at {fitted}."
     )
+
+
+def centre(by_target: Mapping[str, str], families: int) -> list[str]:
+    """Which of many swaps figures and sentences tell, where they do not tell all."""
+    if not by_target:
+        return []
+    firsts = joined(f"{family} ({target})" for target, family in by_target.items())
+    pairs = families * (families - 1) // 2
+    return [
+        f"Of {pairs} pairs of families, figures and sentences tell those with the one "
+        f"that stands first on a target: {firsts}. The tables have all."
+    ]
 
 
 def moved(frame: pd.DataFrame) -> list[str]:
@@ -548,6 +590,8 @@ def extrapolated(frame: pd.DataFrame) -> str:
         f"({interval(row.low, row.high)})"
         for row in frame.head(MOST_SENTENCES).itertuples()
     ]
+    if len(frame) > MOST_SENTENCES:
+        said.append(f"{len(frame) - MOST_SENTENCES} more below")
     return f"Extrapolated to {scale(first.params, first.tokens)}: {joined(said)}."
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from made_surfaces import CORPORA, FAMILIES, SIZES, Truth, cells
 
-from analysis import effects, frontier
+from analysis import effects, frontier, notes
 from analysis.decision import _regret, best_share, decisions_frame, small_ranks
 from analysis.frontier import Frontier, compute_logs, crossing, flop_rate
 
@@ -83,6 +83,15 @@ def test_decision_probabilities_are_shares_of_draws():
     losses = np.array([[1.0, 1.0, 2.0, np.nan], [2.0, 1.0, 1.0, 1.0]])
     np.testing.assert_allclose(best_share(losses), [0.5, 0.5])
     assert np.isnan(best_share(np.full((2, 3), np.nan))).all()
+
+
+def test_families_far_from_the_others_in_compute_are_not_ranked():
+    runs = cells(Truth().runs(0.0))
+    assert frontier.comparable(runs) == list(FAMILIES)
+    runs["flops"] /= np.where(runs.family == "b", 2 * frontier.FAR, 1.0)
+    assert frontier.comparable(runs) == ["a"]
+    (note,) = notes.of_compute(runs)
+    assert note.text.startswith("At equal compute b is not compared")
 
 
 def test_the_small_scale_misleads_where_the_curves_cross():

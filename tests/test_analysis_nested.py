@@ -116,3 +116,15 @@ def test_another_target_is_told_in_the_first_ones_direction():
     assert added.verdict["target y"] == "loss" and added.moves["target y"]
     assert np.isnan(added.value["target y"])
     assert added.value["target z"] == 4 and not added.moves["target z"]
+
+
+def test_a_setting_without_an_interval_moves_no_verdict():
+    head = {"target": "t", "question": "architecture", "source": "a", "to": "b"}
+    rows = [
+        {"setting": "as reported", "value": 2.0, "low": 1.5, "verdict": "gain"},
+        {"setting": "no draws", "value": 3.0, "low": np.nan, "verdict": "undetermined"},
+        {"setting": "wide", "value": 2.0, "low": 0.5, "verdict": "undetermined"},
+        {"setting": "turned", "value": np.nan, "low": np.nan, "verdict": "loss"},
+    ]
+    frame = pd.DataFrame([head | row for row in rows])
+    assert sensitivity.moved(frame).moves.tolist() == [False, False, True, True]

@@ -270,8 +270,17 @@ def test_a_swap_is_told_once_and_as_a_gain():
     assert len(words.told_once(apart, apart.factor)) == 2
 
 
-def test_many_swaps_are_left_to_the_table():
-    rows = [vars(swap(3.0, 2.2, 4.1, source=f"f{i}")) for i in range(10)]
+def test_many_swaps_share_a_sentence_the_smallest_first():
+    rows = [vars(swap(3.0 + i, 2.2, 9.1, source=f"f{9 - i}")) for i in range(9)]
+    rows.append(vars(swap(1.2, 0.9, 1.5, source="near")))
+    first, open_ = words.equivalences(pd.DataFrame(rows), "code")
+    assert "of near 1.20 (0.900 to 1.50), f9 3.00 (2.20 to 9.10), f8 4.00" in first
+    assert all(f"f{i} " in first for i in range(1, 10))
+    assert "near" in open_ and words.UNDETERMINED in open_
+
+
+def test_what_stays_many_is_left_to_the_table():
+    rows = [vars(swap(3.0, 2.2, 4.1, source=f"f{i}", to=f"t{i}")) for i in range(10)]
     said = words.equivalences(pd.DataFrame(rows), "code")
     assert len(said) == words.MOST_SENTENCES + 1
     assert said[-1].startswith("4 more swaps")
