@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from analysis import words
 from analysis.effects import Surface
 from analysis.intervals import interval
 from analysis.laws import Array
@@ -75,7 +76,8 @@ def box_of(frame: pd.DataFrame) -> Box:
 
 def box_text(box: Box) -> str:
     (n_low, n_high), (d_low, d_high) = box
-    return f"N {n_low:.3g} to {n_high:.3g}, D {d_low:.3g} to {d_high:.3g}"
+    size = f"{words.count(n_low)} to {words.count(n_high)} parameters"
+    return f"{size}, {words.count(d_low)} to {words.count(d_high)} tokens"
 
 
 def variance_frame(
