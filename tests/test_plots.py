@@ -193,3 +193,34 @@ def test_limits_are_finite_where_a_fit_left_numbers_open():
     assert 0.5 < left < 1.0 and 4.0 < right < 4.5
     plots._limit(axes, frame[1:2])  # nothing to go by: as it was
     assert axes.get_xlim() == (left, right)
+
+
+def test_one_wide_interval_does_not_flatten_the_others():
+    axes = Figure().subplots()
+    ends = {"low": [1.0, 1.0], "value": [2.0, 3.0], "high": [2.5, 900.0]}
+    plots._limit(axes, pd.DataFrame(ends))
+    assert axes.get_xlim()[1] < 9.0
+
+
+def test_many_panels_go_on_below():
+    figure = Figure()
+    panels = plots.wrapped(figure, rows=2, columns=6)
+    assert len(panels) == 12 and plots.blocks(6) == (2, 4)
+    figure.canvas.draw()
+    at = {place: axes.get_position() for place, axes in panels.items()}
+    # Of one block both rows, then the other block; each column under its own.
+    heights = [at[0, 0].y0, at[1, 0].y0, at[0, 4].y0, at[1, 4].y0]
+    assert heights == sorted(heights, reverse=True)
+    assert at[0, 4].x0 == at[0, 0].x0 and at[0, 5].x0 == at[0, 1].x0
+    told = {j for (i, j), axes in panels.items() if _numbered(axes.xaxis)}
+    assert told == {2, 3, 4, 5}
+    assert [_numbered(panels[0, j].yaxis) for j in range(6)] == [
+        *(True, False, False, False),
+        *(True, False),
+    ]
+    empty = [axes for axes in figure.axes if axes not in panels.values()]
+    assert len(empty) == 4 and not any(axes.axison for axes in empty)
+
+
+def _numbered(axis):
+    return any(tick.label1.get_visible() for tick in axis.get_major_ticks())
