@@ -411,7 +411,6 @@ def analyse(
         *notes.of_nested(made["nested"], made["models"]),
         *notes.of_verdicts(made["verdicts"]),
         *notes.of_ratios(made["ratios"]),
-        *notes.of_compute(made["cells"]),
         *notes.of_noise(made["fitness"]),
         *notes.of_holdout(made["holdout"], hold_out),
     ]
@@ -551,6 +550,7 @@ def _part(
         frames[name].append(part)
     found += notes.of_fits(surfaces, target)
     found += notes.of_design(surfaces, target)
+    found += notes.of_compute(surfaces.data.frame, target)
     noise = _noise(frame[~again], target)
     frames["noise"].append(noise)
     frames["fitness"].append(_fitness(chosen, noise, target))

@@ -136,10 +136,9 @@ def answers(asked: Asked, leading: Leading) -> Frames:
     inner = covered(where, surfaces.data.frame)
     for name in ("equivalents", "doubling", "ratios"):
         out[name] = _within(out[name], inner)
-    largest = Equivalents(chosen.of_joint, [max(inner or where)])
     out["standings"] = standings.standings_frame(
         asked.cells,
-        largest,
+        Equivalents(chosen.of_joint, [max(inner)]) if inner else None,
         surfaces.families,
         surfaces.corpora,
         asked.noise,
@@ -193,7 +192,8 @@ def _compute(
     families = frontier.comparable(fitted)
     alike = [s for s in found if {s.before[0], s.after[0]} <= set(families)]
     sizes = (float(fitted.params.min()), float(fitted.params.max()))
-    least, most = float(fitted.flops.min()), float(fitted.flops.max())
+    spent = fitted.flops[fitted.family.isin(families)]
+    least, most = float(spent.min()), float(spent.max())
     computes = frontier.computes(fitted)
     rate = frontier.flop_rate(asked.frame)
     method = "joint" if leading.plain else "preferred"
@@ -202,7 +202,7 @@ def _compute(
         for name, surface in ((method, chosen), ("family", surfaces.of_single))
     }
     size = Equivalents(chosen, where, "params")
-    spent = frontier.compute_logs(by_method[method], alike, computes)
+    worth = frontier.compute_logs(by_method[method], alike, computes)
     points = [{"params": params, "tokens": tokens} for params, tokens in where]
     decisions = [
         decision.decisions_frame(
@@ -223,7 +223,7 @@ def _compute(
                     effects.log_factors(size, found), points, "params", target
                 ),
                 frontier.multipliers_frame(
-                    spent, [{"compute": c} for c in computes], "compute", target
+                    worth, [{"compute": c} for c in computes], "compute", target
                 ),
             ],
             ignore_index=True,

@@ -1,14 +1,14 @@
 """Of many swaps the few that figures and sentences tell; tables have all.
 
 Twelve families make 66 pairs. Told are those with the family that stands first on the
-target (Analysis.standings), which say how far each is from the best; of damaged texts
-those with the sound one.
+target (Analysis.standings), of those that a frame compares at all: they say how far
+each is from the best. Of damaged texts those with the sound one are told.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -25,50 +25,71 @@ FRAMES = (
 
 
 def centres(analysis: Analysis) -> dict[str, str]:
-    """The family by which each target's many pairs are told; none where pairs are few.
-
-    It is the first on the target's own text, where families were trained on that.
-    """
-    out = {}
-    for target, frame in analysis.standings.groupby("target", sort=False):
-        own = frame[frame.corpus == target]
-        first = (own if len(own) else frame).iloc[0]
-        families = frame.family.nunique()
-        if families * (families - 1) // 2 > MOST_PAIRS:
-            out[str(target)] = str(first.against)
-    return out
+    """By target the family that many data-equivalents are told against, if many."""
+    frame = analysis.equivalents
+    found = {
+        str(target): _centre(_swaps(part), _order(analysis, target))
+        for target, part in frame.groupby("target", sort=False)
+    }
+    return {target: first for target, first in found.items() if first}
 
 
 def foremost(analysis: Analysis) -> Analysis:
     """The analysis with no swaps but those that are told."""
-    by_target = centres(analysis)
-    narrowed = {name: _told(getattr(analysis, name), by_target) for name in FRAMES}
+    narrowed = {name: _told(analysis, getattr(analysis, name)) for name in FRAMES}
     return dataclasses.replace(analysis, **narrowed)
 
 
-def _told(frame: pd.DataFrame, centre: Mapping[str, str]) -> pd.DataFrame:
-    if frame.empty:
-        return frame
-    kind, source, to = _swaps(frame)
-    first = frame.target.map(centre)
-    apart = (kind == "architecture") & first.notna() & (source != first) & (to != first)
-    for name in sorted(set(kind) - {"architecture", "corpus"}):
-        sound = (source == SOUND) | (to == SOUND)
-        if sound[kind == name].any():
-            apart |= (kind == name) & ~sound
-    return frame[~apart]
+def _told(analysis: Analysis, frame: pd.DataFrame) -> pd.DataFrame:
+    parts = []
+    # In multipliers each currency compares families of its own.
+    keys = [name for name in ("target", "currency") if name in frame]
+    for names, part in frame.groupby(keys, sort=False):
+        swaps = _swaps(part)
+        first = _centre(swaps, _order(analysis, names[0]))
+        ends = (swaps.source == first) | (swaps.to == first)
+        apart = (swaps.kind == "architecture") & ~ends & bool(first)
+        for kind in sorted(set(swaps.kind) - {"architecture", "corpus"}):
+            sound = (swaps.source == SOUND) | (swaps.to == SOUND)
+            if sound[swaps.kind == kind].any():
+                apart |= (swaps.kind == kind) & ~sound
+        parts.append(part[~apart])
+    return pd.concat(parts).sort_index() if parts else frame
 
 
-def _swaps(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
-    """Kind, source and to of each row, however the frame names them."""
+def _order(analysis: Analysis, target: object) -> list[str]:
+    """The target's families as they stand, on its own text where that was trained on.
+
+    A name that is made of several factors' levels stands for all of them.
+    """
+    frame = analysis.standings[analysis.standings.target == target]
+    own = frame[frame.corpus == target]
+    names = (own if len(own) else frame).family.astype(str)
+    return [level for name in names for level in (name, *name.split(", "))]
+
+
+def _centre(swaps: pd.DataFrame, order: Sequence[str]) -> str:
+    """The first in order of the families of many pairs; "" where pairs are few."""
+    mine = swaps[swaps.kind == "architecture"]
+    ends = {frozenset(pair) for pair in zip(mine.source, mine.to, strict=True)}
+    if len(ends) <= MOST_PAIRS:
+        return ""
+    known = frozenset().union(*ends)
+    return next((name for name in order if name in known), "")
+
+
+def _swaps(frame: pd.DataFrame) -> pd.DataFrame:
+    """kind, source and to of each row, however the frame names them."""
     if "architecture" in frame:
         pairs = frame.architecture
     elif "question" in frame:
         pairs = frame.source.where(frame.question == "architecture or corpus")
     else:
-        return frame.kind, frame.source, frame.to
+        return frame[["kind", "source", "to"]]
     ends = pairs.str.split(" -> ", n=1, expand=True).reindex(columns=[0, 1])
-    if "question" not in frame:
-        return pd.Series("architecture", index=frame.index), ends[0], ends[1]
-    kind = frame.question.replace("architecture or corpus", "architecture")
-    return kind, ends[0].fillna(frame.source), ends[1].fillna(frame.to)
+    out = pd.DataFrame({"kind": "architecture", "source": ends[0], "to": ends[1]})
+    if "question" in frame:
+        out["kind"] = frame.question.replace("architecture or corpus", "architecture")
+        out["source"] = out.source.fillna(frame.source)
+        out["to"] = out.to.fillna(frame.to)
+    return out

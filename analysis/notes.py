@@ -353,14 +353,15 @@ def of_design(surfaces: Surfaces, target: str) -> list[Note]:
     return [*out, Note("warning", "effects", text)]
 
 
-def of_compute(cells: pd.DataFrame) -> list[Note]:
+def of_compute(fitted: pd.DataFrame, target: str) -> list[Note]:
     """Families that no comparison at equal compute can take in."""
     out = []
-    known = cells.dropna(subset="flops")
+    known = fitted.dropna(subset="flops")
     for family in sorted(set(known.family) - set(frontier.comparable(known))):
         mine = known[known.family == family].flops.max()
         text = (
-            f"At equal compute {family} is not compared: its largest run took "
+            f"At equal compute {family} is not compared on target {target}: its "
+            "largest fitted run took "
             f"{words.number(mine, 2)} FLOPs, the largest of all "
             f"{words.number(known.flops.max(), 2)}."
         )

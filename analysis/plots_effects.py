@@ -68,7 +68,8 @@ def standings(figure: Figure, analysis: Analysis, target: str) -> None:
     frame = own if len(own) else frame[frame.corpus == frame.corpus.iloc[0]]
     ys = range(len(frame))
     resize(figure, 0.9 + 0.26 * len(frame), WIDTH + 0.6)
-    left, right = panels_of(figure, 1, 2)[0]
+    told = frame.factor.notna().sum() > 1
+    left, *rest = panels_of(figure, 1, 2 if told else 1)[0]
     lowest = frame.loss.min()
     measured = pd.DataFrame(
         {
@@ -81,17 +82,20 @@ def standings(figure: Figure, analysis: Analysis, target: str) -> None:
     left.set_xlim(measured.min().min() - margin, measured.max().max() + margin)
     left.grid(True, axis="x")
     left.set_axisbelow(True)
-    factor_axis(right, span(frame.factor, frame.low, frame.high.clip(upper=100), [0.9]))
     for y, row in zip(ys, measured.to_dict("records"), strict=True):
         whisker(left, y, row, PALETTE[0], "o")
-    for y, row in zip(ys, frame.to_dict("records"), strict=True):
-        whisker(right, y, row | {"value": row["factor"]}, PALETTE[0], "o")
-        if row["p_infinite"] > 0:
-            side_note(right, y, f"∞ in {words.percent(row['p_infinite'])}")
     forest_axis(left, list(frame.family), ys)
-    right.tick_params(axis="y", length=0)
-    left.set_xlabel(f"measured loss ({analysis.unit})")
-    right.set_xlabel(f"times the data for the loss of {frame.against.iloc[0]}")
+    trained = f", trained on {frame.corpus.iloc[0]}" * (len(own) == 0)
+    left.set_xlabel(f"measured loss ({analysis.unit}){trained}")
+    for right in rest:
+        ends = frame.low.clip(lower=0.05), frame.high.clip(upper=100)
+        factor_axis(right, span(frame.factor, *ends, [0.9]))
+        for y, row in zip(ys, frame.to_dict("records"), strict=True):
+            whisker(right, y, row | {"value": row["factor"]}, PALETTE[0], "o")
+            if row["p_infinite"] > 0:
+                side_note(right, y, f"∞ in {words.percent(row['p_infinite'])}")
+        right.tick_params(axis="y", length=0)
+        right.set_xlabel(f"times the data for the loss of {frame.against.iloc[0]}")
 
 
 def compute(figure: Figure, analysis: Analysis, target: str) -> None:

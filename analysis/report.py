@@ -632,29 +632,30 @@ def answer(analysis: Analysis, figure: Draw) -> str:
 
 def standings(analysis: Analysis, figure: Draw) -> str:
     """How every family stands"""
-    frame = analysis.standings
-    if frame.empty:
-        return _absent(analysis, "cell that all families share", "effects")
     first = _own(analysis, "standings")
-    first = first[first.corpus == first.corpus.iloc[0]]
-    rest = frame.drop(first.index)
+    first = first[first.corpus.isin(first.corpus[:1])]
+    rest = analysis.standings.drop(first.index)
+    named = {"factor": "data_needed"}
+    said = ["corpus", "target", "fit_params", "fit_tokens", "against", "rank"]
+    lead = f'<p class="none">{_text(NO_STANDING)}</p>'
+    if len(first):
+        lead = _paragraph(words.standings(first, analysis.unit))
+        lead += figure("standings")
     return "".join(
         [
-            _paragraph(words.standings(first, analysis.unit)),
-            figure("standings"),
+            lead,
             _other_targets(analysis, figure, "standings"),
-            _table(_standing(first)),
-            _fold("On the other corpora and targets", _standing(rest)),
+            _table(first.drop(columns=said).rename(columns=named)) * bool(len(first)),
+            _fold("On the other corpora and targets", rest.rename(columns=named)),
         ]
     )
 
 
-def _standing(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns that a reader compares families by."""
-    said = ["fit_params", "fit_tokens", "against", "rank"]
-    alike = [name for name in ("corpus", "target") if frame[name].nunique() == 1]
-    frame = frame.drop(columns=[*said, *alike])
-    return frame.rename(columns={"factor": "data_needed"})
+# In place of the standings on the first target.
+NO_STANDING = (
+    "No two families, or no cell of new data that all of them have: nothing is set "
+    "side by side here."
+)
 
 
 def equivalents(analysis: Analysis, figure: Draw) -> str:
@@ -731,11 +732,13 @@ def currencies(analysis: Analysis, figure: Draw) -> str:
     overall = analysis.multipliers
     overall = overall[overall.params.isna() & overall.tokens.isna()]
     crossings = _first(analysis, "crossovers")
+    compute = _about(analysis, "compute")
     shown = analysis.multipliers if overall.empty else overall
     return "".join(
         [
             _list(words.crossover(row) for row in crossings.itertuples()),
             figure("compute"),
+            compute,
             _fold("Equivalents in parameters and in compute", shown),
             _fold("Crossovers", analysis.crossovers),
             _fold("What each family cost: FLOPs and wall time", analysis.costs),
@@ -761,7 +764,8 @@ def interaction(analysis: Analysis, figure: Draw) -> str:
 def decision(analysis: Analysis, figure: Draw) -> str:
     """Which family is best at which compute"""
     if analysis.decisions.empty:
-        return _absent(analysis, "ranking of families", "effects", "joint")
+        about = ("effects", "joint", "compute")
+        return _absent(analysis, "ranking of families", *about)
     return "".join(
         [
             _list(words.decisions(plots.leading(_first(analysis, "decisions")))),
@@ -1110,7 +1114,7 @@ def unsaid(analysis: Analysis) -> list[str]:
             f"{words.number(runs.tokens.max() / runs.tokens.min(), 2)}) was measured: "
             "what the laws say beyond is extrapolation."
         )
-    found = headline(analysis.equivalents, analysis.targets[0])
+    found = headline(foremost(analysis).equivalents, analysis.targets[0])
     lies = [words.verdict(row.low, row.high, 1.0) for row in found.itertuples()]
     open_ = list(itertools.compress(found.itertuples(), _are(lies, "undetermined")))
     if open_:

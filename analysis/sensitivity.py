@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import effects
+from analysis import effects, words
 from analysis.cells import at_optimum, levels
 from analysis.cells import points as points_of_interest
 from analysis.effects import Equivalents, Surface, Swap
@@ -152,9 +152,8 @@ def moved(frame: pd.DataFrame) -> pd.DataFrame:
         return frame.assign(moves=False)
     known = pd.MultiIndex.from_frame(frame[keys])
     base = reported.reindex(known).to_numpy()
-    silent = (frame.verdict == "undetermined") & frame.value.notna() & frame.low.isna()
-    moves = (base != frame.verdict.to_numpy()) & pd.notna(base) & ~silent
-    return frame.assign(moves=moves)
+    moves = (base != frame.verdict.to_numpy()) & pd.notna(base)
+    return frame.assign(moves=moves & ~words.silent(frame))
 
 
 def across_targets(frame: pd.DataFrame, targets: Sequence[str]) -> pd.DataFrame:

@@ -27,7 +27,7 @@ MEASURED = (
 
 def standings_frame(
     cells: pd.DataFrame,
-    model: Equivalents,
+    model: Equivalents | None,
     families: Sequence[str],
     corpora: Sequence[str],
     noise: Noise,
@@ -42,7 +42,7 @@ def standings_frame(
 
     Args:
       cells: one row a cell, of one target, with `level` and `budget`.
-      model: of one point, the largest that the law was fitted up to.
+      model: of one point, the largest that the law was fitted up to; None for none.
     """
     rows = []
     for corpus in corpora:
@@ -57,7 +57,7 @@ def standings_frame(
                 {name: getattr(cell, name) for name in MEASURED}
                 | {"rank": rank, "against": best.family}
                 | _above(cell, best, noise, document_se)
-                | _needs(model, cell.family, best.family, corpus)
+                | (_needs(model, cell.family, best.family, corpus) if model else {})
             )
     return pd.DataFrame(rows, columns=COLUMNS.split())
 
@@ -72,19 +72,18 @@ def _above(
 
 
 def _needs(model: Equivalents, family: str, best: str, corpus: str) -> dict[str, Any]:
+    """Of the best itself a factor of 1 with no interval, where the law tells it."""
     ((params, tokens),) = model.points
-    where = {"fit_params": params, "fit_tokens": tokens}
-    if family == best:
-        return where | {"factor": 1.0, "p_infinite": 0.0} | _ends(math.nan, math.nan)
     logs = model.log_factors((family, corpus), (best, corpus))[:, 0]
-    low, high = interval(logs[1:, None])
-    return (
-        where
-        | {"factor": float(np.exp(logs[0]))}
-        | {"p_infinite": share(np.isposinf(logs[1:]), logs[1:])}
-        | _ends(float(np.exp(low[0])), float(np.exp(high[0])))
-    )
-
-
-def _ends(low: float, high: float) -> dict[str, float]:
-    return {"low": low, "high": high}
+    low, high = (float(np.exp(end[0])) for end in interval(logs[1:, None]))
+    factor = float(np.exp(logs[0]))
+    if family == best:
+        factor, low, high = 1.0 + 0.0 * factor, math.nan, math.nan
+    return {
+        "factor": factor,
+        "low": low,
+        "high": high,
+        "p_infinite": share(np.isposinf(logs[1:]), logs[1:]),
+        "fit_params": params,
+        "fit_tokens": tokens,
+    }

@@ -187,7 +187,8 @@ def equivalences(frame: pd.DataFrame, target: str) -> list[str]:
     """
     gained = told_once(frame, frame.factor)
     gained = gained[gained.factor.notna()]
-    if len(gained) > MOST_SENTENCES:
+    kinds = set(gained.kind)
+    if len(gained) > MOST_SENTENCES and kinds <= {"architecture", "corpus"}:
         return _together(gained, target)
     if (gained.kind == "corpus").any():
         groups = [list(g.itertuples()) for _, g in gained.groupby(["source", "to"])]
@@ -228,10 +229,10 @@ def _together(frame: pd.DataFrame, target: str) -> list[str]:
         lead = f"{one} → {two} is worth so many times the data: for"
         if not whole:
             lead = f"On {one}, the loss of {two} takes so many times the data: of"
-        sentences.append(f"{lead} {joined(told)}.")
+        text = f"{lead} {joined(told)}."
         if open_:
-            none = f"whether there is a difference for {joined(open_, 'or')}"
-            sentences.append(f"Of these, {none} {UNDETERMINED}.")
+            text += f" Whether {joined(open_, 'or')} differs {UNDETERMINED}."
+        sentences.append(text)
     return _few(sentences)
 
 
@@ -239,7 +240,7 @@ def _few(sentences: list[str]) -> list[str]:
     more = len(sentences) - MOST_SENTENCES
     if more <= 1:
         return sentences
-    return [*sentences[:MOST_SENTENCES], f"{more} more swaps stand in the table below."]
+    return [*sentences[:MOST_SENTENCES], f"{more} more stand in the tables."]
 
 
 def ratio(row: Any) -> str:
@@ -423,7 +424,9 @@ def decisions(frame: pd.DataFrame) -> list[str]:
         where = f"At {number(at)} FLOPs on {corpus}"
         share = f"{percent(best.p_best)} of draws"
         if best.p_best >= DECIDES:
-            text = f"{where}, {best.family} is the best family ({share})"
+            text = (
+                f"{where}, {best.family} is the best of {len(rows)} families ({share})"
+            )
         else:
             text = f"{where}, which family is best {UNDETERMINED}"
             text += f": {best.family} in {share}"
@@ -437,13 +440,18 @@ def standings(frame: pd.DataFrame, unit: str) -> str:
     """What the table of standings on one corpus shows, and where."""
     first, last = frame.iloc[0], frame.iloc[-1]
     measured = scale(first.params, first.tokens)
-    fitted = scale(first.fit_params, first.fit_tokens)
+    needed = ""
+    if frame.factor.notna().sum() > 1:
+        fitted = scale(first.fit_params, first.fit_tokens)
+        needed = (
+            " Data needed: how many times its own data a family takes for the loss of "
+            f"{first.family}, by the law at {fitted}."
+        )
     return (
         f"Trained on {first.corpus} with {measured}, the largest cell that all "
         f"{len(frame)} families share, the measured loss goes from "
         f"{number(first.loss)} ({first.family}) to {number(last.loss)} {unit} "
-        f"({last.family}). Data needed: how many times its own data a family takes for "
-        f"the loss of {first.family}, by the law at {fitted}."
+        f"({last.family}).{needed}"
     )
 
 
@@ -455,13 +463,19 @@ def centre(by_target: Mapping[str, str], families: int) -> list[str]:
     pairs = families * (families - 1) // 2
     return [
         f"Of {pairs} pairs of families, figures and sentences tell those with the one "
-        f"that stands first on a target: {firsts}. The tables have all."
+        f"that stands first on a target: {firsts}. All are in report.json."
     ]
+
+
+def silent(frame: pd.DataFrame) -> pd.Series:
+    """Marks settings that give a value and no interval: they decide nothing."""
+    open_ = frame.verdict == "undetermined"
+    return open_ & frame.value.notna() & frame.low.isna()
 
 
 def moved(frame: pd.DataFrame) -> list[str]:
     """Which verdicts other choices move, and how many stay as reported."""
-    others = frame[frame.setting != "as reported"]
+    others = frame[(frame.setting != "as reported") & ~silent(frame)]
     if others.empty:
         return []
     sentences, steady = [], 0

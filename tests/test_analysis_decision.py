@@ -90,7 +90,7 @@ def test_families_far_from_the_others_in_compute_are_not_ranked():
     assert frontier.comparable(runs) == list(FAMILIES)
     runs["flops"] /= np.where(runs.family == "b", 2 * frontier.FAR, 1.0)
     assert frontier.comparable(runs) == ["a"]
-    (note,) = notes.of_compute(runs)
+    (note,) = notes.of_compute(runs, "t")
     assert note.text.startswith("At equal compute b is not compared")
 
 

@@ -17,9 +17,9 @@ PAIRS = list(itertools.combinations(NAMES, 2))
 def many():
     """Six families, of which d is the first on prose and a on code."""
     stands = [
-        {"family": f, "corpus": "prose", "target": target, "against": first}
-        for target, first in (("prose", "d"), ("code", "a"))
-        for f in NAMES
+        {"family": f, "corpus": "prose", "target": target}
+        for target, order in (("prose", "dabcef"), ("code", "abcdef"))
+        for f in order
     ]
     swaps = [
         {"kind": "architecture", "source": one, "to": two, "target": target}
@@ -75,10 +75,30 @@ def test_swaps_written_as_one_name_are_told_alike(many):
 
 
 def test_few_pairs_are_all_told(many):
-    few = many.standings[many.standings.family.isin(("a", "b", "d"))]
-    few = dataclasses.replace(many, standings=few)
+    frame = many.equivalents
+    few = frame[~frame.source.isin(("e", "f")) & ~frame.to.isin(("e", "f"))]
+    few = dataclasses.replace(many, equivalents=few)
     assert centres(few) == {}
-    assert len(foremost(few).equivalents) == len(many.equivalents)
+    assert len(foremost(few).equivalents) == len(few.equivalents)
+
+
+def test_a_frame_without_the_first_is_told_by_the_next(many):
+    """As at equal compute, where the first on data may not be compared."""
+    stands = pd.concat(
+        [many.standings.assign(family="counted")[:1], many.standings], ignore_index=True
+    )
+    other = dataclasses.replace(many, standings=stands)
+    told = foremost(other).equivalents
+    mine = told[(told.target == "prose") & (told.kind == "architecture")]
+    assert ends(mine) == {frozenset(("d", f)) for f in NAMES if f != "d"}
+    nowhere = dataclasses.replace(many, standings=many.standings[:0])
+    assert len(foremost(nowhere).equivalents) == len(many.equivalents)
+
+
+def test_families_named_with_another_factor_are_known(many):
+    folded = many.standings.assign(family=many.standings.family + ", muon")
+    told = foremost(dataclasses.replace(many, standings=folded)).equivalents
+    assert (told.kind == "architecture").sum() == 2 * (len(NAMES) - 1)
 
 
 def test_damaged_texts_are_told_beside_sound_text(many):

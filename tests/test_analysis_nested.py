@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from made_surfaces import CORPORA, FAMILIES, Truth
 
-from analysis import effects, nested, sensitivity
+from analysis import effects, nested, sensitivity, words
 from analysis.cells import points, target_frame
 from analysis.effects import Equivalents
 from analysis.surfaces import Surfaces, joint_surfaces
@@ -127,4 +127,8 @@ def test_a_setting_without_an_interval_moves_no_verdict():
         {"setting": "turned", "value": np.nan, "low": np.nan, "verdict": "loss"},
     ]
     frame = pd.DataFrame([head | row for row in rows])
-    assert sensitivity.moved(frame).moves.tolist() == [False, False, True, True]
+    moved = sensitivity.moved(frame)
+    assert moved.moves.tolist() == [False, False, True, True]
+    assert words.moved(moved[:2]) == []
+    (said,) = words.moved(moved)
+    assert "wide (undetermined) and turned (loss)" in said

@@ -59,3 +59,14 @@ def test_what_no_data_reaches_is_said():
     frame = of(Truth(floor={"a": 3.0}))
     other = frame.loc[("code", "a")]
     assert np.isposinf(other.factor) and other.p_infinite == 1.0
+
+
+def test_without_a_law_there_is_no_factor():
+    truth = Truth(rhoD={"b": 1.7})
+    made = cells(truth.runs(0.0)).assign(target="t", learning_rate=0.01, edge="")
+    none = lambda family, corpus, params, tokens: np.full((41, params.size), np.nan)
+    for model in (None, Equivalents(none, [PLACE])):
+        frame = standings_frame(
+            made, model, FAMILIES, CORPORA, NOISE, lambda one, two: 0.02
+        )
+        assert frame.factor.isna().all() and frame.above.notna().all()

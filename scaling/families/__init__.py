@@ -28,6 +28,8 @@ no gradient trains has no Model but
 
 and its flops(config, spec) count one example, in training as in scoring.
 
+Most models are a Decoder (_decoder.py) of their blocks.
+
 A module is written as if for one device and for one run. It says of every parameter
 what it is (`group`), what its dimensions are (`axes`) and which of them it sums over
 (`contracted`) through `param` in _layers.py; sharding, weight-decay and width rules
