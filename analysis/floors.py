@@ -89,6 +89,10 @@ def _of_joint(joint: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+# More families' floors than this on one target are counted and not told one by one.
+MOST_FLOORS = 4
+
+
 def _corpus(keys: Mapping[str, float]) -> str:
     """The one corpus that a target is made of, or none."""
     names = [key.rsplit(":", 1)[0] for key in keys]
@@ -96,8 +100,41 @@ def _corpus(keys: Mapping[str, float]) -> str:
 
 
 def said(rows: pd.DataFrame, unit: str) -> list[str]:
-    """One sentence a floor that was fitted where the truth is known."""
-    return [_said(row, unit) for row in rows[rows.own].itertuples()]
+    """A sentence a floor that was fitted where the truth is known; many share one."""
+    told = []
+    own = rows[rows.own].groupby(["target", "law"], sort=False, dropna=False)
+    for (target, law), some in own:
+        if len(some) > MOST_FLOORS:
+            told.append(_counted(some, str(target), str(law), unit))
+        else:
+            told += [_said(row, unit) for row in some.itertuples()]
+    return told
+
+
+def _counted(rows: pd.DataFrame, target: str, law: str, unit: str) -> str:
+    """Where the intervals of many floors lie, and the narrowest of them."""
+    parts = []
+    for lie, of in (
+        ("holds it", "hold it"),
+        ("below", "lie below it"),
+        ("above", "lie above it"),
+        ("", "are not known"),
+    ):
+        some = rows[rows.interval == lie]
+        named = f" ({words.joined(some.family)})" * (len(some) < len(rows) / 2)
+        parts += [f"{len(some)} {of}{named}"] * bool(len(some))
+    truth = f"{words.number(rows.truth.iloc[0], 4)} {unit}"
+    text = (
+        f"On {target}, where the truth is {truth}, of the intervals of {len(rows)} "
+        f"families' floors by {law} {words.joined(parts)}."
+    )
+    wide = (rows.high - rows.low).dropna()
+    if len(wide):
+        best = rows.loc[wide.idxmin()]
+        ends = words.interval(best.low, best.high)
+        floor = words.number(best.floor, 4)
+        text += f" The narrowest is {best.family}'s, {floor} ({ends})."
+    return text
 
 
 def _said(row: Any, unit: str) -> str:

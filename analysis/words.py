@@ -209,31 +209,55 @@ def equivalences(frame: pd.DataFrame, target: str) -> list[str]:
 
 
 def _together(frame: pd.DataFrame, target: str) -> list[str]:
-    """A sentence for all swaps to one family, or all of one pair of corpora."""
-    whole = (frame.kind == "corpus").any()
-    keys, name = (["source", "to"], "held") if whole else (["held", "to"], "source")
+    """A sentence for all swaps to or from one family, or all of one pair of corpora."""
     ordered = frame.sort_values("factor", kind="stable")
     ordered = ordered.sort_values("held", key=lambda h: h != target, kind="stable")
-    sentences = []
-    for (one, two), rows in ordered.groupby(keys, sort=False):
-        if len(rows) == 1:
-            sentences.append(equivalence(next(rows.itertuples())))
-            continue
-        told, open_ = [], []
-        for row in rows.itertuples():
-            level = getattr(row, name)
-            span = f"({interval(row.low, row.high)}{_never(row)})"
-            told.append(f"{level} {number(row.factor)} {span}")
-            if verdict(row.low, row.high, 1.0) == "undetermined":
-                open_.append(level)
-        lead = f"{one} → {two} is worth so many times the data: for"
-        if not whole:
-            lead = f"On {one}, the loss of {two} takes so many times the data: of"
-        text = f"{lead} {joined(told)}."
-        if open_:
-            text += f" Whether {joined(open_, 'or')} differs {UNDETERMINED}."
-        sentences.append(text)
-    return _few(sentences)
+    if (frame.kind == "corpus").any():
+        groups = ordered.groupby(["source", "to"], sort=False)
+        return _few([_sentence(rows, "held") for _, rows in groups])
+    # Each swap beside those with which it shares an end: the one that more have.
+    by_to, by_source = (
+        ordered.groupby(["held", end]).factor.transform("size")
+        for end in ("to", "source")
+    )
+    from_one = by_source > by_to
+    groups = [
+        *ordered[~from_one].groupby(["held", "to"], sort=False),
+        *ordered[from_one].groupby(["held", "source"], sort=False),
+    ]
+    texts = [
+        (key[0], _sentence(rows, "to" if from_one[rows.index[0]] else "source"))
+        for key, rows in groups
+    ]
+    order = list(dict.fromkeys(ordered.held))
+    texts.sort(key=lambda pair: order.index(pair[0]))
+    return _few([text for _, text in texts])
+
+
+def _sentence(rows: pd.DataFrame, differs: str) -> str:
+    """One sentence on swaps that differ in `differs`: held, source or to."""
+    if len(rows) == 1:
+        return equivalence(next(rows.itertuples()))
+    first, told, open_ = rows.iloc[0], [], []
+    for row in rows.itertuples():
+        level = str(getattr(row, differs))
+        told.append(
+            f"{level} {number(row.factor)} ({interval(row.low, row.high)}{_never(row)})"
+        )
+        if verdict(row.low, row.high, 1.0) == "undetermined":
+            open_.append(level)
+    lead = {
+        "held": f"{first.source} → {first.to} is worth so many times the data: for",
+        "source": f"On {first.held}, the loss of {first.to} takes so many times the "
+        "data: of",
+        "to": f"On {first.held}, {first.source} takes so many times its data for the "
+        "loss: of",
+    }[differs]
+    text = f"{lead} {joined(told)}."
+    if open_:
+        which = "any of these" if len(open_) == len(told) > 1 else joined(open_, "or")
+        text += f" Whether {which} differs {UNDETERMINED}."
+    return text
 
 
 def _few(sentences: list[str]) -> list[str]:

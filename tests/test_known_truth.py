@@ -420,6 +420,24 @@ def test_fitted_floors_stand_beside_the_truth():
     assert "No floor was fitted to gru; the truth is 1.050" in said
 
 
+def test_the_floors_of_many_families_are_counted():
+    ends = {"a": (0.9, 1.0, "below"), "b": (1.0, 1.1, "holds it")}
+    ends |= {"c": (1.0, 1.3, "holds it"), "d": (1.0, 2.0, "holds it")}
+    ends |= {"e": (math.nan, math.nan, "")}
+    rows = pd.DataFrame(
+        [
+            {"family": family, "corpus": "own", "target": "own", "law": "chinchilla"}
+            | {"floor": 1.0, "low": low, "high": high, "interval": lie}
+            | {"truth": 1.05, "lowest": 1.2, "own": True}
+            for family, (low, high, lie) in ends.items()
+        ]
+    )
+    (said,) = floors.said(rows, "nats/token")
+    assert "where the truth is 1.050 nats/token, of the intervals of 5" in said
+    assert "3 hold it, 1 lie below it (a) and 1 are not known (e)." in said
+    assert "The narrowest is a's, 1.000 (0.900 to 1.00)." in said
+
+
 JOINT = ["target", "law", "parameter", "kind", "level", "value", "low", "high"]
 FACT = {"evaluation": "own", "length": 66, "loss": 1.05, "se": 0.01}
 FACT |= {"entropy": 1.04, "entropy_se": 0.0, "count": 8_000}
