@@ -11,10 +11,10 @@ reading beside the final one: early stopping, and what it saves. 159 runs;
 `--families transformer,lstm` trains two thirds of them.
 
 The report fits its laws to one-epoch runs alone and lists the others; the last command
-fits all of them, with the half-life of a repeated token. Expect the second epoch to be
-worth nearly what new text is and the eighth visibly less, the more so the larger the
-model; at these sizes a model hardly learns its text by heart. Tuning is as in the quick
-study, on one epoch.
+fits all of them, with the number of epochs over which a repeated token loses its worth
+(R*_D). Expect eight epochs to be worth nearly what new text is: for the LSTM R*_D came
+out at 35 (12 or more), and models this small hardly learn their text by heart. Tuning
+is as in the quick study, on one epoch.
 """
 
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
