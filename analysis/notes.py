@@ -51,7 +51,8 @@ def of_table(table: Table, exclusions: pd.DataFrame) -> list[Note]:
 def of_tuning(cells: pd.DataFrame) -> list[Note]:
     """Best rates at the edge of their grid, and unequal tuning effort."""
     out = []
-    tuned = cells.drop_duplicates(["family", "corpus", "params", "tokens"])
+    place = ["family", "corpus", "params", "tokens", "unique_tokens"]
+    tuned = cells.drop_duplicates(place)
     for family, part in tuned[tuned.rates > 1].groupby("family"):
         edge = part[part.edge != ""]
         if len(edge):

@@ -935,7 +935,9 @@ def tuning(figure: Figure, analysis: Analysis, target: str) -> None:
     least = frame.groupby(["family", *keys]).loss.transform("min")
     frame = frame.assign(excess=100 * (frame.loss / least - 1))
     where = ["family", *keys]
-    edges = analysis.cells[analysis.cells.target == target].set_index(where).edge
+    cells = analysis.cells[analysis.cells.target == target]
+    # Repeated data has a cell of its own at the same place, of one rate.
+    edges = cells[cells.rates > 1].set_index(where).edge
     edges = edges[~edges.index.duplicated()]
     frame["run_edge"] = (
         edges.reindex(frame.set_index(where).index).fillna("").to_numpy()

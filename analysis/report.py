@@ -736,7 +736,7 @@ def currencies(analysis: Analysis, figure: Draw) -> str:
     shown = analysis.multipliers if overall.empty else overall
     return "".join(
         [
-            _list(words.crossover(row) for row in crossings.itertuples()),
+            _list(words.crossovers(crossings)),
             figure("compute"),
             compute,
             _fold("Equivalents in parameters and in compute", shown),

@@ -540,6 +540,11 @@ def shared(frame: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def crossovers(frame: pd.DataFrame) -> list[str]:
+    """A sentence a crossover, of many the first."""
+    return _few([crossover(row) for row in frame.itertuples()])
+
+
 def crossover(row: Any) -> str:
     """From which compute one system is ahead of another."""
     place = f"on {row.held}" if row.kind == "architecture" else f"for {row.held}"
@@ -553,8 +558,10 @@ def crossover(row: Any) -> str:
     if math.isinf(row.compute):
         share = percent(row.p_none)
         return f"{swap} nowhere from {reach} (no crossing in {share})."
-    ends = interval(row.low, row.high)
-    return f"{swap} from {number(row.compute)} FLOPs on ({ends})."
+    start = f"{swap} from {number(row.compute)} FLOPs on"
+    if row.low == 0 and math.isinf(row.high):
+        return f"{start} by the law; where it begins {UNDETERMINED}."
+    return f"{start} ({interval(row.low, row.high)})."
 
 
 def attribution(frame: pd.DataFrame, unit: str) -> list[str]:

@@ -9,9 +9,9 @@ a half and three quarters of code mixed in. Every run is scored on each of the t
 texts, so a swap is "train on one or the other, scored on the same". 267 runs;
 `--families transformer,lstm` trains two thirds of them.
 
-Expect that no amount of Bible gives what docstrings give on docstrings, that a mixture
-loses little on each of its parts, and that how much a swap is worth depends on the
-target far more than on the family. Tuning is as in the quick study, on docstrings; two
+Expect that no amount of Bible gives what docstrings give on docstrings: more of it made
+the LSTM of 72 thousand worse there and on code, while half docstrings, half code lost
+it 0.05 to 0.16 nats on either. Tuning is as in the quick study, on docstrings; two
 cells per family have three seeds on docstrings and on the half-and-half mixture.
 """
 

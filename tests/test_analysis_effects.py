@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import effects, holdout, variance
+from analysis import effects, holdout, notes, variance
 from analysis.analyse import Analysis, analyse, document_se
 from analysis.table import from_frame
 from scaling.errors import UserError
@@ -130,6 +130,15 @@ def test_best_rate_at_the_edge_is_noted():
     edge = [n for n in found.notes if n.kind == "edge"]
     assert len(edge) == 1 and "low end at 0.01" in edge[0].text
     assert found.tuning.best.sum() == 1 and len(found.tuning) == 3
+
+
+def test_repeated_data_at_the_same_place_hides_no_edge():
+    cell = {"family": "a", "corpus": "code", "params": 8e3, "tokens": 1e6}
+    repeated = cell | {"unique_tokens": 2.5e5, "rates": 1, "edge": ""}
+    tuned = cell | {"unique_tokens": 1e6, "rates": 4, "edge": "high"}
+    rows = [row | {"learning_rate": 0.03} for row in (repeated, tuned)]
+    said = [n.text for n in notes.of_tuning(pd.DataFrame(rows)) if n.kind == "edge"]
+    assert len(said) == 1 and "high end at 0.03" in said[0]
 
 
 def test_same_seed_same_numbers_other_seed_other_draws():

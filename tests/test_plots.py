@@ -202,6 +202,18 @@ def test_one_wide_interval_does_not_flatten_the_others():
     assert axes.get_xlim()[1] < 9.0
 
 
+def test_repeated_data_at_the_same_place_hides_no_edge(study):
+    def alarms(analysis):
+        figure = Figure()
+        plots.tuning(figure, analysis, "mixture")
+        lines = [line for axes in figure.axes for line in axes.lines]
+        return sum(line.get_color() == plots.ALARM for line in lines)
+
+    again = study.cells.assign(unique_tokens=1.0, rates=1, edge="")
+    both = pd.concat([again, study.cells], ignore_index=True)
+    assert alarms(dataclasses.replace(study, cells=both)) == alarms(study) > 0
+
+
 def test_many_panels_go_on_below():
     figure = Figure()
     panels = plots.wrapped(figure, rows=2, columns=6)

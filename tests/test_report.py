@@ -289,6 +289,20 @@ def test_many_swaps_share_a_sentence_the_smallest_first():
     assert first.endswith(f"Whether near differs {words.UNDETERMINED}.")
 
 
+def test_where_a_lead_begins_is_told_as_far_as_it_is_known():
+    row = {"kind": "architecture", "source": "a", "to": "b", "held": "code"}
+    row |= {"compute": 2e9, "range_low": 1e8, "range_high": 1e12, "p_none": 0.1}
+    known, open_ = words.crossovers(
+        pd.DataFrame(
+            [row | {"low": 1e9, "high": 4e9}, row | {"low": 0.0, "high": math.inf}]
+        )
+    )
+    assert known == "b is ahead of a on code from 2.00e9 FLOPs on (1.00e9 to 4.00e9)."
+    assert "2.00e9" in open_ and words.UNDETERMINED in open_
+    many = words.crossovers(pd.DataFrame([row | {"low": 1e9, "high": 4e9}] * 9))
+    assert len(many) == words.MOST_SENTENCES + 1
+
+
 def test_what_stays_many_is_left_to_the_table():
     rows = [vars(swap(3.0, 2.2, 4.1, source=f"f{i}", to=f"t{i}")) for i in range(10)]
     said = words.equivalences(pd.DataFrame(rows), "code")
