@@ -86,7 +86,8 @@ def _swaps(frame: pd.DataFrame) -> pd.DataFrame:
         pairs = frame.source.where(frame.question == "architecture or corpus")
     else:
         return frame[["kind", "source", "to"]]
-    ends = pairs.str.split(" -> ", n=1, expand=True).reindex(columns=[0, 1])
+    ends = pairs.astype(object).str.split(" -> ", n=1, expand=True)
+    ends = ends.reindex(columns=[0, 1]).astype(object)
     out = pd.DataFrame({"kind": "architecture", "source": ends[0], "to": ends[1]})
     if "question" in frame:
         out["kind"] = frame.question.replace("architecture or corpus", "architecture")
