@@ -514,10 +514,10 @@ def moved(frame: pd.DataFrame) -> list[str]:
         swap = swap.replace("->", "→")
         sentences.append(f"The verdict on {swap} moves with: {said}.")
     tried = others.setting.nunique()
-    checks = f"{tried} other choice{'s' * (tried != 1)}"
+    checks = f"all of {tried} other choices" if tried > 1 else "the one other choice"
     if steady:
         total = steady + len(sentences)
-        sentences.append(f"{steady} of {total} verdicts hold under all of {checks}.")
+        sentences.append(f"{steady} of {total} verdicts hold under {checks}.")
     return sentences
 
 
