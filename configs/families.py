@@ -20,7 +20,7 @@ takes theirs as done.
 
 from scaling import families
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
-from scaling.study import corpus, together, vary
+from scaling.study import bracket, corpus, together, vary
 
 FAMILIES = tuple(families.names())
 COUNTED = ("ngram",)  # has no rate, and counts the same with any seed
@@ -46,7 +46,7 @@ def study(results):
         yield from rates
         best = results.best(rates)
         yield from cells(best)
-        yield from bracket(best)
+        yield from bracket(largest(best))
         yield from together(best, {"init_seed": (1, 2), "data.seed": (1, 2)})
 
 
@@ -69,11 +69,5 @@ def cells(best):
     yield from vary(sizes, own)
 
 
-def bracket(best):
-    rate = best.optimiser.learning_rate
-    axes = {
-        "model.size": SIZES[-1:],
-        "data.tokens": BUDGETS[-1:],
-        "optimiser.learning_rate": (rate / 2, rate * 2),
-    }
-    return vary(best, axes)
+def largest(best):
+    return vary(best, {"model.size": SIZES[-1:], "data.tokens": BUDGETS[-1:]})

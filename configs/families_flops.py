@@ -14,7 +14,7 @@ that could be matched and are left out.
 
 from scaling import families
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
-from scaling.study import corpus, together, vary
+from scaling.study import bracket, corpus, together, vary
 
 FAMILIES = tuple(name for name in families.names() if not families.fitted(name))
 # Forward FLOPs of an example of 64 tokens: a Transformer of 8, 24 and 74 thousand.
@@ -36,7 +36,7 @@ def study(results):
         yield from rates
         best = results.best(rates)
         yield from cells(best)
-        yield from bracket(best)
+        yield from bracket(largest(best))
         yield from together(best, {"init_seed": (1, 2), "data.seed": (1, 2)})
 
 
@@ -57,11 +57,5 @@ def cells(best):
     return vary(best, axes)
 
 
-def bracket(best):
-    rate = best.optimiser.learning_rate
-    axes = {
-        "model.size": SIZES[-1:],
-        "data.tokens": BUDGETS[-1:],
-        "optimiser.learning_rate": (rate / 2, rate * 2),
-    }
-    return vary(best, axes)
+def largest(best):
+    return vary(best, {"model.size": SIZES[-1:], "data.tokens": BUDGETS[-1:]})

@@ -16,7 +16,7 @@ quarter of an hour.
 """
 
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
-from scaling.study import corpus, together, vary
+from scaling.study import bracket, corpus, together, vary
 
 FAMILIES = ("transformer", "lstm")
 SIZES = (8_000, 24_000, 72_000)
@@ -40,7 +40,7 @@ def study(results):
             yield from tried
             best = results.best(tried)
             yield from vary(best, {"model.size": SIZES, "data.tokens": BUDGETS})
-            yield from bracket(best)
+            yield from bracket(largest(best))
             yield from together(best, {"init_seed": (1, 2), "data.seed": (1, 2)})
 
 
@@ -56,11 +56,5 @@ def tuning_run(family, optimiser, rate):
     )
 
 
-def bracket(best):
-    rate = best.optimiser.learning_rate
-    axes = {
-        "model.size": SIZES[-1:],
-        "data.tokens": BUDGETS[-1:],
-        "optimiser.learning_rate": (rate / 2, rate * 2),
-    }
-    return vary(best, axes)
+def largest(best):
+    return vary(best, {"model.size": SIZES[-1:], "data.tokens": BUDGETS[-1:]})

@@ -20,10 +20,8 @@ have three seeds, which gives the noise level; one has four epochs on a quarter 
 unique data. Expect losses of 1.6 to 3.2 nats a byte and, at this size, wide intervals.
 """
 
-import dataclasses
-
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
-from scaling.study import corpus, mixture, together, vary
+from scaling.study import bracket, corpus, mixture, together, vary
 
 FAMILIES = ("transformer", "lstm", "convolution")
 SIZES = (8_000, 24_000, 72_000)
@@ -48,7 +46,8 @@ def study(results):
             yield from rates
             best[size] = results.best(rates)
         yield from grid(best)
-        yield from bracket(best[SIZES[-1]])
+        largest = vary(best[SIZES[-1]], {"data.tokens": BUDGETS[-1:]})
+        yield from bracket(largest)
         yield from seeds(best)
         yield from repeats(best)
 
@@ -68,12 +67,6 @@ def tuning_run(family, size):
 def grid(best):
     axes = {"data.corpus": CORPORA, "data.tokens": BUDGETS}
     return vary(best.values(), axes)
-
-
-def bracket(best):
-    largest = dataclasses.replace(best, data=Data(CORPORA[0], BUDGETS[-1]))
-    rate = best.optimiser.learning_rate
-    return vary(largest, {"optimiser.learning_rate": (rate / 2, rate * 2)})
 
 
 def seeds(best):

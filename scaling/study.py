@@ -55,6 +55,15 @@ def together(runs: Run | Iterable[Run], axes: Mapping[str, Sequence[Any]]) -> li
     return _change(runs, axes, zip(*axes.values(), strict=True))
 
 
+def bracket(runs: Run | Iterable[Run]) -> list[Run]:
+    """Every run at half and at twice its learning rate: beside it, a check of that."""
+    beside = []
+    for run in [runs] if isinstance(runs, Run) else runs:
+        rate = run.optimiser.learning_rate
+        beside += vary(run, {"optimiser.learning_rate": (rate / 2, rate * 2)})
+    return beside
+
+
 def _change(
     runs: Run | Iterable[Run],
     axes: Mapping[str, Sequence[Any]],

@@ -11,7 +11,7 @@ from scaling.engines import Layout
 from scaling.errors import UserError
 from scaling.record import Reading
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run
-from scaling.study import Results, corpus, mixture, together, vary
+from scaling.study import Results, bracket, corpus, mixture, together, vary
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 
@@ -47,6 +47,14 @@ def results(losses, status="done"):
 
 
 NOTHING = results({})
+
+
+def test_a_bracket_is_half_and_twice_the_rate_of_each():
+    base = vary(RUN, {"optimiser.learning_rate": (1e-3, 8e-3)})
+    rates = [run.optimiser.learning_rate for run in bracket(base)]
+    assert rates == [5e-4, 2e-3, 4e-3, 1.6e-2]
+    unsure = dataclasses.replace(RUN, provisional=True)
+    assert all(run.provisional for run in bracket(unsure))
 
 
 def test_vary_is_a_product_and_together_is_a_zip():
