@@ -264,14 +264,23 @@ def panels_of(figure: Figure, rows: int, columns: int, **more: Any) -> np.ndarra
 MOST_COLUMNS = 4
 
 
-def blocks(columns: int) -> tuple[int, int]:
-    """(blocks of panels below each other, columns of each) for so many columns."""
-    return max(1, math.ceil(columns / MOST_COLUMNS)), max(1, min(columns, MOST_COLUMNS))
+def wrapped(
+    figure: Figure,
+    rows: int,
+    columns: int,
+    height: float,
+    margins: tuple[float, float],
+    narrowest: int = 1,
+) -> dict[tuple[int, int], Axes]:
+    """Panels by (row, column), in blocks of rows; axes are shared by all.
 
-
-def wrapped(figure: Figure, rows: int, columns: int) -> dict[tuple[int, int], Axes]:
-    """Panels by (row, column), in `blocks` of rows; axes are shared by all."""
-    deep, wide = blocks(columns)
+    Args:
+      height: of a panel, in inches. margins: of the figure, upright and across.
+      narrowest: columns that the figure has room for in any case.
+    """
+    deep, wide = max(1, math.ceil(columns / MOST_COLUMNS)), min(columns, MOST_COLUMNS)
+    width = margins[1] + 2.3 * max(wide, narrowest)
+    resize(figure, margins[0] + height * rows * deep, width)
     panels = panels_of(figure, rows * deep, wide, sharex=True)
     for axes in panels.ravel():
         axes.set_axis_off()
@@ -470,9 +479,8 @@ def loss(figure: Figure, analysis: Analysis, target: str) -> None:
     curves = curves[curves.law.isin(_order(curves.law)[:1])]
     withheld = analysis.holdout[analysis.holdout.target == target]
     families, corpora = families_of(analysis), sorted(set(cells.corpus))
-    deep, wide = blocks(len(families))
-    resize(figure, 0.8 + 2.5 * len(corpora) * deep, 2.2 + 2.3 * wide)
-    panels = wrapped(figure, len(corpora), len(families))
+    margins = 0.8, 2.2
+    panels = wrapped(figure, len(corpora), len(families), 2.5, margins)
     x_limits = span(cells.tokens, withheld.tokens, pad=0.12)
     y_limits = span(cells.loss, withheld.observed, pad=0.08)
     rungs = sizes_of(cells)
@@ -517,7 +525,7 @@ def loss(figure: Figure, analysis: Analysis, target: str) -> None:
             _line_labels(axes, x_limits[1], ends, names, colours)
         if i == 0:
             axes.set_title(family, color=looks(families, family)[0])
-        if j % wide == 0:
+        if j % MOST_COLUMNS == 0:
             axes.set_ylabel(f"trained on {corpus}\nloss ({analysis.unit})")
     figure.supxlabel("training tokens (line labels: parameters)", fontsize=8.5)
     ring = Line2D([], [], color=INK, marker="o", mfc="none", ms=8, ls="")
@@ -598,9 +606,8 @@ def scale(figure: Figure, analysis: Analysis, target: str) -> None:
         raise Nothing
     held = _order(frame.held)
     swaps = list(dict.fromkeys(zip(frame.source, frame.to, strict=True)))
-    deep, wide = blocks(len(swaps))
-    resize(figure, 0.9 + 2.1 * len(held) * deep, 1.8 + 2.3 * wide)
-    panels = wrapped(figure, len(held), len(swaps))
+    margins = 0.9, 1.8
+    panels = wrapped(figure, len(held), len(swaps), 2.1, margins)
     top = frame.high[np.isfinite(frame.high)].max()
     finite = frame.factor[np.isfinite(frame.factor)].clip(upper=100)
     bottom = frame.low.clip(lower=0.1)
@@ -628,7 +635,7 @@ def scale(figure: Figure, analysis: Analysis, target: str) -> None:
                 _at_top(axes, row.tokens, share, text, look[0])
         if i == 0:
             axes.set_title(f"{source} → {to}", fontsize=8.5)
-        if j % wide == 0:
+        if j % MOST_COLUMNS == 0:
             axes.set_ylabel(f"{level}\ntimes the data")
     figure.supxlabel("training tokens", fontsize=8.5)
     keys = [key(words.count(s), *looks(sizes, s)) for s in sizes]
@@ -872,9 +879,8 @@ def residuals(figure: Figure, analysis: Analysis, target: str) -> None:
     fitness = analysis.fitness[analysis.fitness.target == target]
     families, corpora = families_of(analysis), corpora_of(analysis)
     laws = [law for law in _order(frame.law) if _whole(analysis, law)]
-    deep, wide = blocks(len(families))
-    resize(figure, 0.9 + 2.0 * len(laws) * deep, 1.4 + 2.3 * max(2, wide))
-    panels = wrapped(figure, len(laws), len(families))
+    margins = 0.9, 1.4
+    panels = wrapped(figure, len(laws), len(families), 2.0, margins, narrowest=2)
     reach = math.log(frame.params.max() / frame.params.min()) or 1.0
     for (i, law), (j, family) in itertools.product(
         enumerate(laws), enumerate(families)
@@ -903,7 +909,7 @@ def residuals(figure: Figure, analysis: Analysis, target: str) -> None:
         axes.grid(True, axis="y")
         if i == 0:
             axes.set_title(family, color=looks(families, family)[0])
-        if j % wide == 0:
+        if j % MOST_COLUMNS == 0:
             name = textwrap.fill(f"{law} law", LABEL)
             axes.set_ylabel(f"{name}\nobserved − fitted, %")
     figure.supxlabel("training tokens (larger mark: larger model)", fontsize=8.5)
@@ -927,9 +933,8 @@ def tuning(figure: Figure, analysis: Analysis, target: str) -> None:
     families = families_of(analysis)
     tuned = [family for family in families if family in set(frame.family)]
     rungs = sizes_of(frame)
-    deep, wide = blocks(len(tuned))
-    resize(figure, 0.7 + 2.4 * deep, 1.4 + 2.3 * max(2, wide))
-    panels = wrapped(figure, 1, len(tuned))
+    margins = 0.7, 1.4
+    panels = wrapped(figure, 1, len(tuned), 2.4, margins, narrowest=2)
     limits = span(frame.learning_rate, pad=0.12)
     keys = ["corpus", "params", "tokens"]
     least = frame.groupby(["family", *keys]).loss.transform("min")
@@ -981,7 +986,7 @@ def tuning(figure: Figure, analysis: Analysis, target: str) -> None:
         if ends:
             _line_labels(axes, limits[1], ends, names, colours)
         axes.set_title(family, color=base)
-        if j % wide == 0:
+        if j % MOST_COLUMNS == 0:
             axes.set_ylabel("loss above the best rate's, %")
     figure.supxlabel("learning rate (line labels: parameters)", fontsize=8.5)
     ring = Line2D([], [], color=INK, marker="o", mfc="none", ms=9, ls="", label="best")
@@ -1005,9 +1010,8 @@ def paths(figure: Figure, analysis: Analysis, target: str) -> None:
         raise Nothing
     families, corpora = families_of(analysis), corpora_of(analysis)
     rungs = sizes_of(runs)
-    deep, wide = blocks(len(families))
-    resize(figure, 0.8 + 2.1 * len(corpora) * deep, 1.4 + 2.3 * wide)
-    panels = wrapped(figure, len(corpora), len(families))
+    margins = 0.8, 1.4
+    panels = wrapped(figure, len(corpora), len(families), 2.1, margins)
     finite = known.loss[np.isfinite(known.loss)]
     # A diverged run may climb without end: the view keeps to where the others are.
     y_limits = span(finite.clip(upper=1.3 * finite.quantile(0.98)), pad=0.05)
@@ -1035,7 +1039,7 @@ def paths(figure: Figure, analysis: Analysis, target: str) -> None:
             )
         if i == 0:
             axes.set_title(family, color=looks(families, family)[0])
-        if j % wide == 0:
+        if j % MOST_COLUMNS == 0:
             axes.set_ylabel(f"{corpus}\ntraining loss ({analysis.unit})")
     figure.supxlabel("tokens read (darker: larger model)", fontsize=8.5)
     if (runs.status == "diverged").any():

@@ -14,15 +14,14 @@ from analysis.plots import (
     INK,
     LINES,
     MARKERS,
+    MOST_COLUMNS,
     Nothing,
-    blocks,
     families_of,
     key,
     legend,
     log_axis,
     looks,
     plain,
-    resize,
     rows_of,
     span,
     wrapped,
@@ -37,9 +36,8 @@ def isoflops(figure: Figure, analysis: Analysis, target: str) -> None:
     lines = rows_of(analysis.isoflops, target)
     cells = analysis.cells[analysis.cells.target == target]
     families, corpora = families_of(analysis), sorted(set(lines.corpus))
-    deep, wide = blocks(len(families))
-    resize(figure, 0.9 + 2.2 * len(corpora) * deep, 2.0 + 2.3 * wide)
-    panels = wrapped(figure, len(corpora), len(families))
+    margins = 0.9, 2.0
+    panels = wrapped(figure, len(corpora), len(families), 2.2, margins)
     limits = span(lines.params), span(cells.loss, pad=0.15)
     for (i, corpus), (j, family) in itertools.product(
         enumerate(corpora), enumerate(families)
@@ -62,7 +60,7 @@ def isoflops(figure: Figure, analysis: Analysis, target: str) -> None:
             axes.plot(on.params, on.loss, marker=marker, color=colour, ls="")
         if i == 0:
             axes.set_title(family, color=looks(families, family)[0])
-        if j % wide == 0:
+        if j % MOST_COLUMNS == 0:
             axes.set_ylabel(f"trained on {corpus}\nloss ({analysis.unit})")
     figure.supxlabel("parameters (bar: the lowest loss of the compute)", fontsize=8.5)
     # Systems are spent on alike, and not to the digit: a name is a range.
@@ -81,9 +79,8 @@ def isolosses(figure: Figure, analysis: Analysis, target: str) -> None:
     path = analysis.frontier[analysis.frontier.target == target]
     cells = analysis.cells[analysis.cells.target == target]
     families, corpora = families_of(analysis), sorted(set(lines.corpus))
-    deep, wide = blocks(len(families))
-    resize(figure, 0.9 + 2.3 * len(corpora) * deep, 1.6 + 2.3 * wide)
-    panels = wrapped(figure, len(corpora), len(families))
+    margins = 0.9, 1.6
+    panels = wrapped(figure, len(corpora), len(families), 2.3, margins)
     x_limits = span(cells.tokens, pad=0.35)
     y_limits = span(cells.params, lines.params, pad=0.04)
     for (i, corpus), (j, family) in itertools.product(
@@ -121,7 +118,7 @@ def isolosses(figure: Figure, analysis: Analysis, target: str) -> None:
         axes.plot(run.tokens, run.params, ".", color=INK, ms=3)
         if i == 0:
             axes.set_title(family, color=colour)
-        if j % wide == 0:
+        if j % MOST_COLUMNS == 0:
             axes.set_ylabel(f"trained on {corpus}\nparameters")
     figure.supxlabel("training tokens", fontsize=8.5)
     legend(

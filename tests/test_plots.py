@@ -216,8 +216,9 @@ def test_repeated_data_at_the_same_place_hides_no_edge(study):
 
 def test_many_panels_go_on_below():
     figure = Figure()
-    panels = plots.wrapped(figure, rows=2, columns=6)
-    assert len(panels) == 12 and plots.blocks(6) == (2, 4)
+    panels = plots.wrapped(figure, 2, 6, height=2.0, margins=(1.0, 1.5))
+    assert len(panels) == 12
+    assert tuple(figure.get_size_inches()) == (1.5 + 4 * 2.3, 1.0 + 4 * 2.0)
     figure.canvas.draw()
     at = {place: axes.get_position() for place, axes in panels.items()}
     # Of one block both rows, then the other block; each column under its own.
