@@ -26,7 +26,7 @@ A table goes in and pandas frames come out. With a made table of two families:
 [2.0]
 
 `analysis.load` reads a file or a study's workdir; `results` is an
-`analysis.analyse.Analysis`, whose docstring names every frame and column, and
+`analysis.pipeline.Analysis`, whose docstring names every frame and column, and
 `analysis.report.write(results, "folder")` writes them as a page.
 """
 
@@ -36,24 +36,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.analyse import Analysis as Analysis
-    from analysis.analyse import analyse as analyse_table
-    from analysis.lawfit import LawFit as LawFit
-    from analysis.lawfit import fit_law as fit_law
-    from analysis.table import Table as Table
-    from analysis.table import from_frame as from_frame
-    from analysis.table import load as load
+    from analysis.pipeline import Analysis as Analysis
+    from analysis.pipeline import analyse as analyse_table
+    from analysis.surfaces.lawfit import LawFit as LawFit
+    from analysis.surfaces.lawfit import fit_law as fit_law
+    from analysis.tables.table import Table as Table
+    from analysis.tables.table import from_frame as from_frame
+    from analysis.tables.table import load as load
 
 # Names of the Python interface, and where they live: pandas and scipy are imported on
 # first use, so that `scaling-analysis --help` is quick.
 HOMES = {
-    "Analysis": ("analysis.analyse", "Analysis"),
-    "LawFit": ("analysis.lawfit", "LawFit"),
-    "Table": ("analysis.table", "Table"),
-    "analyse_table": ("analysis.analyse", "analyse"),
-    "fit_law": ("analysis.lawfit", "fit_law"),
-    "from_frame": ("analysis.table", "from_frame"),
-    "load": ("analysis.table", "load"),
+    "Analysis": ("analysis.pipeline", "Analysis"),
+    "LawFit": ("analysis.surfaces.lawfit", "LawFit"),
+    "Table": ("analysis.tables.table", "Table"),
+    "analyse_table": ("analysis.pipeline", "analyse"),
+    "fit_law": ("analysis.surfaces.lawfit", "fit_law"),
+    "from_frame": ("analysis.tables.table", "from_frame"),
+    "load": ("analysis.tables.table", "load"),
 }
 __all__ = ["Analysis", "LawFit", "Table", "analyse_table", "fit_law"]
 __all__ += ["from_frame", "load"]

@@ -25,8 +25,8 @@ from scaling.errors import UserError
 
 # What reads tables and draws takes seconds to import: only once a command runs.
 if TYPE_CHECKING:
-    from analysis.analyse import Analysis
-    from analysis.table import Table
+    from analysis.pipeline import Analysis
+    from analysis.tables.table import Table
 
 MAP_HELP = (
     'our column = the table\'s, e.g. "params=N,tokens=D,loss:val=val_loss,family=a"; '
@@ -143,11 +143,11 @@ def _say(text: str) -> None:
 
 
 def _load(args: argparse.Namespace) -> Table:
-    from analysis import table, thin
-    from scaling import discover
+    from analysis.tables import subsample, table
+    from scaling import plugins
 
     for path in args.include:
-        discover.include(path)
+        plugins.include(path)
     size = os.path.getsize(args.source) if os.path.isfile(args.source) else 0
     if size > LARGE or sys.stderr.isatty():
         _say(f"reading {args.source} ({size / 1e6:.1f} MB)")
@@ -157,7 +157,7 @@ def _load(args: argparse.Namespace) -> Table:
         args.study,
         args.embeddings,
         args.unit,
-        thin.MOST if args.rows is None else args.rows,
+        subsample.MOST if args.rows is None else args.rows,
     )
     if not args.json:
         print(_described(loaded))
@@ -168,7 +168,7 @@ def _load(args: argparse.Namespace) -> Table:
 
 def _described(table: Table) -> str:
     """How the table was read: columns, units, and what was left out and why."""
-    from analysis import listing
+    from analysis.tables import exclusions
 
     lines = []
     if table.mapping:
@@ -182,7 +182,7 @@ def _described(table: Table) -> str:
     lines.append(
         f"rows: {len(table.runs)}, of which {table.readings.run_id.nunique()} are used"
     )
-    groups = left.groupby([left.target, listing.kinds(left)], sort=False)
+    groups = left.groupby([left.target, exclusions.kinds(left)], sort=False)
     for (target, kind), rows in groups:
         on = f" on {target}" if target else ""
         named = rows.head(MOST_NAMED)
@@ -200,12 +200,12 @@ LARGE = 10_000_000
 
 
 def _analyse(args: argparse.Namespace) -> Analysis:
-    from analysis import analyse
+    from analysis import pipeline
 
-    draws = analyse.DRAWS if args.draws is None else args.draws
+    draws = pipeline.DRAWS if args.draws is None else args.draws
     table = _load(args)
     processes = os.cpu_count() or 1
-    return analyse.analyse(
+    return pipeline.analyse(
         table,
         draws=draws,
         seed=args.seed,
@@ -216,27 +216,28 @@ def _analyse(args: argparse.Namespace) -> Analysis:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from analysis import report, table
+    from analysis.report import build
+    from analysis.tables import table
 
     is_table = os.path.splitext(args.source)[1].lower() in table.READERS
     folder = args.out or os.path.join("." if is_table else args.source, "report")
     analysis = _analyse(args)
     _say("drawing")
-    path = report.write(analysis, folder)
+    path = build.write(analysis, folder)
     if args.json:
-        answer = {"report": os.fspath(path), "answer": report.summary(analysis)}
+        answer = {"report": os.fspath(path), "answer": build.summary(analysis)}
         print(json.dumps(answer, indent=1))
     else:
-        print(f"report: {os.fspath(path)}\n{report.extent(analysis)}\n")
-        for sentence in report.summary(analysis):
+        print(f"report: {os.fspath(path)}\n{build.extent(analysis)}\n")
+        for sentence in build.summary(analysis):
             print(f"- {sentence}")
     return _code(analysis)
 
 
 def _code(analysis: Analysis) -> int:
-    from analysis import report
+    from analysis.report import build
 
-    return NOTHING if report.lawless(analysis) else DONE
+    return NOTHING if build.lawless(analysis) else DONE
 
 
 def _fit(args: argparse.Namespace) -> int:
@@ -257,22 +258,22 @@ def _fit(args: argparse.Namespace) -> int:
 
 def _left_out(table: Table) -> dict[str, Any]:
     """The table's exclusions as an Analysis has them."""
-    from analysis import listing
+    from analysis.tables import exclusions
 
     left, every = table.exclusions, table.runs.run_id
-    gone = every[~listing.among(every, listing.brief(table).runs.run_id)]
+    gone = every[~exclusions.among(every, exclusions.brief(table).runs.run_id)]
     return {
-        "excluded": listing.counted(left, gone),
-        "exclusions": listing.listed(left),
+        "excluded": exclusions.counted(left, gone),
+        "exclusions": exclusions.listed(left),
     }
 
 
 def _fit_one(args: argparse.Namespace) -> int:
-    from analysis import lawfit
-    from scaling import discover
+    from analysis.surfaces import lawfit
+    from scaling import plugins
 
     for path in args.include:
-        discover.include(path)
+        plugins.include(path)
     # A misspelt law is said before a large table is read.
     lawfit.check(args.law)
     table = _load(args)
@@ -289,7 +290,7 @@ def _fit_one(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from analysis import plots, report
+    from analysis.report import build, plots
 
     if args.source_run is not None or args.to_run is not None:
         return _attribute(args)
@@ -302,13 +303,14 @@ def _compare(args: argparse.Namespace) -> int:
         "excluded": analysis.excluded,
         "exclusions": analysis.exclusions,
     }
-    _print(args, chosen, report.summary(analysis))
+    _print(args, chosen, build.summary(analysis))
     return _code(analysis)
 
 
 def _attribute(args: argparse.Namespace) -> int:
     """The gap between two named runs, by cause."""
-    from analysis import attribution, words
+    from analysis.questions import attribution
+    from analysis.report import words
 
     for option, name in (("from", args.source_run), ("to", args.to_run)):
         if not name:
@@ -330,10 +332,10 @@ def _attribute(args: argparse.Namespace) -> int:
 
 def _print(args: argparse.Namespace, frames: Any, sentences: Any) -> None:
     """Frames as aligned text, or all at full precision as JSON."""
-    from analysis import report
+    from analysis.report import build
 
     if args.json:
-        body = {name: report.frame_json(frame) for name, frame in frames.items()}
+        body = {name: build.frame_json(frame) for name, frame in frames.items()}
         print(json.dumps({"answer": sentences} | body, indent=1, allow_nan=False))
         return
     for name, frame in frames.items():

@@ -24,9 +24,9 @@ from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 
-from scaling import hardware
 from scaling.errors import UserError
-from scaling.hardware import Hardware
+from scaling.planning import hardware
+from scaling.planning.hardware import Hardware
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNTIMES = {
@@ -165,11 +165,12 @@ def _one_host() -> Iterator[str]:
 
 def check_study(study: Study, chips: int) -> None:
     """Finds what `scaling run` would refuse on the VM, before there is one."""
-    from scaling import discover, layouts
+    from scaling import plugins
     from scaling import study as studies
+    from scaling.scheduling import layouts
 
     for path in study.include:
-        discover.include(path)
+        plugins.include(path)
     runs = studies.load(study.path).runs(studies.Results(lambda run: None))
     studies.validate(runs)
     studies.check_layout(runs, layouts.assumed("tpu", chips))

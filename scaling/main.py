@@ -14,7 +14,7 @@ from absl.flags import argparse_flags
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
-    from scaling.dispatch import Options
+    from scaling.scheduling.dispatch import Options
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -81,8 +81,8 @@ def _add_study_options(command: argparse.ArgumentParser) -> None:
 
 def _options(arguments: argparse.Namespace) -> Options:
     from scaling import corpora
-    from scaling.dispatch import Options
     from scaling.engines.local import Settings
+    from scaling.scheduling.dispatch import Options
 
     data_dir = os.path.abspath(corpora.data_folder(arguments.data_dir))
     settings = Settings(
@@ -102,42 +102,42 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from scaling import dispatch, overview
-    from scaling.progress import Progress
+    from scaling.scheduling import dispatch, plan_tables
+    from scaling.scheduling.progress import Progress
 
     if arguments.target:
         return _plan_target(arguments)
     if arguments.price is not None:
         raise UserError("price", arguments.price, "give the --target it is a price of")
     entries = dispatch.plan(_options(arguments), Progress())
-    show = overview.plan_json if arguments.json else overview.plan_table
+    show = plan_tables.plan_json if arguments.json else plan_tables.plan_table
     print(show(entries))
     return 0
 
 
 def _plan_target(arguments: argparse.Namespace) -> int:
-    from scaling import overview, preflight
-    from scaling.progress import Progress
+    from scaling.scheduling import plan_tables, preflight
+    from scaling.scheduling.progress import Progress
 
     forecasts = preflight.plan(
         _options(arguments), arguments.target, arguments.price, Progress()
     )
-    show = overview.target_json if arguments.json else overview.target_table
+    show = plan_tables.target_json if arguments.json else plan_tables.target_table
     print(show(forecasts))
     return 0
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from scaling import dispatch
-    from scaling.progress import Progress
+    from scaling.scheduling import dispatch
+    from scaling.scheduling.progress import Progress
 
     return dispatch.run(_options(arguments), Progress())
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from scaling import overview
+    from scaling.scheduling import plan_tables
 
-    print(overview.status(arguments.workdir))
+    print(plan_tables.status(arguments.workdir))
     return 0
 
 

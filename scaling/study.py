@@ -18,8 +18,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from scaling import corpora, families
-from scaling.engines import Layout
 from scaling.errors import UserError, unknown
+from scaling.layout import Layout
 from scaling.record import Record
 from scaling.run import Mixture, Part, Run, Scalar, check, options
 

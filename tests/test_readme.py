@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scaling import discover, families
+from scaling import families, plugins
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -21,8 +21,8 @@ def window(tmp_path, monkeypatch):
     """The README's example family, included as a user would."""
     (source,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (tmp_path / "window.py").write_text(source)
-    monkeypatch.setattr(discover, "_included", {})
-    discover.include(str(tmp_path / "window.py"))
+    monkeypatch.setattr(plugins, "_included", {})
+    plugins.include(str(tmp_path / "window.py"))
     return families.load("window")
 
 
@@ -42,7 +42,7 @@ def test_example_family_is_a_family(window):
 
 
 def test_example_family_trains(window, made, tmp_path):
-    from tests.test_train import curve, trained
+    from tests.scaling.training.test_trainer import curve, trained
 
     (record,) = trained(made, [made.run("window")], tmp_path / "work")
     losses = curve(record, tmp_path / "work")

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scaling import discover
+from scaling import plugins
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Columns = Mapping[str, Array]
@@ -96,9 +96,9 @@ class Law:
 
 
 def names() -> list[str]:
-    return discover.names(sys.modules[__name__], "bind")
+    return plugins.names(sys.modules[__name__], "bind")
 
 
 def load(name: str) -> ModuleType:
     """The law's module. Raises UserError for an unknown name."""
-    return discover.load(sys.modules[__name__], name, "bind", "law")
+    return plugins.load(sys.modules[__name__], name, "bind", "law")

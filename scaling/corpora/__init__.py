@@ -8,8 +8,8 @@ A corpus is a module that defines
     documents(**options) -> Iterator[tuple[str, bytes]]
         (key, UTF-8 text) of every document, in any reproducible order
 
-and, where its text is made from a source whose truth is known, what scaling/truth.py
-says of `oracle` and `entropy`.
+and, where its text is made from a source whose truth is known, what _truth.py says
+of `oracle` and `entropy`.
 
 Everything else comes for free and is the same for all: a TFDS builder stores the
 documents as ArrayRecord once (`prepare`), exact duplicates are dropped, documents are
@@ -24,7 +24,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from scaling import discover
+from scaling import plugins
 
 if TYPE_CHECKING:
     from scaling.corpora._evaluation import (
@@ -71,9 +71,9 @@ def __getattr__(name: str) -> Any:
 
 
 def names() -> list[str]:
-    return discover.names(sys.modules[__name__], "documents")
+    return plugins.names(sys.modules[__name__], "documents")
 
 
 def load(name: str) -> ModuleType:
     """The corpus's module. Raises UserError for an unknown name."""
-    return discover.load(sys.modules[__name__], name, "documents", "data.corpus")
+    return plugins.load(sys.modules[__name__], name, "documents", "data.corpus")

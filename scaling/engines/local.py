@@ -26,11 +26,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from scaling.engines import Event, Layout, Pack
-from scaling.engines.worker import pack_to_json
+from scaling.engines import Event, Pack
 from scaling.errors import UserError
+from scaling.layout import Layout
 from scaling.record import Attempt, Cause, Store
 from scaling.run import Run
+from scaling.training.worker import pack_to_json
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 60.0  # for the checkpoint that a stopped child writes
@@ -95,7 +96,7 @@ class Settings:
     cache: str
     include: tuple[str, ...] = ()
     memory_limit_gb: float = 0.0
-    worker: str = "scaling.engines.worker"
+    worker: str = "scaling.training.worker"
 
 
 class Local:

@@ -44,7 +44,7 @@ import sys
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from scaling import discover, run
+from scaling import plugins, run
 
 
 class Tokens(NamedTuple):
@@ -62,12 +62,12 @@ class Output(NamedTuple):
 
 
 def names() -> list[str]:
-    return discover.names(sys.modules[__name__], "ladder")
+    return plugins.names(sys.modules[__name__], "ladder")
 
 
 def load(name: str) -> ModuleType:
     """The family's module. Raises UserError for an unknown name."""
-    return discover.load(sys.modules[__name__], name, "ladder", "model.family")
+    return plugins.load(sys.modules[__name__], name, "ladder", "model.family")
 
 
 def fitted(name: str) -> bool:

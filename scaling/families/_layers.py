@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.engines import Layout, Remat
+from scaling.layout import Layout, Remat
 
 Init = Callable[..., jax.Array]
 
-# Dimension names a family may use; scaling/mesh.py maps them to mesh axes.
+# Dimension names a family may use; scaling/training/mesh.py maps them to mesh axes.
 #   embed: the residual stream, and what a norm reads. mlp: hidden units of a
 #   feed-forward, recurrent or convolution layer. kv_heads: key-value heads, each with
 #   its queries. state: hidden units as the next step reads them. vocab: the

@@ -1,6 +1,6 @@
 """The child process of the engine, with a clock in it: says what its time went to.
 
-It is `scaling.engines.worker` with a stop watch around some of its functions; a line of
+It is `scaling.training.worker` with a stop watch around some functions; a line of
 JSON for each child, with seconds by phase, is appended to the file that the environment
 names as DATALAW_TIMES. Time belongs to the innermost phase alone, so that the phases
 add up to the life of the child; what other threads do meanwhile is not in them.
@@ -20,30 +20,30 @@ from typing import Any
 import jax
 import psutil
 
-from scaling import checkpoint, corpora, record, train
-from scaling.engines import worker
+from scaling import corpora, record
+from scaling.training import checkpoint, trainer, worker
 
 TIMES = "DATALAW_TIMES"
 IDLE = "waiting for the parent"
 
 PHASES: dict[str, tuple[tuple[Any, str], ...]] = {
     "process start": (),
-    "training steps": ((train.Trainer, "_advance"),),
+    "training steps": ((trainer.Trainer, "_advance"),),
     "input": (
         (corpora.TokenStream, "__init__"),
         (corpora.TokenStream, "batches"),
     ),
-    "evaluation": ((train.Trainer, "_scores"),),
-    "compilation": ((train, "ready"), (train, "compiled")),
-    "measuring layouts": ((train, "tokens_per_second"),),
+    "evaluation": ((trainer.Trainer, "_scores"),),
+    "compilation": ((trainer, "ready"), (trainer, "compiled")),
+    "measuring layouts": ((trainer, "tokens_per_second"),),
     "checkpoints and records": (
-        (train.Trainer, "_finish"),
+        (trainer.Trainer, "_finish"),
         (checkpoint, "restore"),
         (checkpoint, "save"),
         (record.Store, "checkpoint_step"),
         (record.Store, "exists"),
     ),
-    "filling slots": ((train.Trainer, "_fill"), (train.Trainer, "_branch")),
+    "filling slots": ((trainer.Trainer, "_fill"), (trainer.Trainer, "_branch")),
     "the rest of a pack": ((worker.Real, "train"),),
     "names and costs": ((worker.Real, "describe"), (worker.Real, "probe")),
 }

@@ -29,13 +29,16 @@ import jax
 import numpy as np
 from scipy.optimize import nnls
 
-from scaling import corpora, cost, train
-from scaling.engines import Layout, Pack
+from scaling import corpora
+from scaling.engines import Pack
 from scaling.engines.local import cores
-from scaling.progress import short
+from scaling.layout import Layout
+from scaling.planning import cost
 from scaling.record import Store
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Run
+from scaling.scheduling.progress import short
 from scaling.study import corpus
+from scaling.training import trainer
 
 VOCAB = 257
 BATCH = 8
@@ -82,11 +85,11 @@ def measure(family: str, size: int, length: int, width: int) -> Point:
     run = make_run(family, size, length)
     devices = min(cores(), width, 2)
     layout = Layout(run=devices, width=width)
-    rate = train.tokens_per_second(run, layout, VOCAB, seconds=0.7)
-    program = train.compiled(run.program(), layout, VOCAB).advance
+    rate = trainer.tokens_per_second(run, layout, VOCAB, seconds=0.7)
+    program = trainer.compiled(run.program(), layout, VOCAB).advance
     used = program.memory_analysis()
     described = cost.describe(run, VOCAB)
-    train.compiled.cache_clear()
+    trainer.compiled.cache_clear()
     tokens = run.tokens_per_step
     return Point(
         slots=width // devices,
@@ -169,7 +172,7 @@ def runs() -> None:
             with tempfile.TemporaryDirectory() as workdir:
                 started = time.monotonic()
                 pack = Pack(many, ids, layout)
-                train.train(pack, prepared, Store(workdir), lambda event: None)
+                trainer.train(pack, prepared, Store(workdir), lambda event: None)
                 if number:
                     taken[count].append(time.monotonic() - started)
     medians = {count: float(np.median(times)) for count, times in taken.items()}

@@ -30,10 +30,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from analysis.effects import Equivalents
-from analysis.fit import DELTA, Fit
-from analysis.intervals import draw, interval, sample
-from analysis.surfaces import fit_joint
+from analysis.fitting.fit import DELTA, Fit
+from analysis.inference.intervals import draw, interval, sample
+from analysis.questions.effects import Equivalents
+from analysis.surfaces.surfaces import fit_joint
 
 # Besiroglu et al. 2024.
 E, A, B, ALPHA, BETA = 1.8172, 482.01, 2085.43, 0.3478, 0.3658

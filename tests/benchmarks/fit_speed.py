@@ -35,9 +35,9 @@ from pathlib import Path
 import numpy as np
 
 from analysis import laws
-from analysis.fit import DELTA, Fit, fit, refit
+from analysis.fitting.fit import DELTA, Fit, fit, refit
+from analysis.fitting.solver import bounds, minimise
 from analysis.laws import Array, Law
-from analysis.solver import bounds, minimise
 
 # Besiroglu et al. 2024: E, A, B, alpha, beta.
 REFERENCE = (1.8172, 482.01, 2085.43, 0.3478, 0.3658)

@@ -33,10 +33,12 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
-from scaling import cost, families, train
-from scaling.engines import Layout
-from scaling.progress import short
+from scaling import families
+from scaling.layout import Layout
+from scaling.planning import cost
 from scaling.run import Data, Model, Optimiser, Part, Run
+from scaling.scheduling.progress import short
+from scaling.training import trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,13 +114,13 @@ def fastest(
     for run in runs:
         for layout in layouts:
             try:
-                rate = train.tokens_per_second(run, layout, plan.vocab, plan.seconds)
+                rate = trainer.tokens_per_second(run, layout, plan.vocab, plan.seconds)
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):
                     raise
                 continue
             finally:
-                train.compiled.cache_clear()  # programs hold device memory
+                trainer.compiled.cache_clear()  # programs hold device memory
             found.append((rate, run, layout))
     return max(found, key=lambda entry: entry[0], default=None)
 

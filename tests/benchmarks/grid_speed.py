@@ -138,8 +138,9 @@ def train_alone(run: Run, result: str) -> None:
     import optax
     from flax import nnx
 
-    from scaling import corpora, evaluate, families, mesh, objective, optim
-    from scaling.engines import Layout
+    from scaling import corpora, families, objective, optim
+    from scaling.layout import Layout
+    from scaling.training import evaluation, mesh
 
     folder = corpora.data_folder(None)
     prepared = {
@@ -177,9 +178,9 @@ def train_alone(run: Run, result: str) -> None:
             windows = corpora.evaluation_windows(
                 part, held_out.tokens, run.length, prepared
             )
-            score = evaluate.score(lambda x: nats(model, x), windows, sharding)
+            score = evaluation.score(lambda x: nats(model, x), windows, sharding)
             scores[part.key, held_out.tokens] = score
-    readings = evaluate.readings(run.evaluation, scores, "final", run.steps)
+    readings = evaluation.readings(run.evaluation, scores, "final", run.steps)
     body = {"curve": [float(x) for x in losses]}
     body |= {f"{r.evaluation} {r.quantity}": r.value for r in readings}
     Path(result).write_text(json.dumps(body))

@@ -41,11 +41,12 @@ from unittest import mock
 
 import numpy as np
 
-from scaling import discover
-from scaling.engines import Layout, worker
+from scaling import plugins
 from scaling.engines.local import cores
+from scaling.layout import Layout
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run, Schedule
 from scaling.run import options as run_options
+from scaling.training import worker
 
 PEERS = Path(__file__).parent / "peers"
 TORCH = "torch==2.13.0"
@@ -67,7 +68,7 @@ def ours(
     size: int, layout: Layout, without: str = "", optimiser: str = "adamw"
 ) -> Rate:
     """The trainer's own step."""
-    from scaling import train
+    from scaling.training import trainer
 
     part = Part("random")
     plain_sgd = run_options(momentum=0.0) if optimiser == "sgd" else ()
@@ -80,8 +81,8 @@ def ours(
         length=LENGTH,
         evaluation=(EvaluationSet("none", (part,)),),
     )
-    train.compiled(run.program(), layout, VOCAB)
-    return lambda seconds: train.tokens_per_second(run, layout, VOCAB, seconds)
+    trainer.compiled(run.program(), layout, VOCAB)
+    return lambda seconds: trainer.tokens_per_second(run, layout, VOCAB, seconds)
 
 
 def nanodo(folder: str, size: int) -> Rate:
@@ -325,7 +326,7 @@ def main() -> int:
     if not arguments.nanodo:
         print("nanodo: left out; give --nanodo a checkout of google-deepmind/nanodo")
     worker.configure(max(2, cores()), str(arguments.folder / "xla"))
-    discover.include(str(PEERS / "plain_transformer.py"))
+    plugins.include(str(PEERS / "plain_transformer.py"))
     torch = Torch(python, arguments.folder) if python else None
     rates: Rates = {}
     for name in arguments.sizes:

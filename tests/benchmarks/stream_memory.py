@@ -58,10 +58,10 @@ def resident_mb() -> float:
 def prepare_child(folder: Path, megabytes: int) -> None:
     import resource
 
-    from scaling import corpora, discover
+    from scaling import corpora, plugins
     from scaling.run import Part, options
 
-    discover.include(__file__)
+    plugins.include(__file__)
     part = Part("stream_memory", options=options(megabytes=megabytes))
     start = time.monotonic()
     (prepared,) = corpora.prepare([part], folder).values()
@@ -73,10 +73,10 @@ def prepare_child(folder: Path, megabytes: int) -> None:
 
 
 def read_child(folder: Path, megabytes: int) -> None:
-    from scaling import corpora, discover
+    from scaling import corpora, plugins
     from scaling.run import Data, Model, Optimiser, Part, Run, options
 
-    discover.include(__file__)
+    plugins.include(__file__)
     part = Part("stream_memory", options=options(megabytes=megabytes))
     prepared = {part.key: corpora.open_prepared(part, folder)}
     before = resident_mb()

@@ -26,9 +26,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from scaling import corpora, dispatch
+from scaling import corpora
 from scaling.engines.local import Settings
-from scaling.progress import Progress
+from scaling.scheduling import dispatch
+from scaling.scheduling.progress import Progress
 
 QUICK = Path(__file__).parents[2] / "configs" / "quickstart.py"
 SHORTER = """

@@ -2,7 +2,7 @@
 
 The model there is the later xLSTM 7B, whose block has no convolution, no block-diagonal
 products and capped gates. The memory is the same, and so is the norm of its heads. The
-paper's block around them is written out in tests/test_mlstm.py.
+paper's block around them is written out in tests/scaling/families/test_mlstm.py.
 """
 
 from __future__ import annotations

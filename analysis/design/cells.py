@@ -1,0 +1,199 @@
+"""Cells of a design: runs that differ in learning rate and seeds alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.inference.intervals import Sample, sample, select
+from analysis.laws import Array
+from analysis.tables.table import Table
+
+# Seen tokens may pass the unique ones by a rounding of steps without repeating any.
+REPEATED = 1.001
+# With more levels than this the points of interest are quantiles instead.
+MOST_LEVELS = 5
+
+CELL_FACTS = (
+    *("family", "corpus", "params", "params_total", "tokens", "unique_tokens"),
+    *("epochs", "flops", "level", "budget"),
+)
+
+
+def target_frame(table: Table, target: str) -> pd.DataFrame:
+    """The runs with a usable loss on a target, a row a run.
+
+    Columns of the table's runs, loss, se, and codes of the level of size and of the
+    budget: families differ by some percent at one target size.
+    """
+    rows = table.readings[table.readings.target == target].drop(columns="target")
+    frame = table.runs.merge(rows, on="run_id", how="inner")
+    frame["level"] = levels(frame["size"], 0.05)
+    frame["budget"] = levels(frame.tokens, 0.02)
+    return frame
+
+
+def repeated(frame: pd.DataFrame) -> Array:
+    """Marks runs that read some data more than once."""
+    return (frame.tokens > REPEATED * frame.unique_tokens).to_numpy()
+
+
+def levels(values: pd.Series, apart: float) -> Array:
+    """Codes [n] of groups of values whose logs lie at most `apart` from the next."""
+    logs = np.log(values.to_numpy(np.float64))
+    order = np.argsort(logs, kind="stable")
+    codes = np.cumsum(np.diff(logs[order], prepend=logs[order[:1]]) > apart)
+    out = np.empty(codes.size, int)
+    out[order] = codes
+    return out
+
+
+def points(frame: pd.DataFrame) -> list[tuple[float, float]]:
+    """The (N, D) that effects are given at: the design's own grid, or quantiles."""
+
+    def middles(values: pd.Series, codes: Array) -> Array:
+        logs = np.log(values)
+        grouped = logs.groupby(codes).mean()
+        if len(grouped) > MOST_LEVELS:
+            grouped = logs.quantile([0.1, 0.5, 0.9])
+        return np.exp(grouped.to_numpy())
+
+    sizes = middles(frame.params, frame.level.to_numpy())
+    budgets = middles(frame.tokens, frame.budget.to_numpy())
+    return list(itertools.product(sizes.tolist(), budgets.tolist()))
+
+
+def cells_frame(data: Sample, target: str) -> pd.DataFrame:
+    """One row a cell at its best rate; columns as in `Analysis`, and level, budget."""
+    chosen = select(data, np.ones((1, data.loss.size)))[0] > 0
+    rows = []
+    frame = data.frame.assign(cell=data.cell, chosen=chosen)
+    for _, part in frame.groupby("cell", sort=False):
+        best = part[part.chosen]
+        first = best.loc[best.loss.idxmin()]
+        rates = np.unique(part.learning_rate.dropna())
+        rows.append(
+            {name: first[name] for name in CELL_FACTS}
+            | {
+                "target": target,
+                "loss": float(best.loss.mean()),
+                "se": _standard_error(best),
+                "learning_rate": first.learning_rate,
+                "rates": max(1, len(rates)),
+                "edge": _edge(rates, first.learning_rate),
+                "seeds": len(best),
+                "run_id": first.run_id,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _standard_error(best: pd.DataFrame) -> float:
+    """Over seeds where there are several, else over the documents of the one run."""
+    if len(best) > 1:
+        return float(best.loss.std(ddof=1) / np.sqrt(len(best)))
+    return float(best.se.iloc[0])
+
+
+def _edge(rates: Array, best: float) -> str:
+    if len(rates) < 2:
+        return ""
+    return "low" if best == rates[0] else "high" if best == rates[-1] else ""
+
+
+def shared(cells: pd.DataFrame, families: Sequence[str], corpus: str) -> pd.DataFrame:
+    """The corpus's cells at each (level, budget) that all families have; its index."""
+    places = ["level", "budget"]
+    mine = cells[(cells.corpus == corpus) & cells.family.isin(families)]
+    full = mine.groupby(places).family.nunique() == len(families)
+    return mine.set_index(places).loc[full[full].index]
+
+
+def tuning_frame(data: Sample, target: str) -> pd.DataFrame:
+    """Mean loss by rate of the cells in which two or more were tried."""
+    chosen = select(data, np.ones((1, data.loss.size)))[0] > 0
+    frame = data.frame.assign(cell=data.cell, group=data.group, best=chosen)
+    tried = frame.groupby("cell").group.transform("nunique") > 1
+    names = ["family", "corpus", "params", "tokens", "learning_rate"]
+    grouped = frame[tried].groupby(["group", *names], sort=False)
+    out = grouped.agg(loss=("loss", "mean"), best=("best", "any")).reset_index()
+    return out.assign(target=target).drop(columns="group")
+
+
+def codes(values: pd.Series, names: Sequence[str]) -> Array:
+    """Integer codes [n] of names, in the order of `names`."""
+    return pd.Categorical(values, categories=list(names)).codes.astype(np.int64)
+
+
+def optimum(rates: Array, loss: Array) -> tuple[float, float, str]:
+    """Best rate and loss of a cell by a quadratic of ln loss in ln rate.
+
+    Least squares on all rates that were tried (McCandlish et al. 2018 and Porian et al.
+    2024 choose rates so). Where it opens downward, or its lowest point lies outside the
+    tried rates, the best tried rate and its loss come back with a warning.
+
+    Args:
+      rates, loss: of the tried rates [k], rates distinct.
+
+    Returns the rate, the loss and "" or the warning.
+    """
+    lowest = int(np.argmin(loss))
+    best = float(rates[lowest]), float(loss[lowest])
+    if rates.size < 3:
+        return *best, f"{rates.size} of the 3 rates that a quadratic needs"
+    logs = np.log(rates)
+    centre = logs.mean()
+    curve, slope, level = np.polyfit(logs - centre, np.log(loss), 2)
+    if curve <= 0:
+        return *best, "opens downward"
+    at = -0.5 * slope / curve
+    if not logs.min() <= at + centre <= logs.max():
+        return *best, "optimum outside the tried rates"
+    return float(np.exp(at + centre)), float(np.exp(level + 0.5 * slope * at)), ""
+
+
+def optima_frame(data: Sample, target: str) -> pd.DataFrame:
+    """One row a cell: its loss at the optimum of a quadratic in the log rate.
+
+    Columns: family, corpus, target, params, tokens, rates (tried), learning_rate, loss
+    (both at the optimum, or at the best tried rate under a warning), tried_loss,
+    warning. Cells with one rate are left out.
+    """
+    rows = []
+    for _, cell in data.frame.assign(cell=data.cell).groupby("cell", sort=False):
+        tried = cell.groupby("learning_rate").loss.mean()
+        if len(tried) < 2:
+            continue
+        first = cell.iloc[0]
+        rate, loss, warning = optimum(tried.index.to_numpy(float), tried.to_numpy())
+        rows.append(
+            {name: first[name] for name in ("family", "corpus", "params", "tokens")}
+            | {"target": target, "rates": len(tried), "learning_rate": rate}
+            | {"loss": loss, "tried_loss": float(tried.min()), "warning": warning}
+        )
+    return pd.DataFrame(rows)
+
+
+def at_optimum(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs at each cell's best rate, their losses moved to the fitted optimum.
+
+    For effects with a quadratic in the log rate: give it to the same laws. Runs of a
+    cell move by one factor, so that seeds keep their spread; a cell under a warning
+    keeps its losses, and where all are the frame comes back as it is.
+    """
+    data = sample(frame)
+    chosen = select(data, np.ones((1, data.loss.size)))[0] > 0
+    best = data.frame.assign(cell=data.cell)[chosen]
+    factor = np.ones(len(best))
+    for code, cell in data.frame.assign(cell=data.cell).groupby("cell", sort=False):
+        tried = cell.groupby("learning_rate").loss.mean()
+        if len(tried) < 2:
+            continue
+        _, loss, _ = optimum(tried.index.to_numpy(float), tried.to_numpy())
+        factor[(best.cell == code).to_numpy()] = loss / float(tried.min())
+    if (factor == 1.0).all():
+        return frame
+    return best.assign(loss=best.loss * factor).drop(columns="cell")

@@ -1,0 +1,1 @@
+"""Fitting any law: its starts, the solver, and the best of all ends."""

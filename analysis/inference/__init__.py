@@ -1,0 +1,1 @@
+"""How sure: bootstrap, intervals, likelihoods and profiles."""

@@ -1,0 +1,1 @@
+"""What readers want to know, one question a file."""

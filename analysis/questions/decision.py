@@ -1,0 +1,103 @@
+"""Which system to train at a target compute, and whether a small comparison tells."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.design.cells import shared
+from analysis.inference.intervals import interval
+from analysis.laws import Array
+from analysis.questions.frontier import Frontier
+
+
+def best_share(losses: Array) -> Array:
+    """Share of draws in which each row of [systems, B] is the lowest; ties are split.
+
+    Draws in which some system has no estimate are left out; NaN where none is left.
+    """
+    known = losses[:, ~np.isnan(losses).any(axis=0)]
+    if not known.size:
+        return np.full(len(losses), np.nan)
+    lowest = known == known.min(axis=0)
+    return np.asarray((lowest / lowest.sum(axis=0)).mean(axis=1))
+
+
+def decisions_frame(
+    frontier: Frontier,
+    cells: pd.DataFrame,
+    families: Sequence[str],
+    corpora: Sequence[str],
+    computes: Sequence[float],
+    target: str,
+    method: str,
+) -> pd.DataFrame:
+    """Probability of each family being best at a compute, on each corpus.
+
+    Beside it the rank in one small comparison, the smallest cell that all families
+    share on that corpus, as a reader of small runs alone would take it, and the
+    expected regret: how much more loss than the best the family has, over the draws.
+
+    Args:
+      cells: one row a cell, of one target, with `level` and `budget`.
+    """
+    rows = []
+    for corpus, compute in itertools.product(corpora, computes):
+        losses = np.array([frontier.at(f, corpus, compute) for f in families])
+        told = ~np.isnan(losses[:, 0])
+        if told.sum() < 2:
+            continue
+        named = [f for f, known in zip(families, told, strict=True) if known]
+        losses = losses[told]
+        chance = best_share(losses[:, 1:])
+        low, high = interval(losses[:, 1:].T)
+        ranks, small = small_ranks(cells, named, corpus)
+        regret = _regret(losses[:, 1:])
+        order = losses[:, 0].argsort().argsort() + 1
+        for k, family in enumerate(named):
+            rows.append(
+                {
+                    "family": family,
+                    "corpus": corpus,
+                    "target": target,
+                    "compute": compute,
+                    "loss": float(losses[k, 0]),
+                    "low": float(low[k]),
+                    "high": float(high[k]),
+                    "rank": int(order[k]),
+                    "p_best": float(chance[k]),
+                    "regret": float(regret[k]),
+                    "small_rank": ranks.get(family, np.nan),
+                    "small_params": small[0],
+                    "small_tokens": small[1],
+                    "method": method,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _regret(losses: np.ndarray) -> np.ndarray:
+    """[families, draws] to the mean loss of each above the best of its draw.
+
+    Over draws in which the loss of every family is known; NaN where there is none.
+    """
+    known = losses[:, np.isfinite(losses).all(axis=0)]
+    if not known.size:
+        return np.full(len(losses), np.nan)
+    return np.asarray((known - known.min(axis=0)).mean(axis=1))
+
+
+def small_ranks(
+    cells: pd.DataFrame, families: Sequence[str], corpus: str
+) -> tuple[dict[str, float], tuple[float, float]]:
+    """Ranks at the smallest (size, budget) that all families have, and its N and D."""
+    common = shared(cells, families, corpus)
+    if common.empty:
+        return {}, (np.nan, np.nan)
+    place = common.groupby(level=["level", "budget"]).flops.mean().idxmin()
+    smallest = common.loc[[place]]
+    ranks = dict(zip(smallest.family, smallest.loss.rank(), strict=True))
+    return ranks, (float(smallest.params.mean()), float(smallest.tokens.mean()))

@@ -1,0 +1,169 @@
+"""Does a swap's effect depend on what is held, or on scale? Then it has no main effect.
+
+Asked of the laws fitted to each family and corpus alone, since the joint law shares its
+multipliers and could not show it; and of the matched cells, with no law at all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.inference.intervals import interval
+from analysis.laws import Array
+from analysis.questions.effects import SIZES, LogFactors, Swap, by_pair, overall
+from analysis.questions.matched_cells import Match, Matches
+
+# Of an interval, and of all answers about one swap together (Bonferroni): with a dozen
+# questions a swap, one in two would show some interaction where there is none.
+LEVEL = 0.95
+# Where both ends of a difference are infinite in more draws than this, it says nothing.
+MOST_UNKNOWN = 0.5
+
+
+def modelled_frame(
+    draws: LogFactors, points: Sequence[tuple[float, float]], target: str, method: str
+) -> pd.DataFrame:
+    """Differences of ln M_D between held levels, and from the least to the most N or D.
+
+    Args:
+      draws: ln M_D [B, points] of each swap, by surfaces that share no multiplier.
+    """
+    rows = []
+    for (kind, source, to), members in by_pair(draws).items():
+        head = {"kind": kind, "source": source, "to": to, "target": target}
+        head |= {"quantity": "ln M_D", "method": method}
+        gaps: list[tuple[dict[str, str], Array]] = []
+        for one, two in itertools.combinations(members, 2):
+            with np.errstate(invalid="ignore"):
+                gap = overall(draws[two]) - overall(draws[one])
+            names = {"held": "*", "by": "held", "first": one.held, "second": two.held}
+            gaps.append((names, gap))
+        for swap in members:
+            for name, gap in _along(draws[swap], points):
+                gaps.append(({"held": swap.held} | name, gap))
+        rows += [head | names | _drawn(gap, len(gaps)) for names, gap in gaps]
+    return pd.DataFrame(rows)
+
+
+def _along(
+    logs: Array, points: Sequence[tuple[float, float]]
+) -> Iterator[tuple[dict[str, str], Array]]:
+    """Effect at the most of N (D) less that at the least, over all D (N), [B]."""
+    for axis, name in enumerate(SIZES):
+        values = np.array([point[axis] for point in points])
+        least, most = values.min(), values.max()
+        if most <= least:
+            continue
+        with np.errstate(invalid="ignore"):
+            gap = overall(logs[:, values == most]) - overall(logs[:, values == least])
+        yield {"by": name, "first": f"{least:.3g}", "second": f"{most:.3g}"}, gap
+
+
+def _drawn(gap: Array, asked: int) -> dict[str, Any]:
+    """An interval, and whether that for all `asked` questions at once excludes zero."""
+    known = np.isnan(gap[1:]).mean() <= MOST_UNKNOWN
+    low, high, least, most = (
+        float(end) if known else np.nan
+        for level in (LEVEL, 1.0 - (1.0 - LEVEL) / asked)
+        for end in interval(gap[1:], level)
+    )
+    told = {"difference": float(gap[0]), "low": low, "high": high}
+    return told | {"differs": bool(least > 0 or most < 0)}
+
+
+def measured_frame(found: Matches, target: str) -> pd.DataFrame:
+    """The same from matched cells, in log loss: no law, no data-equivalent.
+
+    Between held levels: the mean difference over the sizes and budgets that both have.
+    Along N and D: least squares of the log ratio on ln N and ln D, times their range.
+    Student's intervals, with the scatter of the cells as the noise.
+    """
+    rows = []
+    pairs: dict[tuple[str, str, str], list[Swap]] = {}
+    for swap in found:
+        pairs.setdefault(swap.pair, []).append(swap)
+    for (kind, source, to), members in pairs.items():
+        head = {"kind": kind, "source": source, "to": to, "target": target}
+        head |= {"quantity": "log loss ratio", "method": "paired"}
+        asked = math.comb(len(members), 2) + len(SIZES) * len(members)
+        for one, two in itertools.combinations(members, 2):
+            first, second = _by_place(found[one]), _by_place(found[two])
+            gap = np.array([second[k] - first[k] for k in first if k in second])
+            if gap.size >= 3:
+                names = {"by": "held", "first": one.held, "second": two.held}
+                spread = float(gap.std(ddof=1)) / math.sqrt(gap.size)
+                told = _told(float(gap.mean()), spread, gap.size - 1, asked)
+                rows.append(head | {"held": "*"} | names | told)
+        for swap in members:
+            for name, told in _slopes(found[swap], asked):
+                rows.append(head | {"held": swap.held} | name | told)
+    return pd.DataFrame(rows)
+
+
+def _by_place(matched: Sequence[Match]) -> dict[Any, float]:
+    """Log loss ratio by (level, budget)."""
+    return {match.before.Index: match.log_ratio for match in matched}
+
+
+def _told(difference: float, error: float, freedom: int, asked: int) -> dict[str, Any]:
+    """As `_drawn`, by Student's t."""
+    from scipy.stats import t as student
+
+    reach, far = (
+        error * float(student.ppf(1.0 - (1.0 - LEVEL) / (2.0 * count), freedom))
+        for count in (1, asked)
+    )
+    told = {"difference": difference, "low": difference - reach}
+    return told | {"high": difference + reach, "differs": bool(abs(difference) > far)}
+
+
+def _slopes(
+    matched: Sequence[Match], asked: int
+) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    logs = np.array([match.log_ratio for match in matched])
+    at = np.log([[getattr(match.before, name) for name in SIZES] for match in matched])
+    centred = at - at.mean(axis=0)
+    design = np.column_stack([np.ones(logs.size), centred])
+    freedom = logs.size - design.shape[1]
+    if freedom < 3 or np.linalg.matrix_rank(design, tol=1e-6) < design.shape[1]:
+        return
+    beta, *_ = np.linalg.lstsq(design, logs, rcond=None)
+    noise = ((logs - design @ beta) ** 2).sum() / freedom
+    spread = np.sqrt(noise * np.diag(np.linalg.inv(design.T @ design)))
+    for axis, name in enumerate(SIZES):
+        reach = np.ptp(at[:, axis])
+        middle, error = float(beta[axis + 1] * reach), float(spread[axis + 1] * reach)
+        least, most = np.exp(at[:, axis].min()), np.exp(at[:, axis].max())
+        names = {"by": name, "first": f"{least:.3g}", "second": f"{most:.3g}"}
+        yield names, _told(middle, error, freedom, asked)
+
+
+def flags(interactions: pd.DataFrame) -> dict[tuple[str, str, str, str, str], str]:
+    """What a main effect depends on, by (target, kind, source, to, held).
+
+    The laws of each family and corpus alone decide where they could be fitted, else the
+    matched cells. An effect that depends on what is held has no value over all of it
+    (held "*"); one that depends on scale has none over all points.
+    """
+    out: dict[tuple[str, str, str, str, str], str] = {}
+    if interactions.empty:
+        return out
+    for (target, kind, source, to), part in interactions.groupby(
+        ["target", "kind", "source", "to"]
+    ):
+        deciding = part[part.method == "family"]
+        told = part[part.method == "paired"] if deciding.empty else deciding
+        for row in told[told.differs].itertuples():
+            varies = "what is held" if row.by == "held" else "scale"
+            for held in (row.held, "*"):
+                key = (target, kind, source, to, held)
+                known = out.get(key, "")
+                if varies not in known:
+                    out[key] = f"{known} and {varies}" if known else varies
+    return out

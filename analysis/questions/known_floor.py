@@ -1,0 +1,155 @@
+"""The fitted floors of the laws beside the truth, where a target's truth is known.
+
+E of a law is what infinite size and data would leave of the loss. Only a corpus made
+from a known source says what that is; see scaling/corpora/_truth.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.report import words
+
+# Of each target whose truth is known, by the windows' length; nats/token.
+FACTS = ["target", "length", "truth", "se", "entropy", "entropy_se"]
+
+
+def facts(studies: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """What studies say of their evaluation sets, columns FACTS."""
+    found = [fact for body in studies for fact in body.get("truth", ())]
+    names = {"target": "evaluation", "truth": "loss"}
+    frame = pd.DataFrame(found, columns=[names.get(name, name) for name in FACTS])
+    frame.columns = pd.Index(FACTS)
+    return frame.drop_duplicates(["target", "length"], ignore_index=True)
+
+
+def frame(
+    known: pd.DataFrame,
+    parts: Mapping[str, Mapping[str, float]],
+    cells: pd.DataFrame,
+    fits: pd.DataFrame,
+    joint: pd.DataFrame,
+) -> pd.DataFrame:
+    """A row a fitted floor and truth; see `Analysis.truth`.
+
+    Args:
+      known: columns FACTS.
+      parts: by target, the keys in it (CORPUS:TOKENS) and their weights.
+    """
+    if known.empty or cells.empty:
+        return pd.DataFrame()
+    pairs = ["family", "corpus", "target"]
+    floors = pd.concat([_of_fits(fits), _of_joint(joint)], ignore_index=True)
+    floors = floors.astype(dict.fromkeys(pairs, object))  # none at all count as numbers
+    lowest = cells.groupby(pairs, as_index=False).loss.min()
+    lowest = lowest.rename(columns={"loss": "lowest"})
+    every = floors.merge(lowest, "outer", pairs).merge(known, on="target")
+    own = {target: _corpus(keys) for target, keys in parts.items()}
+    every["own"] = every.corpus == every.target.map(own)
+    alone = cells.groupby("target").corpus.nunique().eq(1)
+    only = every.target.map(alone).eq(True) & every.corpus.eq("*")
+    trained = cells.drop_duplicates("target").set_index("target").corpus
+    every["own"] |= only & (every.target.map(trained) == every.target.map(own))
+    below, above = every.high < every.truth, every.low > every.truth
+    told = np.select([below, above], ["below", "above"], "holds it")
+    every["interval"] = np.where(every.low.isna() | every.high.isna(), "", told)
+    return every
+
+
+def _of_fits(fits: pd.DataFrame) -> pd.DataFrame:
+    """The floors of laws over all sizes; one at one size has its own floor."""
+    mine = fits[(fits.parameter == "E") & fits.params.isna()]
+    names = ["family", "corpus", "target", "law", "value", "low", "high", "bound"]
+    return mine[names].rename(columns={"value": "floor"})
+
+
+def _of_joint(joint: pd.DataFrame) -> pd.DataFrame:
+    """The floors of the joint law: one, or one a corpus; family "*" as they share it.
+
+    A family's own floor, in a law that has such, comes under its name.
+    """
+    split = joint.parameter.astype(str).str.startswith("E[")
+    split &= joint.kind.isin(("family", "corpus"))
+    mine = joint[split | (joint.parameter == "E")]
+    level = mine.level.astype(str)
+    return pd.DataFrame(
+        {
+            "family": level.where(mine.kind == "family", "*"),
+            "corpus": level.where(mine.kind == "corpus", "*"),
+            "target": mine.target,
+            "law": mine.law,
+            "floor": mine.value,
+            "low": mine.low,
+            "high": mine.high,
+        }
+    )
+
+
+# More families' floors than this on one target are counted and not told one by one.
+MOST_FLOORS = 4
+
+
+def _corpus(keys: Mapping[str, float]) -> str:
+    """The one corpus that a target is made of, or none."""
+    names = [key.rsplit(":", 1)[0] for key in keys]
+    return names[0] if len(names) == 1 else ""
+
+
+def said(rows: pd.DataFrame, unit: str) -> list[str]:
+    """A sentence a floor that was fitted where the truth is known; many share one."""
+    told = []
+    own = rows[rows.own].groupby(["target", "law"], sort=False, dropna=False)
+    for (target, law), some in own:
+        if len(some) > MOST_FLOORS:
+            told.append(_counted(some, str(target), str(law), unit))
+        else:
+            told += [_said(row, unit) for row in some.itertuples()]
+    return told
+
+
+def _counted(rows: pd.DataFrame, target: str, law: str, unit: str) -> str:
+    """Where the intervals of many floors lie, and the narrowest of them."""
+    parts = []
+    for lie, of in (
+        ("holds it", "hold it"),
+        ("below", "lie below it"),
+        ("above", "lie above it"),
+        ("", "are not known"),
+    ):
+        some = rows[rows.interval == lie]
+        named = f" ({words.joined(some.family)})" * (len(some) < len(rows) / 2)
+        parts += [f"{len(some)} {of}{named}"] * bool(len(some))
+    truth = f"{words.number(rows.truth.iloc[0], 4)} {unit}"
+    text = (
+        f"On {target}, where the truth is {truth}, of the intervals of {len(rows)} "
+        f"families' floors by {law} {words.joined(parts)}."
+    )
+    wide = (rows.high - rows.low).dropna()
+    if len(wide):
+        best = rows.loc[wide.idxmin()]
+        ends = words.interval(best.low, best.high)
+        floor = words.number(best.floor, 4)
+        text += f" The narrowest is {best.family}'s, {floor} ({ends})."
+    return text
+
+
+def _said(row: Any, unit: str) -> str:
+    who = row.family if row.family != "*" else "all families"
+    truth = f"{words.number(row.truth, 4)} {unit} on {row.target}"
+    if np.isnan(row.floor):
+        return f"No floor was fitted to {who}; the truth is {truth}."
+    where = {
+        "below": f"is {words.number(row.truth - row.floor)} below the truth",
+        "above": f"is {words.number(row.floor - row.truth)} above the truth",
+        "holds it": "is not told from the truth",
+        "": "has no interval to set beside the truth",
+    }[row.interval]
+    lowest = ""
+    if not np.isnan(row.lowest):
+        lowest = f"; the lowest loss measured is {words.number(row.lowest, 4)}"
+    fitted = f"{words.number(row.floor, 4)} ({words.interval(row.low, row.high)})"
+    return f"The floor of {who} by {row.law}, {fitted}, {where}, {truth}{lowest}."

@@ -1,0 +1,351 @@
+"""Model-free effects on matched cells, beside what the fitted laws say of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.laws import Array
+from analysis.questions.effects import SIZES, Surface, Swap, overall
+
+# (run id, run id) -> paired standard error of the difference of their losses, nats.
+DocumentError = Callable[[str, str], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """Two cells that differ in the swapped factor alone.
+
+    Attributes:
+      before, after: rows of the cells' frame, of the source and of the other; `Index`
+        is their (level, budget).
+      slope: of the source's log loss in log tokens, about that budget.
+      log_factor: ln M_D by the source's own curve; infinite, of either sign, where the
+        curve does not reach the other's loss within its cells.
+      first, last: at an end of the source's curve.
+    """
+
+    before: Any
+    after: Any
+    slope: float
+    log_factor: float
+    first: bool
+    last: bool
+
+    @property
+    def log_ratio(self) -> float:
+        return math.log(self.after.loss / self.before.loss)
+
+
+Matches = Mapping[Swap, Sequence[Match]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Spread of log loss between seeds: `sd` with its degrees of freedom."""
+
+    sd: float
+    freedom: int
+
+
+def noise_frame(best: pd.DataFrame, target: str) -> pd.DataFrame:
+    """Spread of log loss over the seeds of each cell at its best rate.
+
+    Args:
+      best: one row a run, with `cell` and `loss`.
+    """
+    rows = []
+    for _, part in best.groupby("cell"):
+        if len(part) < 2:
+            continue
+        first = part.iloc[0]
+        rows.append(
+            {name: first[name] for name in ("family", "corpus", "params", "tokens")}
+            | {
+                "target": target,
+                "seeds": len(part),
+                "sd_log": float(np.log(part.loss).std(ddof=1)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def pooled(noise: pd.DataFrame) -> Noise:
+    """Seed noise pooled over cells, weighted by degrees of freedom; NaN for none."""
+    if noise.empty:
+        return Noise(float("nan"), 0)
+    freedom = noise.seeds - 1
+    total = int(freedom.sum())
+    return Noise(float(np.sqrt((freedom * noise.sd_log**2).sum() / total)), total)
+
+
+def matches(cells: pd.DataFrame, found: Sequence[Swap]) -> dict[Swap, list[Match]]:
+    """The matched cells of each swap: same size level, same budget, same rest.
+
+    Args:
+      cells: one row a cell, of one target, with `level` (of size) and `budget`.
+    """
+    index = cells.set_index(["family", "corpus", "level", "budget"]).sort_index()
+    heads = set(zip(cells.family, cells.corpus, strict=True))
+    out = {}
+    for swap in found:
+        if {swap.before, swap.after} <= heads:
+            matched = _matched(index.loc[swap.before], index.loc[swap.after])
+            if matched:
+                out[swap] = matched
+    return out
+
+
+def _matched(one: pd.DataFrame, two: pd.DataFrame) -> list[Match]:
+    others = {row.Index: row for row in two.itertuples()}
+    out = []
+    for _, group in one.groupby(level="level"):
+        curve = list(group.sort_values("tokens").itertuples())
+        x, y = (
+            np.log([getattr(row, name) for row in curve]) for name in ("tokens", "loss")
+        )
+        if x.size < 2 or y[-1] >= y[0]:
+            continue
+        y = np.minimum.accumulate(y)
+        slopes = (
+            np.gradient(y, x) if x.size > 2 else np.full(2, np.diff(y) / np.diff(x))
+        )
+        overall_slope = (y[-1] - y[0]) / (x[-1] - x[0])
+        for k, before in enumerate(curve):
+            after = others.get(before.Index)
+            if after is None:
+                continue
+            factor = _inverse(x, y, math.log(after.loss)) - x[k]
+            # Noise may flatten a curve in places: at least half its mean slope.
+            slope = min(float(slopes[k]), 0.5 * float(overall_slope))
+            ends = (k == 0, k == len(curve) - 1)
+            out.append(Match(before, after, slope, float(factor), *ends))
+    return out
+
+
+def _inverse(x: Array, y: Array, wanted: float) -> float:
+    """x at which a falling curve reaches `wanted`; infinite beyond its ends.
+
+    Monotone cubics between the points (Fritsch and Carlson 1980): straight lines would
+    lie above a curve that bends as losses do, and lengthen every distance along it.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    if wanted > y[0]:
+        return -math.inf
+    if wanted < y[-1]:
+        return math.inf
+    falling = np.flatnonzero(np.diff(y, prepend=math.inf) < 0)
+    if falling.size < 2:
+        return float(x[0])
+    return float(PchipInterpolator(-y[falling], x[falling])(-wanted))
+
+
+def with_room(matched: Sequence[Match]) -> list[Match]:
+    """Those at which the source's curve goes on in the direction of the effect.
+
+    At its last cell a gain has no factor, whatever its size: counted as infinite it
+    would raise the median of all. Which cells are left out depends on the design and on
+    the sign of the mean effect, not on what a cell measured.
+    """
+    gain = np.mean([match.log_ratio for match in matched]) < 0
+    return [match for match in matched if not (match.last if gain else match.first)]
+
+
+def paired_frame(
+    found: Matches, target: str, noise: Noise, document_se: DocumentError
+) -> pd.DataFrame:
+    """Data-equivalents as measured, a row a matched cell and one over all of them.
+
+    The difference in log loss of two cells is turned into tokens with the source's own
+    curve at that size (log loss against log tokens, between its cells). Where
+    the curve does not reach that far there is no factor, since nothing was measured
+    there: the row has its log_ratio alone. One cell's interval is of the difference:
+    seed noise over the seeds of each, by Student's t with the freedom that the seeds
+    leave, and the paired error over documents. The overall row is the median over
+    matched cells with room on the source's curve, its interval the order statistics
+    that hold it in 95% of samples.
+    """
+    rows: list[dict[str, Any]] = []
+    for swap, matched in found.items():
+        head = swap.head(target) | {"p_infinite": np.nan, "method": "paired"}
+        rows += [head | _measured(match, noise, document_se) for match in matched]
+        logs = np.array([match.log_factor for match in with_room(matched)])
+        low, high = median_interval(logs)
+        middle = float(overall(logs[None])[0]) if logs.size else math.nan
+        rows.append(
+            head
+            | {
+                "params": np.nan,
+                "tokens": np.nan,
+                "factor": _measured_factor(middle),
+                "low": _measured_factor(low),
+                "high": _measured_factor(high),
+                "log_ratio": float(np.mean([match.log_ratio for match in matched])),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def median_interval(values: Array, level: float = 0.95) -> tuple[float, float]:
+    """Distribution-free interval of a median; NaN with too few values for `level`.
+
+    The widest pair of order statistics k and n + 1 - k whose tails, of a binomial with
+    share 1/2, are at most (1 - level) / 2 each (David and Nagaraja 2003, section 7.1).
+    """
+    from scipy.stats import binom
+
+    ordered = np.sort(values)
+    k = int(binom.ppf((1.0 - level) / 2.0, ordered.size, 0.5))
+    if ordered.size == 0 or k < 1:
+        return math.nan, math.nan
+    return float(ordered[k - 1]), float(ordered[ordered.size - k])
+
+
+def margin(before: Any, after: Any, noise: Noise, document_se: DocumentError) -> float:
+    """Half the 95% interval of the difference of two cells' log losses.
+
+    From the seed noise, by Student's t, and the paired error over documents; NaN where
+    no cell has two seeds: the documents alone would flatter.
+
+    Args:
+      before, after: rows of the cells' frame.
+    """
+    from scipy.stats import t as student
+
+    seeds = 1.0 / before.seeds + 1.0 / after.seeds
+    documents = document_se(before.run_id, after.run_id) / before.loss
+    error = math.sqrt(noise.sd**2 * seeds + documents**2)
+    return (
+        float(student.ppf(0.975, noise.freedom)) * error if noise.freedom else math.nan
+    )
+
+
+def _measured(
+    match: Match, noise: Noise, document_se: DocumentError
+) -> dict[str, float]:
+    before, after = match.before, match.after
+    reach = margin(before, after, noise, document_se) / max(-match.slope, 1e-12)
+    return {
+        "params": float(before.params),
+        "tokens": float(before.tokens),
+        "factor": _measured_factor(match.log_factor),
+        "low": _measured_factor(match.log_factor - reach),
+        "high": _measured_factor(match.log_factor + reach),
+        "log_ratio": match.log_ratio,
+    }
+
+
+def _measured_factor(log_factor: float) -> float:
+    """NaN for what lies outside the measured range."""
+    return math.exp(log_factor) if abs(log_factor) < 700.0 else math.nan
+
+
+def mean_interval(values: Array, level: float = 0.95) -> tuple[float, float]:
+    """Student's interval of a mean over cells; NaN for fewer than three."""
+    from scipy.stats import t as student
+
+    if values.size < 3:
+        return math.nan, math.nan
+    reach = student.ppf(0.5 + level / 2.0, values.size - 1) * _error(values)
+    return float(values.mean() - reach), float(values.mean() + reach)
+
+
+def _error(values: Array) -> float:
+    return float(values.std(ddof=1) / math.sqrt(values.size))
+
+
+def agreement_frame(surface: Surface, found: Matches, target: str) -> pd.DataFrame:
+    """Mean log loss ratio over matched cells: as measured, and as the surface has it.
+
+    They agree where the 95% interval of the mean difference, cell by cell, with the
+    errors of both, contains zero. The two share their runs, so that their errors go
+    together: the interval errs on the wide side.
+    """
+    from scipy.stats import t as student
+
+    rows = []
+    for swap, matched in found.items():
+        sides = [
+            surface(*end, *_sizes(matched, side))
+            for end, side in ((swap.before, "before"), (swap.after, "after"))
+        ]
+        modelled = np.log(sides[1]) - np.log(sides[0])
+        drawn = modelled.mean(axis=1)
+        if len(matched) < 3 or np.isnan(drawn[0]):
+            continue
+        logs = np.array([match.log_ratio for match in matched])
+        low, high = mean_interval(logs)
+        spread = float(np.nanstd(drawn[1:]))
+        reach = 1.96 * spread
+        error = math.hypot(_error(logs - modelled[0]), spread)
+        apart = abs(float(logs.mean() - drawn[0]))
+        rows.append(
+            swap.head(target)
+            | {
+                "cells": len(matched),
+                "measured": float(logs.mean()),
+                "low": low,
+                "high": high,
+                "modelled": float(drawn[0]),
+                "model_low": float(drawn[0] - reach),
+                "model_high": float(drawn[0] + reach),
+                "agrees": bool(apart <= student.ppf(0.975, len(matched) - 1) * error),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _sizes(matched: Sequence[Match], side: str) -> Array:
+    """Parameters and tokens of one side of the matches, [2, k]."""
+    cells = [getattr(match, side) for match in matched]
+    return np.array([[getattr(cell, name) for cell in cells] for name in SIZES], float)
+
+
+def costs_frame(
+    found: Matches, runs: pd.DataFrame, equivalents: pd.DataFrame, target: str
+) -> pd.DataFrame:
+    """What a swap costs beside what it gains: FLOPs and wall time on matched cells.
+
+    Ratios of `to` over source, geometric means over the matched cells of a swap,
+    whatever is held, with Student's intervals of their logs; wall time holds only as
+    far as both ran on like machines and in like packs.
+
+    Args:
+      runs: run_id, wall_seconds.
+      equivalents: rows of `Analysis.equivalents` of one method, for the overall gain.
+    """
+    seconds = runs.set_index("run_id").wall_seconds
+    pairs: dict[tuple[str, str, str], list[Match]] = {}
+    for swap, matched in found.items():
+        pairs.setdefault(swap.pair, []).extend(matched)
+    rows = []
+    whole = equivalents[equivalents.held == "*"] if len(equivalents) else equivalents
+    for (kind, source, to), matched in pairs.items():
+        row: dict[str, Any] = {"kind": kind, "source": source, "to": to}
+        row |= {"target": target, "cells": len(matched)}
+        flops = [m.after.flops / m.before.flops for m in matched]
+        wall = [
+            seconds.get(m.after.run_id, np.nan) / seconds.get(m.before.run_id, np.nan)
+            for m in matched
+        ]
+        for name, values in (("flops", flops), ("wall", wall)):
+            logs = np.log([x for x in values if np.isfinite(x) and x > 0])
+            low, high = mean_interval(logs)
+            mean = math.exp(logs.mean()) if logs.size else math.nan
+            row |= {f"{name}_ratio": mean}
+            row |= {f"{name}_low": np.exp(low), f"{name}_high": np.exp(high)}
+        if len(whole):
+            same = whole[
+                (whole.kind == kind) & (whole.source == source) & (whole.to == to)
+            ]
+            for found_ in same.itertuples():
+                row |= {"factor": found_.factor, "low": found_.low}
+                row |= {"high": found_.high, "p_infinite": found_.p_infinite}
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,226 @@
+"""Which parameters are shared across families, and which across corpora?
+
+The joint law is fitted with each parameter freed in turn, and with the one it frees by
+default (the floor E by corpus) held. Freed against held is a nested pair: the
+likelihood ratio is set against its distribution under the smaller law (parametric
+bootstrap), beside AICc, BIC and the error on the largest scale, left out of the fit.
+Since no single law is certain, every multiplier is given under every law within 4 AICc
+of the best (Burnham and Anderson 2002, section 2.6).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis.fitting.fit import Refusal
+from analysis.inference.intervals import Draws
+from analysis.inference.likelihood import (
+    Likelihood,
+    Ratio,
+    compare,
+    likelihood,
+    ratio_tests,
+)
+from analysis.questions import effects
+from analysis.questions.effects import Equivalents, Swap
+from analysis.questions.holdout import held_out_error
+from analysis.surfaces.surfaces import Fitted, Options, Surfaces, fit_joint
+
+BASE = "joint"
+# Draws behind a threshold and behind each model's multipliers; fewer than elsewhere,
+# since there are a dozen laws to fit.
+RATIO_DRAWS = 60
+MODEL_DRAWS = 60
+# Laws this far above the lowest AICc are still to be reckoned with.
+WITHIN = 4.0
+LEVEL = 0.05
+
+
+class Question(NamedTuple):
+    """A parameter that may be shared, and the two laws that differ in it.
+
+    Attributes:
+      across: "families", "corpora", or "cells" for a pair of a family and a corpus
+        that gets more than the product of its two multipliers.
+      needs: the kinds of level of which there must be two.
+    """
+
+    parameter: str
+    across: str
+    held: str
+    freed: str
+    needs: tuple[str, ...]
+
+
+MODELS: dict[str, Options] = {
+    BASE: {},
+    "one E": {"floor": ()},
+    "E by family": {"floor": ("family", "corpus")},
+    "alpha by family": {"alpha": ("family",)},
+    "alpha by corpus": {"alpha": ("corpus",)},
+    "beta by family": {"beta": ("family",)},
+    "beta by corpus": {"beta": ("corpus",)},
+    "rhoN by cell": {"crossed": ("params",)},
+    "rhoD by cell": {"crossed": ("tokens",)},
+}
+QUESTIONS = (
+    Question("E", "families", BASE, "E by family", ("family",)),
+    Question("E", "corpora", "one E", BASE, ("corpus",)),
+    Question("alpha", "families", BASE, "alpha by family", ("family",)),
+    Question("alpha", "corpora", BASE, "alpha by corpus", ("corpus",)),
+    Question("beta", "families", BASE, "beta by family", ("family",)),
+    Question("beta", "corpora", BASE, "beta by corpus", ("corpus",)),
+    Question("rhoN", "cells", BASE, "rhoN by cell", ("family", "corpus")),
+    Question("rhoD", "cells", BASE, "rhoD by cell", ("family", "corpus")),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Nested:
+    """The laws that could be fitted, and the questions that the design can ask.
+
+    Attributes:
+      fitted, models: by name, the fit with its draws, and its likelihood.
+      errors: by name, RMS log error on the largest scale, predicted from the rest; NaN
+        where the rest cannot identify the law.
+      refused: by name, why a law could not be fitted.
+    """
+
+    surfaces: Surfaces
+    draws: Draws
+    delta: float
+    fitted: dict[str, Fitted]
+    models: dict[str, Likelihood]
+    errors: dict[str, float]
+    refused: dict[str, str]
+    questions: tuple[Question, ...]
+
+
+def fit_nested(surfaces: Surfaces, delta: float, seed: int) -> Nested:
+    """Fits every law that the design's levels give a meaning to."""
+    levels = {"family": surfaces.families, "corpus": surfaces.corpora}
+    asked = tuple(
+        q for q in QUESTIONS if all(len(levels[kind]) > 1 for kind in q.needs)
+    )
+    names = dict.fromkeys([BASE, *(n for q in asked for n in (q.held, q.freed))])
+    none = dataclasses.replace(surfaces.draws, factors=surfaces.draws.factors[:0])
+    fitted, models, errors, refused = {}, {}, {}, {}
+    for name in names:
+        found = fit_joint(none, delta, seed, MODELS[name])
+        if isinstance(found.outcome, Refusal):
+            refused[name] = found.outcome.reason
+            continue
+        fitted[name] = found
+        models[name] = likelihood_of(found, surfaces.draws, delta)
+        errors[name] = held_out_error(
+            surfaces, partial(fit_joint, delta=delta, seed=seed, options=MODELS[name])
+        )
+    asked = tuple(q for q in asked if {q.held, q.freed} <= set(models))
+    return Nested(
+        surfaces, surfaces.draws, delta, fitted, models, errors, refused, asked
+    )
+
+
+def preferred(nested: Nested | None) -> str:
+    """The law that effects are reported by: of those fitted, by the fitted runs alone.
+
+    The joint law, unless the AICc of another is lower by more than `WITHIN`; then the
+    one with the lowest.
+    """
+    if nested is None or BASE not in nested.models:
+        return BASE
+    known = {name: model.aicc for name, model in nested.models.items()}
+    best = min(known, key=lambda name: known[name])
+    return best if known[BASE] - known[best] > WITHIN else BASE
+
+
+def likelihood_of(found: Fitted, draws: Draws, delta: float) -> Likelihood:
+    """Of the runs at their cell's best rate, which the fit saw."""
+    assert not isinstance(found.outcome, Refusal)
+    seen = draws.chosen > 0
+    columns = {name: values[seen] for name, values in found.columns.items()}
+    data = draws.data
+    return likelihood(
+        found.outcome, columns, data.loss[seen], data.cluster[seen], delta
+    )
+
+
+def models_frame(nested: Nested, target: str) -> pd.DataFrame:
+    """Every law on the same runs, lowest AICc first; refused ones with the reason."""
+    if not nested.models:
+        return pd.DataFrame()
+    frame = compare(nested.models).rename(columns={"law": "model"})
+    errors = frame.model.map(nested.errors)
+    frame = frame.assign(target=target, holdout_error=errors, refused="")
+    frame = frame.assign(preferred=frame.model == preferred(nested))
+    left = [
+        {"model": name, "target": target, "refused": reason, "preferred": False}
+        for name, reason in nested.refused.items()
+    ]
+    return pd.concat([frame, pd.DataFrame(left)], ignore_index=True)
+
+
+def questions_frame(nested: Nested, target: str, seed: int) -> pd.DataFrame:
+    """One row a question: is this parameter shared across families (corpora)?"""
+    ratios: dict[tuple[str, str], Ratio] = {}
+    for name in dict.fromkeys(asked.held for asked in nested.questions):
+        wider = [asked.freed for asked in nested.questions if asked.held == name]
+        larges = {other: nested.models[other] for other in wider}
+        found = ratio_tests(nested.models[name], larges, RATIO_DRAWS, seed)
+        ratios |= {(name, other): ratio for other, ratio in found.items()}
+    rows = []
+    for asked in nested.questions:
+        held, freed = nested.models[asked.held], nested.models[asked.freed]
+        ratio = ratios[asked.held, asked.freed]
+        rows.append(
+            {
+                "target": target,
+                "parameter": asked.parameter,
+                "across": asked.across,
+                "held": asked.held,
+                "freed": asked.freed,
+                "statistic": ratio.statistic,
+                "threshold": ratio.threshold,
+                "p": ratio.p,
+                "draws": ratio.draws,
+                "delta_aicc": freed.aicc - held.aicc,
+                "delta_bic": freed.bic - held.bic,
+                "held_error": nested.errors[asked.held],
+                "freed_error": nested.errors[asked.freed],
+                "differs": bool(ratio.p < LEVEL),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def multipliers_frame(
+    nested: Nested,
+    found: list[Swap],
+    points: list[tuple[float, float]],
+    target: str,
+    seed: int,
+) -> pd.DataFrame:
+    """M_D over all cells under every law within 4 AICc of the best."""
+    if not nested.models:
+        return pd.DataFrame()
+    table = compare(nested.models)
+    near = table[~(table.delta_aicc > WITHIN)]
+    fewer = dataclasses.replace(
+        nested.draws, factors=nested.draws.factors[:MODEL_DRAWS]
+    )
+    parts = []
+    for row in near.itertuples():
+        joint = fit_joint(fewer, nested.delta, seed, MODELS[row.law])
+        surfaces = dataclasses.replace(nested.surfaces, draws=fewer, joint=joint)
+        logs = effects.log_factors(Equivalents(surfaces.of_joint, points), found)
+        frame = effects.equivalents_frame(logs, points, target, "joint")
+        if frame.empty:
+            continue
+        whole: dict[str, Any] = {"model": row.law, "delta_aicc": row.delta_aicc}
+        whole |= {"weight": row.weight, "draws": len(fewer)}
+        parts.append(frame[frame.params.isna()].assign(**whole))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -1,0 +1,74 @@
+"""Estimated against measured: how good the plan's times were, by family.
+
+`scaling plan` and `scaling run` keep what they expect of a run before it has a record
+(scaling/planning/estimates.py); the record says what it took. Only an estimate for
+the machine that the run was trained on is compared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from scaling.record import Record, Store
+
+COLUMNS = "family target how runs ratio low high"
+
+
+def compared(store: Store, records: Iterable[Record]) -> pd.DataFrame:
+    """Measured over estimated time, one row a family, target and kind of estimate.
+
+    Returns: family, target, how (what the estimates rest on), runs, ratio (median),
+      low and high (the least and the greatest).
+    """
+    path = store.path("estimates.json")
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    rows = [
+        {
+            "family": record.run["model.family"],
+            "target": estimate["target"],
+            "how": estimate["how"],
+            "ratio": record.wall_seconds / estimate["seconds"],
+        }
+        for record in records
+        if record.status == "done"
+        for estimate in _here(kept.get(record.run_id, {}), record)
+    ]
+    if not rows:
+        return pd.DataFrame(columns=COLUMNS.split(), dtype=float)
+    by = pd.DataFrame(rows).groupby(["family", "target", "how"], sort=True).ratio
+    frame = by.agg(runs="size", ratio="median", low="min", high="max").reset_index()
+    return frame[COLUMNS.split()]
+
+
+def _here(
+    targets: Mapping[str, Mapping[str, Any]], record: Record
+) -> Iterator[Mapping[str, Any]]:
+    """The estimates that were made for the machine of the record."""
+    there = record.device.lower()
+    for estimate in targets.values():
+        chips = record.layout["run"] * record.layout["data"] * record.layout["model"]
+        device = estimate["device"].lower()
+        cpu = device == there == "cpu"  # a CPU's cores and its host devices differ
+        same = device == there or (there.startswith("nvidia") and device in there)
+        if estimate["seconds"] and (cpu or (same and estimate["devices"] == chips)):
+            yield estimate
+
+
+def sentences(frame: pd.DataFrame) -> list[str]:
+    """One a row: by how much the runs took longer or shorter than was expected."""
+    said = []
+    for row in frame.itertuples():
+        verb = "took longer than" if row.low > 1 else "took less than"
+        if row.low <= 1 <= row.high:
+            verb = "scattered around"
+        spread = f"{row.low:.2g} to {row.high:.2g}"
+        said.append(
+            f"{row.runs} run{'s' * (row.runs > 1)} of {row.family} {verb} the estimate "
+            f"for {row.target} ({row.how}): {row.ratio:.2g} times it at the median, "
+            f"{spread} over all."
+        )
+    return said

@@ -1,0 +1,208 @@
+"""What moves the verdict: the same questions under other defensible choices.
+
+A verdict that flips with the law, with delta, without the smallest size, when
+embeddings are counted or on another target is a statement about that choice. The
+refits take fewer draws than the analysis; each row says how many.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.design.cells import at_optimum, levels
+from analysis.design.cells import points as points_of_interest
+from analysis.fitting.fit import DELTA
+from analysis.questions import effects
+from analysis.questions.effects import Equivalents, Surface, Swap
+from analysis.report import words
+from analysis.surfaces.surfaces import Options, Surfaces, joint_surfaces
+
+DRAWS = 60
+REPORTED = "as reported"
+# A share of draws this large decides which of two is the larger.
+DECIDES = 0.975
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One defensible choice: its name, and the joint law's surfaces under it."""
+
+    name: str
+    frame: pd.DataFrame
+    surface: Surface
+    draws: int
+
+
+def verdicts_frame(
+    surfaces: Surfaces,
+    found: Sequence[Swap],
+    frame: pd.DataFrame,
+    target: str,
+    delta: float,
+    seed: int,
+    options: Options | None = None,
+    simpler: Surface | None = None,
+) -> pd.DataFrame:
+    """Every overall effect, and which of architecture and corpus is larger, by setting.
+
+    Args:
+      found: swaps in the direction in which they are reported.
+      frame: one-epoch runs of the target, with `level` and `budget`.
+      options: of the joint law that `surfaces` has, which every refit keeps.
+      simpler: the joint law without them, where it has any.
+    """
+    parts = []
+    for setting in settings(surfaces, frame, delta, seed, options, simpler):
+        where = points_of_interest(setting.frame)
+        logs = effects.log_factors(Equivalents(setting.surface, where), found)
+        whole = effects.equivalents_frame(logs, where, target, "joint")
+        ratios = effects.ratios_frame(logs, where, target)
+        rows = [*_of_swaps(whole), *_of_ratios(ratios)]
+        named = {"setting": setting.name, "draws": setting.draws, "target": target}
+        parts.append(pd.DataFrame([named | row for row in rows]))
+    return moved(pd.concat(parts, ignore_index=True))
+
+
+def settings(
+    surfaces: Surfaces,
+    frame: pd.DataFrame,
+    delta: float,
+    seed: int,
+    options: Options | None = None,
+    simpler: Surface | None = None,
+) -> Iterator[Setting]:
+    """The choices, the reported one first; those that change nothing are left out."""
+    fitted = surfaces.data.frame
+    draws = len(surfaces.draws)
+    yield Setting(REPORTED, frame, surfaces.of_joint, draws)
+    if simpler is not None:
+        yield Setting("law: joint", frame, simpler, draws)
+    yield Setting("law: each family alone", frame, surfaces.of_single, draws)
+    other = math.inf if math.isfinite(delta) else DELTA
+    for name, part, threshold in (
+        (f"delta {other:g}", fitted, other),
+        ("smallest size dropped", fitted[fitted.level > fitted.level.min()], delta),
+        ("smallest budget dropped", fitted[fitted.budget > fitted.budget.min()], delta),
+        ("embeddings counted otherwise", _counted(fitted), delta),
+        ("quadratic in the log rate", at_optimum(fitted), delta),
+    ):
+        same = len(part) == len(fitted) and part.params.equals(fitted.params)
+        if part.empty or (threshold == delta and same):
+            continue
+        again = joint_surfaces(
+            part, min(DRAWS, draws), seed, threshold, surfaces.draws.scheme, options
+        )
+        yield Setting(name, part, again.of_joint, min(DRAWS, draws))
+
+
+def _counted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Parameters with embeddings where the table had them without."""
+    counted = frame.assign(params=frame.params_total)
+    return counted.assign(level=levels(counted.params, 0.05))
+
+
+def _of_swaps(whole: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for row in whole[whole.held == "*"].itertuples() if len(whole) else ():
+        lie = "gain" if row.low > 1 else "loss" if row.high < 1 else "undetermined"
+        yield {
+            "question": row.kind,
+            "source": row.source,
+            "to": row.to,
+            "value": row.factor,
+            "low": row.low,
+            "high": row.high,
+            "p": row.p_infinite,
+            "verdict": lie,
+        }
+
+
+def _of_ratios(ratios: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    whole = ratios[ratios.params.isna()] if len(ratios) else ratios
+    for row in whole.to_dict("records"):
+        share = row["p_architecture"]
+        larger = "undetermined"
+        if share >= DECIDES or share <= 1 - DECIDES:
+            larger = "architecture" if share >= DECIDES else "corpus"
+        yield {
+            "question": "architecture or corpus",
+            "source": row["architecture"],
+            "to": row["corpus"],
+            "value": row["lambda"],
+            "low": row["low"],
+            "high": row["high"],
+            "p": share,
+            "verdict": larger,
+        }
+
+
+def moved(frame: pd.DataFrame) -> pd.DataFrame:
+    """Adds `moves`: whether the verdict is another than the reported one.
+
+    A setting that cannot answer, such as a law refused on fewer sizes, has no row; one
+    that gives a value and no interval decides nothing, and moves nothing.
+    """
+    keys = ["target", "question", "source", "to"]
+    reported = frame[frame.setting == REPORTED].set_index(keys).verdict
+    if frame.empty or reported.empty:
+        return frame.assign(moves=False)
+    known = pd.MultiIndex.from_frame(frame[keys])
+    base = reported.reindex(known).to_numpy()
+    moves = (base != frame.verdict.to_numpy()) & pd.notna(base)
+    return frame.assign(moves=moves & ~words.silent(frame))
+
+
+def across_targets(frame: pd.DataFrame, targets: Sequence[str]) -> pd.DataFrame:
+    """Rows for the other targets as settings of the first, by what each reported.
+
+    On another target a swap may help in the other direction; its verdict is then a
+    loss, and its factor, of the way back, is not repeated.
+    """
+    rows: list[Mapping[str, Any]] = []
+    if frame.empty:
+        return frame
+    reported = frame[(frame.setting == REPORTED)]
+    first = reported[reported.target == targets[0]]
+    for base in first.to_dict("records"):
+        for target in targets[1:]:
+            mine = reported[
+                (reported.target == target) & (reported.question == base["question"])
+            ]
+            row = _other(base, mine)
+            if row:
+                rows.append(row | {"setting": f"target {target}"})
+    if not rows:
+        return frame
+    return moved(pd.concat([frame, pd.DataFrame(rows)], ignore_index=True))
+
+
+def _other(base: Mapping[str, Any], mine: pd.DataFrame) -> dict[str, Any] | None:
+    """The row of `mine` on the same swap, told in the direction of `base`."""
+    wanted = _ends(base)
+    for row in mine.to_dict("records"):
+        if _ends(row) != wanted:
+            continue
+        out = dict(row) | {"target": base["target"]}
+        if (row["source"], row["to"]) == (base["source"], base["to"]):
+            return out
+        out |= {"source": base["source"], "to": base["to"]}
+        if base["question"] != "architecture or corpus":
+            turned = {"gain": "loss", "loss": "gain"}
+            out |= {"value": np.nan, "low": np.nan, "high": np.nan, "p": np.nan}
+            out["verdict"] = turned.get(row["verdict"], row["verdict"])
+        return out
+    return None
+
+
+def _ends(row: Mapping[str, Any]) -> frozenset[Any]:
+    """What is compared, whatever the direction of each swap."""
+    if row["question"] != "architecture or corpus":
+        return frozenset((row["source"], row["to"]))
+    return frozenset(
+        (end, frozenset(row[end].split(" -> "))) for end in ("source", "to")
+    )

@@ -1,0 +1,239 @@
+"""How much of the variance of the loss is each factor's: three ways, one declared box.
+
+A share is a statement about a box of N and D and about the levels in the table, never
+about a factor as such: double the range of N, and its share rises.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.inference.intervals import interval
+from analysis.laws import Array
+from analysis.questions.effects import Surface
+from analysis.report import words
+
+FACTORS = ("architecture", "corpus", "params", "tokens")
+COLUMNS = ("family", "corpus", "level", "budget")
+# Resamples of the residuals behind the intervals of the raw runs' shares.
+RESAMPLES = 400
+
+Box = tuple[tuple[float, float], tuple[float, float]]
+
+
+def shapley(worth: Callable[[frozenset[int]], Array], players: int) -> Array:
+    """Shapley values of a game, [B, players].
+
+    Args:
+      worth: coalition -> what it earns, [B]; asked once for each of the 2^players.
+    """
+    earned = {
+        frozenset(chosen): worth(frozenset(chosen))
+        for size in range(players + 1)
+        for chosen in itertools.combinations(range(players), size)
+    }
+    values = np.zeros((len(earned[frozenset()]), players))
+    for coalition, player in itertools.product(earned, range(players)):
+        if player in coalition:
+            continue
+        size = len(coalition)
+        orders = math.factorial(size) * math.factorial(players - size - 1)
+        gain = earned[coalition | {player}] - earned[coalition]
+        values[:, player] += orders / math.factorial(players) * gain
+    return values
+
+
+def shapley_effects(values: Array) -> Array:
+    """Shares of the variance of a full table by axis, [B, ...] -> [B, axes].
+
+    Shapley values of the game in which a set of axes earns the variance of the mean
+    over all other axes (closed Sobol index; Song, Nelson and Staum 2016, "Shapley
+    effects for global sensitivity analysis"); they add up to 1. All cells of the table
+    weigh the same.
+    """
+    axes = range(1, values.ndim)
+
+    def explained(chosen: frozenset[int]) -> Array:
+        others = tuple(a for a in axes if a - 1 not in chosen)
+        mean = values.mean(axis=others, keepdims=True)
+        return np.asarray(mean.reshape(len(values), -1).var(axis=1))
+
+    total = values.reshape(len(values), -1).var(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return shapley(explained, len(axes)) / total[:, None]
+
+
+def box_of(frame: pd.DataFrame) -> Box:
+    """The range of N and D of the fitted runs."""
+    low, high = frame[["params", "tokens"]].min(), frame[["params", "tokens"]].max()
+    return (low.params, high.params), (low.tokens, high.tokens)
+
+
+def box_text(box: Box) -> str:
+    (n_low, n_high), (d_low, d_high) = box
+    size = f"{words.count(n_low)} to {words.count(n_high)} parameters"
+    return f"{size}, {words.count(d_low)} to {words.count(d_high)} tokens"
+
+
+def variance_frame(
+    surface: Surface,
+    families: Sequence[str],
+    corpora: Sequence[str],
+    box: Box,
+    target: str,
+    steps: int = 7,
+) -> pd.DataFrame:
+    """Shares of the variance of the fitted loss over a box of N and D, in nats.
+
+    Families and corpora weigh the same each; ln N and ln D are uniform over the box.
+    """
+    sizes, budgets = (np.geomspace(*side, steps) for side in box)
+    params, tokens = (x.ravel() for x in np.meshgrid(sizes, budgets, indexing="ij"))
+    table: list[list[Array]] = [
+        [surface(family, corpus, params, tokens) for corpus in corpora]
+        for family in families
+    ]
+    values: Array = np.moveaxis(np.array(table), 2, 0)
+    shares = shapley_effects(values.reshape(*values.shape[:3], steps, steps))
+    if np.isnan(shares[0]).any():
+        return pd.DataFrame()
+    low, high = interval(shares[1:])
+    return pd.DataFrame(
+        {
+            "target": target,
+            "factor": FACTORS,
+            "share": shares[0],
+            "low": low,
+            "high": high,
+            "box": box_text(box),
+        }
+    )
+
+
+def measured_frame(cells: pd.DataFrame, target: str, seed: int) -> pd.DataFrame:
+    """Shares of the variance of the measured loss over the cells themselves.
+
+    Balanced cells (each family, corpus, size level and budget once): analysis of
+    variance of type II, with omega squared (Hays 1963), main effects and the
+    interactions of two, the rest being error. Otherwise: Shapley values of R squared of
+    the main effects (Lindeman, Merenda and Gold 1980; Groemping 2007), which need no
+    balance, and what no factor explains. Intervals resample the residuals of the
+    model, so that the design stays what it is.
+
+    Args:
+      cells: one row a cell, of one target, with `level` (of size) and `budget`.
+    """
+    codes = {
+        factor: pd.factorize(cells[column])[0]
+        for factor, column in zip(FACTORS, COLUMNS, strict=True)
+    }
+    codes = {name: code for name, code in codes.items() if code.max(initial=0) > 0}
+    if not codes or len(cells) < 8:
+        return pd.DataFrame()
+    counts = pd.DataFrame(codes).value_counts()
+    full = math.prod(int(code.max()) + 1 for code in codes.values())
+    balanced = len(counts) == full and counts.nunique() == 1
+    terms = _terms(codes, interactions=balanced)
+    made = _resampled(terms, cells.loss.to_numpy(np.float64), seed)
+    if made is None:
+        return pd.DataFrame()
+    shares = omega_squared(terms, made) if balanced else shapley_r2(terms, made)
+    low, high = interval(shares[1:])
+    method = "type II, omega squared" if balanced else "Shapley R2"
+    return pd.DataFrame(
+        {
+            "target": target,
+            "factor": [*terms, "unexplained"],
+            "share": shares[0],
+            "low": low,
+            "high": high,
+            "method": method,
+            "cells": len(cells),
+            "box": box_text(box_of(cells)),
+        }
+    )
+
+
+def _terms(codes: Mapping[str, Array], interactions: bool) -> dict[str, Array]:
+    """Indicator columns [n, levels - 1] of each term, centred."""
+    main = {}
+    for name, code in codes.items():
+        columns = (code[:, None] == np.arange(1, code.max() + 1)).astype(float)
+        main[name] = columns - columns.mean(axis=0)
+    out = dict(main)
+    if interactions:
+        for one, two in itertools.combinations(main, 2):
+            product = main[one][:, :, None] * main[two][:, None, :]
+            out[f"{one} x {two}"] = product.reshape(len(product), -1)
+    return out
+
+
+def _basis(columns: Sequence[Array], rows: int) -> Array:
+    """Orthonormal basis [n, rank] of the mean and the columns."""
+    stacked = np.concatenate([np.ones((rows, 1)), *columns], axis=1)
+    u, s, _ = np.linalg.svd(stacked, full_matrices=False)
+    return np.asarray(u[:, s > 1e-9 * s[0]])
+
+
+def _left(columns: Sequence[Array], losses: Array) -> Array:
+    """Residual sum of squares of each row of losses [B, n]."""
+    basis = _basis(columns, losses.shape[1])
+    residual = losses - (losses @ basis) @ basis.T
+    return np.asarray((residual**2).sum(axis=1))
+
+
+def _resampled(terms: Mapping[str, Array], loss: Array, seed: int) -> Array | None:
+    """The losses, then the fit plus resampled residuals, [1 + RESAMPLES, n].
+
+    None where the model leaves no freedom for residuals.
+    """
+    basis = _basis(list(terms.values()), loss.size)
+    freedom = loss.size - basis.shape[1]
+    if freedom < 1:
+        return None
+    fitted = basis @ (basis.T @ loss)
+    residual = (loss - fitted) * math.sqrt(loss.size / freedom)
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(residual, size=(RESAMPLES, loss.size))
+    return np.concatenate([loss[None], fitted + drawn])
+
+
+def omega_squared(terms: Mapping[str, Array], losses: Array) -> Array:
+    """omega^2 of each term and what is left, [B, terms + 1]; type II sums of squares.
+
+    A term's sum of squares is what it adds to all terms that do not contain it.
+    omega^2 = (SS - df MS_error) / (SS_total + MS_error), not below zero.
+    """
+    size = losses.shape[1]
+    rank = {name: _basis([x], size).shape[1] - 1 for name, x in terms.items()}
+    error = _left(list(terms.values()), losses)
+    mean_error = error / (size - 1 - sum(rank.values()))
+    total = ((losses - losses.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    shares = []
+    for name in terms:
+        without = [
+            x
+            for other, x in terms.items()
+            if not set(name.split(" x ")) <= set(other.split(" x "))
+        ]
+        gained = _left(without, losses) - _left([*without, terms[name]], losses)
+        share = (gained - rank[name] * mean_error) / (total + mean_error)
+        shares.append(np.maximum(share, 0.0))
+    return np.stack([*shares, 1.0 - np.sum(shares, axis=0)], axis=1)
+
+
+def shapley_r2(terms: Mapping[str, Array], losses: Array) -> Array:
+    """Shapley values of R^2 of each term and what no term explains, [B, terms + 1]."""
+    columns = list(terms.values())
+    total = ((losses - losses.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+
+    def explained(chosen: frozenset[int]) -> Array:
+        return 1.0 - _left([columns[k] for k in sorted(chosen)], losses) / total
+
+    shares = shapley(explained, len(columns))
+    return np.concatenate([shares, 1.0 - shares.sum(axis=1, keepdims=True)], axis=1)

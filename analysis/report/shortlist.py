@@ -1,0 +1,96 @@
+"""Of many swaps the few that figures and sentences tell; tables have all.
+
+Twelve families make 66 pairs. Told are those with the family that stands first on the
+target (Analysis.standings), of those that a frame compares at all: they say how far
+each is from the best. Of damaged texts those with the sound one are told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.design.factors import SOUND
+from analysis.pipeline import Analysis
+
+# More pairs of families than this are told by those with the first alone.
+MOST_PAIRS = 10
+
+FRAMES = (
+    *("equivalents", "multipliers", "crossovers", "interactions", "agreement"),
+    *("costs", "ratios", "verdicts"),
+)
+
+
+def centres(analysis: Analysis) -> dict[str, str]:
+    """By target the family that many data-equivalents are told against, if many."""
+    frame = analysis.equivalents
+    found = {
+        str(target): _centre(_swaps(part), _order(analysis, target))
+        for target, part in frame.groupby("target", sort=False)
+    }
+    return {target: first for target, first in found.items() if first}
+
+
+def foremost(analysis: Analysis) -> Analysis:
+    """The analysis with no swaps but those that are told."""
+    narrowed = {name: _told(analysis, getattr(analysis, name)) for name in FRAMES}
+    return dataclasses.replace(analysis, **narrowed)
+
+
+def _told(analysis: Analysis, frame: pd.DataFrame) -> pd.DataFrame:
+    parts = []
+    # In multipliers each currency compares families of its own.
+    keys = [name for name in ("target", "currency") if name in frame]
+    for names, part in frame.groupby(keys, sort=False):
+        swaps = _swaps(part)
+        first = _centre(swaps, _order(analysis, names[0]))
+        ends = (swaps.source == first) | (swaps.to == first)
+        apart = (swaps.kind == "architecture") & ~ends & bool(first)
+        for kind in sorted(set(swaps.kind) - {"architecture", "corpus"}):
+            sound = (swaps.source == SOUND) | (swaps.to == SOUND)
+            if sound[swaps.kind == kind].any():
+                apart |= (swaps.kind == kind) & ~sound
+        parts.append(part[~apart])
+    return pd.concat(parts).sort_index() if parts else frame
+
+
+def _order(analysis: Analysis, target: object) -> list[str]:
+    """The target's families as they stand, on its own text where that was trained on.
+
+    A name that is made of several factors' levels stands for all of them.
+    """
+    frame = analysis.standings[analysis.standings.target == target]
+    own = frame[frame.corpus == target]
+    names = (own if len(own) else frame).family.astype(str)
+    return [level for name in names for level in (name, *name.split(", "))]
+
+
+def _centre(swaps: pd.DataFrame, order: Sequence[str]) -> str:
+    """The first in order of the families of many pairs; "" where pairs are few."""
+    mine = swaps[swaps.kind == "architecture"]
+    ends = {frozenset(pair) for pair in zip(mine.source, mine.to, strict=True)}
+    if len(ends) <= MOST_PAIRS:
+        return ""
+    known = frozenset().union(*ends)
+    return next((name for name in order if name in known), "")
+
+
+def _swaps(frame: pd.DataFrame) -> pd.DataFrame:
+    """kind, source and to of each row, however the frame names them."""
+    if "architecture" in frame:
+        pairs = frame.architecture
+    elif "question" in frame:
+        pairs = frame.source.where(frame.question == "architecture or corpus")
+    else:
+        return frame[["kind", "source", "to"]]
+    ends = pairs.astype(object).str.split(" -> ", n=1, expand=True)
+    ends = ends.reindex(columns=[0, 1]).astype(object)
+    out = pd.DataFrame({"kind": "architecture", "source": ends[0], "to": ends[1]})
+    if "question" in frame:
+        out["kind"] = frame.question.replace("architecture or corpus", "architecture")
+        out["source"] = out.source.fillna(frame.source)
+        out["to"] = out.to.fillna(frame.to)
+    return out

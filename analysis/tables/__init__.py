@@ -1,0 +1,1 @@
+"""A table comes in: files, columns, units, and what was left out and why."""

@@ -1,0 +1,1 @@
+"""What is left to do: packs, layouts, progress and the preflight."""

@@ -1,0 +1,241 @@
+"""How packs run on this machine: measured at a study's first start, then kept.
+
+The search doubles what it changes for as long as that pays: first the devices that
+train runs of their own, then, on accelerators, the slots of each. Tiny models gain from
+both, large ones from neither. Deep models have their layers as a loop, which compiles
+in a time that does not grow with depth, unless they are faster one after the other. The
+choice stands in the workdir's layout.json; a pack's width decides the last bits of
+its results, so it stays as it is for as long as the file does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from scaling.engines.local import cores
+from scaling.errors import UserError, unknown
+from scaling.layout import Layout
+from scaling.record import Store, write_atomic
+from scaling.run import Run, canonical
+from scaling.scheduling.progress import short
+
+# What a doubling of slots on the same devices must gain: noise is below it, and wider
+# packs idle more at their end. A doubling of devices must not lose.
+GAIN = 1.1
+
+# Models of so many like layers are deep. Below, a loop over them saves little of the
+# compile time and costs a copy of the parameters.
+DEEP = 8
+
+# What layout.json calls the programs of a CPU that have one layout.
+SHARED = "all programs"
+
+Measure = Callable[[Layout], float | None]
+Tried = list[tuple[Layout, float | None]]
+
+
+def assumed(platform: str, devices: int) -> Layout:
+    """What a plan reckons with before anything was measured.
+
+    On a CPU each core trains a run of its own: tiny steps do not gain from sharing
+    one. Accelerators share every run's batch and parameters.
+    """
+    if platform == "cpu":
+        slots = min(2, cores())
+        return Layout(platform="cpu", run=slots, width=slots)
+    kind = "gpu" if platform in ("gpu", "cuda", "rocm") else platform
+    return Layout(platform=kind, data=devices, precision="bfloat16")
+
+
+def parse(text: str, base: Layout) -> Layout:
+    """`base` with what a user says of it, such as "run=2,width=4".
+
+    Raises:
+      UserError: a name that no layout has, or a value that is not one of its kind.
+    """
+    fields = {f.name: type(getattr(base, f.name)) for f in dataclasses.fields(base)}
+    changes: dict[str, Any] = {}
+    for part in text.split(","):
+        name, _, value = (word.strip() for word in part.partition("="))
+        if name not in fields:
+            raise unknown("layout", name, fields)
+        if fields[name] is str:
+            changes[name] = value
+        elif fields[name] is bool and value in ("true", "false"):
+            changes[name] = value == "true"
+        elif fields[name] is int and value.isdecimal() and int(value) > 0:
+            changes[name] = int(value)
+        else:
+            kind = "true or false" if fields[name] is bool else "a number above zero"
+            raise UserError(f"layout.{name}", value, f"give {kind}")
+    return dataclasses.replace(base, **changes)
+
+
+def choose(
+    base: Layout, batch: int, runs: int, measure: Measure, deep: bool = False
+) -> Tried:
+    """Every layout that was tried and its tokens/s; the chosen one last.
+
+    Args:
+      base: as `assumed` gives it, all devices in it.
+      batch: sequences of a step; runs: that there are to pack.
+      measure: tokens/s of full packs, None where they failed or did not fit.
+      deep: whether layers are a loop first; one after the other must gain.
+    """
+    best = dataclasses.replace(_narrowest(base, batch), scan_layers=deep)
+    rate = measure(best)
+    tried: Tried = [(best, rate)]
+    if rate is None:  # training will say why, run by run
+        return tried
+    for wider, gain in ((_spread, 1.0), (_deepen, GAIN)):
+        while (layout := wider(best, base, runs)) is not None:
+            found = measure(layout)
+            tried.append((layout, found))
+            if found is None or found < gain * rate:
+                break
+            best, rate = layout, found
+    if deep:
+        layout = dataclasses.replace(best, scan_layers=False)
+        found = measure(layout)
+        tried.append((layout, found))
+        if found is not None and found > rate:
+            best, rate = layout, found
+    return [pair for pair in tried if pair[0] != best] + [(best, rate)]
+
+
+def _narrowest(base: Layout, batch: int) -> Layout:
+    if base.platform == "cpu":
+        return dataclasses.replace(base, run=1, width=1)
+    return dataclasses.replace(base, data=math.gcd(base.data, batch))
+
+
+def _spread(layout: Layout, base: Layout, runs: int) -> Layout | None:
+    """Twice the runs at once, each on half the devices (on a CPU, of the threads)."""
+    run, data = 2 * layout.run, layout.data
+    if base.platform == "cpu":
+        fits = run <= cores()
+    else:
+        data = max(1, data // 2)
+        fits = run * data <= base.data
+    if not fits or run > runs:
+        return None
+    return dataclasses.replace(layout, run=run, data=data, width=2 * layout.width)
+
+
+def _deepen(layout: Layout, base: Layout, runs: int) -> Layout | None:
+    """Twice the slots on the same devices.
+
+    A core of a CPU is full with one: .8 to 1.2 times the tokens/s with two, over
+    families of 8 and 33 thousand parameters, for seconds of compiling to find out.
+    """
+    if base.platform == "cpu":
+        return None
+    width = 2 * layout.width
+    return dataclasses.replace(layout, width=width) if width <= runs else None
+
+
+class Layouts:
+    """The layouts of a study's programs: kept ones, or measured when first needed.
+
+    A CPU has one for all programs, that of the first, but for the deep; accelerators
+    one a program, since what fills them differs by orders of magnitude between small
+    and large runs.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        base: Layout,
+        measure: Callable[[Run, Layout], float | None],
+        note: Callable[[str], None],
+        depth: Callable[[Run], int] = lambda run: 0,
+        fixed: bool = False,
+    ):
+        """Args:
+        depth: of a run's model, as cost.py counts it.
+        fixed: `base` is the user's own choice: nothing is measured, and what was kept
+          is replaced.
+        """
+        self._path = store.path("layout.json")
+        self.deep = lambda run: depth(run) >= DEEP
+        self.base, self._measure, self._note, self._fixed = base, measure, note, fixed
+        self._kept = {} if fixed else dict(self._read())
+
+    def of(self, run: Run, alike: int, all_runs: int) -> Layout:
+        """The layout of `run`'s program.
+
+        Args:
+          alike: runs of that program to train; all_runs: of every program.
+        """
+        key, deep = self._key(run), self.deep(run)
+        runs = all_runs if key == SHARED else alike
+        if key not in self._kept:
+            tried: Tried = [(self.base, None)]
+            if not self._fixed:
+                measure = lambda layout: self._measure(run, layout)
+                tried = choose(self.base, run.batch, runs, measure, deep)
+                if tried[-1][1] is None:
+                    return tried[-1][0]
+                self._note(_sentence(run, tried))
+            self._keep(key, tried)
+        return self._kept[key]
+
+    def known(self, run: Run) -> Layout:
+        """The layout that is kept for `run`'s program, or what is assumed."""
+        assumed = self.base
+        if not self._fixed:
+            assumed = dataclasses.replace(assumed, scan_layers=self.deep(run))
+        return self._kept.get(self._key(run), assumed)
+
+    def _key(self, run: Run) -> str:
+        if self.base.platform == "cpu" and not self.deep(run):
+            return SHARED
+        text = json.dumps(canonical(run.program()), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _read(self) -> Iterator[tuple[str, Layout]]:
+        if not self._path.exists():
+            return
+        try:
+            for key, entry in json.loads(self._path.read_text()).items():
+                yield key, Layout(**entry["layout"])
+        except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                "workdir",
+                str(self._path),
+                f"{error!r}: delete this file to have it made anew",
+            ) from error
+
+    def _keep(self, key: str, tried: Tried) -> None:
+        entries = json.loads(self._path.read_text()) if self._kept else {}
+        entries[key] = {
+            "layout": tried[-1][0].to_json(),
+            "tried": [
+                {"layout": layout.to_json(), "tokens_per_second": rate}
+                for layout, rate in tried
+            ],
+        }
+        write_atomic(self._path, json.dumps(entries, indent=1).encode())
+        self._kept[key] = tried[-1][0]
+
+
+def _sentence(run: Run, tried: Tried) -> str:
+    said = ", ".join(
+        f"{words(layout)} {'failed' if rate is None else short(rate)}"
+        for layout, rate in tried
+    )
+    return (
+        f"layout: {words(tried[-1][0])}, measured with {run.model.family} "
+        f"{short(run.model.size)}, tokens/s: {said}"
+    )
+
+
+def words(layout: Layout) -> str:
+    devices = f"{layout.devices} device{'s' * (layout.devices > 1)}"
+    looped = ", layers in a loop" if layout.scan_layers else ""
+    return f"{layout.width} run{'s' * (layout.width > 1)} at once on {devices}{looped}"

@@ -1,0 +1,241 @@
+"""What `scaling plan` and `scaling status` print. Light: `status` starts at once."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from scaling.errors import UserError
+from scaling.planning.hardware import EFFICIENCY, Hardware
+from scaling.record import Attempt, Record, Store
+from scaling.run import Run
+from scaling.scheduling.progress import describe, duration, short
+
+if TYPE_CHECKING:
+    from scaling.scheduling.dispatch import Entry
+    from scaling.scheduling.preflight import Forecast
+
+
+def plan_table(entries: Sequence[Entry]) -> str:
+    """One row a run, a totals row, and what the states mean."""
+    columns = (
+        "family size corpus rate params tokens epochs seeds FLOPs memory time state"
+    )
+    rows: list[Sequence[str]] = [columns.split()]
+    for entry in entries:
+        run, cost = entry.run, entry.cost
+        rows.append(
+            (
+                run.model.family,
+                short(run.model.size),
+                run.data.label,
+                f"{run.optimiser.learning_rate:g}" + "?" * run.provisional,
+                f"{cost['params_total']:,}",
+                f"{run.tokens:,}",
+                f"{run.steps / run.unique_steps:g}",
+                f"{run.init_seed}/{run.data.seed}",
+                short(cost["flops"]),
+                f"{short(cost['memory'])}B",
+                duration(entry.seconds),
+                entry.state,
+            )
+        )
+    tokens = sum(entry.run.tokens for entry in entries)
+    flops = sum(entry.cost["flops"] for entry in entries)
+    left = [entry for entry in entries if entry.state in ("left", "provisional")]
+    seconds = sum(entry.seconds for entry in left)
+    saved = sum(entry.seconds * entry.shared / entry.run.steps for entry in left)
+    counts = collections.Counter(entry.state for entry in entries)
+    states = ", ".join(f"{number} {state}" for state, number in counts.items())
+    lines = [
+        *_aligned(rows),
+        f"{len(entries)} runs: {states}; {tokens:,} tokens, {short(flops)} FLOPs",
+        f"estimated time for what is left: {duration(seconds)}, one after the other",
+    ]
+    if saved:
+        steps = sum(entry.run.steps for entry in left)
+        shared = sum(entry.shared for entry in left)
+        lines.append(
+            f"shared trunks: {shared:,} of {steps:,} steps are trained once for "
+            f"several budgets, which leaves {duration(seconds - saved)}"
+        )
+    if counts["provisional"]:
+        lines.append(
+            "provisional: its rate (?) is chosen once the tuning runs are done"
+        )
+    return "\n".join(lines)
+
+
+def plan_json(entries: Iterable[Entry]) -> str:
+    rows: list[dict[str, Any]] = [
+        {
+            "run_id": entry.run_id,
+            "state": entry.state,
+            "seconds": entry.seconds,
+            "shared_steps": entry.shared,
+            "cost": entry.cost,
+            "run": entry.run.flat(),
+        }
+        for entry in entries
+    ]
+    return json.dumps(rows, indent=1)
+
+
+def target_table(forecasts: Sequence[Forecast]) -> str:
+    """One row a run: what it takes on the target, and whether it fits there."""
+    priced = any(f.cost is not None for f in forecasts)
+    columns = "family size corpus rate tokens memory fits FLOPs step time chip-hours"
+    columns += " cost" * priced + " smallest state"
+    rows: list[Sequence[str]] = [columns.split()]
+    for f in forecasts:
+        run = f.entry.run
+        hours = None if f.seconds is None else f.seconds / 3600 * f.machine.chips
+        row = [
+            run.model.family,
+            short(run.model.size),
+            run.data.label,
+            f"{run.optimiser.learning_rate:g}" + "?" * run.provisional,
+            f"{run.tokens:,}",
+            f"{short(f.step.memory)}B" if f.step.memory else "?",
+            {True: "yes", False: "no", None: "?"}[f.fits],
+            short(f.entry.cost["flops"]),
+            "?" if f.step_seconds is None else f"{1e3 * f.step_seconds:.3g} ms",
+            "?" if f.seconds is None else _time(f.seconds),
+            "?" if hours is None else f"{hours:.3g}",
+        ]
+        row += ["?" if f.cost is None else f"{f.cost:,.2f}"] * priced
+        rows.append((*row, f.smallest or "?", f.entry.state))
+    return "\n".join([*_aligned(rows), *_target_lines(forecasts)])
+
+
+def _target_lines(forecasts: Sequence[Forecast]) -> list[str]:
+    """Totals, what was not compiled and why, and what the figures rest on."""
+    first = forecasts[0]
+    machine, layout = first.machine, first.layout
+    programs = {f.entry.run.program(): f for f in forecasts}.values()
+    known = [f.step for f in programs if not f.step.reason]
+    left = [f for f in forecasts if f.entry.state in ("left", "provisional")]
+    hours = sum(f.seconds or 0.0 for f in left) / 3600
+    said = f"{len(known)} of {len(programs)} programs {first.step.how}"
+    if machine.kind != "gpu" and known:
+        said += f", median {statistics.median(s.seconds for s in known):.1f} s each"
+    total = (
+        f"what is left: {_time(3600 * hours)}, {hours * machine.chips:.3g} "
+        "chip-hours, one pack after the other"
+    )
+    if any(f.cost is not None for f in left):
+        total += f", cost {sum(f.cost or 0.0 for f in left):,.2f}"
+    return [
+        f"{machine.name}: {machine.chips} x {short(first.memory_there)}B; packs of "
+        f"{layout.width}, mesh run x data x model = {layout.run} x {layout.data} x "
+        f"{layout.model}, {layout.precision}",
+        said,
+        *(
+            f"  not compiled: {describe(f.entry.run)}: {f.step.reason}"
+            for f in programs
+            if f.step.reason
+        ),
+        total,
+        _basis(machine),
+    ]
+
+
+def _time(seconds: float) -> str:
+    return duration(seconds) if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def _basis(machine: Hardware) -> str:
+    if machine.kind == "cpu":
+        return (
+            "step: its memory and its products, one after the other, as small models do"
+        )
+    return (
+        f"step: the longest of products at {100 * EFFICIENCY:g}% of the peak, memory "
+        "traffic and communication; each operation's start is not in it, so tiny "
+        "models take longer"
+    )
+
+
+def target_json(forecasts: Sequence[Forecast]) -> str:
+    rows = [
+        {
+            "run_id": f.entry.run_id,
+            "state": f.entry.state,
+            "target": f.machine.name,
+            "layout": f.layout.to_json(),
+            "memory_there": f.memory_there,
+            "fits": f.fits,
+            "flops": f.entry.cost["flops"],
+            "step": dataclasses.asdict(f.step),
+            "step_seconds": f.step_seconds,
+            "seconds": f.seconds,
+            "cost": f.cost,
+            "smallest": f.smallest or None,
+            "run": f.entry.run.flat(),
+        }
+        for f in forecasts
+    ]
+    return json.dumps(rows, indent=1)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def status(workdir: str) -> str:
+    """Per study: done, diverged, failed with causes, missing.
+
+    Raises:
+      UserError: the folder holds no study.
+    """
+    store = Store(workdir)
+    studies = store.studies()
+    if not studies:
+        raise UserError(
+            "workdir", workdir, "no study was run there; give a `scaling run --workdir`"
+        )
+    records, corrupt = store.records()
+    by_id = {record.run_id: record for record in records}
+    failed = {attempt.run_id: attempt for attempt in store.attempts()}
+    lines = [f"corrupt record: {path}: {wrong}" for path, wrong in corrupt.items()]
+    for name, body in studies.items():
+        lines += _study_lines(name, body, by_id, failed)
+    return "\n".join(lines)
+
+
+def _study_lines(
+    name: str,
+    body: dict[str, Any],
+    records: dict[str, Record],
+    failed: dict[str, Attempt],
+) -> list[str]:
+    here = [records[i] for i in body["runs"] if i in records]
+    missing = [i for i in body["runs"] if i not in records]
+    causes = collections.Counter(failed[i].cause for i in missing if i in failed)
+    text = f"{name}: {sum(r.status == 'done' for r in here)} done"
+    text += f", {sum(r.status == 'diverged' for r in here)} diverged"
+    text += "".join(f", {number} failed ({c})" for c, number in causes.items())
+    text += f", {sum(i not in failed for i in missing)} missing"
+    if body["provisional"]:
+        text += f", {body['provisional']} waiting for tuning runs"
+    lines = [text]
+    for record in here:
+        if record.status == "diverged":
+            run = Run.from_json(body["planned"][record.run_id])
+            lines.append(f"  diverged: {record.run_id} {describe(run)}")
+    for run_id in missing:
+        if run_id in failed:
+            run, last = Run.from_json(body["planned"][run_id]), failed[run_id]
+            lines.append(
+                f"  failed: {run_id} {describe(run)}: {last.cause} at attempt "
+                f"{last.number}, {last.time}: {last.message}"
+            )
+    return lines

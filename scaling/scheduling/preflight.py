@@ -1,0 +1,304 @@
+"""Compiles every program of a study ahead of time for a target; does it fit, how long.
+
+What is compiled is the step that trains, in the layout that packs would have there. Two
+child processes compile at a time; answers are kept by content beside the prepared data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from etils import epath
+
+from scaling.engines.local import Child, Failed, Stop
+from scaling.errors import UserError
+from scaling.layout import Layout
+from scaling.planning import estimates, hardware
+from scaling.planning.estimates import Estimate, Step
+from scaling.planning.hardware import Hardware
+from scaling.record import write_atomic
+from scaling.run import Program, Run, canonical
+from scaling.scheduling import dispatch, layouts
+from scaling.scheduling.dispatch import Desk, Entry, Options
+from scaling.scheduling.progress import Progress, describe
+
+CHILDREN = 2
+TIMEOUT = 120.0  # seconds a program
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """What one planned run takes on the target.
+
+    Attributes:
+      step: of a whole pack, on one device; step_seconds: its time by roofline.
+      memory_there: bytes that each device has; fits: None where it is not known.
+      seconds: of the run alone, its share of the packs it trains in.
+      smallest: the smallest slice of the type that it fits, "" where not known.
+      cost: at the price given, None without one.
+    """
+
+    entry: Entry
+    machine: Hardware
+    layout: Layout
+    step: Step
+    memory_there: float
+    fits: bool | None
+    step_seconds: float | None
+    seconds: float | None
+    smallest: str
+    cost: float | None
+
+    def estimate(self) -> Estimate:
+        """What is kept of it, to be compared with the run's record."""
+        return Estimate(
+            run_id=self.entry.run_id,
+            target=self.machine.name,
+            device=self.machine.device,
+            devices=self.machine.chips,
+            how=f"{self.step.how} step, roofline",
+            seconds=self.seconds,
+            memory=self.step.memory or None,
+        )
+
+
+def plan(
+    options: Options, target: str, price: float | None, progress: Progress
+) -> list[Forecast]:
+    """Forecasts of every run of a study; keeps them in the workdir.
+
+    Args:
+      target: a name of hardware.py.
+      price: of a chip-hour, in any currency.
+
+    Raises:
+      UserError: the target does not exist or cannot be compiled for on this machine.
+    """
+    machine = hardware.lookup(target)
+    _check(machine)
+    if price is not None and not price >= 0:
+        raise UserError("price", price, "give what a chip-hour costs, 0 or more")
+    with (
+        dispatch.disk_errors(),
+        Stop() as stop,
+        dispatch.opened(options, stop, progress) as desk,
+    ):
+        entries = desk.entries()
+        steps = Steps(desk, machine, stop, progress)
+        steps.find(entry.run for entry in entries)
+        if stop:
+            progress.note("stopped: what was compiled is kept for the next plan")
+            raise SystemExit(128 + stop.signal)
+        forecasts = [_forecast(entry, machine, steps, price) for entry in entries]
+        known = [f.estimate() for f in forecasts if f.seconds is not None]
+        estimates.keep(desk.store, known, replace=True)
+    return forecasts
+
+
+def _check(machine: Hardware) -> None:
+    if machine.kind != "tpu":
+        return
+    hardware.topology(machine)
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError(
+            "target",
+            machine.name,
+            "its compiler comes with libtpu: pip install 'jax[tpu]' (no TPU is needed)",
+        )
+
+
+def layout_there(run: Run, machine: Hardware, here: layouts.Layouts) -> Layout:
+    """The layout that packs of `run` have on `machine`; `here` are this workdir's."""
+    layout = here.known(run)
+    if machine.kind != "cpu" or layout.platform != "cpu":
+        layout = layouts.assumed(machine.kind, machine.chips)
+        layout = dataclasses.replace(layout, scan_layers=here.deep(run))
+    if run.precision != "auto":
+        layout = dataclasses.replace(layout, precision=run.precision)
+    return layout
+
+
+def memory_there(machine: Hardware, layout: Layout) -> float:
+    """Bytes that a device has; those of a CPU share the machine's."""
+    if machine.kind == "cpu":
+        return machine.memory * machine.chips / layout.devices
+    return machine.memory
+
+
+def _forecast(
+    entry: Entry, machine: Hardware, steps: Steps, price: float | None
+) -> Forecast:
+    run = entry.run
+    layout = layout_there(run, machine, steps.desk.layouts)
+    step, smallest = steps.of(run)
+    there = memory_there(machine, layout)
+    seconds = step_seconds = money = None
+    if not step.reason:
+        moved = step.moved
+        if machine.kind == "cpu":
+            moved = entry.cost["memory"] * layout.width / layout.devices
+        step_seconds = hardware.step_seconds(
+            machine, layout.precision, step.flops, moved, step.sent
+        )
+        scoring = entry.cost["evaluation_flops"] / entry.cost["flops"]
+        seconds = step_seconds * run.steps / layout.width * (1.0 + scoring)
+        if price is not None:
+            money = seconds / 3600 * machine.chips * price
+    fits = _fits(step, there) if step.memory else None
+    return Forecast(
+        entry,
+        machine,
+        layout,
+        step,
+        there,
+        fits,
+        step_seconds,
+        seconds,
+        smallest,
+        money,
+    )
+
+
+def _fits(step: Step, there: float) -> bool:
+    return not step.reason and 0 < step.memory <= there
+
+
+class Steps:
+    """The steps of a study's programs, compiled in children, each once for good."""
+
+    def __init__(self, desk: Desk, machine: Hardware, stop: Stop, progress: Progress):
+        self.desk, self.machine, self.stop = desk, machine, stop
+        self.progress = progress
+        self._folder = epath.Path(desk.options.settings.data_dir) / "preflight"
+        self._code = dispatch.code_digest()
+        self._mine = threading.local()
+        self._children: list[Child] = []
+        self._found: dict[Program, tuple[Step, str]] = {}
+
+    def of(self, run: Run) -> tuple[Step, str]:
+        """The step of the run's program, and the smallest slice that it fits."""
+        return self._found[run.program()]
+
+    def find(self, runs: Iterable[Run]) -> None:
+        """Compiles what is not known yet, the programs with the most work first."""
+        programs = {run.program(): run for run in runs}
+        ordered = sorted(programs.values(), key=lambda run: -run.model.size)
+        with ThreadPoolExecutor(CHILDREN) as pool:
+            try:
+                for run, found in zip(
+                    ordered, pool.map(self._find, ordered), strict=True
+                ):
+                    self._found[run.program()] = found
+                    self._tell(run, len(ordered))
+            finally:
+                # Before the threads end: a child goes with the thread that began it.
+                for child in self._children:
+                    child.end()
+
+    def _tell(self, run: Run, programs: int) -> None:
+        step, _ = self._found[run.program()]
+        said = step.reason and f"not compiled: {step.reason}"
+        said = said or f"{step.how} in {step.seconds:.1f} s"
+        name = ", ".join(describe(run).split(", ")[:1])
+        count = f"[{len(self._found)}/{programs}]"
+        self.progress.note(f"{count} {name} for {self.machine.name}: {said}")
+
+    def _find(self, run: Run) -> tuple[Step, str]:
+        step = self._step(run, self.machine)
+        return step, self._smallest(run, step)
+
+    def _smallest(self, run: Run, step: Step) -> str:
+        """The name of the smallest slice of the target's type that the program fits.
+
+        All devices of a smaller slice together need no more than all of this one, so
+        it is compiled for another slice only where that does not settle the question.
+        """
+        machine = self.machine
+        here = layout_there(run, machine, self.desk.layouts)
+        fits_here = _fits(step, memory_there(machine, here))
+        if not step.memory:
+            return ""
+        for other in hardware.slices(machine):
+            if other.chips == machine.chips:
+                if fits_here:
+                    return other.name
+                continue
+            there = memory_there(other, here)
+            spread = machine.chips / other.chips
+            if run.batch % other.chips or step.state * spread > there:
+                continue
+            if other.chips < machine.chips:
+                if not fits_here:
+                    continue
+                if step.memory * spread <= there:
+                    return other.name
+            elif step.memory * spread > there:
+                continue
+            if _fits(self._step(run, other), there):
+                return other.name
+        return "none"
+
+    def _step(self, run: Run, machine: Hardware) -> Step:
+        layout = layout_there(run, machine, self.desk.layouts)
+        vocab = self.desk.vocab(run)
+        path = self._folder / f"{self._key(run, layout, vocab, machine)}.json"
+        if path.exists():
+            return Step(**json.loads(path.read_text()))
+        if self.stop:
+            return Step(reason="stopped")
+        request = {
+            "do": "preflight",
+            "run": run.to_json(),
+            "vocab": vocab,
+            "layout": layout.to_json(),
+            "target": machine.name,
+        }
+        try:
+            child = self._child(layout)
+            step = Step(**child.ask(request, seconds=TIMEOUT, grace=0.0))
+        except Failed as error:  # too slow, out of memory, stopped: not the program's
+            self._mine.child = None
+            return Step(reason=error.message)
+        if not step.reason or step.memory:
+            write_atomic(path, json.dumps(dataclasses.asdict(step)).encode())
+        return step
+
+    def _child(self, layout: Layout) -> Child:
+        """This thread's child; a new one after a failure."""
+        if getattr(self._mine, "child", None) is None:
+            settings, store = self.desk.options.settings, self.desk.store
+            devices = layout.devices if layout.platform == "cpu" else 1
+            self._mine.child = Child(settings, store, self.stop, devices)
+            self._children.append(self._mine.child)
+        return self._mine.child
+
+    def _key(self, run: Run, layout: Layout, vocab: int, machine: Hardware) -> str:
+        body: Sequence[Any] = [
+            self._code,
+            _versions(),
+            canonical(run.program()),
+            layout.to_json(),
+            vocab,
+            machine.name,
+        ]
+        return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Of what compiles; without importing it."""
+    found = {}
+    for name in ("jax", "jaxlib", "flax", "optax", "libtpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

@@ -1,0 +1,1 @@
+"""What runs in the child: programs, trainer, mesh, checkpoints and evaluation."""

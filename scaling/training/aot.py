@@ -1,0 +1,130 @@
+"""Compiles one program's training step ahead of time for a machine that is not here.
+
+Runs in a child process (a compile may take long, or all memory). The TPU compiler needs
+no TPU: it comes with libtpu, the `tpu` extra. Nothing compiles for GPUs without one, so
+theirs is a model: the memory and products of cost.py, and fully sharded traffic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from scaling import families
+from scaling.errors import UserError
+from scaling.layout import Layout
+from scaling.planning import cost, hardware, hlo_traffic
+from scaling.planning.estimates import Step
+from scaling.run import Run
+from scaling.training import trainer
+
+
+def step(run: Run, vocab: int, layout: Layout, target: str) -> Step:
+    """The training step of `run`'s program on `layout`, on the machine `target`.
+
+    What is wrong with the program there is an answer too: `reason` says it.
+    """
+    machine = hardware.lookup(target)
+    if families.fitted(run.model.family):
+        return _fitted(run, vocab)
+    # Whatever machine this is, its own accelerators are not asked for.
+    jax.config.update("jax_platforms", "cpu")
+    if machine.kind == "gpu":
+        return _modelled(run, vocab, layout)
+    started = time.monotonic()
+    try:
+        done = _compiled(run, vocab, layout, _devices(machine))
+    except UserError as error:
+        return Step(reason=str(error))
+    except jax.errors.JaxRuntimeError as error:
+        memory = _needed(str(error))
+        reason = " ".join(str(error).split("\n")[0].split())
+        return Step(
+            memory=memory, seconds=time.monotonic() - started, reason=reason[:200]
+        )
+    return dataclasses.replace(done, seconds=time.monotonic() - started)
+
+
+def _devices(machine: hardware.Hardware) -> Sequence[Any]:
+    if machine.kind == "cpu":
+        return jax.devices()
+    jax.config.update("jax_enable_compilation_cache", False)  # it cannot load them
+    os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # no metadata server to wait for
+    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # no TPU that two would fight for
+    shape = hardware.topology(machine)
+    return topologies.get_topology_desc(
+        platform="tpu",
+        topology_name=shape.name,
+        chips_per_host_bounds=shape.host,
+        chip_config_name=shape.config,
+    ).devices
+
+
+def _compiled(run: Run, vocab: int, layout: Layout, devices: Sequence[Any]) -> Step:
+    lowered = trainer.lowered(run.program(), layout, vocab, devices)
+    compiled = lowered.compile()
+    used = compiled.memory_analysis()
+    assert used is not None, "the CPU and TPU compilers state memory"
+    calls = trainer.STEPS_PER_CALL
+    flops, why = cost.flops_xla(lowered, calls)
+    if flops is None:
+        return Step(reason=why)
+    moved = hlo_traffic.count(compiled.as_text() or "")
+    state = used.alias_size_in_bytes
+    return Step(
+        memory=used.argument_size_in_bytes
+        + used.output_size_in_bytes
+        - state
+        + used.temp_size_in_bytes
+        + used.generated_code_size_in_bytes,
+        state=state,
+        flops=flops / layout.devices,
+        moved=moved.moved / calls,
+        sent=moved.sent / calls,
+    )
+
+
+def _modelled(run: Run, vocab: int, layout: Layout) -> Step:
+    """A step whose parameters, optimiser state and batch lie over all devices.
+
+    Each device gathers the compute copy of the parameters twice, for the forward and
+    the backward pass, and scatters their float32 gradients (Rajbhandari et al. 2020).
+    """
+    described = cost.describe(run, vocab, layout.width, layout.precision)
+    devices, precision = layout.devices, layout.precision
+    others = (layout.data - 1) / layout.data
+    width = 4 if precision == "float32" else 2
+    params = described.params_total * layout.width / (layout.run * layout.model)
+    return Step(
+        memory=described.memory / devices,
+        state=described.state / devices,
+        flops=described.flops / described.steps * layout.width / devices,
+        moved=described.memory / devices,
+        sent=params * (2 * width + 4) * others,
+        how="modelled",
+    )
+
+
+def _fitted(run: Run, vocab: int) -> Step:
+    """The host's work on a step's tokens, which no accelerator shares."""
+    described = cost.describe(run, vocab)
+    return Step(
+        memory=described.memory,
+        state=described.state,
+        flops=described.flops / described.steps,
+        how="modelled",
+    )
+
+
+def _needed(message: str) -> float:
+    """Bytes that the compiler says it wanted, 0 where it does not say."""
+    found = re.search(r"(?:\(|Used )(\d+(?:\.\d+)?)([KMGT])\b", message)
+    powers = {"K": 10, "M": 20, "G": 30, "T": 40}
+    return float(found[1]) * 2.0 ** powers[found[2]] if found else 0.0

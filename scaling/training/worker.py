@@ -1,0 +1,297 @@
+"""The child process: imports JAX once and carries out pack after pack.
+
+Requests come as JSON lines on standard input, replies and events go as JSON lines to
+the pipe named by `--replies`; standard output and error are a log file.
+
+    {"do": "probe"}                          -> {"reply": {"platform", "devices", ...}}
+    {"do": "describe", "runs": [], "vocab"}  -> {"reply": [cost, ...]}
+    {"do": "preflight", "run", "vocab", "layout", "target"}
+                                             -> {"reply": fields of estimates.Step}
+    {"do": "measure", "run", "vocab", "layout"}  -> {"reply": tokens per second}
+    {"do": "train", "pack": {...}}           -> {"event": ...}*, {"reply": {"stopped"}}
+    anything that goes wrong                 -> {"failed": {"cause", "message", ...}}
+
+The child ends itself when its parent does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import dataclasses
+import errno
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from scaling import plugins
+from scaling.engines import Event, Pack
+from scaling.errors import UserError
+from scaling.layout import Layout
+from scaling.record import Store
+from scaling.run import Part, Run
+
+# What the file system says when it can take no more; a study cannot go on then.
+DISK = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+)
+_DISK_WORDS = tuple(os.strerror(number) for number in DISK[:3])
+_MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "bad_alloc", "Out of memory")
+
+
+class Trainer(Protocol):
+    """What a worker does with requests; `Real` is the one that trains."""
+
+    def train(
+        self,
+        pack: Pack,
+        store: Store,
+        emit: Callable[[Event], None],
+        stopping: Callable[[], bool],
+    ) -> None: ...
+
+    def describe(self, runs: list[Run], vocab: int) -> list[dict[str, Any]]: ...
+
+    def measure(self, run: Run, vocab: int, layout: Layout) -> float | None: ...
+
+    def preflight(
+        self, run: Run, vocab: int, layout: Layout, target: str
+    ) -> dict[str, Any]: ...
+
+    def probe(self) -> dict[str, Any]: ...
+
+
+class Real:
+    """Trains with JAX. Everything heavy is imported on first use."""
+
+    def __init__(self, data_dir: str):
+        self.data_dir = data_dir
+        self._opened: dict[tuple[str, str], Any] = {}
+
+    def _prepared(self, part: Part, tokenizer: str) -> Any:
+        from scaling import corpora
+
+        key = (part.key, tokenizer)
+        if key not in self._opened:
+            self._opened[key] = corpora.open_prepared(part, self.data_dir, tokenizer)
+        return self._opened[key]
+
+    def train(
+        self,
+        pack: Pack,
+        store: Store,
+        emit: Callable[[Event], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        from scaling.training import trainer
+
+        prepared = {
+            part.key: self._prepared(part, run.data.tokenizer)
+            for run in pack.runs
+            for part in run.corpora()
+        }
+        trainer.train(pack, prepared, store, emit, stopping)
+
+    def measure(self, run: Run, vocab: int, layout: Layout) -> float | None:
+        from scaling.training import trainer
+
+        return trainer.tokens_per_second(run, layout, vocab)
+
+    def describe(self, runs: list[Run], vocab: int) -> list[dict[str, Any]]:
+        """Costs, once every name that only code behind JAX knows has been checked."""
+        from scaling import families, objective, optim
+        from scaling.planning import cost
+
+        described = []
+        for run in runs:
+            program = run.program()
+            optim.check(program)
+            objective.make(run.objective, families.Tokens(vocab, run.length))
+            served = families.load(run.model.family).OBJECTIVES
+            if run.objective not in served:
+                raise UserError(
+                    "objective",
+                    run.objective,
+                    f"{run.model.family} serves {', '.join(served)}",
+                )
+            described.append(dataclasses.asdict(cost.describe(run, vocab)))
+        return described
+
+    def preflight(
+        self, run: Run, vocab: int, layout: Layout, target: str
+    ) -> dict[str, Any]:
+        from scaling.training import aot
+
+        return dataclasses.asdict(aot.step(run, vocab, layout, target))
+
+    def probe(self) -> dict[str, Any]:
+        import jax
+
+        devices = jax.local_devices()
+        return {
+            "platform": jax.default_backend(),
+            "devices": len(devices),
+            "kind": devices[0].device_kind,
+        }
+
+
+def serve(trainer: Trainer, arguments: argparse.Namespace) -> None:
+    """Answers requests until told to stop; a failure is reported and ends the child."""
+    _end_with_parent(arguments.parent)
+    replies = os.fdopen(arguments.replies, "w", buffering=1, encoding="utf-8")
+    write_lock = threading.Lock()
+
+    def send(body: Mapping[str, Any]) -> None:
+        with write_lock:
+            replies.write(json.dumps(body) + "\n")
+            replies.flush()
+
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes Ctrl-C on
+    for path in arguments.include:
+        plugins.include(path)
+    store = Store(arguments.workdir)
+    for request in _requests():
+        try:
+            send({"reply": _answer(request, trainer, store, send, stop.is_set)})
+        except Exception as error:
+            traceback.print_exc()  # into the log, before the parent reads its tail
+            sys.stderr.flush()
+            send({"failed": _describe_failure(error)})
+            sys.exit(1)
+
+
+def _answer(
+    request: Mapping[str, Any],
+    trainer: Trainer,
+    store: Store,
+    send: Callable[[Mapping[str, Any]], None],
+    stopping: Callable[[], bool],
+) -> Any:
+    if request["do"] == "probe":
+        return trainer.probe()
+    if request["do"] == "describe":
+        runs = [Run.from_json(run) for run in request["runs"]]
+        return trainer.describe(runs, request["vocab"])
+    if request["do"] == "preflight":
+        run, layout = Run.from_json(request["run"]), Layout(**request["layout"])
+        return trainer.preflight(run, request["vocab"], layout, request["target"])
+    if request["do"] == "measure":
+        layout = Layout(**request["layout"])
+        return trainer.measure(Run.from_json(request["run"]), request["vocab"], layout)
+    pack = unpack(request["pack"])
+    emit = lambda event: send({"event": dataclasses.asdict(event)})
+    trainer.train(pack, store, emit, stopping)
+    return {"stopped": stopping()}
+
+
+def pack_to_json(pack: Pack) -> dict[str, Any]:
+    return {
+        "runs": [run.to_json() for run in pack.runs],
+        "run_ids": list(pack.run_ids),
+        "layout": pack.layout.to_json(),
+        "ahead": pack.ahead and [part.to_json() for part in pack.ahead],
+    }
+
+
+def unpack(body: Mapping[str, Any]) -> Pack:
+    """The inverse of `pack_to_json`."""
+    runs = tuple(Run.from_json(run) for run in body["runs"])
+    ahead = None
+    if body["ahead"]:
+        run, layout = body["ahead"]
+        ahead = Run.from_json(run), Layout(**layout)
+    return Pack(runs, tuple(body["run_ids"]), Layout(**body["layout"]), ahead)
+
+
+def _describe_failure(error: Exception) -> dict[str, Any]:
+    """The cause in the terms of an attempt; `user` and `disk` end the whole study."""
+    message = f"{type(error).__name__}: {error}"
+    body: dict[str, Any] = {"cause": "crash", "message": message}
+    if isinstance(error, UserError):
+        body["user"] = [error.field, _plain(error.value), error.expected]
+    elif isinstance(error, MemoryError) or any(w in message for w in _MEMORY_WORDS):
+        body["cause"] = "out of memory"
+    elif getattr(error, "errno", None) in DISK or any(
+        word in message for word in _DISK_WORDS
+    ):
+        body["disk"] = message
+    return body
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _requests() -> Iterator[dict[str, Any]]:
+    """Requests in order. A thread reads them, and sees at once when the parent dies."""
+    waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def read() -> None:
+        rest = b""
+        while chunk := os.read(0, 1 << 16):  # no buffer for the exit to wait on
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                waiting.put(json.loads(line))
+        os._exit(1)  # end of input: the parent is gone
+
+    threading.Thread(target=read, daemon=True).start()
+    while (request := waiting.get())["do"] != "stop":
+        yield request
+
+
+def _end_with_parent(parent: int) -> None:
+    """Has the kernel (Linux) kill this process with its parent, even mid-compile."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def configure(devices: int, cache: str) -> None:
+    """Host devices and the compilation cache, before JAX is first used."""
+    import jax
+
+    # A thread that traces the next program holds the interpreter, and the one that
+    # trains waits for it at every call.
+    sys.setswitchinterval(0.0005)
+    jax.config.update("jax_num_cpu_devices", devices)
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scaling.training.worker")
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--replies", type=int, required=True)
+    parser.add_argument("--workdir", required=True)
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--cache", required=True)
+    parser.add_argument("--include", action="append", default=[])
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    arguments = parse(sys.argv[1:])
+    configure(arguments.devices, arguments.cache)
+    serve(Real(arguments.data_dir), arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Which parameters are shared, and what moves the verdict, on planted tables."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from analysis.design.cells import points, target_frame
+from analysis.questions import effects, model_choice, sensitivity
+from analysis.questions.effects import Equivalents
+from analysis.report import words
+from analysis.surfaces.surfaces import Surfaces, joint_surfaces
+from analysis.tables.table import from_frame
+from tests.support.made_surfaces import CORPORA, FAMILIES, Truth
+
+DELTA = 1e-3
+SHARED = Truth(rhoD={"b": 1.3, "prose": 0.7}, floor={"prose": 0.3})
+
+
+def surfaces_of(truth: Truth, noise=0.003, seed=0, **columns) -> Surfaces:
+    table = from_frame(truth.runs(noise, seed).assign(**columns))
+    return joint_surfaces(target_frame(table, "loss"), 60, 0, DELTA)
+
+
+def asked(truth: Truth, seed=0) -> pd.DataFrame:
+    fits = model_choice.fit_nested(surfaces_of(truth, seed=seed), DELTA, 0)
+    frame = model_choice.questions_frame(fits, "loss", 0)
+    return frame.set_index(["parameter", "across"])
+
+
+def test_a_planted_exponent_of_one_family_is_found():
+    frame = asked(dataclasses.replace(SHARED, betas={"b": 0.6}))
+    assert frame.differs[("beta", "families")]
+    row = frame.loc[("beta", "families")]
+    assert row.delta_aicc < -4 and row.statistic > row.threshold
+    assert row.freed_error < row.held_error
+    assert not frame.differs[("beta", "corpora")]
+
+
+def test_shared_parameters_are_mostly_called_shared():
+    frames = [asked(SHARED, seed) for seed in range(3)]
+    # The floor differs between the corpora, and nothing else does.
+    assert all(frame.differs[("E", "corpora")] for frame in frames)
+    wrong = [frame.drop(("E", "corpora")).differs.sum() for frame in frames]
+    assert sum(wrong) <= 4
+
+
+def test_a_planted_cell_effect_is_no_product_of_two():
+    truth = dataclasses.replace(SHARED, rhoD={"b": 1.3, "prose": 0.7, "b x prose": 1.8})
+    assert asked(truth).differs[("rhoD", "cells")]
+
+
+def test_every_law_near_the_best_gives_its_multiplier():
+    surfaces = surfaces_of(SHARED)
+    fits = model_choice.fit_nested(surfaces, DELTA, 0)
+    where = points(surfaces.data.frame)
+    model = Equivalents(surfaces.of_joint, where)
+    found = effects.gains(model, effects.swaps(FAMILIES, CORPORA))
+    frame = model_choice.multipliers_frame(fits, found, where, "loss", 0)
+    models = model_choice.models_frame(fits, "loss")
+    near = set(models.model[models.delta_aicc <= model_choice.WITHIN])
+    assert set(frame.model) == near and len(near) > 1
+    assert "one E" not in near
+    whole = frame[(frame.held == "*") & (frame.kind == "architecture")]
+    assert ((whole.low < 1.36) & (whole.high > 1.24)).all()
+    assert (frame.draws == len(surfaces.draws)).all()
+
+
+def test_one_family_leaves_the_questions_about_corpora():
+    runs = SHARED.runs(0.003)
+    table = from_frame(runs[runs.family == "a"])
+    surfaces = joint_surfaces(target_frame(table, "loss"), 40, 0, DELTA)
+    fits = model_choice.fit_nested(surfaces, DELTA, 0)
+    assert {q.across for q in fits.questions} == {"corpora"}
+
+
+def verdicts(truth: Truth, **columns) -> pd.DataFrame:
+    surfaces = surfaces_of(truth, **columns)
+    model = Equivalents(surfaces.of_joint, points(surfaces.data.frame))
+    found = effects.gains(model, effects.swaps(FAMILIES, CORPORA))
+    return sensitivity.verdicts_frame(
+        surfaces, found, surfaces.data.frame, "loss", DELTA, 0
+    )
+
+
+def test_a_clear_verdict_moves_with_nothing():
+    frame = verdicts(dataclasses.replace(SHARED, rhoD={"b": 1.6, "prose": 0.4}))
+    assert not frame.moves.any()
+    assert {"as reported", "delta inf", "smallest size dropped"} <= set(frame.setting)
+    whole = frame[frame.question == "architecture or corpus"]
+    assert (whole.verdict == "corpus").all()
+    refits = frame[frame.setting == "delta inf"]
+    assert (refits.draws == min(60, sensitivity.DRAWS)).all()
+
+
+def test_counting_embeddings_moves_a_verdict_that_rests_on_it():
+    # With its large embeddings counted, b is no longer the smaller model.
+    truth = Truth(rhoN={"b": 1.6})
+    runs = truth.runs(0.003)
+    total = np.where(runs.family == "b", 3.0, 1.0) * runs.params
+    frame = verdicts(truth, params_total=total)
+    mine = frame[frame.question == "architecture"].set_index("setting")
+    assert mine.verdict["as reported"] == "gain"
+    other = mine.loc["embeddings counted otherwise"]
+    assert other.verdict == "loss" and other.moves
+
+
+def test_another_target_is_told_in_the_first_ones_direction():
+    keys = {"question": "corpus", "setting": "as reported", "draws": 9}
+    rows = [
+        keys | {"target": "x", "source": "d", "to": "e", "verdict": "gain", "value": 2},
+        keys | {"target": "y", "source": "e", "to": "d", "verdict": "gain", "value": 3},
+        keys | {"target": "z", "source": "d", "to": "e", "verdict": "gain", "value": 4},
+    ]
+    frame = sensitivity.across_targets(pd.DataFrame(rows), ("x", "y", "z"))
+    added = frame[frame.target == "x"].set_index("setting")
+    assert added.verdict["target y"] == "loss" and added.moves["target y"]
+    assert np.isnan(added.value["target y"])
+    assert added.value["target z"] == 4 and not added.moves["target z"]
+
+
+def test_a_setting_without_an_interval_moves_no_verdict():
+    head = {"target": "t", "question": "architecture", "source": "a", "to": "b"}
+    rows = [
+        {"setting": "as reported", "value": 2.0, "low": 1.5, "verdict": "gain"},
+        {"setting": "no draws", "value": 3.0, "low": np.nan, "verdict": "undetermined"},
+        {"setting": "wide", "value": 2.0, "low": 0.5, "verdict": "undetermined"},
+        {"setting": "turned", "value": np.nan, "low": np.nan, "verdict": "loss"},
+    ]
+    frame = pd.DataFrame([head | row for row in rows])
+    moved = sensitivity.moved(frame)
+    assert moved.moves.tolist() == [False, False, True, True]
+    assert words.moved(moved[:2]) == []
+    (said,) = words.moved(moved)
+    assert "wide (undetermined) and turned (loss)" in said

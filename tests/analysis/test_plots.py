@@ -1,0 +1,239 @@
+"""Figures: each one is drawn, none is blank, and nothing in them leaks into a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from analysis.report import plots, plots_checks, plots_effects, plots_surface
+from tests.support.made_analysis import emptied, made_analysis
+from tests.support.made_answers import answers
+
+DRAWS = [
+    plots.equivalents,
+    plots.scale,
+    plots.ratios,
+    plots.loss,
+    plots.design,
+    plots.fits,
+    plots.joint,
+    plots.variance,
+    plots.noise,
+    plots.holdout,
+    plots.residuals,
+    plots.tuning,
+    plots.paths,
+    plots_effects.compute,
+    plots_effects.interactions,
+    plots_effects.decisions,
+    plots_effects.verdicts,
+    plots_effects.shares,
+    plots_effects.standings,
+    plots_surface.isoflops,
+    plots_surface.isolosses,
+    plots_checks.profiles,
+    plots_checks.influence,
+    plots_checks.sweeps,
+    plots_checks.optima,
+]
+FRAME = {"scale": "equivalents", "design": "cells", "compute": "multipliers"}
+
+
+@pytest.fixture(scope="module")
+def study():
+    return dataclasses.replace(made_analysis(), **answers())
+
+
+@pytest.fixture(scope="module")
+def rendered(study):
+    return {draw.__name__: plots.render(draw, study, "mixture") for draw in DRAWS}
+
+
+@pytest.mark.parametrize("name", [draw.__name__ for draw in DRAWS])
+def test_drawn(rendered, name):
+    svg, png = rendered[name]
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+    ink = pixels < 250
+    assert ink.mean() > 0.01
+    # Ink in every quarter: no empty half, no figure squeezed into a corner.
+    for rows in np.array_split(ink, 2, axis=0):
+        for quarter in np.array_split(rows, 2, axis=1):
+            assert quarter.mean() > 0.002
+    assert svg.startswith("<svg") and svg.rstrip().endswith("</svg>")
+    assert len(svg) < 250_000
+    assert "<style" not in svg and "http" not in svg and "<metadata" not in svg
+    assert "<text" in svg
+
+
+def test_ids_are_apart(rendered):
+    one, two = (plots.identified(rendered["fits"][0], name) for name in "ab")
+    ids = [set(re.findall(r'\sid="([^"]+)"', svg)) for svg in (one, two)]
+    assert ids[0] and not ids[0] & ids[1]
+    for svg, known in zip((one, two), ids, strict=True):
+        used = re.findall(r'(?:href="#|url\(#)([^")]+)', svg)
+        assert used and set(used) <= known
+
+
+@pytest.mark.parametrize("draw", DRAWS, ids=lambda draw: draw.__name__)
+def test_empty_frame_is_nothing(study, draw):
+    name = "cells" if draw is plots.loss else draw.__name__
+    bare = emptied(study, FRAME.get(name, name))
+    with pytest.raises(plots.Nothing):
+        draw(Figure(), bare, "mixture")
+
+
+def test_rendering_leaves_no_state(study):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    first = plots.render(plots.ratios, study, "mixture")[0]
+    assert dict(matplotlib.rcParams) == before
+    assert plots.render(plots.ratios, study, "mixture")[0] == first
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [
+        (1e5, 3e6, [1e5, 3e5, 1e6, 3e6]),
+        (1.4, 2.6, [1.5, 1.75, 2.0, 2.25, 2.5]),
+        (0.5, 60, [1, 3, 10, 30]),
+    ],
+)
+def test_ticks_are_round(low, high, wanted):
+    assert [float(f"{mark:.6g}") for mark in plots.ticks(low, high)] == wanted
+
+
+def test_ticks_are_inside_and_enough():
+    for ratio in (1.1, 1.5, 3, 10, 1e3, 1e7):
+        marks = plots.ticks(0.7, 0.7 * ratio)
+        assert 3 <= len(marks) <= 10
+        assert all(0.7 <= mark <= 0.7 * ratio * 1.000001 for mark in marks)
+
+
+def test_labels_of_a_log_axis_do_not_touch():
+    figure = Figure(figsize=(7.6, 3))
+    for axes in figure.subplots(1, 3):
+        plots.log_axis(axes.xaxis, plots.words.count, (1.2e5, 3.4e5))
+        figure.canvas.draw()
+        boxes = [
+            label.get_window_extent()
+            for label in axes.get_xticklabels()
+            if label.get_text()
+        ]
+        assert len(boxes) >= 2
+        for left, right in itertools.pairwise(boxes):
+            assert right.x0 - left.x1 > 1
+
+
+def test_infinity_is_drawn(rendered, study):
+    assert "∞" in rendered["scale"][0]
+    frame = study.equivalents.copy()
+    frame.loc[frame.method == "joint", "p_infinite"] = 0.4
+    figure = Figure()
+    known = dataclasses.replace(study, equivalents=frame)
+    plots.equivalents(figure, known, "mixture")
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert any("∞ in 40%" in text for text in texts)
+
+
+def test_one_way_keeps_the_gain(study):
+    mirrored = study.equivalents.rename(columns={"source": "to", "to": "source"})
+    mirrored = mirrored.assign(
+        factor=1 / mirrored.factor, low=1 / mirrored.high, high=1 / mirrored.low
+    )
+    both = plots.one_way(
+        pd.concat([study.equivalents, mirrored], ignore_index=True).query(
+            "target == 'mixture'"
+        )
+    )
+    swaps = set(zip(both.source, both.to, strict=True))
+    assert ("convolution", "lstm") in swaps and ("lstm", "convolution") not in swaps
+    assert len(swaps) == 4
+    assert set(zip(both.to, both.source, strict=True)).isdisjoint(swaps)
+
+
+def test_a_family_keeps_its_colour(study):
+    families = plots.families_of(study)
+    colours = {family: plots.looks(families, family)[0] for family in families}
+    assert len(set(colours.values())) == len(families)
+    for draw in (plots.loss, plots.tuning, plots.residuals, plots.paths):
+        figure = Figure()
+        draw(figure, study, "mixture")
+        titles = {axes.get_title(loc="left"): axes for axes in figure.axes}
+        titles |= {axes.get_title(): axes for axes in figure.axes}
+        for family in families:
+            assert family in titles
+        shown = {
+            text.get_text(): text.get_color()
+            for axes in figure.axes
+            for text in (axes.title, axes._left_title)
+        }
+        assert {family: shown[family] for family in families} == colours
+
+
+def test_limits_are_finite_where_a_fit_left_numbers_open():
+    axes = Figure().subplots()
+    frame = pd.DataFrame(
+        {
+            "low": [1.0, -np.inf, np.nan],
+            "value": [2.0, np.inf, 3.0],
+            "high": [np.inf, np.inf, 4.0],
+        }
+    )
+    plots._limit(axes, frame)
+    left, right = axes.get_xlim()
+    assert 0.5 < left < 1.0 and 4.0 < right < 4.5
+    plots._limit(axes, frame[1:2])  # nothing to go by: as it was
+    assert axes.get_xlim() == (left, right)
+
+
+def test_one_wide_interval_does_not_flatten_the_others():
+    axes = Figure().subplots()
+    ends = {"low": [1.0, 1.0], "value": [2.0, 3.0], "high": [2.5, 900.0]}
+    plots._limit(axes, pd.DataFrame(ends))
+    assert axes.get_xlim()[1] < 9.0
+
+
+def test_repeated_data_at_the_same_place_hides_no_edge(study):
+    def alarms(analysis):
+        figure = Figure()
+        plots.tuning(figure, analysis, "mixture")
+        lines = [line for axes in figure.axes for line in axes.lines]
+        return sum(line.get_color() == plots.ALARM for line in lines)
+
+    again = study.cells.assign(unique_tokens=1.0, rates=1, edge="")
+    both = pd.concat([again, study.cells], ignore_index=True)
+    assert alarms(dataclasses.replace(study, cells=both)) == alarms(study) > 0
+
+
+def test_many_panels_go_on_below():
+    figure = Figure()
+    panels = plots.wrapped(figure, 2, 6, height=2.0, margins=(1.0, 1.5))
+    assert len(panels) == 12
+    assert tuple(figure.get_size_inches()) == (1.5 + 4 * 2.3, 1.0 + 4 * 2.0)
+    figure.canvas.draw()
+    at = {place: axes.get_position() for place, axes in panels.items()}
+    # Of one block both rows, then the other block; each column under its own.
+    heights = [at[0, 0].y0, at[1, 0].y0, at[0, 4].y0, at[1, 4].y0]
+    assert heights == sorted(heights, reverse=True)
+    assert at[0, 4].x0 == at[0, 0].x0 and at[0, 5].x0 == at[0, 1].x0
+    told = {j for (i, j), axes in panels.items() if _numbered(axes.xaxis)}
+    assert told == {2, 3, 4, 5}
+    assert [_numbered(panels[0, j].yaxis) for j in range(6)] == [
+        *(True, False, False, False),
+        *(True, False),
+    ]
+    empty = [axes for axes in figure.axes if axes not in panels.values()]
+    assert len(empty) == 4 and not any(axes.axison for axes in empty)
+
+
+def _numbered(axis):
+    return any(tick.label1.get_visible() for tick in axis.get_major_ticks())

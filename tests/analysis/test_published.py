@@ -1,0 +1,636 @@
+"""Figures that others printed about their runs, from the runs themselves.
+
+The tables are not part of the project: set SCALING_TABLES to their folder. Each test
+says which figure it meets and how closely; where an estimator of a paper is not ours,
+its recipe is written out here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.interpolate import Akima1DInterpolator
+from scipy.optimize import least_squares, nnls
+
+from analysis import laws
+from analysis.fitting.fit import Fit, fit, huber, minimise, refit
+from analysis.questions import learning_curves, optima
+
+# By default L-BFGS-B ends where a step wins less than 2.2e-9 times the objective or 1,
+# whichever is more; these objectives are about .002.
+LBFGS_BLIND = 2.2e-9
+TABLES = os.environ.get("SCALING_TABLES", "")
+
+pytestmark = [
+    pytest.mark.published,
+    pytest.mark.skipif(
+        not TABLES, reason="set SCALING_TABLES to the folder of published run tables"
+    ),
+]
+
+
+def table(name: str) -> pd.DataFrame:
+    path = Path(TABLES, name)
+    if not path.is_file():
+        pytest.skip(f"{TABLES} has no {name}")
+    return pd.read_csv(path)
+
+
+def columns_of(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    return {key: frame[key].to_numpy(float) for key in ("params", "tokens")}
+
+
+def fitted(name: str, frame: pd.DataFrame, **options) -> Fit:
+    columns = columns_of(frame)
+    centre = {key: float(np.log(columns[key]).mean()) for key in columns}
+    law = laws.load(name).bind({"family": ("all",), "corpus": ("all",)}, centre)
+    found = fit(law, columns, frame.loss.to_numpy(), **options)
+    assert isinstance(found, Fit), found
+    return found
+
+
+def named(found: Fit) -> dict[str, float]:
+    return dict(zip(found.law.names, found.values, strict=True))
+
+
+def percent_off(found: Fit, frame: pd.DataFrame) -> np.ndarray:
+    predicted = found.law.predict(found.theta, columns_of(frame))
+    return 100 * np.abs(predicted / frame.loss.to_numpy() - 1)
+
+
+def geometric(values) -> float:
+    return float(np.exp(np.mean(np.log(list(values)))))
+
+
+@pytest.fixture(scope="module")
+def all_points() -> pd.DataFrame:
+    frame = table("chinchilla_epoch.csv")
+    assert len(frame) == 245
+    return frame
+
+
+@pytest.fixture(scope="module")
+def points(all_points) -> pd.DataFrame:
+    kept = all_points[all_points.drop_in_reference_fit == 0]
+    assert len(kept) == 240
+    return kept.reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def best(points) -> Fit:
+    return fitted("chinchilla", points)
+
+
+@pytest.fixture(scope="module")
+def draws(points, best) -> np.ndarray:
+    weights = np.random.default_rng(0).multinomial(240, np.full(240, 1 / 240), 400)
+    return refit(best, columns_of(points), points.loss.to_numpy(), weights)
+
+
+class TestChinchilla:
+    """Besiroglu et al. 2024, and the lowest objective that is known."""
+
+    def test_reference_fit(self, best):
+        assert best.objective == pytest.approx(0.0010182740178, rel=1e-9)
+        value = named(best)
+        assert value["E"] == pytest.approx(1.8172, abs=5e-5)
+        assert value["alpha"] == pytest.approx(0.3473, abs=5e-5)
+        assert value["beta"] == pytest.approx(0.3672, abs=5e-5)
+        # Printed from a slightly higher end of the same valley; standard errors apart.
+        printed = {"A": (482.01, 124.5), "B": (2085.43, 1293), "E": (1.8172, 0.026)}
+        printed |= {"alpha": (0.3478, 0.015), "beta": (0.3658, 0.021)}
+        for name, (centre, error) in printed.items():
+            assert abs(value[name] - centre) < 0.1 * error, name
+
+    def test_reference_intervals(self, best, draws):
+        values = best.law.natural(draws)
+        low, high = np.percentile(values, [2.5, 97.5], axis=0)
+        printed = {"alpha": (0.317, 0.373), "beta": (0.331, 0.415), "E": (1.769, 1.871)}
+        for name, ends in printed.items():
+            i = best.law.names.index(name)
+            np.testing.assert_allclose([low[i], high[i]], ends, atol=0.012)
+
+    def test_all_points(self, all_points):
+        found = fitted("chinchilla", all_points)
+        value = named(found)
+        assert value["alpha"] == pytest.approx(0.3493, abs=5e-5)
+        assert value["E"] == pytest.approx(1.8913, abs=5e-5)
+        # Printed .4531. The lowest objective is at .453049: with beta held at .4531 the
+        # least over all others is higher, by less than L-BFGS-B can see.
+        assert value["beta"] == pytest.approx(0.453049, abs=5e-7)
+        columns, loss = columns_of(all_points), all_points.loss.to_numpy()
+        theta = found.theta[None].copy()
+        beta = found.law.names.index("beta")
+        theta[:, beta] = 0.4531
+        held = np.arange(theta.shape[1]) == beta
+        weights = np.ones((1, loss.size))
+        at = minimise(
+            found.law, columns, loss, weights, theta, 1e-3, frozen=held
+        ).objective[0]
+        assert found.objective < at < found.objective + LBFGS_BLIND
+
+    def test_extrapolation(self, points):
+        small = points.flops < 1e20
+        assert small.sum() == 136
+        off = percent_off(fitted("chinchilla", points[small]), points[~small])
+        assert off.mean() == pytest.approx(0.890, abs=5e-4)
+        assert off.max() == pytest.approx(4.09, abs=5e-3)
+
+    def test_the_constants_that_hoffmann_et_al_print_are_rejected(
+        self, points, best, draws
+    ):
+        """No bootstrap optimum is as far up the objective as their constants are."""
+        columns, loss = columns_of(points), points.loss.to_numpy()
+        n, d = columns["params"], columns["tokens"]
+        printed = 1.69 + 406.4 / n**0.34 + 410.7 / d**0.28
+        theirs = float(huber(np.log(printed / loss), 1e-3).sum())
+        residual = np.log(best.law.predict(draws, columns) / loss)
+        ours = huber(residual, 1e-3).sum(axis=1)
+        assert theirs > 2 * best.objective
+        assert theirs > ours.max()
+
+
+class TestGadre:
+    """Gadre et al. 2024: five small runs predict two large ones."""
+
+    def test_relative_errors(self):
+        frame = table("gadre_overtraining.csv")
+        frame = frame[(frame.corpus == "rpj") & (frame.eval_set == "c4_val")]
+        sizes = sorted(frame.params.unique())
+        small = frame.params.isin(sizes[:4]) & (frame.token_multiplier == 20)
+        small |= (frame.params == sizes[0]) & (frame.token_multiplier == 320)
+        assert small.sum() == 5
+        options = {"delta": np.inf, "scale": "raw"}
+        found = fitted("chinchilla_tied", frame[small], **options)
+        for size, multiplier, error in (
+            (sizes[4], 640, 0.7103),
+            (sizes[5], 20, 0.7320),
+        ):
+            row = (frame.params == size) & (frame.token_multiplier == multiplier)
+            assert row.sum() == 1
+            off = percent_off(found, frame[row])[0]
+            assert off == pytest.approx(error, abs=5e-5)
+
+
+def gemstones_objective(frame: pd.DataFrame, row: pd.Series) -> float:
+    """Of a published fit in N and D, on its runs."""
+    terms = [
+        np.full(len(frame), row.log_E),
+        row.logcoef_params - row.exp_params * np.log(frame.params),
+        row.logcoef_tokens - row.exp_tokens * np.log(frame.tokens),
+    ]
+    residual = np.logaddexp.reduce(np.array(terms)) - np.log(frame.loss)
+    return float(huber(residual.to_numpy(), row.huber_delta).sum())
+
+
+class TestGemstones:
+    """McLeish et al. 2025, the fits in N and D."""
+
+    def test_hot_fit(self):
+        frame = table("gemstones.csv")
+        frame = frame[frame.subset == "hot"]
+        assert len(frame) == 220
+        found = fitted("chinchilla", frame)
+        value = named(found)
+        assert found.objective == pytest.approx(0.0019816, abs=5e-8)
+        assert value["alpha"] == pytest.approx(0.2929, abs=5e-5)
+        assert np.log(value["E"]) == pytest.approx(0.7623, abs=5e-5)
+        # Printed .712872. The lowest objective is at .712979, and below that of the
+        # printed fit by less than L-BFGS-B, which they use too, can see.
+        assert value["beta"] == pytest.approx(0.712979, abs=5e-7)
+        published = table("gemstones_published_fits.csv")
+        row = published[(published.subset == "hot") & (published.form == "parameters")]
+        theirs = gemstones_objective(frame, row[row.huber_delta == 1e-3].iloc[0])
+        assert found.objective < theirs < found.objective + LBFGS_BLIND
+
+    @pytest.mark.parametrize("delta", [1e-3, 1e-4])
+    @pytest.mark.parametrize("subset", ["cool_begin", "cool_end", "lr_ablation_hot"])
+    def test_no_published_fit_is_lower_than_ours(self, subset, delta):
+        published = table("gemstones_published_fits.csv")
+        row = published[
+            (published.subset == subset)
+            & (published.form == "parameters")
+            & (published.huber_delta == delta)
+        ].iloc[0]
+        frame = table("gemstones.csv")
+        frame = frame[frame.subset == subset]
+        found = fitted("chinchilla", frame, delta=delta)
+        theirs = gemstones_objective(frame, row)
+        assert theirs == pytest.approx(row.objective, rel=1e-5)
+        assert found.objective <= theirs * (1 + 1e-9)
+
+
+class TestClark:
+    """Clark et al. 2022: routing families on the same size and number of experts."""
+
+    @pytest.mark.parametrize(
+        ("family", "effect", "pairs", "always"),
+        [("Hash", 0.0206, 51, True), ("RL-R", 0.0041, 53, False)],
+    )
+    def test_paired_effects(self, family, effect, pairs, always):
+        frame = table("clark_routing_final.csv")
+        # One expert a token in every second layer, as in the paper's main grid.
+        frame = frame[(frame.k == 1) & (frame.routing_frequency == 0.5)]
+        cells = frame.groupby(["params", "num_experts", "family"]).loss.mean().unstack()
+        ratio = np.log(cells[family] / cells["S-Base"]).dropna()
+        assert len(ratio) == pairs
+        assert ratio.mean() == pytest.approx(effect, abs=5e-5)
+        assert (ratio > 0).all() == always
+
+
+PORIAN = {
+    "rw_base_long_kaplan_kaplan_train": 0.835,
+    "rw_base_long_kaplan_standard_val": 0.706,
+    "rw_base_short_kaplan_standard_val": 0.602,
+    "rw_base_short_chinchilla_standard_val": 0.572,
+    "rw_tuned_short_const_standard_val": 0.497,
+    "owt2_base_long_kaplan_kaplan_train": 0.863,
+    "owt2_base_long_kaplan_standard_val": 0.699,
+    "owt2_base_short_kaplan_standard_val": 0.603,
+    "owt2_base_short_chinchilla_standard_val": 0.574,
+    "owt2_tuned_short_const_standard_val": 0.519,
+}
+
+
+def least(x, losses) -> tuple[np.ndarray, float]:
+    """Lowest points inside a spline through each row of losses, and the grid's step."""
+    order = np.argsort(x)
+    fine = np.geomspace(x.min(), x.max(), 25 * (x.size - 1))
+    spline = Akima1DInterpolator(np.log(x[order]), np.log(losses[:, order]), axis=1)
+    row = spline(np.log(fine)).argmin(axis=1)
+    inner = (row > 0) & (row < fine.size - 1)
+    return fine[row[inner]], float(np.log(fine[1] / fine[0]))
+
+
+def porian_recipe(frame, noise, random, draws: int = 1000) -> float:
+    """The exponent of N*, from optima that are medians over draws of the noise."""
+    flops, medians, spreads = [], [], []
+    for of, part in frame.groupby(frame.flops.round(-8)):
+        if len(part) < 3:
+            continue
+        part = part.loc[part.groupby("params").loss.idxmin()]
+        size, loss = part.params.to_numpy(float), part.loss.to_numpy()
+        shaken = loss + noise * random.normal(size=(draws, size.size))
+        random.normal(size=(draws, size.size))  # theirs of the tokens
+        found, step = least(size, shaken)
+        if found.size >= draws / 2:
+            spread = max(np.std(np.log(found)), 0.33 * 25 * step)
+            flops.append(of)
+            medians.append(np.median(found))
+            spreads.append(spread * draws / found.size)
+    weights = 1 / np.array(spreads)
+    return np.polyfit(np.log(flops), np.log(medians), 1, w=weights)[0]
+
+
+class TestPorian:
+    """Porian et al. 2024, the fit named bs_median_weighted.
+
+    Optima are medians over 1,000 draws of seed noise, whose standard deviation the
+    authors took as .002 nats on RefinedWeb and .01 on OpenWebText2.
+    """
+
+    @pytest.mark.parametrize("corpus", ["rw", "owt2"])
+    def test_exponents_by_the_published_draws(self, corpus):
+        """To every digit: one generator of seed 42 runs through the experiments."""
+        frame = table("porian_isoflop.csv")
+        published = table("porian_published_fits.csv").set_index(["experiment", "fit"])
+        random = np.random.RandomState(42)
+        noise = 0.01 if corpus == "owt2" else 0.002
+        for experiment, printed in PORIAN.items():
+            if not experiment.startswith(corpus):
+                continue
+            part = frame[frame.experiment == experiment]
+            exponent = porian_recipe(part, noise, random)
+            row = published.loc[(experiment, "bs_median_weighted")]
+            assert exponent == pytest.approx(row.n_exponent, rel=1e-9), experiment
+            assert exponent == pytest.approx(printed, abs=6e-4), experiment
+
+    @pytest.mark.parametrize("experiment", list(PORIAN))
+    def test_exponents(self, experiment):
+        """Draws of our own move a median along the grid, and so the exponent.
+
+        On RefinedWeb in the first experiment alone, to .8366 from .8353: of 20,000
+        draws at its largest budget 47% lie at or below the published median, 53% at or
+        above the next point of the grid, 1.6% larger. On OpenWebText2, whose noise is
+        five times that, by up to .0017.
+        """
+        frame = table("porian_isoflop.csv")
+        frame = frame[frame.experiment == experiment]
+        published = table("porian_published_fits.csv").set_index(["experiment", "fit"])
+        row = published.loc[(experiment, "bs_median_weighted")]
+        open_text = experiment.startswith("owt2")
+        noise = 0.01 if open_text else 0.002
+        tolerance = 0.002 if open_text else 0.0015
+
+        def deviation(loss):
+            return np.full_like(loss, noise)
+
+        found = optima.interpolation(frame, deviation, draws=4000)
+        assert found.params is not None
+        assert found.params.exponent == pytest.approx(row.n_exponent, abs=tolerance)
+        ends = (found.params.low, found.params.high)
+        published_ends = (row.n_exponent_lo95, row.n_exponent_hi95)
+        np.testing.assert_allclose(ends, published_ends, atol=0.006)
+
+
+def m1_recipe(seen, loss):
+    """A line through the logs."""
+    slope, level = np.polyfit(np.log(seen), np.log(loss), 1)
+    return lambda at: np.exp(level + slope * np.log(at))
+
+
+def m2_recipe(seen, loss):
+    """A line through ln (loss - e); e descends from just below the lowest loss.
+
+    The residual is that of the excess, which has several minima in e: the published
+    scores are of the one nearest to the lowest loss.
+    """
+    centre = np.log(seen).mean()
+    x = np.log(seen) - centre
+    top, steps = max(loss.min() - 1e-3, 0.0), 2000
+    floors = np.linspace(top, 0.0, steps)
+    for _ in range(3):
+        logs = np.log(loss - floors[:, None])
+        level, slope = logs.mean(axis=1), logs @ x / (x @ x)
+        left = logs - level[:, None] - slope[:, None] * x
+        rises = np.flatnonzero(np.diff((left**2).sum(axis=1)) > 0)
+        i = rises[0] if rises.size else steps - 1
+        e, b, c = floors[i], level[i], slope[i]
+        width = floors[0] - floors[1]
+        floors = np.linspace(min(e + width, top), max(e - width, 0.0), steps)
+    return lambda at: e + np.exp(b + c * (np.log(at) - centre))
+
+
+def m3_recipe(seen, loss, rounds: int = 10_000):
+    """A line through the logs, and in turn the best gamma that meets some point."""
+    gamma, b, c = 0.0, 1.0, -0.5
+    for _ in range(rounds):
+        before = b
+        slope, level = np.polyfit(np.log(1 / seen + gamma), np.log(loss), 1)
+        b, c = np.exp(level), max(0.0, slope)
+        candidates = np.append(gamma, (loss / b) ** (1 / c) - 1 / seen)
+        candidates = candidates[candidates >= 0]
+        logs = np.log(b) + c * np.log(1 / seen + candidates[:, None])
+        gamma = candidates[np.argmin(((logs - np.log(loss)) ** 2).sum(axis=1))]
+        if abs(b - before) < 1e-10:
+            break
+    return lambda at: b * (1 / at + gamma) ** c
+
+
+class M4Recipe:
+    """Alternates a line through the logs with Newton's steps on the two asymptotes.
+
+    All curves at once, since it needs thousands of turns: rows are padded with their
+    last point at weight zero, and a curve whose B stands still is left alone.
+    """
+
+    TURNS, STEPS, RATE, MARGIN = 10_000, 25, 0.1, 1e-3
+
+    def __init__(self, known):
+        width = max(len(seen) for seen, _ in known)
+        self.seen, self.loss = (
+            np.array([np.pad(part, (0, width - len(part)), "edge") for part in parts])
+            for parts in zip(*known, strict=True)
+        )
+        lengths = np.array([len(seen) for seen, _ in known])
+        self.weight = (np.arange(width) < lengths[:, None]) / lengths[:, None]
+        self.most = np.maximum(self.loss.min(axis=1) - self.MARGIN, 0.0)
+        self.least = self.loss.max(axis=1) + self.MARGIN
+        self.floor, self.start = self.most.copy(), np.maximum(1.0, self.least)
+        self.lines = [
+            np.stack([np.ones(n), -np.log(x[:n]), np.log(e_0 - y[:n])], axis=1)
+            for x, y, n, e_0 in zip(
+                self.seen, self.loss, lengths, self.start, strict=True
+            )
+        ]
+        self.line = np.zeros((len(known), 3))
+        moving = np.arange(len(known))
+        for turn in range(self.TURNS):
+            before = np.exp(self.line[moving, 0])
+            for row in moving:
+                n = lengths[row]
+                excess = np.log(self.loss[row, :n] - self.floor[row])
+                self.line[row] = nnls(self.lines[row], excess)[0]
+            if turn >= 2:
+                self._descend(moving)
+            still = np.abs(np.exp(self.line[moving, 0]) - before) < 1e-8 * before
+            moving = moving[~(still & (turn > 100))]
+
+    def _descend(self, rows):
+        """Moves both asymptotes of some curves, inside their margins."""
+        y, w = self.loss[rows], self.weight[rows]
+        b, c, alpha = self.line[rows].T[..., None]
+        line = b - c * np.log(self.seen[rows])
+        e, e_0 = self.floor[rows], self.start[rows]
+        for _ in range(self.STEPS):
+            above, below = y - e[:, None], e_0[:, None] - y
+            residual = np.log(above) - alpha * np.log(below) - line
+            slope = -(w * residual / above).sum(axis=1)
+            bend = (w * (1 - residual) / above**2).sum(axis=1)
+            slope_0 = -(alpha * w * residual / below).sum(axis=1)
+            bend_0 = (alpha * w * (alpha + residual) / below**2).sum(axis=1)
+            e = np.clip(e - self._step(slope, bend), 0.0, self.most[rows])
+            e_0 = np.maximum(e_0 - self._step(slope_0, bend_0), self.least[rows])
+        self.floor[rows], self.start[rows] = e, e_0
+
+    def _step(self, slope, bend):
+        steep = np.abs(bend) > 1e-5
+        return np.where(steep, self.RATE * slope / np.where(steep, bend, 1.0), 0.0)
+
+    def predict(self, row, at, points: int = 10_000):
+        """Losses [k] at places of one curve: the nearest of a grid of them."""
+        b, c, alpha = self.line[row]
+        ratio = np.exp(b - c * np.log(at))[:, None]
+        span = self.start[row] - self.floor[row]
+        excess = np.linspace(0.0, span, points)
+        miss = np.abs(excess - ratio * (span - excess) ** alpha)
+        return self.floor[row] + excess[miss.argmin(axis=1)]
+
+
+@pytest.fixture(scope="module")
+def split() -> dict[tuple[str, str], tuple[pd.DataFrame, pd.DataFrame]]:
+    frame = table("learning_curves_nsl.csv").sort_values("seen")
+    parts = {key: part for key, part in frame.groupby(["domain", "curve_id"])}
+    assert len(parts) == 56
+    return {
+        key: (part[part.train_split == 1], part[part.train_split == 0])
+        for key, part in parts.items()
+    }
+
+
+def arrays(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    return part.seen.to_numpy(float), part.loss.to_numpy()
+
+
+# The printed scores hold the change of the exponent within these bounds, ours wider.
+MOST_CHANGE = 5.0
+
+
+def one_break(seen, loss) -> Fit:
+    """The one-break fit within the bounds of the printed scores."""
+    centre = {"params": 0.0, "tokens": float(np.log(seen).mean())}
+    law = laws.load("bnsl").bind({"family": ("",), "corpus": ("",)}, centre)
+    narrow = [
+        p._replace(low=-MOST_CHANGE, high=MOST_CHANGE) if p.name == "c_1" else p
+        for p in law.parameters
+    ]
+    law = dataclasses.replace(law, parameters=tuple(narrow))
+    found = fit(law, {"tokens": seen}, loss, delta=np.inf, keep_flat=True)
+    assert isinstance(found, Fit)
+    return found
+
+
+@pytest.fixture(scope="module")
+def broken(split) -> pd.DataFrame:
+    """Scores of one-break fits by curve: domain, ours, and theirs as re-measured."""
+    theirs = table("learning_curves_nsl_scores.csv").set_index("curve_id")
+    rows = {}
+    for (domain, curve), (known, rest) in split.items():
+        found = one_break(*arrays(known))
+        at, loss = arrays(rest)
+        ours = learning_curves.rmse_log(
+            found.law.predict(found.theta, {"tokens": at}), loss
+        )
+        rows[curve] = (domain, ours, theirs.bnsl1_unofficial[curve])
+    return pd.DataFrame.from_dict(rows, "index", columns=["domain", "ours", "theirs"])
+
+
+class TestLearningCurves:
+    """Alabdulmohsin et al. 2022: curves whose end is predicted from their start."""
+
+    def scores(self, split, domain, predictor) -> list[float]:
+        out = []
+        for (of, _), (known, rest) in split.items():
+            if of == domain:
+                seen, loss = known.seen.to_numpy(float), known.loss.to_numpy()
+                predicted = predictor(seen, loss)(rest.seen.to_numpy(float))
+                out.append(learning_curves.rmse_log(predicted, rest.loss.to_numpy()))
+        return out
+
+    @pytest.mark.parametrize(
+        ("recipe", "domain", "score"),
+        [
+            (m1_recipe, "NMT", 0.2188),
+            (m2_recipe, "NMT", 0.0272),
+            (m2_recipe, "LM", 0.00087),
+            (m3_recipe, "NMT", 0.0401),
+            (m3_recipe, "BB", 0.0068),
+        ],
+    )
+    def test_scores_of_the_published_recipes(self, split, recipe, domain, score):
+        digits = len(str(score)) - 2
+        found = geometric(self.scores(split, domain, recipe))
+        assert found == pytest.approx(score, abs=0.6 * 10**-digits)
+
+    @pytest.mark.parametrize(
+        ("domain", "score"),
+        [("NMT", 0.0177), ("LM", 0.00083), ("BB", 0.0097), ("IC", 0.0451)],
+    )
+    def test_scores_of_the_published_m4(self, split, domain, score):
+        known, rest = [], []
+        for (of, _), parts in split.items():
+            if of == domain:
+                pairs = [
+                    (part.seen.to_numpy(float), part.loss.to_numpy()) for part in parts
+                ]
+                known.append(pairs[0])
+                rest.append(pairs[1])
+        recipe = M4Recipe(known)
+        found = geometric(
+            learning_curves.rmse_log(recipe.predict(row, seen), loss)
+            for row, (seen, loss) in enumerate(rest)
+        )
+        digits = len(str(score)) - 2
+        assert found == pytest.approx(score, abs=0.6 * 10**-digits)
+
+    def test_one_break_image_fits(self, broken):
+        """To the printed digits, and all curves but one within 1%."""
+        part = broken[broken.domain == "IC"]
+        assert len(part) == 36
+        off = np.abs(np.log(part.ours / part.theirs))
+        assert (off < 0.01).sum() >= 35
+        assert geometric(part.ours) == pytest.approx(0.0373, abs=6e-5)
+
+    @pytest.mark.parametrize(
+        ("domain", "score", "same", "of"),
+        [("NMT", 0.0061, 4, 5), ("LM", 0.00089, 2, 5), ("BB", 0.0095, 5, 10)],
+    )
+    def test_one_break_fits(self, broken, domain, score, same, of):
+        """Most curves within .5%; on the others some lower place was missed.
+
+        By the printed scores in one translation and two language curves (see the next
+        test), which makes .0062 of .0061. On one language curve and two of BIG-Bench by
+        us: their valley is so long that a descent ends on its way, up to 5% above.
+        """
+        part = broken[broken.domain == domain]
+        assert len(part) == of
+        assert geometric(part.theirs) == pytest.approx(score, rel=0.01)
+        off = np.abs(np.log(part.ours / part.theirs))
+        assert (off < 0.005).sum() >= same
+        assert geometric(part.ours) <= 1.05 * score
+
+    @pytest.mark.parametrize(
+        "curve",
+        [
+            "NMT|log_perplexity|TEnc-LSTM",
+            "LM|val_loss|1.34e+08",
+            "LM|val_loss|1.68e+07",
+        ],
+    )
+    def test_no_descent_ends_below_ours_where_scores_differ(self, split, broken, curve):
+        assert abs(np.log(broken.ours[curve] / broken.theirs[curve])) > 0.1
+        seen, loss = arrays(split[curve.split("|")[0], curve][0])
+        found = one_break(seen, loss)
+        low, high = np.array([p[1:3] for p in found.law.parameters]).T
+
+        def miss(theta):
+            return np.log(found.law.predict(theta, {"tokens": seen}) / loss)
+
+        starts = found.law.starts({"tokens": seen}, loss)[::4]
+        for start in np.clip(starts, low + 1e-6, high - 1e-6):
+            end = least_squares(miss, start, bounds=(low, high), max_nfev=200)
+            assert end.cost >= found.objective * (1 - 1e-6)
+
+    @pytest.mark.parametrize(("domain", "score"), [("NMT", 0.0046), ("BB", 0.0078)])
+    def test_the_last_value(self, split, domain, score):
+        def last(seen, loss):
+            return lambda at: np.full_like(at, loss[-1])
+
+        found = geometric(self.scores(split, domain, last))
+        assert found == pytest.approx(score, abs=5e-5)
+
+    def test_held_out_image_curves(self, split, capsys):
+        """At most .0373, the best of M4 and one-break BNSL as re-measured.
+
+        Which laws are averaged is chosen among all 15 sets of the four, by the last
+        third of the training points of all image curves; the rest is not looked at.
+        """
+        parts = [part for (domain, _), part in split.items() if domain == "IC"]
+        assert len(parts) == 36
+        chosen = learning_curves.choose([arrays(known) for known, _ in parts])
+        average, last = [], []
+        for known, rest in parts:
+            at, loss = arrays(rest)
+            found = learning_curves.extrapolate(*arrays(known), at, chosen)
+            average.append(learning_curves.rmse_log(found.predicted, loss))
+            last.append(learning_curves.rmse_log(np.full_like(loss, found.last), loss))
+        with capsys.disabled():
+            text = f"average of {' and '.join(chosen)} {geometric(average):.4f}"
+            text += f", last value {geometric(last):.4f}"
+            print(f"\nheld-out image curves, geometric mean: {text}")
+        assert geometric(average) <= 0.0373 < geometric(last)
+
+    def test_certified_m4_fits(self, split):
+        """On the image curves no worse than the published recipe's .0451."""
+
+        def m4(seen, loss):
+            return lambda at: (
+                learning_curves.extrapolate(seen, loss, at, ["m4"]).predicted
+            )
+
+        assert geometric(self.scores(split, "IC", m4)) <= 0.0451

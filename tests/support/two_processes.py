@@ -1,0 +1,63 @@
+"""One of the processes of a mesh over loopback: trains and prints its losses.
+
+    python two_processes.py RANK PROCESSES PORT DEVICES
+
+PROCESSES x DEVICES CPU devices train a tiny program with fully sharded parameters.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import jax
+import numpy as np
+
+from scaling.layout import Layout
+from scaling.run import VALUES, Data, Model, Optimiser, Part, Run, Schedule
+from scaling.training import mesh, trainer
+
+RUN = Run(
+    model=Model("lstm", 8_000),
+    data=Data(corpus=(Part("made"),), tokens=16 * 64),
+    optimiser=Optimiser(learning_rate=3e-3),
+    schedule=Schedule(warmup_tokens=64),
+    batch=4,
+    length=16,
+    evaluation=(),
+)
+
+
+def losses() -> tuple[list[float], list[float]]:
+    """Losses of the run's steps, and the trained model's nats on the last batch."""
+    program = trainer.compiled(RUN.program(), Layout(data=2), 257)
+    on_slots = mesh.slots(program.mesh)
+    values = {
+        name: np.full(1, value, VALUES[name]) for name, value in RUN.values().items()
+    }
+    shape = (1, trainer.STEPS_PER_CALL, RUN.batch, RUN.length)
+    batches = np.random.default_rng(0).integers(0, 257, shape).astype(np.int32)
+    with jax.set_mesh(program.mesh):
+        values = mesh.put(values, on_slots)
+        fresh, until = mesh.put((np.ones(1, bool), np.full(1, 8, np.int32)), on_slots)
+        state = program.refill(program.empty(), values, fresh)
+        state, found = program.advance(
+            state, values, until, mesh.put(batches, mesh.batches(program.mesh))
+        )
+        windows = mesh.put(batches[0, -1], mesh.windows(program.mesh))
+        nats = program.nats(program.select(state, 0).model, windows)
+        return mesh.get(found)[0].tolist(), mesh.get(nats).mean(1).tolist()
+
+
+def main() -> None:
+    rank, processes, port, devices = map(int, sys.argv[1:])
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", devices)
+    if processes > 1:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(f"localhost:{port}", processes, rank)
+    print(json.dumps(losses()))
+
+
+if __name__ == "__main__":
+    main()
