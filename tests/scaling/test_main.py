@@ -12,7 +12,7 @@ import pytest
 
 from scaling.record import Store, substance
 
-TESTS = Path(__file__).parents[1]
+SUPPORT = Path(__file__).parents[1] / "support"
 
 STUDY = """
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, options
@@ -46,11 +46,11 @@ def write_study(tmp_path):
 
 
 def command(*arguments):
-    return [sys.executable, str(TESTS / "fake_scaling.py"), *map(str, arguments)]
+    return [sys.executable, str(SUPPORT / "fake_scaling.py"), *map(str, arguments)]
 
 
 def environment():
-    return os.environ | {"PYTHONPATH": str(TESTS)}
+    return os.environ | {"PYTHONPATH": str(SUPPORT)}
 
 
 def scaling(*arguments):

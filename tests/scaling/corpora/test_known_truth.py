@@ -383,7 +383,7 @@ def study(results):
 def test_a_study_keeps_the_truth_in_its_workdir(prepared, tmp_path, monkeypatch):
     parts, made = prepared
     folder = made[parts["parity"].key].folder.parents[1]
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "support"))
     path = tmp_path / "little.py"
     path.write_text(STUDY)
     settings = Settings(str(folder), str(tmp_path), worker="fake_worker")

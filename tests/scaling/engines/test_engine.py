@@ -19,7 +19,7 @@ from scaling.record import Store
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run, options
 from scaling.training import worker
 
-TESTS = Path(__file__).parents[2]
+SUPPORT = Path(__file__).parents[2] / "support"
 
 
 def make_run(act="", rate=0.01):
@@ -41,7 +41,7 @@ def make_pack(*acts, width=1):
 
 @pytest.fixture
 def settings(monkeypatch, tmp_path):
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
     return Settings(str(tmp_path), str(tmp_path), worker="fake_worker")
 
 
@@ -189,8 +189,8 @@ def test_a_child_ends_when_its_parent_is_killed(settings, tmp_path):
     pack = json.dumps(worker.pack_to_json(make_pack("slow")))
     script = f"""
 import json, sys
-sys.path.insert(0, {str(TESTS)!r})
-from scaling.engines import worker
+sys.path.insert(0, {str(SUPPORT)!r})
+from scaling.training import worker
 from scaling.engines.local import Local, Settings, Stop
 from scaling.record import Store
 store = Store({str(tmp_path)!r})

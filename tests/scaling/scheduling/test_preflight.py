@@ -31,7 +31,7 @@ from scaling.scheduling.progress import Progress
 from scaling.training import aot
 from tests.scaling.engines.test_engine import make_run
 
-TESTS = Path(__file__).parents[2]
+SUPPORT = Path(__file__).parents[2] / "support"
 
 
 def sized(size, batch=8, act=()):
@@ -182,7 +182,7 @@ def test_the_slowest_part_of_a_step_is_its_time():
 @pytest.fixture
 def steps(monkeypatch, tmp_path):
     """Makes `Steps` for a target, with fake children that note what they are asked."""
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
     monkeypatch.chdir(tmp_path)
     store = Store(tmp_path / "workdir")
     settings = Settings(str(tmp_path), str(tmp_path), worker="fake_worker")
