@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from analysis.pipeline import analyse as analyse_table
     from analysis.surfaces.lawfit import LawFit as LawFit
     from analysis.surfaces.lawfit import fit_law as fit_law
+    from analysis.tables.load import from_frame as from_frame
+    from analysis.tables.load import load as load
     from analysis.tables.table import Table as Table
-    from analysis.tables.table import from_frame as from_frame
-    from analysis.tables.table import load as load
 
 # Names of the Python interface, and where they live: pandas and scipy are imported on
 # first use, so that `scaling-analysis --help` is quick.
@@ -52,8 +52,8 @@ HOMES = {
     "Table": ("analysis.tables.table", "Table"),
     "analyse_table": ("analysis.pipeline", "analyse"),
     "fit_law": ("analysis.surfaces.lawfit", "fit_law"),
-    "from_frame": ("analysis.tables.table", "from_frame"),
-    "load": ("analysis.tables.table", "load"),
+    "from_frame": ("analysis.tables.load", "from_frame"),
+    "load": ("analysis.tables.load", "load"),
 }
 __all__ = ["Analysis", "LawFit", "Table", "analyse_table", "fit_law"]
 __all__ += ["from_frame", "load"]

@@ -143,7 +143,8 @@ def _say(text: str) -> None:
 
 
 def _load(args: argparse.Namespace) -> Table:
-    from analysis.tables import subsample, table
+    from analysis.tables import subsample
+    from analysis.tables.load import load
     from scaling import plugins
 
     for path in args.include:
@@ -151,7 +152,7 @@ def _load(args: argparse.Namespace) -> Table:
     size = os.path.getsize(args.source) if os.path.isfile(args.source) else 0
     if size > LARGE or sys.stderr.isatty():
         _say(f"reading {args.source} ({size / 1e6:.1f} MB)")
-    loaded = table.load(
+    loaded = load(
         args.source,
         mapping(args.map) or None,
         args.study,
@@ -217,9 +218,9 @@ def _analyse(args: argparse.Namespace) -> Analysis:
 
 def _report(args: argparse.Namespace) -> int:
     from analysis.report import build
-    from analysis.tables import table
+    from analysis.tables import files
 
-    is_table = os.path.splitext(args.source)[1].lower() in table.READERS
+    is_table = os.path.splitext(args.source)[1].lower() in files.READERS
     folder = args.out or os.path.join("." if is_table else args.source, "report")
     analysis = _analyse(args)
     _say("drawing")

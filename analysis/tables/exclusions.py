@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pandas as pd
 
 from analysis.tables.table import Table
 
+# Columns of `Table.exclusions`.
+COLUMNS = ["run_id", "target", "reason"]
 # Of the rows that one reason leaves out of one target, so many are named.
 LISTED = 5000
+
+
+def excluded(run_ids: Any, reasons: Any, target: str = "") -> pd.DataFrame:
+    """Rows of `exclusions`: run ids, and for each or for all of them the reason."""
+    columns = {"run_id": run_ids, "target": target, "reason": reasons}
+    return pd.DataFrame(columns, columns=COLUMNS, dtype=object)
 
 
 def kinds(exclusions: pd.DataFrame) -> pd.Series:

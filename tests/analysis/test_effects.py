@@ -10,7 +10,7 @@ import pytest
 from analysis.pipeline import Analysis, analyse, document_se
 from analysis.questions import effects, holdout, variance
 from analysis.report import notes
-from analysis.tables.table import from_frame
+from analysis.tables.load import from_frame
 from scaling.errors import UserError
 
 RHO = 1.3

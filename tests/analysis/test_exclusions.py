@@ -11,7 +11,7 @@ import pytest
 from analysis import main, progress
 from analysis.pipeline import STAGES
 from analysis.tables import exclusions
-from analysis.tables.table import from_frame
+from analysis.tables.load import from_frame
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from analysis.design.factors import MOST_LEVELS, fold
 from analysis.pipeline import analyse
 from analysis.surfaces.lawfit import fit_law
-from analysis.tables.table import from_frame
+from analysis.tables.load import from_frame
 from tests.support.made_surfaces import Truth
 
 MUON = 1.6

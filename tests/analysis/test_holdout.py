@@ -8,7 +8,7 @@ from analysis.design.cells import cells_frame, target_frame
 from analysis.inference import intervals
 from analysis.questions import holdout
 from analysis.surfaces.surfaces import Surfaces, fit_all
-from analysis.tables.table import from_frame
+from analysis.tables.load import from_frame
 
 
 def runs(bend: float = 0.0, noise: float = 0.002, seed: int = 0) -> pd.DataFrame:

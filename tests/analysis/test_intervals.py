@@ -30,7 +30,7 @@ from analysis.inference.intervals import (
     widening,
 )
 from analysis.report import notes
-from analysis.tables.table import from_frame
+from analysis.tables.load import from_frame
 from scaling.errors import UserError
 from tests.benchmarks.coverage import SCENARIOS, study, truth
 

@@ -10,7 +10,7 @@ from analysis.questions import effects, model_choice, sensitivity
 from analysis.questions.effects import Equivalents
 from analysis.report import words
 from analysis.surfaces.surfaces import Surfaces, joint_surfaces
-from analysis.tables.table import from_frame
+from analysis.tables.load import from_frame
 from tests.support.made_surfaces import CORPORA, FAMILIES, Truth
 
 DELTA = 1e-3

@@ -13,7 +13,7 @@ from analysis.inference.likelihood import Likelihood, log_likelihood
 from analysis.inference.profiles import profile
 from analysis.questions.model_choice import likelihood_of
 from analysis.surfaces.surfaces import joint_surfaces
-from analysis.tables.table import from_frame
+from analysis.tables.load import from_frame
 from scaling.errors import UserError
 from tests.analysis.test_likelihood import model, study
 from tests.support.made_surfaces import Truth

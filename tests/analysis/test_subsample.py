@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from analysis import main
+from analysis.tables.load import from_frame, load
 from analysis.tables.subsample import chosen
-from analysis.tables.table import from_frame, load
 from scaling.errors import UserError
 
 SIZES, BUDGETS = (1e6, 1e7, 1e8), (1e8, 1e9, 1e10, 1e11)

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.tables.table import from_frame, guess_mapping, load
+from analysis.tables.columns import guess_mapping
+from analysis.tables.load import from_frame, load
 from scaling.errors import UserError
 from scaling.record import Attempt, Reading, Record, Store
 from scaling.run import (

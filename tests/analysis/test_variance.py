@@ -6,7 +6,7 @@ import pytest
 
 from analysis.questions import variance
 from analysis.questions.attribution import attribute, shares
-from analysis.tables.table import from_frame
+from analysis.tables.load import from_frame
 from scaling.errors import UserError
 from tests.support.made_surfaces import CORPORA, FAMILIES, Truth, cells
 

@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis import main
-from analysis.tables.table import READERS, Table, from_frame, load
+from analysis.tables.files import READERS
+from analysis.tables.load import from_frame, load
+from analysis.tables.table import Table
 from scaling.errors import UserError
 
 BRIEF = settings(

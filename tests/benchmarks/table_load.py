@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.tables.table import load
+from analysis.tables.load import load
 
 ROWS = 1_000_000
 MOST_SECONDS = 30.0  # of CPU

@@ -1,0 +1,197 @@
+"""Which column of a foreign table is which of ours, and its values as ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.tables import exclusions, files
+from scaling.errors import UserError, unknown
+
+# What others call our columns, in the order of preference; matched without case.
+ALIASES = {
+    "params": ("params", "n", "n_params", "parameters", "num_params", "model_size"),
+    "params_total": ("params_total", "total_params"),
+    "tokens": ("tokens", "d", "n_tokens", "tokens_seen", "num_tokens", "train_tokens"),
+    "unique_tokens": ("unique_tokens", "u"),
+    "quality": ("quality", "data_quality"),
+    "optimiser": ("optimiser", "optimizer"),
+    "loss": ("loss", "final_loss", "val_loss", "validation_loss", "eval_loss"),
+    "family": ("family", "architecture", "arch", "model"),
+    "corpus": ("corpus", "dataset", "data"),
+    "size": ("size",),
+    "flops": ("flops", "c", "compute"),
+    "learning_rate": ("learning_rate", "lr"),
+    "batch": ("batch", "batch_size"),
+    "seed": ("seed", "init_seed"),
+    "data_seed": ("data_seed",),
+    "status": ("status",),
+    "trajectory": ("trajectory", "cluster"),
+    "run_id": ("run_id", "run", "id"),
+    "wall_seconds": ("wall_seconds",),
+}
+NUMBERS = (
+    "size",
+    "params",
+    "params_total",
+    "tokens",
+    "unique_tokens",
+    "quality",
+    "flops",
+    "learning_rate",
+    "batch",
+    "wall_seconds",
+)
+
+
+def guess_mapping(
+    columns: list[str], given: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Our columns -> the table's: what is given, and the rest by usual names.
+
+    Raises:
+      UserError: an unknown column on either side, a doubled one, or no params, tokens
+        or loss.
+    """
+    given = dict(given or {})
+    files.check_doubled(columns)
+    for ours, theirs in given.items():
+        if ours.split(":")[0] != "loss" and ours not in ALIASES:
+            raise unknown("map", ours, ALIASES)
+        if theirs not in columns:
+            raise unknown(f"map {ours}", theirs, columns)
+        if list(given.values()).count(theirs) > 1:
+            raise UserError(f"map {ours}", theirs, "each column for one thing only")
+    out = dict(given)
+    for column in columns:
+        if column.startswith("loss:") and not any(k.startswith("loss") for k in given):
+            out[column] = column
+    by_name: dict[str, list[str]] = {}
+    for column in columns:
+        by_name.setdefault(column.lower(), []).append(column)
+    for ours, names in ALIASES.items():
+        if ours in out or (ours == "loss" and any(k[:4] == "loss" for k in out)):
+            continue
+        free = [c for n in names for c in by_name.get(n, ()) if c not in out.values()]
+        alike = [column for column in free if column.lower() == free[0].lower()]
+        if len(alike) > 1:
+            expected = f"name one: {ours}={alike[0]} or {ours}={alike[1]}"
+            raise UserError(f"map {ours}", ", ".join(alike), expected)
+        if free:
+            out[ours] = free[0]
+    for ours in ("params", "tokens", "loss"):
+        if not any(key.split(":")[0] == ours for key in out):
+            known = ", ".join(columns[:20])
+            expected = f"name its column; the table has {known}"
+            raise UserError(f"map {ours}", "", expected)
+    return out
+
+
+# More families or corpora than this have more pairs than anyone compares.
+MOST_LEVELS = 40
+
+
+def without_names(
+    frame: pd.DataFrame, mapping: Mapping[str, str], given: Mapping[str, str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The mapping less what was guessed for a factor and has the names of runs.
+
+    Returns it and a warning for each. Raises UserError where the column was given.
+    """
+    out, warned = dict(mapping), []
+    for ours in ("family", "corpus"):
+        theirs = mapping.get(ours)
+        if theirs is None:
+            continue
+        levels = len(set(frame[theirs].dropna().map(str)))
+        if levels <= MOST_LEVELS:
+            continue
+        said = f"{theirs} has {levels} different values, more than {MOST_LEVELS}"
+        if ours in given:
+            expected = f"{said}; give a column with the {ours} and not the run"
+            raise UserError(f"map {ours}", theirs, expected)
+        warned.append(f"{said}, and is not taken for the {ours}: name it with --map")
+        del out[ours]
+    return out, tuple(warned)
+
+
+def target_of(key: str) -> str:
+    return key.removeprefix("loss:")
+
+
+def numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """As float64 [n], and which rows [n] hold something else that is not missing."""
+    kind = column.dtype
+    if pd.api.types.is_bool_dtype(kind) or not (
+        pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind)
+    ):
+        missing = column.isna()
+        # Of objects only text and numbers may be numbers: no list, flag or date.
+        plain = column.map(_number_or_none, na_action="ignore")
+        values = plain.to_numpy(np.float64, na_value=np.nan)
+        return values, (np.isnan(values) & ~missing).to_numpy()
+    return column.to_numpy(np.float64, na_value=np.nan), np.zeros(len(column), bool)
+
+
+def _number_or_none(value: Any) -> float:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | float):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def text_rows(
+    run_ids: pd.Series, name: str, column: pd.Series, text: np.ndarray, target: str = ""
+) -> pd.DataFrame:
+    """Exclusions of the rows whose number is something else, which is quoted."""
+    said = column.reset_index(drop=True)[text].map(lambda value: repr(value)[:60])
+    reasons = [f"{name} is not a number: {value}" for value in said]
+    return exclusions.excluded(run_ids[text].to_numpy(), reasons, target)
+
+
+def standard(
+    frame: pd.DataFrame, mapping: Mapping[str, str]
+) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    """The table under our column names, with what it does not say filled in."""
+    out = pd.DataFrame(index=range(len(frame)))
+    if "run_id" in mapping:
+        out["run_id"] = frame[mapping["run_id"]].astype(str).to_numpy()
+    if "run_id" not in mapping or out.run_id.duplicated().any():
+        out["run_id"] = [f"row {i + 1}" for i in range(len(frame))]
+    excluded = []
+    for name in NUMBERS:
+        if name not in mapping:
+            continue
+        out[name], text = numbers(frame[mapping[name]])
+        excluded.append(text_rows(out.run_id, name, frame[mapping[name]], text))
+    texts = {"family": "all", "corpus": "all", "seed": "", "data_seed": ""}
+    for name, default in (texts | {"optimiser": "", "status": "done"}).items():
+        if name not in mapping:
+            out[name] = default
+            continue
+        column = frame[mapping[name]].reset_index(drop=True)
+        out[name] = column.astype(str).where(column.notna(), "")
+        if name in ("family", "corpus", "status"):
+            gone = out.run_id[out[name] == ""]
+            excluded.append(exclusions.excluded(gone.to_numpy(), f"{name} is missing"))
+    out["damage"] = ""
+    out["trajectory"] = out.run_id
+    if "trajectory" in mapping:
+        column = frame[mapping["trajectory"]].reset_index(drop=True)
+        out["trajectory"] = column.astype(str).where(column.notna(), out.run_id)
+    fill = {"params_total": out.params, "unique_tokens": out.tokens}
+    fill |= {"quality": 1.0, "size": out.params, "flops": 6.0 * out.params * out.tokens}
+    for name, values in fill.items():
+        out[name] = out[name].fillna(values) if name in out else values
+    for name in ("learning_rate", "batch", "wall_seconds"):
+        if name not in out:
+            out[name] = np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        out["epochs"] = out.tokens / out.unique_tokens
+    return out, excluded

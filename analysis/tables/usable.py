@@ -1,0 +1,161 @@
+"""Which rows can be fitted; the others are left out, each with its reason."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from analysis.tables import subsample
+from analysis.tables.exclusions import COLUMNS as EXCLUSION
+from analysis.tables.exclusions import excluded
+from analysis.tables.table import COLUMNS, Table
+from scaling.errors import UserError
+
+
+def select(table: Table, most: int) -> Table:
+    """The table with the readings that can be fitted; all others are listed.
+
+    Args:
+      table: all readings; in `exclusions` what is known to be unusable already.
+      most: how many runs are fitted at most.
+
+    Raises UserError where nothing is left.
+    """
+    runs = _with_losses(table)
+    # Names are looked up once: with a million of them each look-up takes a second.
+    names = pd.Index(runs.run_id)
+    readings = table.readings
+    place = names.get_indexer(readings.run_id)
+    whole = table.exclusions
+    known = whole[whole.target == ""]
+    gone = names.isin(known.run_id)
+    unusable = _unusable_runs(runs[~gone])
+    gone |= names.isin(unusable.run_id)
+    reasons = _unusable_losses(readings)
+    bad = (reasons != "").to_numpy()
+    listed = readings[bad].assign(reason=reasons[bad])
+    listed = pd.concat([whole[whole.target != ""], listed[EXCLUSION]])
+    # A run that is left out of all targets is not listed for each besides.
+    listed = listed[~listed.run_id.isin(names[gone])]
+    used = ~bad & ~gone[place]
+    thinned = _thinned(runs, np.unique(place[used]), most)
+    used &= ~np.isin(place, thinned)
+    left = [known, unusable, listed, excluded(names[thinned], THINNED)]
+    # The first reason of each row is enough.
+    every = pd.concat(left).drop_duplicates(EXCLUSION[:2], ignore_index=True)
+    readings = readings[used].reset_index(drop=True)
+    if readings.empty:
+        first = every.reason.iloc[0] if len(every) else "no reading"
+        raise UserError("table", table.title, f"no row can be used; the first: {first}")
+    thin = _thin_warnings(thinned.size, readings.run_id.nunique())
+    return dataclasses.replace(
+        table,
+        runs=runs,
+        readings=readings,
+        exclusions=every,
+        warnings=table.warnings + _unit_warnings(runs) + thin,
+    )
+
+
+def _with_losses(table: Table) -> pd.DataFrame:
+    """The runs with their loss on each target beside them."""
+    runs = table.runs[list(COLUMNS)].reset_index(drop=True)
+    place = pd.Index(runs.run_id).get_indexer(table.readings.run_id)
+    for target in table.targets:
+        mine = (table.readings.target == target).to_numpy()
+        column = np.full(len(runs), np.nan)
+        column[place[mine]] = table.readings.loss[mine]
+        runs[f"loss:{target}"] = column
+    return runs
+
+
+THINNED = "thinned: runs alike are fitted in its place"
+# Fewer would leave no design; nothing that small needs thinning.
+LEAST_ROWS = 100
+
+
+def _thinned(runs: pd.DataFrame, usable: np.ndarray, most: int) -> np.ndarray:
+    """Places of the usable runs (by place) beyond `most`; see subsample.py."""
+    kept = subsample.chosen(runs.iloc[usable], most)
+    return usable[~kept]
+
+
+def _thin_warnings(thinned: int, kept: int) -> tuple[str, ...]:
+    if not thinned:
+        return ()
+    text = (
+        f"{thinned + kept} usable runs are more than can be fitted in minutes: {kept} "
+        "are, as many of each that are alike in family, corpus, size, budget and rate; "
+        "intervals are wider than all would give (--rows fits more)"
+    )
+    return (text,)
+
+
+NEEDED = ("params", "tokens", "unique_tokens")
+
+
+def _unusable_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs whose status, size or budget cannot be used, and exact duplicates."""
+    reason = pd.Series("", index=runs.index)
+    for name in (*NEEDED, "size", "flops", "learning_rate"):
+        values = runs[name]
+        if name in NEEDED:
+            reason[(reason == "") & values.isna()] = f"{name} is missing"
+        reason[(reason == "") & np.isinf(values)] = f"{name} is not finite"
+        reason[(reason == "") & (values <= 0)] = f"{name} is not above zero"
+    range_ = (runs.quality > 0) & (runs.quality <= 1)
+    reason[(reason == "") & ~range_] = "quality is not above 0 and at most 1"
+    other = (reason == "") & (runs.status != "done")
+    reason[other] = "status is " + runs.status[other].astype(str)
+    reason[(reason == "") & _copies(runs)] = "duplicate of an earlier row"
+    bad = reason != ""
+    return excluded(runs.run_id[bad].to_numpy(), reason[bad].to_numpy())
+
+
+def _copies(runs: pd.DataFrame) -> pd.Series:
+    """Marks the rows that say what an earlier one says, but for their names."""
+    same = [c for c in runs.columns if c not in ("run_id", "trajectory")]
+    # All columns are compared only where the losses and budgets are the same already.
+    first = ["tokens", *(c for c in same if c.startswith("loss:"))]
+    alike = runs.duplicated(first, keep=False)
+    copies = runs[alike].duplicated(same)
+    return copies.reindex(runs.index, fill_value=False)
+
+
+def _unusable_losses(readings: pd.DataFrame) -> pd.Series:
+    reason = pd.Series("", index=readings.index)
+    loss = readings.loss
+    reason[loss.isna()] = "loss is missing or NaN"
+    reason[np.isinf(loss)] = "loss is infinite"
+    reason[loss == 0] = "loss is zero"
+    reason[(loss < 0) & np.isfinite(loss)] = "loss is negative"
+    return reason
+
+
+# No model has fewer parameters, and none is trained on fewer tokens.
+FEWEST = 1000
+
+
+def _unit_warnings(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Counts that look like millions or billions, in all rows or in some."""
+    out = []
+    for name in ("params", "tokens"):
+        values = runs[name][np.isfinite(runs[name]) & (runs[name] > 0)]
+        small = values < FEWEST
+        if values.empty or not small.any():
+            continue
+        if values.median() < FEWEST:
+            out.append(
+                f"{name} has a median of {values.median():g}: if the table gives it in "
+                "millions or billions, multiply it out, or every multiplier below is "
+                "off"
+            )
+        else:
+            first = ", ".join(runs.run_id[values[small].index[:3]])
+            out.append(
+                f"{name} is below {FEWEST} in {small.sum()} of {len(values)} rows and "
+                f"has a median of {values.median():g}: units look mixed (first {first})"
+            )
+    return tuple(out)

@@ -1,0 +1,203 @@
+"""A study's workdir: its records as a table."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.questions import known_floor, run_times
+from analysis.tables import exclusions, subsample, usable
+from analysis.tables.table import PATH, Documents, Table
+from scaling.errors import UserError, unknown
+from scaling.record import Reading, Record, Store
+from scaling.run import Part, label
+
+# Readers are given as many points of a loss curve as a figure can show.
+CURVE_POINTS = 200
+
+
+def load_workdir(
+    store: Store,
+    study: str | None = None,
+    embeddings: bool = False,
+    rows: int = subsample.MOST,
+) -> Table:
+    """A study's records. Raises UserError where none has a usable reading."""
+    studies = store.studies()
+    if study is not None and study not in studies:
+        raise unknown("study", study, studies)
+    chosen = {study: studies[study]} if study is not None else studies
+    wanted = [i for body in chosen.values() for i in body.get("runs", ())]
+    records, corrupt = store.records()
+    if study is not None:
+        records = [r for r in records if r.run_id in set(wanted)]
+    if not records:
+        raise UserError("table", str(store.root), "no record yet: run the study first")
+    runs = pd.DataFrame([_run_row(r, embeddings) for r in records])
+    reasons = [f"corrupt record: {why}" for why in corrupt.values()]
+    excluded = [exclusions.excluded(list(corrupt), reasons)]
+    excluded.append(_missing(store, wanted, {r.run_id for r in records}))
+    targets = tuple(dict.fromkeys(x.evaluation for r in records for x in _losses(r)))
+    readings, bad = _final_readings(records)
+    units = {x.unit for r in records for x in _losses(r)}
+    if len(units) > 1:
+        raise UserError("table", sorted(units), "losses of one unit only")
+    whole = Table(
+        title=" + ".join(chosen) or Path(os.fspath(store.root)).name,
+        unit=units.pop() if units else "nats/token",
+        targets=targets,
+        runs=runs,
+        readings=readings,
+        exclusions=pd.concat([*excluded, bad], ignore_index=True),
+        paths=_paths(store, records),
+        documents={r.run_id: _documents(store, r) for r in records},
+        parts=_parts(records),
+        counting="with embeddings" if embeddings else "without embeddings",
+        estimates=run_times.compared(store, records),
+        truth=known_floor.facts(chosen.values()),
+    )
+    return usable.select(whole, rows)
+
+
+def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:
+    body = record.run
+    outside = 0 if embeddings else record.params_embedding
+    parts = tuple(_part(entry) for entry in body["data.corpus"])
+    return {
+        "run_id": record.run_id,
+        "family": _family(body),
+        "corpus": label(parts),
+        "size": body["model.size"],
+        "params": float(record.params_total - outside),
+        "params_total": float(record.params_total),
+        "tokens": float(record.tokens),
+        "unique_tokens": float(record.unique_tokens),
+        "epochs": float(record.epochs),
+        "quality": 1.0 - record.damage,
+        "damage": _damage(body),
+        "flops": float(record.flops),
+        "optimiser": body["optimiser.name"],
+        "learning_rate": float(body["optimiser.learning_rate"]),
+        "batch": body["batch"],
+        "seed": str(body["init_seed"]),
+        "data_seed": str(body["data.seed"]),
+        "status": record.status,
+        "trajectory": record.trajectory,
+        "wall_seconds": record.wall_seconds,
+    }
+
+
+def _part(entry: Mapping[str, Any]) -> Part:
+    options = tuple((key, value) for key, value in entry.get("options", ()))
+    return Part(entry["name"], entry["weight"], options)
+
+
+def _family(body: Mapping[str, Any]) -> str:
+    """The family with its options: two variants of one family are two levels."""
+    chosen = ",".join(f"{key}={value}" for key, value in body.get("model.options", ()))
+    return f"{body['model.family']}[{chosen}]" if chosen else body["model.family"]
+
+
+def _damage(body: Mapping[str, Any]) -> str:
+    """What was done to the training text, and how much of it."""
+    if not body.get("data.quality_level"):
+        return ""
+    return f"{body['data.quality']} {body['data.quality_level']:g}"
+
+
+def _missing(store: Store, wanted: Iterable[str], present: set[str]) -> pd.DataFrame:
+    """Runs that a study names and that have no record, with their last failure."""
+    absent = [i for i in dict.fromkeys(wanted) if i not in present]
+    last = {a.run_id: a for a in store.attempts()} if absent else {}
+    reasons = []
+    for run_id in absent:
+        attempt = last.get(run_id)
+        why = (
+            "no record: not trained yet, or provisional until its tuning runs are done"
+        )
+        if attempt is not None:
+            why = f"failed: {attempt.cause} in attempt {attempt.number}"
+        reasons.append(why)
+    return exclusions.excluded(absent, reasons)
+
+
+def _losses(record: Record) -> list[Reading]:
+    """The readings that are losses; a record may hold other quantities beside them."""
+    return [x for x in record.readings if x.quantity == "loss"]
+
+
+def _final_readings(records: list[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    kept, bad = [], {}
+    for record in records:
+        finals = [x for x in _losses(record) if x.kind == "final"]
+        if record.status == "diverged":
+            bad[record.run_id] = "diverged"
+            continue
+        if not finals:
+            bad[record.run_id] = "no final reading"
+        for x in finals:
+            loss = np.nan if x.value is None else x.value
+            se = np.nan if x.se is None else x.se
+            kept.append((record.run_id, x.evaluation, loss, se))
+    readings = pd.DataFrame(kept, columns=["run_id", "target", "loss", "se"])
+    readings = readings.drop_duplicates(["run_id", "target"], ignore_index=True)
+    return readings, exclusions.excluded(list(bad), list(bad.values()))
+
+
+def _parts(records: list[Record]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for record in records:
+        for entry in record.run.get("evaluation", ()):
+            parts = [_part(part) for part in entry["parts"]]
+            total = sum(part.weight for part in parts)
+            # One corpus may be cut to several lengths, so its documents' key has both.
+            found[entry["name"]] = {
+                f"{p.key}:{entry['tokens']}": p.weight / total for p in parts
+            }
+    return found
+
+
+def _artifact(store: Store, record: Record, name: str) -> dict[str, np.ndarray]:
+    """Arrays of an .npz artifact; none where the record has no such artifact."""
+    for artifact in record.artifacts:
+        if artifact.name == name and store.path(artifact.path).exists():
+            data = store.path(artifact.path).read_bytes()
+            with np.load(io.BytesIO(data)) as arrays:
+                return {key: arrays[key] for key in arrays.files}
+    return {}
+
+
+def _documents(store: Store, record: Record) -> Documents:
+    arrays = _artifact(store, record, "nats")
+    keys = [key.removesuffix(":nats") for key in arrays if key.endswith(":nats")]
+    return {
+        key: (
+            arrays[f"{key}:nats"].astype(np.float64),
+            arrays[f"{key}:tokens"].astype(np.float64),
+        )
+        for key in keys
+    }
+
+
+def _paths(store: Store, records: list[Record]) -> pd.DataFrame:
+    frames = []
+    for record in records:
+        arrays = _artifact(store, record, "loss_curve")
+        if "step" not in arrays or "loss" not in arrays or not arrays["step"].size:
+            continue
+        last = arrays["step"].size - 1
+        at = np.unique(np.linspace(0, last, CURVE_POINTS).round().astype(int))
+        step = arrays["step"][at]
+        frame = {"run_id": record.run_id, "step": step}
+        frame["tokens"] = step * (record.tokens / max(1, record.steps))
+        frame["loss"] = arrays["loss"][at].astype(np.float64)
+        frames.append(pd.DataFrame(frame))
+    if not frames:
+        return pd.DataFrame(columns=PATH)
+    return pd.concat(frames, ignore_index=True)
