@@ -15,8 +15,18 @@ it 0.05 to 0.16 nats on either. Tuning is as in the quick study, on docstrings; 
 cells per family have three seeds on docstrings and on the half-and-half mixture.
 """
 
-from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
-from scaling.study import corpus, mixture, together, vary
+from scaling import (
+    Data,
+    EvaluationSet,
+    Model,
+    Optimiser,
+    Run,
+    Schedule,
+    corpus,
+    mixture,
+    together,
+    vary,
+)
 
 FAMILIES = ("transformer", "lstm", "convolution")
 SIZES = (8_000, 24_000, 72_000)

@@ -18,9 +18,19 @@ in three minutes (the slowest take four times as long), and a later run of the w
 takes theirs as done.
 """
 
-from scaling import families
-from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
-from scaling.study import bracket, corpus, together, vary
+from scaling import (
+    Data,
+    EvaluationSet,
+    Model,
+    Optimiser,
+    Run,
+    Schedule,
+    bracket,
+    corpus,
+    families,
+    together,
+    vary,
+)
 
 FAMILIES = tuple(families.names())
 COUNTED = ("ngram",)  # has no rate, and counts the same with any seed

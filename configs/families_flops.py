@@ -12,9 +12,19 @@ that could be matched and are left out.
 25 runs a family; `--families lstm,transformer` trains two of them.
 """
 
-from scaling import families
-from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
-from scaling.study import bracket, corpus, together, vary
+from scaling import (
+    Data,
+    EvaluationSet,
+    Model,
+    Optimiser,
+    Run,
+    Schedule,
+    bracket,
+    corpus,
+    families,
+    together,
+    vary,
+)
 
 FAMILIES = tuple(name for name in families.names() if not families.fitted(name))
 # Forward FLOPs of an example of 64 tokens: a Transformer of 8, 24 and 74 thousand.

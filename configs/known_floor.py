@@ -16,9 +16,17 @@ study: three rates for each size, at one middle budget on one source, and the be
 everywhere.
 """
 
-from scaling import families
-from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
-from scaling.study import corpus, vary
+from scaling import (
+    Data,
+    EvaluationSet,
+    Model,
+    Optimiser,
+    Run,
+    Schedule,
+    corpus,
+    families,
+    vary,
+)
 
 FAMILIES = tuple(families.names())
 COUNTED = ("ngram",)  # has no rate

@@ -15,8 +15,18 @@ AdamW; Lion, whose signs are made for large batches, and SGD 0.2 to 0.3 behind. 
 quarter of an hour.
 """
 
-from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
-from scaling.study import bracket, corpus, together, vary
+from scaling import (
+    Data,
+    EvaluationSet,
+    Model,
+    Optimiser,
+    Run,
+    Schedule,
+    bracket,
+    corpus,
+    together,
+    vary,
+)
 
 FAMILIES = ("transformer", "lstm")
 SIZES = (8_000, 24_000, 72_000)

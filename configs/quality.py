@@ -17,8 +17,17 @@ Tuning is as in the quick study, on sound text; two cells per family have three 
 sound and with half of the documents replaced.
 """
 
-from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
-from scaling.study import corpus, together, vary
+from scaling import (
+    Data,
+    EvaluationSet,
+    Model,
+    Optimiser,
+    Run,
+    Schedule,
+    corpus,
+    together,
+    vary,
+)
 
 FAMILIES = ("transformer", "lstm", "convolution")
 SIZES = (8_000, 24_000, 72_000)

@@ -20,8 +20,19 @@ have three seeds, which gives the noise level; one has four epochs on a quarter 
 unique data. Expect losses of 1.6 to 3.2 nats a byte and, at this size, wide intervals.
 """
 
-from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
-from scaling.study import bracket, corpus, mixture, together, vary
+from scaling import (
+    Data,
+    EvaluationSet,
+    Model,
+    Optimiser,
+    Run,
+    Schedule,
+    bracket,
+    corpus,
+    mixture,
+    together,
+    vary,
+)
 
 FAMILIES = ("transformer", "lstm", "convolution")
 SIZES = (8_000, 24_000, 72_000)

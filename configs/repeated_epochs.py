@@ -17,8 +17,17 @@ out at 35 (12 or more), and models this small hardly learn their text by heart. 
 is as in the quick study, on one epoch.
 """
 
-from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
-from scaling.study import corpus, together, vary
+from scaling import (
+    Data,
+    EvaluationSet,
+    Model,
+    Optimiser,
+    Run,
+    Schedule,
+    corpus,
+    together,
+    vary,
+)
 
 FAMILIES = ("transformer", "lstm", "convolution")
 SIZES = (8_000, 24_000, 72_000)

@@ -8,8 +8,18 @@ one corpus, the best used everywhere; one cell with two seeds, one with two epoc
 Expect a report whose every section is there and whose every interval is wide.
 """
 
-from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
-from scaling.study import corpus, mixture, together, vary
+from scaling import (
+    Data,
+    EvaluationSet,
+    Model,
+    Optimiser,
+    Run,
+    Schedule,
+    corpus,
+    mixture,
+    together,
+    vary,
+)
 
 FAMILIES = ("transformer", "lstm")
 SIZES = (8_000, 16_000)
