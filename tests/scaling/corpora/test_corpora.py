@@ -448,7 +448,7 @@ def documents():
 
 CHILD = """
 import sys
-from scaling import corpora, discover
+from scaling import corpora, plugins
 from scaling.corpora import _builder, _tokens
 from scaling.run import Part
 include, data, stall = sys.argv[1:]
@@ -461,7 +461,7 @@ if stall:
         sys.stdin.readline()
         return made
     setattr(module, stall, half)
-discover.include(include)
+plugins.include(include)
 print(corpora.prepare([Part("slow_corpus")], data)["slow_corpus"].digest, flush=True)
 """
 

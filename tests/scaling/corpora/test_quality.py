@@ -277,13 +277,13 @@ def test_held_out_text_stays_clean_and_the_record_has_the_share(
     made, tmp_path, monkeypatch
 ):
     scored = []
-    score = trainer.evaluate.score
+    score = trainer.evaluation.score
 
     def spy(nats, windows, sharding):
         scored.append(windows.tokens)
         return score(nats, windows, sharding)
 
-    monkeypatch.setattr(trainer.evaluate, "score", spy)
+    monkeypatch.setattr(trainer.evaluation, "score", spy)
     runs = [
         made.run("ngram", data=data(made, *how, steps=12))
         for how in ((), ("random_bytes", 1.0))
