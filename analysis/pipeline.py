@@ -23,6 +23,7 @@ from analysis.design.cells import (
     cells_frame,
     optima_frame,
     repeated,
+    settings_frame,
     target_frame,
     tuning_frame,
 )
@@ -82,9 +83,13 @@ class Analysis:
         left out), listed (how many of them `exclusions` has), unnamed (how many are not
         in `runs` either, each counted under its first reason alone).
       cells: family, corpus, target, params, params_total, tokens, unique_tokens,
-        epochs, flops, loss, se, learning_rate, rates (how many were tried), edge ("",
-        "low", "high": where the best rate sits in a grid of two or more), seeds,
-        run_id.
+        epochs, flops, loss, se, learning_rate, batch, rates (how many were tried),
+        settings (how many, batch and all others beside the rate), edge ("", "low",
+        "high": where the best rate sits in a grid of two or more), seeds (runs of the
+        best setting), run_id.
+      settings: a row for each cell and each setting that varied in it: family, corpus,
+        target, params, tokens, unique_tokens, setting, value (of the best, as text),
+        tried (how many values), edge (as in `cells`; "" for what is no number).
       tuning: family, corpus, target, params, tokens, learning_rate, loss, best (bool).
       fits: family, corpus, target, law, parameter, value, low, high, bound (bool),
         params (the size, for a law at one size; else NaN).
@@ -228,6 +233,7 @@ class Analysis:
     exclusions: pd.DataFrame
     excluded: pd.DataFrame = field(default_factory=lambda: _join((), "excluded"))
     cells: pd.DataFrame
+    settings: pd.DataFrame = field(default_factory=lambda: _join((), "settings"))
     tuning: pd.DataFrame
     fits: pd.DataFrame
     quality: pd.DataFrame
@@ -282,7 +288,9 @@ FRAMES = {
     "excluded": "target reason rows listed unnamed",
     "estimates": run_times.COLUMNS,
     "cells": "family corpus target params params_total tokens unique_tokens epochs "
-    "flops loss se learning_rate rates edge seeds run_id",
+    "flops loss se learning_rate batch rates settings edge seeds run_id",
+    "settings": "family corpus target params tokens unique_tokens setting value tried "
+    "edge",
     "tuning": "family corpus target params tokens learning_rate loss best",
     "fits": "family corpus target law parameter value low high bound params",
     "quality": "family corpus target law runs objective gradient_norm gap agree "
@@ -404,7 +412,7 @@ def analyse(
     )
     found = [
         *notes.of_table(table, excluded),
-        *notes.of_tuning(made["cells"]),
+        *notes.of_tuning(made["cells"], made["settings"]),
         *notes.of_optima(made["rate_optima"]),
         *found,
         *notes.of_equivalents(made["equivalents"]),
@@ -486,7 +494,7 @@ def _target(
 
 # What the work on a target goes through, in order.
 STAGES = (
-    "cells and learning rates",
+    "cells and settings",
     "laws, with every draw",
     "nested laws, to choose the one that leads",
     "checks of the leading law",
@@ -519,6 +527,7 @@ def _part(
     aside = ~again & (_aside(frame, ~again) if hold_out else False)
     cells = cells_frame(intervals.sample(frame), target)
     frames["cells"].append(cells)
+    frames["settings"].append(settings_frame(intervals.sample(frame), target))
     frames["tuning"].append(tuning_frame(intervals.sample(frame), target))
     frames["rate_optima"].append(optima_frame(intervals.sample(frame), target))
     if not (~again & ~aside).any():
@@ -595,7 +604,7 @@ def _left_out(
     reason = np.where(again, repeats + ", and the laws here are of one epoch", "")
     reason = np.where(aside, "largest cell: set aside to be predicted", reason)
     slower = ~again & ~aside & ~frame.run_id.isin(best.run_id)
-    reason = np.where(slower, "not at its cell's best learning rate", reason)
+    reason = np.where(slower, "not at its cell's best setting", reason)
     out = pd.DataFrame({"run_id": frame.run_id, "target": target, "reason": reason})
     return out[reason != ""]
 

@@ -1,13 +1,14 @@
-"""Cells of a design: runs that differ in learning rate and seeds alone."""
+"""Cells of a design: runs that differ in their settings and seeds alone."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
+from analysis.design import settings
 from analysis.inference.intervals import Sample, sample, select
 from analysis.laws import Array
 from analysis.tables.table import Table
@@ -17,6 +18,7 @@ REPEATED = 1.001
 # With more levels than this the points of interest are quantiles instead.
 MOST_LEVELS = 5
 
+PLACE = ("family", "corpus", "params", "tokens", "unique_tokens")
 CELL_FACTS = (
     *("family", "corpus", "params", "params_total", "tokens", "unique_tokens"),
     *("epochs", "flops", "level", "budget"),
@@ -26,29 +28,15 @@ CELL_FACTS = (
 def target_frame(table: Table, target: str) -> pd.DataFrame:
     """The runs with a usable loss on a target, a row a run.
 
-    Columns of the table's runs, loss, se, and codes of the level of size and of the
-    budget: families differ by some percent at one target size.
+    Columns of the table's runs, loss, se, and the codes of settings.coded.
     """
     rows = table.readings[table.readings.target == target].drop(columns="target")
-    frame = table.runs.merge(rows, on="run_id", how="inner")
-    frame["level"] = levels(frame["size"], 0.05)
-    frame["budget"] = levels(frame.tokens, 0.02)
-    return frame
+    return settings.coded(table.runs.merge(rows, on="run_id", how="inner"))
 
 
 def repeated(frame: pd.DataFrame) -> Array:
     """Marks runs that read some data more than once."""
     return (frame.tokens > REPEATED * frame.unique_tokens).to_numpy()
-
-
-def levels(values: pd.Series, apart: float) -> Array:
-    """Codes [n] of groups of values whose logs lie at most `apart` from the next."""
-    logs = np.log(values.to_numpy(np.float64))
-    order = np.argsort(logs, kind="stable")
-    codes = np.cumsum(np.diff(logs[order], prepend=logs[order[:1]]) > apart)
-    out = np.empty(codes.size, int)
-    out[order] = codes
-    return out
 
 
 def points(frame: pd.DataFrame) -> list[tuple[float, float]]:
@@ -67,10 +55,9 @@ def points(frame: pd.DataFrame) -> list[tuple[float, float]]:
 
 
 def cells_frame(data: Sample, target: str) -> pd.DataFrame:
-    """One row a cell at its best rate; columns as in `Analysis`, and level, budget."""
-    chosen = select(data, np.ones((1, data.loss.size)))[0] > 0
+    """One row a cell at its best setting; as in `Analysis`, and level, budget."""
     rows = []
-    frame = data.frame.assign(cell=data.cell, chosen=chosen)
+    frame = data.frame.assign(cell=data.cell, chosen=_best(data))
     for _, part in frame.groupby("cell", sort=False):
         best = part[part.chosen]
         first = best.loc[best.loss.idxmin()]
@@ -82,7 +69,9 @@ def cells_frame(data: Sample, target: str) -> pd.DataFrame:
                 "loss": float(best.loss.mean()),
                 "se": _standard_error(best),
                 "learning_rate": first.learning_rate,
+                "batch": first.batch,
                 "rates": max(1, len(rates)),
+                "settings": part.setting.nunique(),
                 "edge": _edge(rates, first.learning_rate),
                 "seeds": len(best),
                 "run_id": first.run_id,
@@ -98,10 +87,35 @@ def _standard_error(best: pd.DataFrame) -> float:
     return float(best.se.iloc[0])
 
 
-def _edge(rates: Array, best: float) -> str:
-    if len(rates) < 2:
+def _best(data: Sample) -> Array:
+    """Marks the runs [n] at their cell's best setting."""
+    return select(data, np.ones((1, data.loss.size)))[0] > 0
+
+
+def _edge(values: Array, best: float) -> str:
+    if len(values) < 2:
         return ""
-    return "low" if best == rates[0] else "high" if best == rates[-1] else ""
+    return "low" if best == values[0] else "high" if best == values[-1] else ""
+
+
+def settings_frame(data: Sample, target: str) -> pd.DataFrame:
+    """Of every cell and setting that varied in it: the best value and those tried."""
+    rows = []
+    frame = data.frame.assign(cell=data.cell, chosen=_best(data))
+    names = settings.names(frame)
+    varied = frame.groupby("cell")[names].nunique() > 1
+    for cell, part in frame.groupby("cell", sort=False):
+        first = part[part.chosen].iloc[0]
+        for name in varied.columns[varied.loc[cell]]:
+            tried = part[name].dropna()
+            row = {key: first[key] for key in PLACE} | {"target": target}
+            row |= {"setting": settings.plain(name), "value": str(first[name])}
+            row |= {"tried": tried.nunique(), "edge": ""}
+            if pd.api.types.is_numeric_dtype(tried):
+                row["value"] = f"{first[name]:g}"
+                row["edge"] = _edge(np.unique(tried), first[name])
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def shared(cells: pd.DataFrame, families: Sequence[str], corpus: str) -> pd.DataFrame:
@@ -113,14 +127,20 @@ def shared(cells: pd.DataFrame, families: Sequence[str], corpus: str) -> pd.Data
 
 
 def tuning_frame(data: Sample, target: str) -> pd.DataFrame:
-    """Mean loss by rate of the cells in which two or more were tried."""
-    chosen = select(data, np.ones((1, data.loss.size)))[0] > 0
-    frame = data.frame.assign(cell=data.cell, group=data.group, best=chosen)
-    tried = frame.groupby("cell").group.transform("nunique") > 1
-    names = ["family", "corpus", "params", "tokens", "learning_rate"]
+    """Loss by rate of the cells in which two rates or more were tried.
+
+    The mean over seeds of the best of the other settings that were tried at the rate.
+    """
+    frame = data.frame.assign(cell=data.cell, group=data.group, best=_best(data))
+    tried = frame.groupby("cell").learning_rate.transform("nunique") > 1
+    names = ["cell", "family", "corpus", "params", "tokens", "learning_rate"]
+    # Tokens of one cell may differ by a rounding between batches.
+    frame["tokens"] = frame.groupby("cell").tokens.transform("first")
     grouped = frame[tried].groupby(["group", *names], sort=False)
     out = grouped.agg(loss=("loss", "mean"), best=("best", "any")).reset_index()
-    return out.assign(target=target).drop(columns="group")
+    out = out.sort_values(["best", "loss"], ascending=[False, True], kind="stable")
+    out = out.drop_duplicates(names).sort_values("group", ignore_index=True)
+    return out.assign(target=target).drop(columns=["group", "cell"])
 
 
 def codes(values: pd.Series, names: Sequence[str]) -> Array:
@@ -163,10 +183,7 @@ def optima_frame(data: Sample, target: str) -> pd.DataFrame:
     warning. Cells with one rate are left out.
     """
     rows = []
-    for _, cell in data.frame.assign(cell=data.cell).groupby("cell", sort=False):
-        tried = cell.groupby("learning_rate").loss.mean()
-        if len(tried) < 2:
-            continue
+    for cell, tried in _rates(data):
         first = cell.iloc[0]
         rate, loss, warning = optimum(tried.index.to_numpy(float), tried.to_numpy())
         rows.append(
@@ -185,15 +202,24 @@ def at_optimum(frame: pd.DataFrame) -> pd.DataFrame:
     keeps its losses, and where all are the frame comes back as it is.
     """
     data = sample(frame)
-    chosen = select(data, np.ones((1, data.loss.size)))[0] > 0
-    best = data.frame.assign(cell=data.cell)[chosen]
+    best = data.frame.assign(cell=data.cell)[_best(data)]
     factor = np.ones(len(best))
-    for code, cell in data.frame.assign(cell=data.cell).groupby("cell", sort=False):
-        tried = cell.groupby("learning_rate").loss.mean()
-        if len(tried) < 2:
-            continue
+    for cell, tried in _rates(data):
         _, loss, _ = optimum(tried.index.to_numpy(float), tried.to_numpy())
-        factor[(best.cell == code).to_numpy()] = loss / float(tried.min())
+        factor[(best.cell == cell.cell.iloc[0]).to_numpy()] = loss / float(tried.min())
     if (factor == 1.0).all():
         return frame
-    return best.assign(loss=best.loss * factor).drop(columns="cell")
+    return best.assign(loss=best.loss * factor)
+
+
+def _rates(data: Sample) -> Iterator[tuple[pd.DataFrame, pd.Series]]:
+    """Runs and mean loss by rate of the cells with two rates or more.
+
+    Of several other settings the cell's best alone, at which the rates are compared.
+    """
+    frame = data.frame.assign(cell=data.cell, chosen=_best(data))
+    for _, cell in frame.groupby("cell", sort=False):
+        beside = cell[cell.beside == cell.beside[cell.chosen].iloc[0]]
+        tried = beside.groupby("learning_rate").loss.mean()
+        if len(tried) > 1:
+            yield beside, tried

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analysis.design import levels
 from analysis.fitting.solver import Scale, bounds, log_gradient
 from analysis.laws import Array, Columns, Law
 
-# Values of N or D nearer to each other than this share are one level.
-APART = 0.2
 # A scaled information matrix with a smaller least eigenvalue has a flat direction.
 FLAT = 1e-10
 # Proposed runs: levels a column, and how far beyond the design's own range they reach.
@@ -30,25 +29,6 @@ class Suggestion:
 
     columns: dict[str, float]
     text: str
-
-
-def levels(values: Array) -> int:
-    """How many levels `values` have; see `level_codes`."""
-    return int(level_codes(values).max(initial=-1)) + 1
-
-
-def level_codes(values: Array, apart: float = APART) -> Array:
-    """Codes [n]: a level reaches up to a share `apart` above its lowest value.
-
-    Families differ by some percent at one target size, and that is no second level.
-    """
-    logs = np.log(values)
-    ordered, starts = np.unique(logs), []
-    at = 0
-    while at < ordered.size:
-        starts.append(ordered[at])
-        at = int(np.searchsorted(ordered, ordered[at] + np.log1p(apart), "right"))
-    return np.searchsorted(np.array(starts), logs, side="right") - 1
 
 
 def refuse(law: Law, columns: Columns, weights: Array | None = None) -> str:
@@ -69,11 +49,11 @@ def refuse(law: Law, columns: Columns, weights: Array | None = None) -> str:
 def _reason(law: Law, used: Columns) -> str:
     count, wanted = len(next(iter(used.values()))), len(law.parameters)
     for name, least in law.needs.items():
-        found = levels(used[name])
+        found = levels.count(used[name])
         if found < least:
             return (
                 f"{name} has {found} distinct level{'s' * (found != 1)} (at least "
-                f"{APART:.0%} apart) and {law.name} needs {least}"
+                f"{levels.DISTINCT:.0%} apart) and {law.name} needs {least}"
             )
     if count < wanted:
         return f"{count} runs for {wanted} parameters"
@@ -104,7 +84,7 @@ def identified(law: Law, columns: Columns, weights: Array) -> Array:
     present = (weights > 0).astype(np.float64)
     good = present.sum(axis=1) >= len(law.parameters)
     for name, least in law.needs.items():
-        codes = level_codes(np.asarray(columns[name], np.float64))
+        codes = levels.level_codes(np.asarray(columns[name], np.float64))
         member = np.zeros((codes.size, codes.max() + 1))
         member[np.arange(codes.size), codes] = 1.0
         good &= ((present @ member) > 0).sum(axis=1) >= least

@@ -16,8 +16,6 @@ from analysis.design.identify import (
     at_bound,
     condition,
     identified,
-    level_codes,
-    levels,
     refuse,
     suggest,
 )
@@ -45,8 +43,6 @@ __all__ = [
     "fit",
     "huber",
     "influence",
-    "level_codes",
-    "levels",
     "log_gradient",
     "minimise",
     "refit",

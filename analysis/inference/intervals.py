@@ -1,10 +1,11 @@
-"""Intervals: whole trajectories are drawn again, and the best rate is chosen again.
+"""Intervals: trajectories are drawn again, and the best setting is chosen again.
 
 A draw is a new set of losses for the same design (wild cluster bootstrap, the default)
 or a number of copies for every trajectory (pairs cluster bootstrap, within each family
 and corpus, which the design fixed). Points of one trajectory share one factor of the
-draw: they are one measurement of the noise. Inside a draw the best learning rate of
-each cell is selected again, so that tuning noise is in the interval. Every fit of an
+draw: they are one measurement of the noise. Inside a draw the best setting of each cell
+(its learning rate, batch and whatever else was tried) is selected again, so that tuning
+noise is in the interval. Every fit of an
 analysis uses the same draws: differences between fits are paired.
 
 The wild draw of a law is curve + factor * residual, in log loss (in loss for a fit of
@@ -27,13 +28,12 @@ import pandas as pd
 from scipy import stats
 
 from analysis.design.identify import jacobian
+from analysis.design.settings import coded
 from analysis.fitting.fit import Fit
 from analysis.fitting.solver import Scale
 from analysis.laws import Array, Columns
 from scaling.errors import UserError
 
-# What two runs of one cell share; they differ in rate, seeds and nothing else.
-CELL = ["family", "corpus", "size", "params", "tokens", "unique_tokens", "batch"]
 SCHEMES = ("wild", "pairs")
 # Fewer trajectories than this in a family and corpus give too few patterns of signs.
 FEW_CLUSTERS = 12
@@ -48,12 +48,13 @@ LEAST_FREEDOM = 3.0
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """The runs that laws are fitted to, on one target, ordered by cell and rate.
+    """The runs that laws are fitted to, on one target, ordered by cell and setting.
 
     Attributes:
-      frame: one row a run [n]: columns of the table's runs, `loss`, `se`.
+      frame: one row a run [n]: columns of the table's runs, `loss`, `se`, and what
+        settings.coded adds.
       loss: [n], nats.
-      cell, group: [n]: codes of the cell, and of the rate within its cell.
+      cell, group: [n]: codes of the cell, and of the setting within its cell.
       cluster, stratum: [n]: codes of the trajectory, and of its family and corpus.
     """
 
@@ -66,11 +67,14 @@ class Sample:
 
 
 def sample(frame: pd.DataFrame) -> Sample:
-    """Codes cells, rates and clusters; `frame` has a row a run with its `loss`."""
-    frame = frame.sort_values([*CELL, "learning_rate", "run_id"]).reset_index(drop=True)
-    cell = frame.groupby(CELL, dropna=False, sort=False).ngroup()
-    rates = frame.learning_rate.fillna(-1.0)
-    group = frame.assign(cell=cell, rate=rates).groupby(["cell", "rate"], sort=False)
+    """Codes cells, settings and clusters; `frame` has a row a run with its `loss`.
+
+    Cells and settings are those that `frame` says, where settings.coded was there.
+    """
+    frame = frame if "setting" in frame else coded(frame)
+    frame = frame.sort_values(["cell", "setting", "run_id"]).reset_index(drop=True)
+    cell = frame.groupby("cell", sort=False).ngroup()
+    group = frame.groupby(["cell", "setting"], sort=False)
     cluster = frame.groupby("trajectory", sort=False).ngroup()
     stratum = frame.groupby(["family", "corpus"], sort=False).ngroup()
     # A trajectory belongs to one stratum, that of its first run.
@@ -107,10 +111,10 @@ class Draws:
 
     Attributes:
       scheme: "wild" or "pairs".
-      chosen: [n]: 1 for the runs at their cell's best rate, which the fit itself sees.
+      chosen: [n]: 1 for the runs at their cell's best setting, which the fit itself sees.
       factors: [B, n], equal within a trajectory: what a wild draw multiplies a run's
         residual by, or how many copies of it a pairs draw holds.
-      seed: keys the residuals that runs at other rates borrow.
+      seed: keys the residuals that runs at other settings borrow.
     """
 
     data: Sample
@@ -152,10 +156,10 @@ def draw(data: Sample, draws: int, seed: int = 0, scheme: str = "wild") -> Draws
 
 
 def select(data: Sample, copies: Array, loss: Array | None = None) -> Array:
-    """Weights [B, n]: the copies of the runs at their cell's best rate, else zero.
+    """Weights [B, n]: the copies of the runs at their cell's best setting, else zero.
 
-    The best rate is the one with the lowest mean loss over the copies in that draw; of
-    two equal ones the lower rate.
+    The best setting is the one with the lowest mean loss over the copies in that draw,
+    the seeds; of two equal ones that of the lower rate.
 
     Args:
       copies: [B, n].
@@ -184,7 +188,7 @@ def again(
 
     Args:
       rows: marks the m of n runs that the law is about, whole cells.
-      fitted: the law's fit to those of them at their cell's best rate.
+      fitted: the law's fit to those of them at their cell's best setting.
       columns: arrays [m].
       delta: Huber's threshold of that fit.
     """
@@ -231,11 +235,11 @@ def _tuned_again(
     noise: Array,
     scale: Scale,
 ) -> tuple[Array, Array]:
-    """A wild draw of cells with several rates: new losses for all, then the best.
+    """A wild draw of cells with several settings: new losses for all, then the best.
 
-    A rate that was not fitted stands as far above the curve as its mean loss stood
-    above the best rate's, and its noise is one of the fitted residuals. The best of
-    several noisy rates is low by luck. The fitted losses have that luck in them
+    A setting that was not fitted stands as far above the curve as its mean loss stood
+    above the best one's, and its noise is one of the fitted residuals. The best of
+    several noisy settings is low by luck. The fitted losses have that luck in them
     already, so each cell's draws are moved to lie around the curve: they carry the
     spread of the choice and not its bias a second time.
 

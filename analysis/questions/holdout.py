@@ -19,7 +19,6 @@ from analysis import laws
 from analysis.design.cells import codes
 from analysis.fitting.fit import Refusal
 from analysis.inference.intervals import (
-    CELL,
     Draws,
     interval,
     left_out_residuals,
@@ -40,15 +39,14 @@ MIXTURE = "mixture"
 def largest(frame: pd.DataFrame) -> Array:
     """Marks the runs [n] of the largest cell, by FLOPs, of each family and corpus.
 
-    A cell is set aside whole, with all its rates and seeds. A family and corpus with
+    A cell is set aside whole, with all its settings and seeds. A family and corpus with
     fewer than `LEAST_CELLS` cells keeps all of them.
     """
     out = pd.Series(False, index=frame.index)
     for _, rows in frame.groupby(["family", "corpus"]):
-        cells = rows.groupby(CELL, dropna=False).ngroup()
-        if cells.nunique() < LEAST_CELLS:
+        if rows.cell.nunique() < LEAST_CELLS:
             continue
-        out[rows.index[cells == cells[rows.flops.idxmax()]]] = True
+        out[rows.index[rows.cell == rows.cell[rows.flops.idxmax()]]] = True
     return out.to_numpy()
 
 

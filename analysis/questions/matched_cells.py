@@ -120,7 +120,9 @@ def _matched(one: pd.DataFrame, two: pd.DataFrame) -> list[Match]:
             after = others.get(before.Index)
             if after is None:
                 continue
-            factor = _inverse(x, y, math.log(after.loss)) - x[k]
+            # Of its own tokens: budgets of one level differ by a little.
+            reached = _inverse(x, y, math.log(after.loss))
+            factor = reached - math.log(after.tokens)
             # Noise may flatten a curve in places: at least half its mean slope.
             slope = min(float(slopes[k]), 0.5 * float(overall_slope))
             ends = (k == 0, k == len(curve) - 1)

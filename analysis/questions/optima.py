@@ -21,6 +21,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from analysis.design.levels import level_codes
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from scaling.errors import UserError
@@ -197,8 +198,7 @@ def _budgets(frame: pd.DataFrame) -> list[pd.DataFrame]:
     """A frame a budget, sorted by size, with the best run of each size."""
     _check(frame, ("params", "tokens", "flops", "loss"))
     ordered = frame.sort_values("flops")
-    step = np.diff(np.log(ordered.flops), prepend=np.log(ordered.flops.iloc[:1]))
-    code = np.cumsum(step > np.log1p(APART))
+    code = level_codes(ordered.flops.to_numpy(float), APART)
     parts = []
     for _, part in ordered.groupby(code):
         best = part.loc[part.groupby("params").loss.idxmin()]

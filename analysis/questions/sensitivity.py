@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.design.cells import at_optimum, levels
+from analysis.design.cells import at_optimum
+from analysis.design import levels
 from analysis.design.cells import points as points_of_interest
 from analysis.fitting.fit import DELTA
 from analysis.questions import effects
@@ -104,7 +105,8 @@ def settings(
 def _counted(frame: pd.DataFrame) -> pd.DataFrame:
     """Parameters with embeddings where the table had them without."""
     counted = frame.assign(params=frame.params_total)
-    return counted.assign(level=levels(counted.params, 0.05))
+    codes = levels.level_codes(counted.params.to_numpy(float), levels.SIZE)
+    return counted.assign(level=codes)
 
 
 def _of_swaps(whole: pd.DataFrame) -> Iterator[dict[str, Any]]:

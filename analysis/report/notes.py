@@ -50,42 +50,58 @@ def of_table(table: Table, excluded: pd.DataFrame) -> list[Note]:
     return out
 
 
-def of_tuning(cells: pd.DataFrame) -> list[Note]:
-    """Best rates at the edge of their grid, and unequal tuning effort."""
-    out = []
+def of_tuning(cells: pd.DataFrame, tried: pd.DataFrame) -> list[Note]:
+    """Best settings at the edge of what was tried, and unequal tuning effort.
+
+    Args:
+      tried: the settings of the cells, as in `Analysis.settings`.
+    """
     place = ["family", "corpus", "params", "tokens", "unique_tokens"]
     tuned = cells.drop_duplicates(place)
-    for family, part in tuned[tuned.rates > 1].groupby("family"):
-        edge = part[part.edge != ""]
-        if len(edge):
-            rates = ", ".join(
-                f"{row.edge} end at {row.learning_rate:g} ({words.count(row.params)})"
-                for row in edge.itertuples()
-            )
-            text = (
-                f"The best learning rate of {family} lies at the edge of its grid in "
-                f"{len(edge)} of {len(part)} tuned cells: {rates}; a wider grid may "
-                "find a lower loss."
-            )
-            out.append(Note("edge", "tuning", text))
-    counts = tuned.groupby("family").rates.sum()
+    out = _edges(tried.drop_duplicates([*place, "setting"]) if len(tried) else tried)
+    counts = tuned.groupby("family").settings.sum()
     if counts.nunique() > 1:
         given = ", ".join(f"{family} {count}" for family, count in counts.items())
         text = (
-            f"Families had unequal tuning effort (rates tried over all cells): {given}."
+            "Families had unequal tuning effort (settings tried over all cells): "
+            f"{given}."
         )
         out.append(Note("warning", "tuning", text))
-    tries = tuned.rates.value_counts().sort_index()
+    tries = tuned.settings.value_counts().sort_index()
     if len(tries) > 1:
-        given = ", ".join(f"{rates} in {cells} cells" for rates, cells in tries.items())
+        given = ", ".join(f"{count} in {cells} cells" for count, cells in tries.items())
         text = (
-            f"Cells tried unequal numbers of learning rates ({given}): the best of "
-            "more is lower by chance alone."
+            f"Cells tried unequal numbers of settings ({given}): the best of more is "
+            "lower by chance alone."
         )
         out.append(Note("warning", "tuning", text))
     if (tuned.rates <= 1).all():
         text = "No cell tried two learning rates: how well each is tuned is not known."
         out.append(Note("undetermined", "tuning", text))
+    return out
+
+
+def _edges(tried: pd.DataFrame) -> list[Note]:
+    """The numeric settings whose best value is the least or the most that was tried."""
+    out: list[Note] = []
+    if tried.empty:
+        return out
+    for (family, setting), part in tried.groupby(["family", "setting"], sort=False):
+        edge = part[part.edge != ""]
+        if edge.empty:
+            continue
+        named = [
+            f"{row.edge} end at {row.value} ({words.scale(row.params, row.tokens)})"
+            for row in edge.head(MOST_NAMED).itertuples()
+        ]
+        more = len(edge) - MOST_NAMED
+        text = (
+            f"The best {setting} of {family} lies at the edge of its grid in "
+            f"{len(edge)} of {len(part)} tuned cells: {', '.join(named)}"
+            f"{f' and {more} more' if more > 0 else ''}; a wider grid may find a lower "
+            "loss."
+        )
+        out.append(Note("edge", "tuning", text))
     return out
 
 

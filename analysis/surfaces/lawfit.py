@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import laws
 from analysis.design import factors
-from analysis.design.cells import codes, levels, repeated
+from analysis.design.cells import codes, repeated, target_frame
 from analysis.fitting.fit import DELTA, Refusal
 from analysis.inference import intervals
 from analysis.laws import Law
@@ -154,10 +154,7 @@ def check(law: str) -> None:
 
 def _usable(table: Table, target: str, repeats: bool) -> pd.DataFrame:
     """The runs with a loss on the target; those of several epochs if `repeats`."""
-    rows = table.readings[table.readings.target == target].drop(columns="target")
-    frame = table.runs.merge(rows, on="run_id", how="inner")
-    frame["level"] = levels(frame["size"], 0.05)
-    frame["budget"] = levels(frame.tokens, 0.02)
+    frame = target_frame(table, target)
     return frame if repeats else frame[~repeated(frame)]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.design.settings import SETTING
 from analysis.tables import exclusions, files
 from scaling.errors import UserError, unknown
 
@@ -25,8 +26,11 @@ ALIASES = {
     "corpus": ("corpus", "dataset", "data"),
     "size": ("size",),
     "flops": ("flops", "c", "compute"),
-    "learning_rate": ("learning_rate", "lr"),
-    "batch": ("batch", "batch_size"),
+    "learning_rate": (
+        *("learning_rate", "lr", "peak_lr", "max_lr"),
+        *("peak_learning_rate", "max_learning_rate", "base_lr"),
+    ),
+    "batch": ("batch", "batch_size", "bs", "global_batch_size", "train_batch_size"),
     "seed": ("seed", "init_seed"),
     "data_seed": ("data_seed",),
     "status": ("status",),
@@ -34,6 +38,14 @@ ALIASES = {
     "run_id": ("run_id", "run", "id"),
     "wall_seconds": ("wall_seconds",),
 }
+# What others call settings that this table has no column for: each is tuned over.
+TUNED = (
+    *("weight_decay", "wd", "warmup", "warmup_steps", "warmup_tokens", "warmup_frac"),
+    *("warmup_ratio", "schedule", "scheduler", "lr_schedule", "lr_scheduler"),
+    *("decay", "decay_fraction", "cooldown", "cooldown_fraction", "min_lr", "end_lr"),
+    *("dropout", "beta1", "beta2", "adam_beta1", "adam_beta2", "epsilon", "momentum"),
+    *("clip_norm", "grad_clip", "gradient_clipping", "z_loss", "init_std"),
+)
 NUMBERS = (
     "size",
     "params",
@@ -194,4 +206,18 @@ def standard(
             out[name] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         out["epochs"] = out.tokens / out.unique_tokens
-    return out, excluded
+    return out.join(_settings(frame, mapping)), excluded
+
+
+def _settings(frame: pd.DataFrame, mapping: Mapping[str, str]) -> pd.DataFrame:
+    """The settings that vary and have no column of ours, as numbers where all are."""
+    out = {}
+    for column in frame.columns:
+        if column.strip().lower() not in TUNED or column in mapping.values():
+            continue
+        if frame[column].nunique(dropna=False) > 1:
+            values, text = numbers(frame[column])
+            out[SETTING + column] = (
+                frame[column].astype(str).to_numpy() if text.any() else values
+            )
+    return pd.DataFrame(out, index=range(len(frame)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.design.identify import level_codes
+from analysis.design.levels import level_codes
+from analysis.design.settings import APART, SETTING
 from analysis.laws import Array
 
 # Runs that are fitted at most, by default, so that a report ends in minutes: every law
@@ -53,7 +54,8 @@ def chosen(runs: pd.DataFrame, most: int) -> Array:
 def _kinds(runs: pd.DataFrame, most: int) -> Array:
     """Codes [n] of runs alike, at most `most` of them where widening can do that."""
     exact = np.zeros(len(runs), int)
-    for name in SAME:
+    beside = [c for c in runs if str(c).startswith((SETTING, APART))]
+    for name in (*SAME, *beside):
         exact = _both(exact, pd.factorize(runs[name], use_na_sentinel=False)[0])
     # What is not above zero, such as a rate that is not known, is a level of its own.
     known = {name: runs[name].where(runs[name] > 0).to_numpy() for name in NEAR}

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from analysis.design import settings
 from analysis.questions import known_floor
 
 # Nats and tokens of each held-out document, by corpus key.
@@ -54,7 +55,10 @@ class Table:
       targets: evaluation sets; with a foreign table, its loss columns.
       runs: one row a run, columns `COLUMNS` and `loss:TARGET` for each target. quality
         is the share of the training text that is sound; damage names what was done to
-        the rest, "" for nothing or for what a foreign table does not say.
+        the rest, "" for nothing or for what a foreign table does not say. Columns
+        setting:NAME are settings beside learning_rate, batch and optimiser, of all of
+        which the best is taken in each cell; columns apart:NAME make cells of their
+        own. See design/settings.py.
       readings: run_id, target, loss, se: final losses that are fit for fitting.
       exclusions: run_id, target ("" for all of them), reason.
       counting: how `params` were counted.
@@ -85,3 +89,9 @@ class Table:
     truth: pd.DataFrame = dataclasses.field(
         default_factory=lambda: known_floor.facts(())
     )
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The columns of settings that vary; in each cell the best of all is taken."""
+        every = settings.names(self.runs)
+        return tuple(c for c in every if self.runs[c].nunique() > 1)

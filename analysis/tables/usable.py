@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from analysis.design.settings import APART, SETTING
 from analysis.tables import subsample
 from analysis.tables.exclusions import COLUMNS as EXCLUSION
 from analysis.tables.exclusions import excluded
@@ -61,7 +62,8 @@ def select(table: Table, most: int) -> Table:
 
 def _with_losses(table: Table) -> pd.DataFrame:
     """The runs with their loss on each target beside them."""
-    runs = table.runs[list(COLUMNS)].reset_index(drop=True)
+    beside = [c for c in table.runs if c.startswith((SETTING, APART))]
+    runs = table.runs[[*COLUMNS, *beside]].reset_index(drop=True)
     place = pd.Index(runs.run_id).get_indexer(table.readings.run_id)
     for target in table.targets:
         mine = (table.readings.target == target).to_numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.design.settings import APART, SETTING
 from analysis.questions import known_floor, run_times
 from analysis.tables import exclusions, subsample, usable
 from analysis.tables.table import PATH, Documents, Table
@@ -39,7 +41,7 @@ def load_workdir(
         records = [r for r in records if r.run_id in set(wanted)]
     if not records:
         raise UserError("table", str(store.root), "no record yet: run the study first")
-    runs = pd.DataFrame([_run_row(r, embeddings) for r in records])
+    runs = _varied(pd.DataFrame([_run_row(r, embeddings) for r in records]))
     reasons = [f"corrupt record: {why}" for why in corrupt.values()]
     excluded = [exclusions.excluded(list(corrupt), reasons)]
     excluded.append(_missing(store, wanted, {r.run_id for r in records}))
@@ -63,6 +65,13 @@ def load_workdir(
         truth=known_floor.facts(chosen.values()),
     )
     return usable.select(whole, rows)
+
+
+def _varied(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs without the settings that all of them share."""
+    beside = [c for c in runs if c.startswith((SETTING, APART))]
+    same = [c for c in beside if runs[c].nunique(dropna=False) < 2]
+    return runs.drop(columns=same)
 
 
 def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:
@@ -90,7 +99,28 @@ def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:
         "status": record.status,
         "trajectory": record.trajectory,
         "wall_seconds": record.wall_seconds,
-    }
+    } | _beside(body)
+
+
+# What of a run is a column already, is no setting, or says nothing about the result.
+NO_SETTINGS = (
+    *("batch", "optimiser.name", "optimiser.learning_rate", "init_seed"),
+    *("evaluation", "evaluations", "provisional"),
+)
+# Losses of two of these are not of one kind: no tuning makes one the better.
+EXPERIMENTS = ("length", "objective")
+
+
+def _beside(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run that have no column, and what keeps runs apart."""
+    out = {}
+    for name, value in body.items():
+        if name in NO_SETTINGS or name.startswith(("model.", "data.")):
+            continue
+        kind = APART if name in EXPERIMENTS else SETTING
+        plain = isinstance(value, str | int | float)
+        out[kind + name] = value if plain else json.dumps(value)
+    return out
 
 
 def _part(entry: Mapping[str, Any]) -> Part:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.design.settings import coded
 from analysis.pipeline import Analysis, analyse, document_se
 from analysis.questions import effects, holdout, variance
 from analysis.report import notes
@@ -84,7 +85,7 @@ def test_every_frame_has_its_columns(analysis):
 def test_rows_no_fit_saw_are_listed(analysis):
     reasons = analysis.exclusions.set_index("run_id").reason
     assert reasons["row 65"].startswith("repeats its data: 4 epochs")
-    assert reasons["row 66"] == "not at its cell's best learning rate"
+    assert reasons["row 66"] == "not at its cell's best setting"
     assert (reasons == "largest cell: set aside to be predicted").sum() == 4
     used = analysis.runs.set_index("run_id").used
     assert not used[reasons.index].any() and used.sum() == len(used) - len(reasons)
@@ -137,8 +138,10 @@ def test_repeated_data_at_the_same_place_hides_no_edge():
     cell = {"family": "a", "corpus": "code", "params": 8e3, "tokens": 1e6}
     repeated = cell | {"unique_tokens": 2.5e5, "rates": 1, "edge": ""}
     tuned = cell | {"unique_tokens": 1e6, "rates": 4, "edge": "high"}
-    rows = [row | {"learning_rate": 0.03} for row in (repeated, tuned)]
-    said = [n.text for n in notes.of_tuning(pd.DataFrame(rows)) if n.kind == "edge"]
+    cells = pd.DataFrame([row | {"settings": row["rates"]} for row in (repeated, tuned)])
+    tried = {"setting": "learning rate", "value": "0.03", "edge": "high"}
+    said = notes.of_tuning(cells, pd.DataFrame([tuned | tried]))
+    said = [note.text for note in said if note.kind == "edge"]
     assert len(said) == 1 and "high end at 0.03" in said[0]
 
 
@@ -203,7 +206,7 @@ def test_document_errors_are_paired():
 
 
 def test_small_designs_have_no_cell_to_spare():
-    frame = from_frame(made()).runs
+    frame = coded(from_frame(made()).runs)
     assert holdout.largest(frame).sum() == 4
     assert holdout.largest(frame[frame.tokens < 5e6]).sum() == 0
 

@@ -13,8 +13,10 @@ from analysis.design.cells import (
     cells_frame,
     optima_frame,
     optimum,
+    settings_frame,
     target_frame,
 )
+from analysis.design.settings import coded
 from analysis.fitting.fit import Fit, fit, log_gradient
 from analysis.inference.intervals import (
     Sample,
@@ -122,7 +124,7 @@ def test_pairs_keep_every_family_and_corpus():
         one = design(0.01).frame.assign(family=family)
         frames.append(one.assign(run_id=family + one.run_id))
     frame = pd.concat(frames, ignore_index=True)
-    data = sample(frame.assign(trajectory=frame.run_id))
+    data = sample(coded(frame.assign(trajectory=frame.run_id)))
     copies = draw(data, 50, 0, "pairs").factors
     for code in np.unique(data.stratum):
         assert (copies[:, data.stratum == code].sum(axis=1) == 25).all()
@@ -328,9 +330,10 @@ def test_runs_without_an_optimum_stay_and_are_noted():
 
 def test_unequal_numbers_of_rates_are_noted():
     cells = cells_frame(sample(tuned()), "t")
-    texts = [note.text for note in notes.of_tuning(cells)]
+    tried = settings_frame(sample(tuned()), "t")
+    texts = [note.text for note in notes.of_tuning(cells, tried)]
     assert any("1 in 1 cells, 4 in 2 cells" in text for text in texts)
-    same = notes.of_tuning(cells[cells.rates == 4])
+    same = notes.of_tuning(cells[cells.rates == 4], tried)
     assert not any("unequal numbers" in note.text for note in same)
 
 
