@@ -111,7 +111,8 @@ class Draws:
 
     Attributes:
       scheme: "wild" or "pairs".
-      chosen: [n]: 1 for the runs at their cell's best setting, which the fit itself sees.
+      chosen: [n]: 1 for the runs at their cell's best setting, which the fit itself
+        sees.
       factors: [B, n], equal within a trajectory: what a wild draw multiplies a run's
         residual by, or how many copies of it a pairs draw holds.
       seed: keys the residuals that runs at other settings borrow.

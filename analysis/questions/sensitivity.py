@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.design.cells import at_optimum
 from analysis.design import levels
+from analysis.design.cells import at_optimum
 from analysis.design.cells import points as points_of_interest
 from analysis.fitting.fit import DELTA
 from analysis.questions import effects

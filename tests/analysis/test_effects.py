@@ -138,7 +138,9 @@ def test_repeated_data_at_the_same_place_hides_no_edge():
     cell = {"family": "a", "corpus": "code", "params": 8e3, "tokens": 1e6}
     repeated = cell | {"unique_tokens": 2.5e5, "rates": 1, "edge": ""}
     tuned = cell | {"unique_tokens": 1e6, "rates": 4, "edge": "high"}
-    cells = pd.DataFrame([row | {"settings": row["rates"]} for row in (repeated, tuned)])
+    cells = pd.DataFrame(
+        [row | {"settings": row["rates"]} for row in (repeated, tuned)]
+    )
     tried = {"setting": "learning rate", "value": "0.03", "edge": "high"}
     said = notes.of_tuning(cells, pd.DataFrame([tuned | tried]))
     said = [note.text for note in said if note.kind == "edge"]

@@ -7,9 +7,9 @@ import pytest
 from analysis.design.cells import points, target_frame
 from analysis.design.levels import BUDGET, SIZE, count, level_codes
 from analysis.inference.intervals import draw, sample
+from analysis.pipeline import analyse
 from analysis.questions.effects import Swap
 from analysis.questions.matched_cells import matches
-from analysis.pipeline import analyse
 from analysis.surfaces.surfaces import fit_all
 from analysis.tables.load import from_frame
 
