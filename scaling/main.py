@@ -152,5 +152,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def entry() -> None:
     """The console script."""
-    flags.FLAGS.set_default("verbosity", logging.WARNING)  # libraries talk a lot
+    # Libraries talk a lot. Assigned, since absl takes a mere default for INFO.
+    flags.FLAGS["verbosity"].value = logging.WARNING
+    flags.FLAGS["verbosity"].using_default_value = False
     app.run(main, flags_parser=parse)

@@ -6,7 +6,13 @@ A corpus is a module that defines
     version(**options) -> str
         what identifies the text without reading it all, e.g. package versions
     documents(**options) -> Iterator[tuple[str, bytes]]
-        (key, UTF-8 text) of every document, in any reproducible order
+        (key, UTF-8 text) of every document, in any reproducible order; b"" where
+        a document has no text: it is counted and left out
+
+may define
+
+    remarks(**options) -> list[str]
+        what a user should know of the text once it is prepared, a line each
 
 and, where its text is made from a source whose truth is known, what _truth.py says
 of `oracle` and `entropy`.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
 from scaling.errors import UserError
 
@@ -25,6 +26,9 @@ RULE = f"sha256 of the text below {HELD_OUT} is held out; exact duplicates dropp
 # TFDS keeps a split in memory until it is written, and needs TensorFlow to spill more
 # than 1 GB of it to disk. Several splits of this size stand for a large one.
 SPLIT_BYTES = 128 << 20
+
+# Of a document. Beyond it what TFDS writes, and sizes here, have no room for it.
+MOST_BYTES = 1 << 30
 
 _SIZES = struct.Struct("<II")
 
@@ -72,12 +76,7 @@ class Documents(tfds.core.GeneratorBasedBuilder):
         for name, spool in splits.items():
             spool.close()
             if not spool.paths:
-                raise UserError(
-                    "data.corpus",
-                    self._corpus,
-                    f"has {self.counts['documents']} different documents, none of which"
-                    f" falls into its {name} split; give more and smaller documents",
-                )
+                raise UserError("data.corpus", self._corpus, self._too_few(name))
             for i, path in enumerate(spool.paths):
                 generators[f"{name}_{i}" if i else name] = _read_spool(path)
         return generators
@@ -85,9 +84,20 @@ class Documents(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self) -> Iterator[Any]:
         raise NotImplementedError("_split_generators gives the generators")
 
+    def _too_few(self, split: str) -> str:
+        counts = self.counts
+        if not counts["documents"]:
+            blank = f" but {counts['empty']:,} without text" if counts["empty"] else ""
+            return f"has no document{blank}; give some that have text"
+        return (
+            f"has {counts['documents']} different documents, none of which falls into "
+            f"its {split} split; give more and smaller documents"
+        )
+
     def _distinct(self) -> Iterator[tuple[str, bytes]]:
         seen: set[bytes] = set()
         for key, text in self._documents:
+            self._check(key, text)
             if not text.strip():
                 self.counts["empty"] += 1
                 continue
@@ -98,6 +108,22 @@ class Documents(tfds.core.GeneratorBasedBuilder):
             seen.add(digest)
             self.counts["documents"] += 1
             yield key, text
+
+    def _check(self, key: str, text: bytes) -> None:
+        """Refuses what a corpus of the user's own may give in the place of text."""
+        if not isinstance(text, bytes):
+            kind = type(text).__name__
+            why = f"is {kind}, not bytes: `documents` gives (key, UTF-8 text as bytes)"
+        elif len(text) > MOST_BYTES:
+            why = f"has more than {MOST_BYTES:,} bytes; cut it into smaller ones"
+        else:
+            try:
+                text.decode()
+            except UnicodeDecodeError as error:
+                why = f"is not UTF-8 at byte {error.start}: {error.reason}"
+            else:
+                return
+        raise UserError("data.corpus", self._corpus, f"its document {key} {why}")
 
 
 class _Spool:
@@ -157,13 +183,23 @@ def read(folder: Path, split: str) -> Iterator[tuple[str, bytes]]:
 
     Args:
       split: "train" or "held_out".
+
+    Raises:
+      UserError: the files are not what was stored.
     """
-    (metadata,) = folder.glob("documents/*/dataset_info.json")
-    builder = tfds.builder_from_directory(metadata.parent)
-    parts = [n for n in builder.info.splits if n == split or n.startswith(f"{split}_")]
-    for name in sorted(parts, key=lambda n: (len(n), n)):
-        source = builder.as_data_source(split=name)
-        for start in range(0, len(source), 64):
-            rows = range(start, min(start + 64, len(source)))
-            for row in source.__getitems__(list(rows)):
-                yield row["key"].decode(), row["text"]
+    try:
+        (metadata,) = folder.glob("documents/*/dataset_info.json")
+        builder = tfds.builder_from_directory(metadata.parent)
+        splits = [n for n in builder.info.splits if n.rpartition("_")[0] == split]
+        for name in [split, *sorted(splits, key=lambda n: (len(n), n))]:
+            source = builder.as_data_source(split=name)
+            for start in range(0, len(source), 64):
+                rows = range(start, min(start + 64, len(source)))
+                for row in source.__getitems__(list(rows)):
+                    yield row["key"].decode(), row["text"]
+    # RuntimeError is array_record's, AttributeError that of a row that is None.
+    except (RuntimeError, ValueError, AttributeError, json_format.Error) as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            "data_dir", str(folder), f"is damaged ({why}): delete it"
+        ) from error

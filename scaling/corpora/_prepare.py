@@ -50,6 +50,7 @@ class Prepared:
       train_bytes, held_out_bytes: of UTF-8 text, separators not counted.
       documents: documents of both splits.
       duplicates: documents dropped.
+      empty: documents left out since they have no text.
     """
 
     key: str
@@ -65,6 +66,7 @@ class Prepared:
     train_bytes: int
     held_out_bytes: int
     duplicates: int
+    empty: int
     licence: str
     source: str
 
@@ -153,6 +155,7 @@ def _prepare(part: Part, root: Path, tokenizer: str, progress: bool) -> Prepared
         if not (folder / "documents").is_dir():
             with _replacing(folder / "documents") as partial:
                 _build_documents(part, partial, progress)
+                _check_unchanged(part, folder, root)
         with _replacing(tokens) as partial:
             _build_tokens(part, folder / "documents", partial, tokenizer, model)
         made = _open(part, tokens)
@@ -162,7 +165,20 @@ def _prepare(part: Part, root: Path, tokenizer: str, progress: bool) -> Prepared
         f"{made.bytes / 1e6:.1f} MB, {made.duplicates:,} duplicates dropped; "
         f"{made.train_tokens:,} tokens to train on, {made.held_out_tokens:,} held out",
     )
+    for remark in _remarks(part, made):
+        _say(progress, f"{part.key}: {remark}")
     return made
+
+
+def _remarks(part: Part, made: Prepared) -> list[str]:
+    """What of a corpus is not in what was prepared, said once."""
+    module = corpora.load(part.name)
+    plural = "s" if made.empty > 1 else ""
+    said = f"{made.empty:,} document{plural} without text left out"
+    remarks = [said] if made.empty else []
+    if hasattr(module, "remarks"):
+        remarks += module.remarks(**dict(part.options))
+    return remarks
 
 
 def _model(part: Part, root: Path, tokenizer: str, progress: bool) -> bytes | None:
@@ -186,12 +202,24 @@ def _build_documents(part: Part, partial: Path, progress: bool) -> None:
     (partial / "corpus.json").write_text(json.dumps(about, indent=1))
 
 
+def _check_unchanged(part: Part, folder: Path, root: Path) -> None:
+    """Refuses text that was written while it was read: it is neither old nor new."""
+    if _folder(part, root) != folder:
+        raise UserError(
+            "data.corpus", part.key, "changed while it was read; start again"
+        )
+
+
 def _build_tokens(
     part: Part, documents: Path, partial: Path, tokenizer: str, model: bytes | None
 ) -> None:
     from scaling.corpora import _builder
 
-    about = json.loads((documents / "corpus.json").read_text())
+    try:
+        about = json.loads((documents / "corpus.json").read_text())
+    except (OSError, ValueError) as error:
+        why = f"its corpus.json cannot be read ({error}): delete it"
+        raise UserError("data_dir", str(documents), why) from error
     model = model or _tokens.train(
         tokenizer, lambda: (text for _, text in _builder.read(documents, "train"))
     )
@@ -253,6 +281,7 @@ def _open(part: Part, folder: Path, full: bool = False) -> Prepared:
         vocab=manifest["vocab"],
         vocabulary=files.get(_tokens.MODEL, {}).get("sha256", ""),
         duplicates=about["duplicates"],
+        empty=about["empty"],
         licence=about["licence"],
         source=about["source"],
         **counts,

@@ -6,6 +6,7 @@ TensorFlow and no network; preparing a standard name needs both once.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,13 +24,29 @@ def version(
     if split not in builder.info.splits:
         known = ", ".join(builder.info.splits)
         raise UserError("data.corpus split", split, f"{name} has the splits {known}")
-    if feature not in builder.info.features:
-        known = ", ".join(sorted(builder.info.features))
-        raise UserError(
-            "data.corpus feature", feature, f"{name} has the features {known}"
-        )
+    _check_feature(builder, name, feature)
     stored = builder.info.splits[split]
     return f"{builder.info.full_name} {stored.num_examples} {stored.num_bytes}"
+
+
+def _check_feature(builder: Any, name: str, feature: str) -> None:
+    """Refuses a feature that is not there, or is no text."""
+    features = builder.info.features
+    if not hasattr(features, "keys"):
+        raise UserError("data.corpus name", name, "its examples have no named features")
+    texts = sorted(key for key in features if _is_text(features[key]))
+    if feature not in texts:
+        what = "is no text" if feature in features else "is not there"
+        raise UserError(
+            "data.corpus feature",
+            feature,
+            f"in {name} it {what}; the features with text are {', '.join(texts)}",
+        )
+
+
+def _is_text(feature: Any) -> bool:
+    """One text an example: a number, a list or a picture would come out as its repr."""
+    return feature.shape == () and feature.np_dtype in (object, str, bytes)
 
 
 def documents(
@@ -46,9 +63,11 @@ def documents(
       data_dir: where TFDS prepared it, if not in its default folder.
 
     Raises:
-      UserError: it is not prepared, or not as array_record; unknown feature.
+      UserError: it is not prepared, or not as array_record; unknown feature, or one
+        that is no text; files that are damaged or missing.
     """
     builder = _builder(name, data_dir)
+    _check_feature(builder, name, feature)
     try:
         source = builder.as_data_source(split=split)
     except NotImplementedError:
@@ -57,14 +76,36 @@ def documents(
             name,
             f"is prepared in a format that TensorFlow alone reads; {_how(name)}",
         ) from None
-    for row in range(len(source)):
-        text = source[row][feature]
+    with _told(name, f"split {split}"):
+        count = len(source)  # opens the files
+    for row in range(count):
+        with _told(name, f"split {split}, example {row}"):
+            text = source[row][feature]
+            if text is None:  # what its reader gives where a file ends too early
+                raise ValueError("it is not in the files, which are cut or damaged")
         yield str(row), text if isinstance(text, bytes) else str(text).encode()
+
+
+@contextlib.contextmanager
+def _told(name: str, place: str) -> Iterator[None]:
+    """Tells damaged files in one line.
+
+    ArrayRecord raises RuntimeError for what it finds in them; what is decoded from
+    wrong or missing bytes gives ValueError or TypeError.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            "data.corpus name", name, f"{place} cannot be read: {why}"
+        ) from error
 
 
 def _builder(name: str, data_dir: str) -> Any:
     # Not tfds.builder: it looks an unprepared name up over the network, and retries
     # for minutes where there is none. This one reads folders alone.
+    from google.protobuf import json_format
     from tensorflow_datasets.core import read_only_builder, registered
 
     try:
@@ -74,6 +115,12 @@ def _builder(name: str, data_dir: str) -> Any:
         raise UserError(
             "data.corpus name", name, f"is not prepared in {where}; {_how(name)}"
         ) from None
+    # dataset_info.json and features.json of a preparation that was cut or edited.
+    except (ValueError, KeyError, json_format.Error) as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            "data.corpus name", name, f"its description cannot be read: {why}"
+        ) from error
     return builder
 
 

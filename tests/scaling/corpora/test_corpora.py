@@ -7,6 +7,7 @@ import gzip
 import importlib.metadata
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -274,10 +275,7 @@ def test_a_changed_file_is_another_version(tmp_path):
     [
         ("a.md", b"text", {}, r"a folder or glob of \.txt"),
         ("a.jsonl", b'{"body": "x", "n": 1}\n', {}, r"are \['body'\]"),
-        ("a.jsonl", b"[1]\n", {}, r"are \[\]"),
         ("a.jsonl", b"{}\nnonsense\n", {"field": "x"}, r"are \[\]"),
-        ("a.jsonl", b'{"text": "x"}\nnonsense\n', {}, "a.jsonl:2.*is not JSON"),
-        ("a.txt", b"\xff\xfe", {}, "a.txt.*is not UTF-8"),
         ("a.txt", b"x", {"unit": "page"}, "file, paragraph, line"),
         ("a.txt", b"x", {"colour": "red"}, "unexpected keyword argument 'colour'"),
         ("a.txt", b"x", {}, "none of which falls into"),
@@ -291,7 +289,7 @@ def test_files_that_cannot_be_read(tmp_path, name, content, chosen, said):
 
 def test_a_missing_column_names_those_there_are(tmp_path):
     write_parquet(tmp_path / "a.parquet")
-    with pytest.raises(UserError, match=r"columns of a.parquet are \['id', 'body'\]"):
+    with pytest.raises(UserError, match=r"columns are \['id', 'body'\]"):
         list(corpora.load("files").documents(str(tmp_path)))
 
 
@@ -332,9 +330,9 @@ def test_a_prepared_tfds_name(tfds_dir, tmp_path):
 
 
 def test_tfds_mock_data(tfds_dir):
-    with tfds.testing.mock_data(num_examples=300, data_dir=str(tfds_dir)):
+    with tfds.testing.mock_data(num_examples=120, data_dir=str(tfds_dir)):
         read = list(corpora.load("tfds").documents("tales"))
-    assert len(read) == 300 and all(isinstance(text, bytes) for _, text in read)
+    assert len(read) == 120 and all(isinstance(text, bytes) for _, text in read)
 
 
 def test_an_unprepared_tfds_name_says_how_to_prepare_it(tmp_path, monkeypatch):
@@ -352,7 +350,8 @@ def test_an_unprepared_tfds_name_says_how_to_prepare_it(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [
-        ({"feature": "body"}, "features label, text"),
+        ({"feature": "body"}, "is not there; the features with text are text"),
+        ({"feature": "label"}, "is no text; the features with text are text"),
         ({"split": "test"}, "splits train"),
     ],
 )
@@ -361,7 +360,44 @@ def test_a_tfds_feature_or_split_that_is_not_there(tfds_dir, chosen, said):
         corpora.load("tfds").version("tales", data_dir=str(tfds_dir), **chosen)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("*.array_record*", lambda data: data[: len(data) // 2]),
+        ("*.array_record*", lambda data: b""),
+        ("*.array_record*", lambda data: bytes(255 - byte for byte in data)),
+        ("*.array_record*", None),
+        ("dataset_info.json", lambda data: data[:99]),
+        ("features.json", lambda data: data[:99]),
+    ],
+)
+def test_damaged_files_of_tfds(tfds_dir, tmp_path, name, change):
+    folder = shutil.copytree(tfds_dir, tmp_path / "tfds")
+    (path,) = folder.glob(f"tales/1.0.0/{name}")
+    path.write_bytes(change(path.read_bytes())) if change else path.unlink()
+    part = Part("tfds", options=options(name="tales", data_dir=str(folder)))
+    with pytest.raises(UserError, match="cannot be read") as raised:
+        prepare([part], tmp_path / "data", progress=False)
+    assert "\n" not in str(raised.value)
+
+
 # Preparing.
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("'a text'", "is str, not bytes"), (r"b'caf\xe9'", "is not UTF-8 at byte 3")],
+)
+def test_a_corpus_of_the_users_own_that_gives_no_text(tmp_path, given, said):
+    path = tmp_path / "odd_corpus.py"
+    path.write_text(
+        "LICENCE = SOURCE = 'made'\n"
+        "def version(): return '1'\n"
+        f"def documents(): yield 'key 3', {given}\n"
+    )
+    plugins.include(str(path))
+    with pytest.raises(UserError, match=f"its document key 3 {said}"):
+        prepare([Part("odd_corpus")], tmp_path / "data", progress=False)
 
 
 def test_documents_are_deduplicated_and_split_by_their_text_alone(lines, tmp_path):
@@ -432,6 +468,18 @@ def test_damaged_files_are_found_and_prepared_again(lines, tmp_path, capsys):
     manifest.write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         open_prepared(lines, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["*.array_record*", "dataset_info.json", "corpus.json"]
+)
+def test_damaged_documents_are_told_when_tokens_are_made(lines, tmp_path, name):
+    made = prepare([lines], tmp_path, progress=False)[lines.key]
+    shutil.rmtree(made.folder)
+    for path in (made.folder.parent / "documents").rglob(name):
+        path.write_bytes(path.read_bytes()[:99])
+    with pytest.raises(UserError, match="delete it"):
+        prepare([lines], tmp_path, progress=False)
 
 
 SLOW = """

@@ -1,0 +1,207 @@
+"""Opens a file of text, packed or not, so that it is read whole or refused.
+
+The libraries' own readers end quietly where a file was cut (zstd), read one of several
+frames (zstd) or leave out what follows the packed data (xz), so the loop over the
+members of a file stands here and is the same for all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from scaling.corpora._found import PACKED, TextFile, refuse
+from scaling.errors import UserError
+
+# What the first bytes of a file say it is, how its name ends where it is read, and
+# what else can be done.
+_TAKE_OUT = "take the text out of it"
+_CONVERT = "convert it to UTF-8, as by `iconv -f {} -t UTF-8`"
+_BEGINNINGS = (
+    (b"\x1f\x8b", "packed by gzip", ".gz", ""),
+    (b"(\xb5/\xfd", "packed by zstd", ".zst", ""),
+    (b"\xfd7zXZ\x00", "packed by xz", ".xz", ""),
+    (b"PAR1", "a Parquet file", ".parquet", ""),
+    (b"PK\x03\x04", "a zip archive or an office document", "", _TAKE_OUT),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "", _TAKE_OUT),
+    (b"Rar!\x1a\x07", "a RAR archive", "", _TAKE_OUT),
+    (b"%PDF-", "a PDF document", "", _TAKE_OUT),
+    (b"ARROW1\x00", "an Arrow file", "", "write it as .parquet"),
+    (b"\xff\xfe\x00\x00", "UTF-32 text", "", _CONVERT.format("UTF-32")),
+    (b"\x00\x00\xfe\xff", "UTF-32 text", "", _CONVERT.format("UTF-32")),
+    (b"\xff\xfe", "UTF-16 text", "", _CONVERT.format("UTF-16")),
+    (b"\xfe\xff", "UTF-16 text", "", _CONVERT.format("UTF-16")),
+)
+_SKIPPED = b"*M\x18"  # after the first byte of a zstd frame that readers pass over
+_HEAD = 512
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Of packed data at a time: as much as that may unpack to some tens of megabytes.
+_CHUNK = 4096
+_BUFFER = 1 << 20
+
+
+@contextlib.contextmanager
+def opened(file: TextFile) -> Iterator[io.BufferedReader]:
+    """The text of `file`, unpacked, without a byte-order mark.
+
+    Raises:
+      UserError: it cannot be opened, or is not what its name says; while it is read:
+        it is cut short or damaged.
+    """
+    ending = next((e for e in PACKED if file.kind.endswith(e)), "")
+    with opened_raw(file.path) as raw:
+        stream = _buffered(_Told(raw, file.path))
+        check_beginning(file.path, stream.peek(_HEAD)[:_HEAD], ending)
+        if ending:
+            stream = _buffered(_Unpacked(stream, file.path, ending))
+            check_beginning(file.path, stream.peek(_HEAD)[:_HEAD], "", "is, unpacked,")
+        if stream.peek(3)[:3] == _BYTE_ORDER_MARK:
+            stream.read(3)
+        yield stream
+
+
+@contextlib.contextmanager
+def opened_raw(path: Path) -> Iterator[io.FileIO]:
+    """A file's bytes as they are. One that cannot be opened is the user's error."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb", buffering=0))
+        except OSError as error:
+            refuse(path, f"cannot be opened: {error.strerror or error}")
+        yield file
+
+
+def _buffered(raw: io.RawIOBase) -> io.BufferedReader:
+    return io.BufferedReader(raw, _BUFFER)  # type: ignore[type-var]
+
+
+def check_beginning(path: Path, head: bytes, ending: str, how: str = "is") -> None:
+    """Refuses a file whose first bytes are not those that its name promises.
+
+    Args:
+      head: its first _HEAD bytes.
+      ending: of a packed file or a table; "" for plain text.
+    """
+    if ending and not head:
+        refuse(path, f"is empty, and a whole {ending} file never is")
+    for beginning, what, its_ending, advice in _BEGINNINGS:
+        if not head.startswith(beginning):
+            continue
+        if its_ending and its_ending == ending:
+            return
+        named = f"a name that ends in {its_ending} says so"
+        refuse(path, f"{how} {what}; {advice or named}")
+    if head[257:262] == b"ustar":
+        refuse(path, f"{how} a tar archive; {_TAKE_OUT}")
+    if ending and not (ending == ".zst" and head[1:4] == _SKIPPED):
+        wanted = next(what for _, what, e, _ in _BEGINNINGS if e == ending)
+        refuse(path, f"{how} not {wanted}, as its name says; is it plain text?")
+
+
+class _Told(io.RawIOBase):
+    """A raw file that tells an error of the system as the user's."""
+
+    def __init__(self, file: Any, path: Path):
+        self._file, self._path = file, path
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return int(self._file.readinto(buffer) or 0)
+        except OSError as error:
+            refuse(self._path, f"cannot be read: {error.strerror or error}")
+
+
+class _Unpacked(io.RawIOBase):
+    """The text of a packed file, all its members one after the other."""
+
+    def __init__(self, raw: BinaryIO, path: Path, ending: str):
+        self._raw, self._path = raw, path
+        self._new, self._errors = _unpackers(path)[ending]()
+        self._member: Any = None  # the one under way
+        self._members = 0  # that came to their ends
+        self._waiting = b""  # packed bytes that were read and not unpacked
+        self._ready = memoryview(b"")
+        self._given = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            if not self._fill():
+                return 0
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        self._given += count
+        return count
+
+    def _fill(self) -> bool:
+        """Unpacks the next piece; False at the end of the file."""
+        data = self._packed()
+        if not data:
+            if self._member is not None:
+                refuse(self._path, f"is cut short, {self._where()}")
+            return False
+        first = self._member is None
+        if first:
+            self._member = self._new()
+        try:
+            self._ready = memoryview(self._member.decompress(data))
+        except self._errors as error:
+            if first and self._members:
+                refuse(self._path, f"goes on with something unpacked, {self._where()}")
+            refuse(self._path, f"is damaged, {self._where()}: {error}")
+        self._waiting = b""
+        if self._member.eof:
+            self._waiting = self._member.unused_data
+            self._member = None
+            self._members += 1
+        return True
+
+    def _packed(self) -> bytes:
+        """The next packed bytes; zeros that fill a file up after a member are none."""
+        data = self._waiting or self._raw.read(_CHUNK)
+        between = self._members and self._member is None
+        while between and data and not (data := data.lstrip(b"\0")):
+            data = self._raw.read(_CHUNK)
+        return data
+
+    def _where(self) -> str:
+        return f"after {self._given:,} bytes of text"
+
+
+_Unpacker = tuple[Callable[[], Any], type[Exception]]
+
+
+def _unpackers(path: Path) -> dict[str, Callable[[], _Unpacker]]:
+    """By ending: how a member of that packing is unpacked, and the error it raises."""
+
+    def gzip() -> _Unpacker:
+        return lambda: zlib.decompressobj(wbits=31), zlib.error
+
+    def xz() -> _Unpacker:
+        return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ), lzma.LZMAError
+
+    def zstd() -> _Unpacker:
+        try:
+            import zstandard
+        except ModuleNotFoundError:
+            raise UserError(
+                "data.corpus path",
+                str(path),
+                "reading .zst needs: pip install 'datalaw[zstd]'",
+            ) from None
+        # Long windows are allowed: what was packed with them is text like any other.
+        unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+        return unpacker.decompressobj, zstandard.ZstdError
+
+    return {".gz": gzip, ".xz": xz, ".zst": zstd}
