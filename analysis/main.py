@@ -175,6 +175,7 @@ def _described(table: Table) -> str:
     if table.mapping:
         used = ", ".join(f"{ours}={theirs}" for ours, theirs in table.mapping.items())
         lines.append(f"columns: {used}")
+    lines += [f"read as: {text}" for text in table.said]
     lines.append(
         f"units: losses in {table.unit} on {', '.join(table.targets)}; params (counted "
         f"{table.counting}) and tokens as plain counts"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.design.settings import SETTING
-from analysis.tables import exclusions, files
+from analysis.tables import exclusions, files, headers
+from analysis.tables import numbers as numbers_
+from analysis.tables.numbers import Numbers
 from scaling.errors import UserError, unknown
 
 # What others call our columns, in the order of preference; matched without case.
@@ -58,6 +58,8 @@ NUMBERS = (
     "batch",
     "wall_seconds",
 )
+# Of these m is million, never milli, and a unit in the header multiplies.
+COUNTS = ("size", "params", "params_total", "tokens", "unique_tokens", "flops", "batch")
 
 
 def guess_mapping(
@@ -82,14 +84,15 @@ def guess_mapping(
     for column in columns:
         if column.startswith("loss:") and not any(k.startswith("loss") for k in given):
             out[column] = column
+    known = headers.known_as(columns)
     by_name: dict[str, list[str]] = {}
     for column in columns:
-        by_name.setdefault(column.lower(), []).append(column)
+        by_name.setdefault(known[column], []).append(column)
     for ours, names in ALIASES.items():
         if ours in out or (ours == "loss" and any(k[:4] == "loss" for k in out)):
             continue
         free = [c for n in names for c in by_name.get(n, ()) if c not in out.values()]
-        alike = [column for column in free if column.lower() == free[0].lower()]
+        alike = [column for column in free if known[column] == known[free[0]]]
         if len(alike) > 1:
             expected = f"name one: {ours}={alike[0]} or {ours}={alike[1]}"
             raise UserError(f"map {ours}", ", ".join(alike), expected)
@@ -97,8 +100,8 @@ def guess_mapping(
             out[ours] = free[0]
     for ours in ("params", "tokens", "loss"):
         if not any(key.split(":")[0] == ours for key in out):
-            known = ", ".join(columns[:20])
-            expected = f"name its column; the table has {known}"
+            first = ", ".join(columns[:20])
+            expected = f"name its column; the table has {first}"
             raise UserError(f"map {ours}", "", expected)
     return out
 
@@ -135,27 +138,35 @@ def target_of(key: str) -> str:
     return key.removeprefix("loss:")
 
 
-def numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """As float64 [n], and which rows [n] hold something else that is not missing."""
-    kind = column.dtype
-    if pd.api.types.is_bool_dtype(kind) or not (
-        pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind)
-    ):
-        missing = column.isna()
-        # Of objects only text and numbers may be numbers: no list, flag or date.
-        plain = column.map(_number_or_none, na_action="ignore")
-        values = plain.to_numpy(np.float64, na_value=np.nan)
-        return values, (np.isnan(values) & ~missing).to_numpy()
-    return column.to_numpy(np.float64, na_value=np.nan), np.zeros(len(column), bool)
+def numbers(
+    frame: pd.DataFrame, mapping: Mapping[str, str], given: Mapping[str, str]
+) -> tuple[dict[str, Numbers], tuple[str, ...], tuple[str, ...]]:
+    """The columns of numbers by our names, with a line for each that is not plain.
 
-
-def _number_or_none(value: Any) -> float:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | float):
-        return math.nan
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return math.nan
+    Returns them, how they were read, and a warning for each column that was guessed, is
+    not needed and cannot be read: it is not used. Raises UserError for any other.
+    """
+    found: dict[str, Numbers] = {}
+    said, warned = [], []
+    losses = [ours for ours in mapping if ours.startswith("loss")]
+    for ours, theirs in mapping.items():
+        if ours not in NUMBERS and ours not in losses:
+            continue
+        column = numbers_.read(frame, theirs, ours in COUNTS)
+        if not column.refused:
+            found[ours] = column
+            said += [column.said] if column.said else []
+        elif (
+            ours in given
+            or ours in ("params", "tokens")
+            or (len(losses) == 1 and (ours in losses))
+        ):
+            raise UserError(f"map {ours}", theirs, column.refused)
+        else:
+            warned.append(f"{theirs} is not taken for the {ours}: {column.refused}")
+    if losses and not any(ours in found for ours in losses):
+        raise UserError("map loss", mapping[losses[0]], "no loss column has numbers")
+    return found, tuple(said), tuple(warned)
 
 
 def text_rows(
@@ -168,7 +179,7 @@ def text_rows(
 
 
 def standard(
-    frame: pd.DataFrame, mapping: Mapping[str, str]
+    frame: pd.DataFrame, mapping: Mapping[str, str], found: Mapping[str, Numbers]
 ) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     """The table under our column names, with what it does not say filled in."""
     out = pd.DataFrame(index=range(len(frame)))
@@ -178,9 +189,9 @@ def standard(
         out["run_id"] = [f"row {i + 1}" for i in range(len(frame))]
     excluded = []
     for name in NUMBERS:
-        if name not in mapping:
+        if name not in found:
             continue
-        out[name], text = numbers(frame[mapping[name]])
+        out[name], text = found[name].values, found[name].wrong
         excluded.append(text_rows(out.run_id, name, frame[mapping[name]], text))
     texts = {"family": "all", "corpus": "all", "seed": "", "data_seed": ""}
     for name, default in (texts | {"optimiser": "", "status": "done"}).items():
@@ -216,8 +227,10 @@ def _settings(frame: pd.DataFrame, mapping: Mapping[str, str]) -> pd.DataFrame:
         if column.strip().lower() not in TUNED or column in mapping.values():
             continue
         if frame[column].nunique(dropna=False) > 1:
-            values, text = numbers(frame[column])
+            found = numbers_.read(frame, column)
             out[SETTING + column] = (
-                frame[column].astype(str).to_numpy() if text.any() else values
+                frame[column].astype(str).to_numpy()
+                if found.wrong.any()
+                else found.values
             )
     return pd.DataFrame(out, index=range(len(frame)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.tables import columns, files, subsample, usable, workdir
+from analysis.tables import columns, files, headers, subsample, usable, workdir
 from analysis.tables.table import Table
 from scaling.errors import UserError
 from scaling.record import Store
@@ -70,21 +70,19 @@ def from_frame(
     """As `load`, from a frame that is in memory already; it is not changed."""
     if frame.empty:
         raise UserError("table", title, "at least one row under the header")
-    frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
+    frame = frame.set_axis(headers.stripped(frame.columns), axis=1)
     given, mapping = mapping or {}, columns.guess_mapping(list(frame.columns), mapping)
     mapping, names = columns.without_names(frame, mapping, given)
-    losses = {
-        columns.target_of(key): c
-        for key, c in mapping.items()
-        if key.startswith("loss")
-    }
-    runs, excluded = columns.standard(frame, mapping)
+    found, said, unread = columns.numbers(frame, mapping, given)
+    unused = [ours for ours in mapping if ours in columns.NUMBERS and ours not in found]
+    mapping = {ours: c for ours, c in mapping.items() if ours not in unused}
+    losses = {columns.target_of(key): key for key in found if key.startswith("loss")}
+    runs, excluded = columns.standard(frame, mapping, found)
     parts = []
-    for target, column in losses.items():
-        values, text = columns.numbers(frame[column])
-        excluded.append(
-            columns.text_rows(runs.run_id, "loss", frame[column], text, target)
-        )
+    for target, key in losses.items():
+        values, text = found[key].values, found[key].wrong
+        column = frame[mapping[key]]
+        excluded.append(columns.text_rows(runs.run_id, "loss", column, text, target))
         parts.append(
             pd.DataFrame({"run_id": runs.run_id, "target": target, "loss": values})
         )
@@ -98,7 +96,8 @@ def from_frame(
         readings=readings,
         exclusions=pd.concat(excluded, ignore_index=True),
         mapping=mapping,
-        warnings=names,
+        warnings=names + unread,
+        said=said,
         counting="as the table gives them",
     )
     table = usable.select(whole, rows)

@@ -64,6 +64,7 @@ class Table:
       counting: how `params` were counted.
       mapping: our column -> the table's, as used; empty for a workdir.
       warnings: one sentence each.
+      said: how columns and files were read that are not plain, one line each.
       paths: run_id, step, tokens, loss: training-loss curves, thinned.
       documents: by run_id, nats and tokens of each held-out document.
       parts: by target, the keys in it (CORPUS:TOKENS) and their weights.
@@ -80,6 +81,7 @@ class Table:
     counting: str
     mapping: Mapping[str, str] = dataclasses.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
     paths: pd.DataFrame = dataclasses.field(
         default_factory=lambda: pd.DataFrame(columns=PATH)
     )

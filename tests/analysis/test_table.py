@@ -78,7 +78,7 @@ def test_several_losses_are_several_targets():
         ("status", "diverged", "status is diverged"),
         ("status", "provisional", "status is provisional"),
         ("val_loss", "oops", "loss is not a number: 'oops'"),
-        ("D", "3 billion", "tokens is not a number: '3 billion'"),
+        ("D", "3 bananas", "tokens is not a number: '3 bananas'"),
     ],
 )
 def test_every_row_left_out_is_listed_with_its_reason(column, value, reason):
