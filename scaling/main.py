@@ -44,6 +44,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     run.add_argument(
         "--retry_oom", action="store_true", help="try again what ran out of memory"
     )
+    run.add_argument(
+        "--checkpoint_seconds",
+        type=float,
+        default=300.0,
+        metavar="S",
+        help="between the checkpoints of unfinished runs (default: 300)",
+    )
     status.add_argument("workdir", metavar="WORKDIR", help="a folder or gs://")
     return parser.parse_args(argv[1:])
 
@@ -81,19 +88,27 @@ def _add_study_options(command: argparse.ArgumentParser) -> None:
 
 def _options(arguments: argparse.Namespace) -> Options:
     from scaling import corpora
+    from scaling.engines import CHECKPOINT_SECONDS
     from scaling.engines.local import Settings
+    from scaling.record import absolute
     from scaling.scheduling.dispatch import Options
 
     data_dir = os.path.abspath(corpora.data_folder(arguments.data_dir))
+    seconds = getattr(arguments, "checkpoint_seconds", CHECKPOINT_SECONDS)
+    if not seconds >= 0.0:  # NaN too
+        raise UserError("checkpoint_seconds", seconds, "give seconds, 0 or more")
     settings = Settings(
         data_dir=data_dir,
-        cache=arguments.compilation_cache or os.path.join(data_dir, "compiled"),
-        include=tuple(os.path.abspath(path) for path in arguments.include),
+        cache=absolute(
+            arguments.compilation_cache or os.path.join(data_dir, "compiled")
+        ),
+        include=tuple(map(absolute, arguments.include)),
         memory_limit_gb=arguments.memory_limit_gb,
+        checkpoint_seconds=seconds,
     )
     return Options(
         study=arguments.study,
-        workdir=arguments.workdir or f"runs/{Path(arguments.study).stem}",
+        workdir=absolute(arguments.workdir or f"runs/{Path(arguments.study).stem}"),
         settings=settings,
         families=tuple(filter(None, arguments.families.split(","))),
         retry_oom=getattr(arguments, "retry_oom", False),

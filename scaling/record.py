@@ -28,6 +28,8 @@ from typing import Any, Literal
 
 from etils import epath
 
+from scaling.errors import UserError
+
 SCHEMA = 1
 ROOT = Path(__file__).resolve().parents[1]  # of the source tree
 
@@ -183,11 +185,32 @@ class Attempt:
     together: int = 1
 
 
+def absolute(workdir: str | os.PathLike[str]) -> str:
+    """A workdir in the one form that all code behind a command works with.
+
+    A local path is made absolute, so that it means the same folder to every process and
+    library that is given it; "~" is the home folder. gs:// and the like stay as they
+    are.
+
+    Raises:
+      UserError: the home folder of a user that there is not.
+    """
+    text = os.fspath(workdir)
+    if "://" in text:
+        return text
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        raise UserError(
+            "workdir", text, "there is no such user; write ./~... for a name"
+        )
+    return os.path.abspath(expanded)
+
+
 class Store:
     """Write-once records under a workdir, local or gs://."""
 
     def __init__(self, workdir: str | os.PathLike[str]):
-        self.root = epath.Path(workdir)
+        self.root = epath.Path(absolute(workdir))
 
     def path(self, *parts: str) -> epath.Path:
         return self.root.joinpath(*parts)
@@ -215,7 +238,7 @@ class Store:
     def records(self) -> tuple[list[Record], dict[str, str]]:
         """All records, ordered by id, and for each corrupt file what is wrong."""
         good, corrupt = [], {}
-        for path in sorted(self.path("records").glob("*.json")):
+        for path in _json_files(self.path("records")):
             try:
                 good.append(_parse(path))
             except ValueError as error:
@@ -227,7 +250,8 @@ class Store:
         source = epath.Path(path)
         folder = self.path("records", "corrupt")
         folder.mkdir(parents=True, exist_ok=True)
-        number = sum(1 for _ in folder.glob(f"{source.stem}.*"))
+        taken = (path.name for path in folder.iterdir())
+        number = sum(name.startswith(f"{source.stem}.") for name in taken)
         target = folder / f"{source.stem}.{number}.json"
         return source.rename(target)
 
@@ -239,18 +263,21 @@ class Store:
     def checkpoint_step(self, run_id: str) -> int:
         """Step of the newest checkpoint of an unfinished run, 0 where there is none."""
         folder = self.path("checkpoints", run_id)
-        if not folder.exists():
+        if not folder.is_dir():
             return 0
-        steps = (int(p.name) for p in folder.iterdir() if p.name.isdigit())
+        steps = (int(p.name) for p in folder.iterdir() if p.name.isdecimal())
         return max(steps, default=0)
 
     def attempts(self, run_id: str | None = None) -> Iterator[Attempt]:
         """Failed attempts in order, of one run or of all."""
-        folders = self.path("attempts", run_id or "*")
-        pattern = f"{folders.name}/*.json"
-        paths = self.path("attempts").glob(pattern)
-        for path in sorted(paths, key=lambda p: (p.parent.name, int(p.stem))):
-            yield Attempt(**json.loads(path.read_text()))
+        root = self.path("attempts")
+        if run_id is not None:
+            folders = [root / run_id]
+        else:
+            folders = sorted(root.iterdir()) if root.is_dir() else []
+        for folder in folders:
+            for path in sorted(_json_files(folder), key=lambda p: int(p.stem)):
+                yield Attempt(**json.loads(path.read_text()))
 
     def write_study(self, name: str, body: Mapping[str, Any]) -> None:
         path = self.path("studies", f"{name}.json")
@@ -258,8 +285,15 @@ class Store:
 
     def studies(self) -> dict[str, dict[str, Any]]:
         """By name, what each study says of itself; `runs` is its list of ids."""
-        paths = sorted(self.path("studies").glob("*.json"))
+        paths = _json_files(self.path("studies"))
         return {path.stem: json.loads(path.read_text()) for path in paths}
+
+
+def _json_files(folder: epath.Path) -> list[epath.Path]:
+    """Those of a folder, by name. No pattern is matched: a path may hold [ and *."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix == ".json")
 
 
 @functools.cache

@@ -15,6 +15,9 @@ from scaling.layout import Layout
 from scaling.record import Cause, Store
 from scaling.run import Run
 
+# Between the checkpoints of a pack, unless the user says otherwise.
+CHECKPOINT_SECONDS = 300.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Pack:
@@ -36,10 +39,11 @@ class Event:
 
     kind: "started"; "step" (with step, steps, loss and tokens_per_second of the pack
     so far); "done" (status "done" or "diverged": its record stands); "failed" (this
-    attempt ended with `cause`; message and log tail are in the attempt's file).
+    attempt ended with `cause`; message and log tail are in the attempt's file); "note"
+    (`message` is a line for the user, such as why a checkpoint is not used).
     """
 
-    kind: Literal["started", "step", "done", "failed"]
+    kind: Literal["started", "step", "done", "failed", "note"]
     run_id: str
     step: int = 0
     steps: int = 0

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from scaling.engines import Event, Pack
+from scaling.engines import CHECKPOINT_SECONDS, Event, Pack
 from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.record import Attempt, Cause, Store
@@ -89,6 +89,7 @@ class Settings:
       cache: JAX's persistent compilation cache.
       include: the user's own plug-in files.
       memory_limit_gb: resident memory (10^9 bytes) a child may use; 0 for no limit.
+      checkpoint_seconds: between the checkpoints of unfinished runs.
       worker: module that `python -m` runs.
     """
 
@@ -96,6 +97,7 @@ class Settings:
     cache: str
     include: tuple[str, ...] = ()
     memory_limit_gb: float = 0.0
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
     worker: str = "scaling.training.worker"
 
 
@@ -235,6 +237,7 @@ class Child:
             "--data_dir": settings.data_dir,
             "--devices": str(devices),
             "--cache": settings.cache,
+            "--checkpoint_seconds": str(settings.checkpoint_seconds),
         }
         flat = [text for option in options.items() for text in option]
         flat += [text for path in settings.include for text in ("--include", path)]

@@ -25,7 +25,7 @@ from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.planning import estimates, hardware
 from scaling.planning.estimates import Estimate
-from scaling.record import Record, Store, write_atomic
+from scaling.record import Record, Store, absolute, write_atomic
 from scaling.run import EvaluationSet, Program, Run, canonical
 from scaling.scheduling import layouts
 from scaling.scheduling.progress import Progress, describe
@@ -463,6 +463,7 @@ def _only(pack: Pack, run_ids: Iterable[str]) -> Pack:
 @contextlib.contextmanager
 def locked(workdir: str) -> Iterator[None]:
     """Keeps a second study off the workdir; the kernel frees a dead process's lock."""
+    workdir = absolute(workdir)
     path = Path(workdir) / "lock"
     if "://" in workdir:
         name = hashlib.sha256(workdir.encode()).hexdigest()[:16]

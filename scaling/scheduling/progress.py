@@ -106,6 +106,8 @@ class Progress:
             self._failed.discard(event.run_id)
         elif event.kind == "step":
             self._step(event)
+        elif event.kind == "note":
+            self.note(event.message)
         else:
             self._end(event)
         self._draw()

@@ -4,23 +4,40 @@ A checkpoint belongs to one run, not to a pack, so that a run can go on in any s
 another pack width or on other devices. It holds the run's train state and its progress
 so far (loss curve, readings, seconds). Only the step is kept of the data: batches are a
 pure function of it.
+
+Beside what orbax writes lies manifest.json: which run and step the checkpoint is of,
+and the sha256 of every file, written last. A checkpoint is used only where all of this
+is right; anything else is removed, since orbax would count it among the latest, and the
+one before is used, or none.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from scaling.record import Store
+from scaling.record import Store, write_atomic
 
-# What orbax and tensorstore raise on a checkpoint that is cut short or overwritten.
-_CORRUPT = (ValueError, OSError, KeyError, TypeError, json.JSONDecodeError)
+MANIFEST = "manifest.json"
+FORMAT = 1  # of the manifest and of what the checkpoint holds
+
+# What orbax and tensorstore raise where a whole checkpoint is of another shape than is
+# asked for, as one of other code can be.
+_OTHER_SHAPE = (ValueError, OSError, KeyError, TypeError)
+
+
+class Damaged(Exception):
+    """A checkpoint that is not to be used; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,21 +67,120 @@ def save(
         progress=ocp.args.JsonSave(progress),
     )
     with _manager(store, run_id) as manager:
-        if step not in manager.all_steps():
-            manager.save(step, args=arguments, force=True)
+        if step in manager.all_steps():
+            return  # the one that the run went on from
+        manager.save(step, args=arguments, force=True)
+    sign(store, run_id, step)
 
 
-def restore(store: Store, run_id: str, abstract: Any, shardings: Any) -> Saved | None:
-    """The newest checkpoint that can be read; None where there is none.
+def sign(store: Store, run_id: str, step: int) -> None:
+    """Writes the manifest: until it is there, the checkpoint does not count."""
+    folder = store.path("checkpoints", run_id, str(step))
+    files = {_relative(path, folder): _sha256(path) for path in _files(folder)}
+    body = {"format": FORMAT, "run_id": run_id, "step": step, "files": files}
+    text = json.dumps({"sha256": _seal(body), "body": body}, indent=1)
+    write_atomic(folder / MANIFEST, text.encode())
 
-    A checkpoint that cannot be read is skipped for the one before, and said so.
+
+def restore(
+    store: Store,
+    run_id: str,
+    steps: int,
+    abstract: Any,
+    shardings: Any,
+    say: Callable[[str], None],
+) -> Saved | None:
+    """The newest checkpoint that is whole and the run's own; None where there is none.
+
+    Others are removed, and `say` is given one line about them.
 
     Args:
+      steps: of the whole run.
       abstract: shapes and dtypes of one run's train state.
       shardings: a tree like it; need not be those it was saved with.
     """
-    if not store.path("checkpoints", run_id).exists():
-        return None
+    wrong: list[str] = []
+    found = None
+    for path in _candidates(store, run_id):
+        try:
+            step = _checked(path, run_id, steps)
+            found = _read(store, run_id, step, abstract, shardings)
+            break
+        except Damaged as error:
+            wrong.append(f"checkpoint {path.name} of run {run_id} {error}")
+            _remove(path)
+    if wrong:
+        start = f"step {found.step}" if found else "the start"
+        say(f"{'; '.join(wrong)}: not used, the run goes on from {start}")
+    return found
+
+
+def delete(store: Store, run_id: str) -> None:
+    """Drops the checkpoints of a finished run."""
+    folder = store.path("checkpoints", run_id)
+    try:
+        folder.rmtree(missing_ok=True)
+    except OSError as error:  # the record stands: what is left over does no harm
+        logging.warning("the checkpoints in %s could not be removed: %s", folder, error)
+
+
+# --- Which checkpoints count --------------------------------------------------
+
+
+def _candidates(store: Store, run_id: str) -> list[epath.Path]:
+    """All that is named like a step in the run's folder, the highest first."""
+    folder = store.path("checkpoints", run_id)
+    if not folder.is_dir():
+        if folder.exists() or _is_link(folder):  # would be in the way of a folder
+            folder.unlink()
+        return []
+    steps = [path for path in folder.iterdir() if path.name.isdecimal()]
+    return sorted(steps, key=lambda path: (int(path.name), path.name), reverse=True)
+
+
+def _checked(folder: epath.Path, run_id: str, steps: int) -> int:
+    """The step of a checkpoint. Raises Damaged with what is wrong with it."""
+    try:
+        step, files = _manifest(folder, run_id)
+        if str(step) != folder.name:
+            raise Damaged(f"says that it is of step {step}")
+        if not 0 < step <= steps:
+            raise Damaged(f"lies beyond the end of the run, {steps}")
+        for name, sha256 in files.items():
+            path = folder / name
+            if not path.exists():
+                raise Damaged(f"lacks its file {name}")
+            if not _is_regular(path) or _sha256(path) != sha256:
+                raise Damaged(f"has a changed file {name}")
+    except OSError as error:
+        raise Damaged(f"cannot be read ({error})") from error
+    return step
+
+
+def _manifest(folder: epath.Path, run_id: str) -> tuple[int, dict[str, str]]:
+    """The step and the digests of files that a checkpoint says it has."""
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise Damaged("is no folder")
+    if not path.exists() or not _is_regular(path):
+        raise Damaged("was not finished (it has no manifest)")
+    try:
+        whole = json.loads(path.read_bytes())
+        body = whole["body"]
+        if whole["sha256"] != _seal(body):
+            raise Damaged("has a changed manifest")
+        if body["format"] != FORMAT:
+            raise Damaged(f"is of format {body['format']}, not {FORMAT}")
+        owner, step, files = body["run_id"], body["step"], body["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged("has a manifest that cannot be read") from error
+    if owner != run_id:
+        raise Damaged(f"belongs to run {owner}")
+    return step, files
+
+
+def _read(store: Store, run_id: str, step: int, abstract: Any, shardings: Any) -> Saved:
+    """What orbax reads of a checkpoint whose files are as they were written."""
     target = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(
             leaf.shape, leaf.dtype, sharding=sharding
@@ -77,28 +193,60 @@ def restore(store: Store, run_id: str, abstract: Any, shardings: Any) -> Saved |
         progress=ocp.args.JsonRestore(),
     )
     with _manager(store, run_id) as manager:
-        for step in sorted(manager.all_steps(), reverse=True):
-            try:
-                found = manager.restore(step, args=arguments)
-            except _CORRUPT as error:
-                logging.warning(
-                    "checkpoint %d of run %s cannot be read (%s); trying an older one",
-                    step,
-                    run_id,
-                    str(error).splitlines()[0],
-                )
-                continue
-            leaves = [leaf for _, leaf in sorted(found["state"].items())]
-            state = jax.tree.unflatten(jax.tree.structure(abstract), leaves)
-            return Saved(step, state, found["progress"])
-    return None
+        try:
+            found = manager.restore(step, args=arguments)
+        except _OTHER_SHAPE as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise Damaged(f"does not fit this model ({reason[:200]})") from error
+    leaves = [leaf for _, leaf in sorted(found["state"].items())]
+    state = jax.tree.unflatten(jax.tree.structure(abstract), leaves)
+    return Saved(step, state, found["progress"])
 
 
-def delete(store: Store, run_id: str) -> None:
-    """Drops the checkpoints of a finished run."""
-    folder = store.path("checkpoints", run_id)
-    if folder.exists():
-        folder.rmtree()
+def _remove(path: epath.Path) -> None:
+    """Takes a checkpoint out of orbax's sight, if it cannot be deleted by its name."""
+    try:
+        if path.is_dir() and not _is_link(path):
+            path.rmtree()
+        else:
+            path.unlink()
+    except PermissionError:
+        taken = {other.name for other in path.parent.iterdir()}
+        names = (f"damaged.{path.name}.{i}" for i in range(len(taken) + 1))
+        path.rename(path.parent / next(name for name in names if name not in taken))
+
+
+def _files(folder: epath.Path) -> Iterator[epath.Path]:
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path
+
+
+def _relative(path: epath.Path, folder: epath.Path) -> str:
+    return os.fspath(path).removeprefix(os.fspath(folder)).lstrip("/")
+
+
+def _is_regular(path: epath.Path) -> bool:
+    """Whether reading it ends: a fifo would be waited for."""
+    return "://" in os.fspath(path) or os.path.isfile(path)
+
+
+def _is_link(path: epath.Path) -> bool:
+    return "://" not in os.fspath(path) and os.path.islink(path)
+
+
+def _sha256(path: epath.Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _seal(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _by_name(tree: Any) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from scaling.corpora import (
     TokenStream,
     evaluation_windows,
 )
-from scaling.engines import Event, Pack
+from scaling.engines import CHECKPOINT_SECONDS, Event, Pack
 from scaling.families._layers import Tracing, gathered, tracing
 from scaling.layout import Layout
 from scaling.planning import cost
@@ -46,7 +46,6 @@ from scaling.training import checkpoint, evaluation, mesh
 # steps, few enough that a slot which ends in between wastes little.
 STEPS_PER_CALL = 8
 
-CHECKPOINT_SECONDS = 300.0
 REPORT_SECONDS = 1.0
 
 
@@ -378,8 +377,10 @@ class Trainer:
         prepared: Mapping[str, Prepared],
         store: Store,
         emit: Callable[[Event], None],
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ):
         self.prepared, self.store, self.emit = prepared, store, emit
+        self.checkpoint_seconds = checkpoint_seconds
         self.layout = pack.layout
         self.waiting = collections.deque(
             (run, run_id)
@@ -410,7 +411,7 @@ class Trainer:
                 if stopping():
                     self._checkpoint()
                     return
-                if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+                if time.monotonic() - self.saved > self.checkpoint_seconds:
                     self._checkpoint()
                 self._fill()
 
@@ -464,7 +465,12 @@ class Trainer:
 
     def _restore(self, i: int, slot: Slot) -> None:
         saved = checkpoint.restore(
-            self.store, slot.run_id, self.compiled.one, self.compiled.one_shardings
+            self.store,
+            slot.run_id,
+            slot.run.steps,
+            self.compiled.one,
+            self.compiled.one_shardings,
+            lambda line: self.emit(Event("note", slot.run_id, message=line)),
         )
         if saved is not None:
             self.state = self.compiled.insert(self.state, saved.state, i)
@@ -750,6 +756,7 @@ def train(
     store: Store,
     emit: Callable[[Event], None],
     stopping: Callable[[], bool] = lambda: False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> None:
     """Trains every run of the pack that has no record, and writes its record.
 
@@ -758,11 +765,12 @@ def train(
       emit: told of every start, of progress about once a second, and of every end.
       stopping: asked after every call; once true, unfinished runs are checkpointed
         and the function returns.
+      checkpoint_seconds: between the checkpoints of unfinished runs.
     """
     if families.fitted(pack.runs[0].model.family):
         _fit(pack, prepared, store, emit, stopping)
         return
-    trainer = Trainer(pack, prepared, store, emit)
+    trainer = Trainer(pack, prepared, store, emit, checkpoint_seconds)
     if pack.ahead is not None:
         run, layout = pack.ahead
         _compile_ahead(run.program(), layout, trainer)

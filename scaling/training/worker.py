@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from scaling import plugins
-from scaling.engines import Event, Pack
+from scaling.engines import CHECKPOINT_SECONDS, Event, Pack
 from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.record import Store
@@ -76,8 +76,8 @@ class Trainer(Protocol):
 class Real:
     """Trains with JAX. Everything heavy is imported on first use."""
 
-    def __init__(self, data_dir: str):
-        self.data_dir = data_dir
+    def __init__(self, data_dir: str, checkpoint_seconds: float = CHECKPOINT_SECONDS):
+        self.data_dir, self.checkpoint_seconds = data_dir, checkpoint_seconds
         self._opened: dict[tuple[str, str], Any] = {}
 
     def _prepared(self, part: Part, tokenizer: str) -> Any:
@@ -102,7 +102,7 @@ class Real:
             for run in pack.runs
             for part in run.corpora()
         }
-        trainer.train(pack, prepared, store, emit, stopping)
+        trainer.train(pack, prepared, store, emit, stopping, self.checkpoint_seconds)
 
     def measure(self, run: Run, vocab: int, layout: Layout) -> float | None:
         from scaling.training import trainer
@@ -284,13 +284,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--cache", required=True)
     parser.add_argument("--include", action="append", default=[])
+    parser.add_argument("--checkpoint_seconds", type=float, default=CHECKPOINT_SECONDS)
     return parser.parse_args(argv)
 
 
 def main() -> None:
     arguments = parse(sys.argv[1:])
     configure(arguments.devices, arguments.cache)
-    serve(Real(arguments.data_dir), arguments)
+    serve(Real(arguments.data_dir, arguments.checkpoint_seconds), arguments)
 
 
 if __name__ == "__main__":

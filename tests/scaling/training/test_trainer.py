@@ -63,7 +63,7 @@ def test_resumed_run_ends_in_the_same_bits(made, tmp_path, family):
     assert Store(cut).checkpoint_step(run_id) == 0
 
 
-def test_a_corrupt_checkpoint_gives_way_to_the_one_before(made, tmp_path, caplog):
+def test_a_corrupt_checkpoint_gives_way_to_the_one_before(made, tmp_path):
     run = made.run()
     (whole,) = trained(made, [run], tmp_path / "whole")
     cut = tmp_path / "cut"
@@ -77,8 +77,10 @@ def test_a_corrupt_checkpoint_gives_way_to_the_one_before(made, tmp_path, caplog
             path.write_bytes(b"not a checkpoint")
     events = []
     (resumed,) = trained(made, [run], cut, events=events)
-    assert "checkpoint 16" in caplog.text
-    assert (events[0].kind, events[0].step) == ("started", 8)
+    said, started = events[:2]
+    assert said.kind == "note" and "checkpoint 16 of run" in said.message
+    assert said.message.endswith("the run goes on from step 8")
+    assert (started.kind, started.step) == ("started", 8)
     assert substance(resumed) == substance(whole)
 
 
