@@ -21,11 +21,11 @@ TEXT = corpus("files", path={text!r}, unit="line")
 
 def study(results):
     run = Run(
-        model=Model("transformer", 8_000),
-        data=Data(TEXT, {steps} * 128),
+        model=Model("transformer", {size}),
+        data=Data(TEXT, {steps} * {batch} * {length}, {unique}),
         optimiser=Optimiser(3e-3),
         schedule=Schedule(warmup_tokens=512),
-        batch=4, length=32, evaluations={evaluations},
+        batch={batch}, length={length}, evaluations={evaluations},
         evaluation=(EvaluationSet("made", TEXT, tokens=1_024),),
     )
     yield from vary(run, {axes!r})
@@ -48,14 +48,17 @@ def write_study(
     text: Path,
     steps: int = 400,
     axes: dict[str, tuple[Any, ...]] | None = None,
-    evaluations: int = 2,
+    **changes: Any,
 ) -> Path:
-    """A study of tiny transformers: one run, or one a value of the `axes`."""
+    """A study of tiny transformers: one run, or one a value of the `axes`.
+
+    Args:
+      changes: of size, batch, length, unique (tokens) and evaluations.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    body = STUDY.format(
-        text=str(text), steps=steps, axes=axes or {}, evaluations=evaluations
-    )
-    path.write_text(body)
+    settings = {"size": 8_000, "batch": 4, "length": 32, "evaluations": 2}
+    settings |= {"unique": None, "text": str(text), "steps": steps, "axes": axes or {}}
+    path.write_text(STUDY.format(**settings | changes))
     return path
 
 
