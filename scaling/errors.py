@@ -1,4 +1,4 @@
-"""The one error a user's mistake raises: a single line that says what is right."""
+"""What ends a command in one line: a user's mistake, a signal, a dead child."""
 
 from __future__ import annotations
 
@@ -16,6 +16,18 @@ class UserError(ValueError):
     def __init__(self, field: str, value: Any, expected: str):
         self.field, self.value, self.expected = field, value, expected
         super().__init__(f"{field}: {value!r} is not usable; {expected}")
+
+
+class Ended(Exception):
+    """A command that ends before its work is done, and not by a mistake of the user's.
+
+    Commands print it as one line and exit with `code`: 128 + the number of the signal
+    that stopped them, or 1.
+    """
+
+    def __init__(self, line: str, code: int):
+        self.code = code
+        super().__init__(line)
 
 
 def unknown(field: str, name: str, known: Iterable[str]) -> UserError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from absl import app, flags, logging
 from absl.flags import argparse_flags
 
-from scaling.errors import UserError
+from scaling.errors import Ended, UserError
 
 if TYPE_CHECKING:
     from scaling.scheduling.dispatch import Options
@@ -163,10 +164,15 @@ def main(arguments: argparse.Namespace) -> int:
     except UserError as error:
         print(f"scaling: {error}", file=sys.stderr)
         return 2
+    except Ended as error:
+        print(f"scaling: {error}", file=sys.stderr)
+        return error.code
 
 
 def entry() -> None:
     """The console script."""
+    # Until a study catches signals, Ctrl-C ends this process as SIGTERM does: silently.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Libraries talk a lot. Assigned, since absl takes a mere default for INFO.
     flags.FLAGS["verbosity"].value = logging.WARNING
     flags.FLAGS["verbosity"].using_default_value = False

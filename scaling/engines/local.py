@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any
 
 from scaling.engines import CHECKPOINT_SECONDS, Event, Pack
-from scaling.errors import UserError
+from scaling.errors import Ended, UserError
 from scaling.layout import Layout
 from scaling.record import Attempt, Cause, Store
 from scaling.run import Run
@@ -48,11 +48,17 @@ def cores() -> int:
 
 
 class Failed(Exception):
-    """The child could not carry out a request."""
+    """The child could not carry out a request.
 
-    def __init__(self, cause: Cause, message: str, log_tail: str = ""):
+    died: it ended without a word, as a child does that somebody kills.
+    """
+
+    def __init__(
+        self, cause: Cause, message: str, log_tail: str = "", died: bool = False
+    ):
         super().__init__(message)
         self.cause, self.message, self.log_tail = cause, message, log_tail
+        self.died = died
 
 
 class Stop:
@@ -61,6 +67,7 @@ class Stop:
     def __init__(self) -> None:
         self.signal = 0
         self.now = False
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
@@ -78,6 +85,27 @@ class Stop:
     def _caught(self, number: int, _: FrameType | None) -> None:
         self.now = self.signal != 0
         self.signal = self.signal or number
+        if self._at_once:
+            raise self.ended()
+
+    def ended(self) -> Ended:
+        """What a command that is stopped before it trains says."""
+        return Ended("stopped; the same command goes on from here", 128 + self.signal)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """For long work of this process that has nothing to save.
+
+        Raises:
+          Ended: a signal has come, or comes meanwhile.
+        """
+        self._at_once = True
+        try:
+            if self:
+                raise self.ended()
+            yield
+        finally:
+            self._at_once = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +132,16 @@ class Settings:
 class Local:
     """Trains packs in a child process. Use as a context manager: it ends the child."""
 
-    def __init__(self, settings: Settings, store: Store, stop: Stop):
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        stop: Stop,
+        note: Callable[[str], None] = lambda line: None,
+    ):
+        """Args: note: is given lines for the user."""
         self.settings, self.store, self.stop = settings, store, stop
+        self.note = note
         self._child: Child | None = None
         # Of a CPU. They share its threads, so that more of them than a layout uses
         # change nothing for it, and no child is replaced to have them.
@@ -121,38 +157,91 @@ class Local:
         """Trains every pack; see `engines.Engine`. Returns early once `stop` is set."""
         assert store is self.store
         for pack in packs:
-            self._train(pack, events)
+            if not self.stop:
+                self._train(pack, events)
             if self.stop:
                 return
 
     def probe(self) -> dict[str, Any]:
-        """The child's "platform", number of "devices" and "kind" of device."""
-        return self._ask({"do": "probe"})
+        """The child's "platform", number of "devices" and "kind" of device.
+
+        Raises:
+          Ended: the study is stopped, or the child failed.
+        """
+        try:
+            return self._ask_again("looked for devices", {"do": "probe"})
+        except Failed as error:
+            line = f"the devices could not be looked for: {error.message}"
+            raise Ended(line, 1) from error
 
     def describe(self, runs: Sequence[Run], vocab: int) -> list[dict[str, Any]]:
         """What each run costs: the fields of `cost.Cost`.
 
         Raises:
           UserError: a name, size or option that is wrong.
-          Failed: the child failed.
+          Ended: the study is stopped, or the child failed.
         """
         listed = [run.to_json() for run in runs]
-        return self._ask({"do": "describe", "runs": listed, "vocab": vocab})
+        request = {"do": "describe", "runs": listed, "vocab": vocab}
+        try:
+            return self._ask_again("described the runs", request)
+        except Failed as error:
+            line = f"the runs could not be described: {error.message}"
+            raise Ended(line, 1) from error
 
     def measure(self, run: Run, vocab: int, layout: Layout) -> float | None:
-        """Training tokens/s of full packs, None where the child failed."""
+        """Training tokens/s of full packs, None where the layout does not work.
+
+        Raises:
+          Ended: the study is stopped, or the child is killed again and again: that says
+            nothing of the layout.
+        """
         self._use(layout)
         request = {"do": "measure", "run": run.to_json(), "vocab": vocab}
+        request["layout"] = layout.to_json()
         try:
-            return self._ask(request | {"layout": layout.to_json()})
-        except Failed:
+            return self._ask_again("measured a layout", request)
+        except Failed as error:
+            if error.died:
+                line = (
+                    f"no layout could be measured (give one, --layout): {error.message}"
+                )
+                raise Ended(line, 1) from error
             return None
 
-    def _ask(self, request: dict[str, Any], events: Events = lambda event: None) -> Any:
+    def _ask_again(self, doing: str, request: dict[str, Any]) -> Any:
+        """As `_ask`, for what leaves nothing to save: a stop ends it at once.
+
+        A child that dies without a word may have been killed by mistake; a second one
+        is asked.
+
+        Raises:
+          Ended: the study is stopped.
+          Failed: both children died, or one said why it failed.
+        """
+        for last in (False, True):
+            if self.stop:
+                raise self.stop.ended()
+            try:
+                return self._ask(request, grace=0.0)
+            except Failed as error:
+                if self.stop:
+                    raise self.stop.ended() from error
+                if last or not error.died:
+                    raise
+                self.note(f"while it {doing}, {error.message}; another one is asked")
+        raise AssertionError  # the second child has answered or failed
+
+    def _ask(
+        self,
+        request: dict[str, Any],
+        events: Events = lambda event: None,
+        grace: float = STOP_SECONDS,
+    ) -> Any:
         if self._child is None:
             self._child = Child(self.settings, self.store, self.stop, self._devices)
         try:
-            return self._child.ask(request, events)
+            return self._child.ask(request, events, grace=grace)
         except BaseException:
             self._end_child()
             raise
@@ -357,10 +446,12 @@ class Child:
             return Failed("out of memory", "killed by the kernel for memory", tail)
         if re.search("bad_alloc|RESOURCE_EXHAUSTED", tail):
             return Failed("out of memory", "ended when no memory was left", tail)
-        if code == -signal.SIGTERM:
-            return Failed("preemption", "ended by SIGTERM", tail)
+        if -code in (signal.SIGTERM, signal.SIGINT):  # before it could catch them
+            name = signal.Signals(-code).name
+            return Failed("preemption", f"the child was ended by {name}", tail, True)
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return Failed("crash", f"the child ended with {ended}; log: {self.log}", tail)
+        message = f"the child ended with {ended}; log: {self.log}"
+        return Failed("crash", message, tail, True)
 
     def _log_tail(self) -> str:
         with open(self.log, "rb") as file:

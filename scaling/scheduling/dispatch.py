@@ -220,7 +220,9 @@ class Desk:
         parts = [part for key, part in wanted.items() if key not in digests]
         if not parts:
             return
-        made = corpora.prepare(parts, self.options.settings.data_dir, tokenizer, True)
+        data_dir = self.options.settings.data_dir
+        with self.engine.stop.at_once():
+            made = corpora.prepare(parts, data_dir, tokenizer, True)
         digests |= {key: prepared.digest for key, prepared in made.items()}
         tokens |= {key: prepared.train_tokens for key, prepared in made.items()}
         self._prepared.setdefault(tokenizer, {}).update(made)
@@ -495,10 +497,13 @@ def opened(options: Options, stop: Stop, progress: Progress) -> Iterator[Desk]:
     for path in options.settings.include:
         plugins.include(path)
     store = Store(options.workdir)
-    with Local(options.settings, store, stop) as engine:
+    with Local(options.settings, store, stop, progress.note) as engine:
         desk = Desk(options, engine, store, progress)
-        desk.open()
-        yield desk
+        try:
+            desk.open()
+            yield desk
+        finally:
+            progress.close()
 
 
 def plan(options: Options, progress: Progress) -> list[Entry]:
@@ -513,6 +518,9 @@ def run(options: Options, progress: Progress) -> int:
     """Trains what has no record yet; returns the exit code.
 
     0: every run has a record; 1: some have none; 128 + signal: stopped.
+
+    Raises:
+      Ended: stopped before it trained, or the child could not be used.
     """
     with (
         disk_errors(),
@@ -523,7 +531,6 @@ def run(options: Options, progress: Progress) -> int:
         queue = Queue(desk, options.retry_oom)
         desk.engine.run(queue, desk.store, queue.note)
         entries = desk.remember()
-        progress.close()
         if stop:
             progress.note(
                 f"stopped: {_done(entries)} of {len(entries)} runs are done; the "

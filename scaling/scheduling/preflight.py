@@ -21,7 +21,7 @@ from typing import Any
 from etils import epath
 
 from scaling.engines.local import Child, Failed, Stop
-from scaling.errors import UserError
+from scaling.errors import Ended, UserError
 from scaling.layout import Layout
 from scaling.planning import estimates, hardware
 from scaling.planning.estimates import Estimate, Step
@@ -97,8 +97,8 @@ def plan(
         steps = Steps(desk, machine, stop, progress)
         steps.find(entry.run for entry in entries)
         if stop:
-            progress.note("stopped: what was compiled is kept for the next plan")
-            raise SystemExit(128 + stop.signal)
+            line = "stopped: what was compiled is kept for the next plan"
+            raise Ended(line, 128 + stop.signal)
         forecasts = [_forecast(entry, machine, steps, price) for entry in entries]
         known = [f.estimate() for f in forecasts if f.seconds is not None]
         estimates.keep(desk.store, known, replace=True)

@@ -192,6 +192,58 @@ def test_a_study_stopped_anywhere_ends_with_the_same_records(
     assert substances(broken) == substances(straight)
 
 
+PHASES = ("probe", "describe", "measure")
+
+
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [(phase, signal.SIGTERM) for phase in PHASES] + [("measure", signal.SIGINT)],
+)
+def test_a_stop_before_training_is_one_line(write_study, tmp_path, phase, number):
+    path, workdir, begun = write_study(), tmp_path / "w", tmp_path / "begun"
+    parent = subprocess.Popen(
+        command("run", path, "--workdir", workdir),
+        env=environment() | {"FAKE_AT": f"{phase} slow", "FAKE_BEGUN": str(begun)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(begun.exists)
+    parent.send_signal(number)
+    _, said = parent.communicate(timeout=30)
+    lines = [line for line in said.splitlines() if not line.startswith("measuring")]
+    assert lines == ["scaling: stopped; the same command goes on from here"]
+    assert parent.returncode == 128 + number
+    assert not (workdir / "layout.json").exists()
+    assert scaling("run", path, "--workdir", workdir).returncode == 0
+    kept = json.loads((workdir / "layout.json").read_text())["all programs"]["tried"]
+    assert all(entry["tokens_per_second"] for entry in kept)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_child_killed_before_training_is_replaced_once(write_study, tmp_path, phase):
+    path, workdir, begun = write_study(), tmp_path / "w", tmp_path / "begun"
+
+    def run(what):
+        return subprocess.run(
+            command("run", path, "--workdir", workdir),
+            env=environment()
+            | {"FAKE_AT": f"{phase} {what}", "FAKE_BEGUN": str(begun)},
+            capture_output=True,
+            text=True,
+        )
+
+    ended = run("kill")
+    said = [x for x in ended.stderr.splitlines() if not x.startswith("measuring")]
+    assert ended.returncode == 1 and len(said) == 2, ended.stderr
+    assert all("the child ended with signal 9; log: " in line for line in said)
+    assert not (workdir / "layout.json").exists()
+    begun.unlink()
+    ended = run("kill_once")
+    assert ended.returncode == 0 and "another one is asked" in ended.stderr
+    kept = json.loads((workdir / "layout.json").read_text())["all programs"]["tried"]
+    assert all(entry["tokens_per_second"] for entry in kept)
+
+
 def substances(workdir):
     return [substance(record) for record in Store(workdir).records()[0]]
 

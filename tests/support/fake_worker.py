@@ -12,6 +12,9 @@ What becomes of a run is said by the option `act` of its model:
     full         the disk is full
     user         a mistake of the user's that only the trainer sees
     slow         takes seconds, and checkpoints when asked to stop
+
+$FAKE_AT says what goes wrong before training, such as "measure kill_once": slow, kill
+or kill_once at probe, describe or measure; the file $FAKE_BEGUN shows it is there.
 """
 
 import errno
@@ -19,6 +22,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from scaling.engines import Event
 from scaling.errors import UserError
@@ -32,11 +36,27 @@ def act(run):
     return dict(run.model.options).get("act", "")
 
 
+def reach(phase):
+    """Misbehaves where $FAKE_AT says so."""
+    where, _, what = os.environ.get("FAKE_AT", "").partition(" ")
+    if where != phase:
+        return
+    begun = Path(os.environ["FAKE_BEGUN"])
+    again = begun.exists()
+    begun.write_text(phase)
+    while what == "slow":
+        time.sleep(0.1)
+    if what == "kill" or not again:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Fake:
     def probe(self):
+        reach("probe")
         return {"platform": "cpu", "devices": 2, "kind": "fake"}
 
     def describe(self, runs, vocab):
+        reach("describe")
         for run in runs:
             if run.optimiser.name != "adamw":
                 raise UserError("optimiser.name", run.optimiser.name, "known: adamw")
@@ -60,6 +80,8 @@ class Fake:
         return {"memory": memory, "state": memory / 2, "flops": flops}
 
     def measure(self, run, vocab, layout):
+        if layout.width > 1:
+            reach("measure")
         return 1e5 * min(2, layout.width)
 
     def train(self, pack, store, emit, stopping):
