@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 MAP_HELP = (
     'our column = the table\'s, e.g. "params=N,tokens=D,loss:val=val_loss,family=a"; '
-    "columns not named are found by their usual names, and what was found is printed. "
+    "columns not named are found by their usual names, and what was found is printed; "
+    '"family=" says that no column is it, "loss=1 - accuracy" makes an error of an '
+    "accuracy. "
     "Needed: params and tokens (counts), one loss or several as loss:TARGET. Of use: "
     "family, corpus, seed, trajectory (runs that share one are drawn as one), "
     "learning_rate, unique_tokens, flops, status, quality, run_id"
@@ -81,6 +83,15 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
         "source", metavar="TABLE", help="a workdir, or a .csv, .parquet or .jsonl file"
     )
     command.add_argument("--map", default="", help=MAP_HELP)
+    command.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help='keep only the rows of a table that meet it, e.g. "subset == hot", '
+        '"loss < 6", "corpus in c4, rpj"; may be given several times; compares by ==, '
+        "!=, <, <=, >, >= and in",
+    )
     command.add_argument("--study", help="only this study of the workdir")
     command.add_argument(
         "--embeddings",
@@ -116,11 +127,11 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
 
 
 def mapping(text: str) -> dict[str, str]:
-    """`a=b,c=d` as a dict. Raises UserError for anything else."""
+    """`a=b,c=` as a dict, "" for what is unmapped. Raises UserError for other text."""
     found: dict[str, str] = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         ours, equals, theirs = (part.strip() for part in entry.partition("="))
-        if not (ours and equals and theirs):
+        if not (ours and equals):
             raise UserError("map", entry, 'write "ours=theirs", such as "params=N"')
         if ours in found:
             raise UserError("map", entry, f"{ours} is mapped twice")
@@ -159,6 +170,7 @@ def _load(args: argparse.Namespace) -> Table:
         args.embeddings,
         args.unit,
         subsample.MOST if args.rows is None else args.rows,
+        args.where,
     )
     if not args.json:
         print(_described(loaded))

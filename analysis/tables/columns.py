@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from analysis.design.settings import SETTING
-from analysis.tables import exclusions, files, headers
+from analysis.tables import exclusions, flags
 from analysis.tables import numbers as numbers_
 from analysis.tables.numbers import Numbers
-from scaling.errors import UserError, unknown
+from scaling.errors import UserError
 
 # What others call our columns, in the order of preference; matched without case.
 ALIASES = {
@@ -21,7 +22,12 @@ ALIASES = {
     "unique_tokens": ("unique_tokens", "u"),
     "quality": ("quality", "data_quality"),
     "optimiser": ("optimiser", "optimizer"),
-    "loss": ("loss", "final_loss", "val_loss", "validation_loss", "eval_loss"),
+    "loss": (
+        *("loss", "final_loss", "val_loss", "validation_loss", "eval_loss"),
+        *("test_loss", "nll", "val_nll", "cross_entropy", "val_ppl", "ppl"),
+        *("perplexity", "val_perplexity", "val_bpb", "bpb", "bits_per_byte"),
+        *("val_bpc", "bpc", "bits_per_character", "bits_per_char", "train_loss"),
+    ),
     "family": ("family", "architecture", "arch", "model"),
     "corpus": ("corpus", "dataset", "data"),
     "size": ("size",),
@@ -33,7 +39,7 @@ ALIASES = {
     "batch": ("batch", "batch_size", "bs", "global_batch_size", "train_batch_size"),
     "seed": ("seed", "init_seed"),
     "data_seed": ("data_seed",),
-    "status": ("status",),
+    "status": ("status", "diverged"),
     "trajectory": ("trajectory", "cluster"),
     "run_id": ("run_id", "run", "id"),
     "wall_seconds": ("wall_seconds",),
@@ -46,6 +52,8 @@ TUNED = (
     *("dropout", "beta1", "beta2", "adam_beta1", "adam_beta2", "epsilon", "momentum"),
     *("clip_norm", "grad_clip", "gradient_clipping", "z_loss", "init_std"),
 )
+# Without these a row says nothing.
+NEEDED = ("params", "tokens")
 NUMBERS = (
     "size",
     "params",
@@ -62,84 +70,24 @@ NUMBERS = (
 COUNTS = ("size", "params", "params_total", "tokens", "unique_tokens", "flops", "batch")
 
 
-def guess_mapping(
-    columns: list[str], given: Mapping[str, str] | None = None
-) -> dict[str, str]:
-    """Our columns -> the table's: what is given, and the rest by usual names.
-
-    Raises:
-      UserError: an unknown column on either side, a doubled one, or no params, tokens
-        or loss.
-    """
-    given = dict(given or {})
-    files.check_doubled(columns)
-    for ours, theirs in given.items():
-        if ours.split(":")[0] != "loss" and ours not in ALIASES:
-            raise unknown("map", ours, ALIASES)
-        if theirs not in columns:
-            raise unknown(f"map {ours}", theirs, columns)
-        if list(given.values()).count(theirs) > 1:
-            raise UserError(f"map {ours}", theirs, "each column for one thing only")
-    out = dict(given)
-    for column in columns:
-        if column.startswith("loss:") and not any(k.startswith("loss") for k in given):
-            out[column] = column
-    known = headers.known_as(columns)
-    by_name: dict[str, list[str]] = {}
-    for column in columns:
-        by_name.setdefault(known[column], []).append(column)
-    for ours, names in ALIASES.items():
-        if ours in out or (ours == "loss" and any(k[:4] == "loss" for k in out)):
-            continue
-        free = [c for n in names for c in by_name.get(n, ()) if c not in out.values()]
-        alike = [column for column in free if known[column] == known[free[0]]]
-        if len(alike) > 1:
-            expected = f"name one: {ours}={alike[0]} or {ours}={alike[1]}"
-            raise UserError(f"map {ours}", ", ".join(alike), expected)
-        if free:
-            out[ours] = free[0]
-    for ours in ("params", "tokens", "loss"):
-        if not any(key.split(":")[0] == ours for key in out):
-            first = ", ".join(columns[:20])
-            expected = f"name its column; the table has {first}"
-            raise UserError(f"map {ours}", "", expected)
-    return out
-
-
-# More families or corpora than this have more pairs than anyone compares.
-MOST_LEVELS = 40
-
-
-def without_names(
-    frame: pd.DataFrame, mapping: Mapping[str, str], given: Mapping[str, str]
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The mapping less what was guessed for a factor and has the names of runs.
-
-    Returns it and a warning for each. Raises UserError where the column was given.
-    """
-    out, warned = dict(mapping), []
-    for ours in ("family", "corpus"):
-        theirs = mapping.get(ours)
-        if theirs is None:
-            continue
-        levels = len(set(frame[theirs].dropna().map(str)))
-        if levels <= MOST_LEVELS:
-            continue
-        said = f"{theirs} has {levels} different values, more than {MOST_LEVELS}"
-        if ours in given:
-            expected = f"{said}; give a column with the {ours} and not the run"
-            raise UserError(f"map {ours}", theirs, expected)
-        warned.append(f"{said}, and is not taken for the {ours}: name it with --map")
-        del out[ours]
-    return out, tuple(warned)
-
-
 def target_of(key: str) -> str:
     return key.removeprefix("loss:")
 
 
+# 1 or 100 less a column: the error of an accuracy.
+LESS = re.compile(r"(100|1)\s*-\s*(.+)")
+
+
+def less(theirs: str, columns: Iterable[str]) -> tuple[float, str] | None:
+    """What `1 - accuracy` is made of, where the table has such a column."""
+    found = LESS.fullmatch(theirs.strip())
+    if not found or theirs in columns or found[2] not in columns:
+        return None
+    return float(found[1]), found[2]
+
+
 def numbers(
-    frame: pd.DataFrame, mapping: Mapping[str, str], given: Mapping[str, str]
+    frame: pd.DataFrame, mapping: Mapping[str, str], given: Collection[str]
 ) -> tuple[dict[str, Numbers], tuple[str, ...], tuple[str, ...]]:
     """The columns of numbers by our names, with a line for each that is not plain.
 
@@ -152,6 +100,8 @@ def numbers(
     for ours, theirs in mapping.items():
         if ours not in NUMBERS and ours not in losses:
             continue
+        difference = less(theirs, frame.columns)
+        theirs = difference[1] if difference else theirs
         column = numbers_.read(frame, theirs, ours in COUNTS)
         if not column.refused:
             found[ours] = column
@@ -179,26 +129,46 @@ def text_rows(
 
 
 def standard(
-    frame: pd.DataFrame, mapping: Mapping[str, str], found: Mapping[str, Numbers]
-) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """The table under our column names, with what it does not say filled in."""
+    frame: pd.DataFrame,
+    mapping: Mapping[str, str],
+    found: Mapping[str, Numbers],
+    given: Collection[str] = (),
+) -> tuple[pd.DataFrame, list[pd.DataFrame], tuple[str, ...]]:
+    """The table under our column names, with what it does not say filled in.
+
+    Args:
+      found: its columns of numbers.
+      given: our columns that the reader named. A cell of another one that is not
+        needed costs no row: where it cannot be used it counts as missing.
+
+    Returns: the runs, the rows that cannot be used, and what counts as missing.
+    """
     out = pd.DataFrame(index=range(len(frame)))
     if "run_id" in mapping:
         out["run_id"] = frame[mapping["run_id"]].astype(str).to_numpy()
     if "run_id" not in mapping or out.run_id.duplicated().any():
         out["run_id"] = [f"row {i + 1}" for i in range(len(frame))]
-    excluded = []
+    excluded: list[pd.DataFrame] = []
+    missing: list[str] = []
     for name in NUMBERS:
         if name not in found:
             continue
-        out[name], text = found[name].values, found[name].wrong
-        excluded.append(text_rows(out.run_id, name, frame[mapping[name]], text))
+        column, text = frame[mapping[name]], found[name].wrong
+        out[name] = found[name].values
+        if name in NEEDED or name in given:
+            excluded.append(text_rows(out.run_id, name, column, text))
+            continue
+        bad = text | ~_plausible(out[name]) & out[name].notna().to_numpy()
+        out[name] = out[name].mask(bad)
+        missing += _missing(mapping[name], name, column, out.run_id, bad)
     texts = {"family": "all", "corpus": "all", "seed": "", "data_seed": ""}
     for name, default in (texts | {"optimiser": "", "status": "done"}).items():
         if name not in mapping:
             out[name] = default
             continue
         column = frame[mapping[name]].reset_index(drop=True)
+        if name == "status":
+            column = pd.Series(flags.status(column, mapping[name]))
         out[name] = column.astype(str).where(column.notna(), "")
         if name in ("family", "corpus", "status"):
             gone = out.run_id[out[name] == ""]
@@ -217,7 +187,30 @@ def standard(
             out[name] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         out["epochs"] = out.tokens / out.unique_tokens
-    return out.join(_settings(frame, mapping)), excluded
+    return out.join(_settings(frame, mapping)), excluded, tuple(missing)
+
+
+def _plausible(values: pd.Series) -> np.ndarray:
+    """Marks the numbers [n] that an optional column may have."""
+    share = values.name != "quality" or values <= 1
+    return (np.isfinite(values) & (values > 0) & share).to_numpy()
+
+
+def _missing(
+    theirs: str, ours: str, column: pd.Series, run_ids: pd.Series, bad: np.ndarray
+) -> list[str]:
+    """That some cells of a guessed column count as missing."""
+    if not bad.any():
+        return []
+    place = int(np.argmax(bad))
+    first = str(column.iloc[place])[:30]
+    many = f"{bad.sum()} cells of {theirs} are"
+    if bad.sum() == 1:
+        many = f"a cell of {theirs} is"
+    return [
+        f"{many} no {ours} and counted as missing, the first {first!r} "
+        f"({run_ids.iloc[place]}); --map {ours}={theirs} leaves such rows out instead"
+    ]
 
 
 def _settings(frame: pd.DataFrame, mapping: Mapping[str, str]) -> pd.DataFrame:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.tables import columns, files, headers, subsample, usable, workdir
+from analysis.tables import (
+    columns,
+    exclusions,
+    files,
+    flags,
+    guesses,
+    headers,
+    subsample,
+    usable,
+    workdir,
+)
+from analysis.tables import where as conditions_
+from analysis.tables.numbers import Numbers
 from analysis.tables.table import Table
 from scaling.errors import UserError
 from scaling.record import Store
@@ -20,22 +32,26 @@ UNIT = "nats/token"
 
 def load(
     source: str | os.PathLike[str],
-    mapping: Mapping[str, str] | None = None,
+    mapping: Mapping[str, str | None] | None = None,
     study: str | None = None,
     embeddings: bool = False,
     unit: str | None = None,
     rows: int = subsample.MOST,
+    where: Sequence[str] = (),
 ) -> Table:
     """Loads a workdir (a folder, local or gs://) or a table (.csv, .parquet, .jsonl).
 
     Args:
-      mapping: our column -> the table's, for those that are not to be guessed; several
-        losses as "loss:TARGET". Tables only.
+      mapping: our column -> the table's, for those that are not to be guessed, or ""
+        for one that the table has not; several losses as "loss:TARGET", an error as
+        "1 - ACCURACY". Tables only.
       study: one study of the workdir; by default all its records. Workdirs only.
       embeddings: count parameters with the embedding table and the output head.
         Workdirs only.
       unit: of every loss of a table, by default nats/token. Tables only.
       rows: how many usable runs are fitted at most; see subsample.py for which.
+      where: conditions that every row must meet, such as "subset == hot"; see where.py.
+        Tables only.
 
     Raises:
       UserError: nothing there, not what its name says, no row that can be used, or an
@@ -49,54 +65,50 @@ def load(
             given = "study" if study is not None else "embeddings"
             raise UserError(given, study or embeddings, "only a workdir knows that")
         frame = files.read(path)
-        return from_frame(frame, mapping, Path(path).stem, unit or UNIT, rows)
+        return from_frame(frame, mapping, Path(path).stem, unit, rows, where)
     store = Store(path)
     if not store.path("records").exists():
         expected = "give a workdir with records/, or a .csv, .parquet or .jsonl file"
         raise UserError("table", path, expected)
-    if mapping or unit:
-        given = "map" if mapping else "unit"
-        raise UserError(given, mapping or unit, "a workdir's records need none")
+    for option, value in (("map", mapping), ("unit", unit), ("where", where)):
+        if value:
+            raise UserError(option, value, "a workdir's records need none")
     return workdir.load_workdir(store, study, embeddings, rows)
 
 
 def from_frame(
     frame: pd.DataFrame,
-    mapping: Mapping[str, str] | None = None,
+    mapping: Mapping[str, str | None] | None = None,
     title: str = "table",
-    unit: str = UNIT,
+    unit: str | None = None,
     rows: int = subsample.MOST,
+    where: Sequence[str] = (),
 ) -> Table:
     """As `load`, from a frame that is in memory already; it is not changed."""
     if frame.empty:
         raise UserError("table", title, "at least one row under the header")
     frame = frame.set_axis(headers.stripped(frame.columns), axis=1)
-    given, mapping = mapping or {}, columns.guess_mapping(list(frame.columns), mapping)
-    mapping, names = columns.without_names(frame, mapping, given)
-    found, said, unread = columns.numbers(frame, mapping, given)
-    unused = [ours for ours in mapping if ours in columns.NUMBERS and ours not in found]
-    mapping = {ours: c for ours, c in mapping.items() if ours not in unused}
-    losses = {columns.target_of(key): key for key in found if key.startswith("loss")}
-    runs, excluded = columns.standard(frame, mapping, found)
-    parts = []
-    for target, key in losses.items():
-        values, text = found[key].values, found[key].wrong
-        column = frame[mapping[key]]
-        excluded.append(columns.text_rows(runs.run_id, "loss", column, text, target))
-        parts.append(
-            pd.DataFrame({"run_id": runs.run_id, "target": target, "loss": values})
-        )
-    readings = pd.concat(parts, ignore_index=True)
-    readings["se"] = np.nan
+    files.check_doubled(frame.columns)
+    frame = frame.reset_index(drop=True)
+    conditions = [conditions_.parse(text) for text in where]
+    reason = _left_out(frame, conditions, mapping or {})
+    guess = guesses.guess_mapping(frame[reason == ""], mapping)
+    given = [ours for ours, theirs in (mapping or {}).items() if theirs]
+    found, said, unread = columns.numbers(frame, guess.mapping, given)
+    runs, excluded, missing = columns.standard(frame, guess.mapping, found, given)
+    gone = reason != ""
+    excluded.insert(0, exclusions.excluded(runs.run_id[gone].to_numpy(), reason[gone]))
+    readings, texts = _readings(frame, guess.mapping, found, runs.run_id)
+    used = set(guess.mapping.values()) | {one.column for one in conditions}
     whole = Table(
         title=title,
-        unit=unit,
-        targets=tuple(losses),
+        unit=unit or UNIT,
+        targets=tuple(dict.fromkeys(readings.target)),
         runs=runs,
         readings=readings,
-        exclusions=pd.concat(excluded, ignore_index=True),
-        mapping=mapping,
-        warnings=names + unread,
+        exclusions=pd.concat([*excluded, *texts], ignore_index=True),
+        mapping={k: v for k, v in guess.mapping.items() if not _unread(k, found)},
+        warnings=(*guess.said, *unread, *missing, *flags.said(frame[~gone], used)),
         said=said,
         counting="as the table gives them",
     )
@@ -104,6 +116,49 @@ def from_frame(
     _check_varies(table)
     _check_scale(table)
     return table
+
+
+def _left_out(
+    frame: pd.DataFrame,
+    conditions: Sequence[conditions_.Condition],
+    names: Mapping[str, str | None],
+) -> np.ndarray:
+    """Of each row [n] the first condition that it does not meet, or ""."""
+    reason = np.full(len(frame), "", dtype=object)
+    known = {ours: theirs for ours, theirs in names.items() if theirs}
+    for condition in conditions:
+        gone = ~conditions_.kept(frame, condition, known) & (reason == "")
+        reason[gone] = f"not kept by --where {condition.text}"
+    if len(frame) and (reason != "").all():
+        texts = " and ".join(condition.text for condition in conditions)
+        raise UserError("where", texts, "a condition that some row meets")
+    return reason
+
+
+def _unread(ours: str, found: Mapping[str, Numbers]) -> bool:
+    """Whether a column should hold numbers and is not used since it does not."""
+    return (ours in columns.NUMBERS or ours.startswith("loss")) and ours not in found
+
+
+def _readings(
+    frame: pd.DataFrame,
+    mapping: Mapping[str, str],
+    found: Mapping[str, Numbers],
+    run_ids: pd.Series,
+) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    """The losses of all targets, and the rows whose loss is something else."""
+    parts, excluded = [], []
+    for key in found:
+        if not key.startswith("loss"):
+            continue
+        target, numbers = columns.target_of(key), found[key]
+        difference = columns.less(mapping[key], frame.columns)
+        whole, theirs = difference or (0.0, mapping[key])
+        text = columns.text_rows(run_ids, "loss", frame[theirs], numbers.wrong, target)
+        loss = whole - numbers.values if difference else numbers.values
+        parts.append(pd.DataFrame({"run_id": run_ids, "target": target, "loss": loss}))
+        excluded.append(text)
+    return pd.concat(parts, ignore_index=True).assign(se=np.nan), excluded
 
 
 # Of so few runs it may be chance that their losses are the same.

@@ -1,0 +1,254 @@
+"""Which column of a foreign table is which of ours.
+
+What the reader says counts. The rest is found by usual names, where the column is also
+of the right kind: of several the first that is. A guess never costs a row: a column of
+text is taken for no number, and one that merely names a size or a run for no family.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from analysis.tables import files, flags, headers, numbers
+from analysis.tables.columns import ALIASES, COUNTS, NEEDED, NUMBERS, less
+from scaling.errors import UserError, unknown
+
+# More families or corpora than this have more pairs than anyone compares.
+MOST_LEVELS = 40
+# Sizes of one name may differ by this share, by a vocabulary for instance.
+ONE_SIZE = 0.02
+# Of fewer runs it may be chance that each has a name of its own.
+FEW_RUNS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Guess:
+    """Our columns -> the table's, and what was looked at and not taken.
+
+    Attributes:
+      mapping: as used; what the reader unmapped is not in it.
+      said: one sentence on each column that its name offered and that is not used.
+    """
+
+    mapping: dict[str, str]
+    said: tuple[str, ...]
+
+
+def guess_mapping(
+    frame: pd.DataFrame, given: Mapping[str, str | None] | None = None
+) -> Guess:
+    """What is given, and the rest by usual names and kinds.
+
+    Args:
+      given: our column -> the table's, or "" for one that is not to be guessed.
+
+    Raises:
+      UserError: an unknown column on either side, a doubled one, or no params, tokens
+        or loss.
+    """
+    columns = list(frame.columns)
+    files.check_doubled(columns)
+    asked = {ours: theirs or "" for ours, theirs in (given or {}).items()}
+    _check_given(asked, columns)
+    _check_levels(frame, asked)
+    out = {ours: theirs for ours, theirs in asked.items() if theirs}
+    if not any(key.startswith("loss") for key in out):
+        for column in columns:
+            if column.startswith("loss:") and column not in asked:
+                out[column] = column
+    known_as = headers.known_as(columns)
+    by_name: dict[str, list[str]] = {}
+    for column in columns:
+        by_name.setdefault(known_as[column], []).append(column)
+    said: list[str] = []
+    for ours, names in ALIASES.items():
+        known = ours in asked or (ours == "loss" and any(k[:4] == "loss" for k in out))
+        if known:
+            continue
+        named = [by_name[n] for n in names if n in by_name]
+        free = [[c for c in alike if c not in out.values()] for alike in named]
+        found, refused = _first(frame, ours, [alike for alike in free if alike], out)
+        said += refused
+        if found:
+            out[ours] = found
+    for ours in (*NEEDED, "loss"):
+        if not any(key.split(":")[0] == ours for key in out):
+            raise UserError(f"map {ours}", "", _expected(ours, columns))
+    return Guess(out, tuple(said))
+
+
+def _check_given(given: Mapping[str, str], columns: list[str]) -> None:
+    """Raises UserError where a given mapping is not possible."""
+    taken = list(given.values())
+    for ours, theirs in given.items():
+        if ours.split(":")[0] != "loss" and ours not in ALIASES:
+            raise unknown("map", ours, ALIASES)
+        if theirs and less(theirs, columns) is None and theirs not in columns:
+            raise unknown(f"map {ours}", theirs, columns)
+        if theirs and taken.count(theirs) > 1:
+            raise UserError(f"map {ours}", theirs, "each column for one thing only")
+        if theirs not in columns and theirs and not ours.startswith("loss"):
+            raise UserError(f"map {ours}", theirs, "only a loss may be 1 - COLUMN")
+
+
+def _check_levels(frame: pd.DataFrame, given: Mapping[str, str]) -> None:
+    """Raises UserError where a given factor has the names of runs."""
+    for ours in ("family", "corpus"):
+        theirs = given.get(ours, "")
+        levels = frame[theirs].dropna().map(str).nunique() if theirs else 0
+        if levels > MOST_LEVELS:
+            said = f"{theirs} has {levels} different values, more than {MOST_LEVELS}"
+            expected = f"{said}; give a column with the {ours} and not the run"
+            raise UserError(f"map {ours}", theirs, expected)
+
+
+def _expected(ours: str, columns: list[str]) -> str:
+    known = ", ".join(columns[:20])
+    return f"name its column; the table has {known}"
+
+
+def _first(
+    frame: pd.DataFrame,
+    ours: str,
+    candidates: list[list[str]],
+    mapping: Mapping[str, str],
+) -> tuple[str, list[str]]:
+    """The first column of the right kind, and a sentence on each before it.
+
+    Args:
+      candidates: columns by name, in the order of preference; those in one list are
+        called alike but for case.
+
+    Where none is right and the column is needed, the first is taken: its rows are then
+    listed with what is wrong in each.
+    """
+    check = CHECKS.get(ours)
+    said: list[str] = []
+    for alike in candidates:
+        right = [c for c in alike if not (check and check(frame, c, ours, mapping))]
+        if len(right) > 1 or (
+            not right and len(alike) > 1 and ours in (*NEEDED, "loss")
+        ):
+            one, two = (right or alike)[:2]
+            expected = f"name one: {ours}={one} or {ours}={two}"
+            raise UserError(f"map {ours}", ", ".join(right or alike), expected)
+        for column in alike:
+            why = check(frame, column, ours, mapping) if check else ""
+            if why:
+                said.append(_said(column, ours, why))
+        if right:
+            return right[0], said
+    if candidates and ours in (*NEEDED, "loss"):
+        return candidates[0][0], []
+    return "", said
+
+
+def _said(column: str, ours: str, why: str) -> str:
+    """That a column is not taken for one of ours, and how to have it otherwise."""
+    how = f"--map {ours}= says so, --map {ours}={column} insists"
+    if ours in ("family", "corpus"):
+        return f"{column} {why[3:]}, and is not taken for the {ours}; {how}"
+    return f"{column} is not taken for the {ours}: {why}; {how}"
+
+
+def _no_numbers(
+    frame: pd.DataFrame, column: str, ours: str, _: Mapping[str, str]
+) -> str:
+    """Why a column is no column of numbers, or ""."""
+    found = numbers.read(frame, column, ours in COUNTS)
+    known = int(found.wrong.sum() + np.isfinite(found.values).sum())
+    if found.refused or not known:
+        return found.refused or "it holds no number"
+    if 2 * found.wrong.sum() <= known:
+        return ""
+    first = frame[column][found.wrong].iloc[0]
+    return f"{found.wrong.sum()} of {known} are text, such as {str(first)[:30]!r}"
+
+
+def _no_share(
+    frame: pd.DataFrame, column: str, ours: str, mapping: Mapping[str, str]
+) -> str:
+    """Why a column is not the share of sound text, or ""."""
+    why = _no_numbers(frame, column, ours, mapping)
+    if why:
+        return why
+    values = numbers.read(frame, column).values
+    good = (values > 0) & (values <= 1)
+    return "" if good.any() else "it is never above 0 and at most 1"
+
+
+def _no_status(
+    frame: pd.DataFrame, column: str, ours: str, _: Mapping[str, str]
+) -> str:
+    """Why a column does not say which runs are done, or ""."""
+    series = frame[column]
+    if column.strip().lower() == "diverged":
+        return "" if flags.is_flag(series) else "it says neither yes nor no"
+    if flags.is_flag(series):
+        return "it is yes or no, and which of them means done is not said"
+    if flags.is_status(series):
+        return ""
+    return f"it has words that say neither done nor failed, such as {_odd(series)!r}"
+
+
+def _odd(column: pd.Series) -> str:
+    texts = column.dropna().astype(str)
+    odd = texts[~texts.str.strip().str.lower().isin(flags.DONE | flags.NOT_DONE)]
+    return str(odd.iloc[0])[:30]
+
+
+def _no_corpus(
+    frame: pd.DataFrame, column: str, ours: str, _: Mapping[str, str]
+) -> str:
+    """Why a column is no factor with a few levels, or ""."""
+    series = frame[column]
+    if pd.api.types.is_numeric_dtype(series.dtype) and series.notna().any():
+        return "it holds numbers"
+    names = series.dropna().map(str)
+    levels = names.nunique()
+    if levels > MOST_LEVELS:
+        return f"it has {levels} different values, more than {MOST_LEVELS}"
+    if levels == len(names) >= FEW_RUNS:
+        return "it names every run"
+    return ""
+
+
+def _no_family(
+    frame: pd.DataFrame, column: str, ours: str, mapping: Mapping[str, str]
+) -> str:
+    """Why a column is no architecture, or ""."""
+    why = _no_corpus(frame, column, ours, mapping)
+    if why:
+        return why
+    names = frame[column].map(str, na_action="ignore")
+    if names.nunique() < 2:
+        return ""
+    if "params" not in mapping:
+        return ""
+    sizes = numbers.read(frame, mapping["params"], count=True).values
+    if _names_one(names, sizes):
+        return "it names the size: each value has one and no two share one"
+    return ""
+
+
+def _names_one(names: pd.Series, sizes: np.ndarray) -> bool:
+    """Whether each name has one size and no two names the same."""
+    known = pd.DataFrame({"name": names.to_numpy(), "size": sizes})
+    known = known[known.name.notna() & (known["size"] > 0) & np.isfinite(known["size"])]
+    ends = known.groupby("name")["size"].agg(["min", "max"]).sort_values("min")
+    if len(ends) < 2:
+        return False
+    one = (ends["max"] <= (1 + ONE_SIZE) * ends["min"]).all()
+    apart = ends["min"].to_numpy()[1:] > ends["max"].to_numpy()[:-1]
+    return bool(one and apart.all())
+
+
+# Says why a column is not what its name says, or "" where it may be.
+Check = Callable[[pd.DataFrame, str, str, Mapping[str, str]], str]
+CHECKS: dict[str, Check] = dict.fromkeys((*NUMBERS, "loss"), _no_numbers)
+CHECKS |= {"quality": _no_share, "status": _no_status}
+CHECKS |= {"family": _no_family, "corpus": _no_corpus}

@@ -1,0 +1,163 @@
+"""What is guessed of a table's columns, what is said of it, and what costs a row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import main
+from analysis.tables.load import from_frame
+from scaling.errors import UserError
+
+SIZES = {"11M": 1.1e7, "34M": 3.4e7, "105M": 1.05e8, "320M": 3.2e8}
+BUDGETS = (2.1e8, 6.3e8, 1.9e9, 5.7e9)
+
+
+def grid(**more) -> pd.DataFrame:
+    rows = [(label, n, d) for label, n in SIZES.items() for d in BUDGETS]
+    frame = pd.DataFrame(rows, columns=["label", "N", "D"])
+    loss = 1.8 + 300 / frame.N**0.33 + 900 / frame.D**0.33
+    noise = np.exp(np.random.default_rng(5).normal(0, 0.002, len(frame)))
+    return frame[["N", "D"]].assign(loss=loss * noise, **more)
+
+
+LABELS = [label for label in SIZES for _ in BUDGETS]
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "ours"),
+    [
+        ("size", ["tiny", "small", "medium", "large"] * 4, "size"),
+        ("C", "1xC", "flops"),
+        ("lr", "3e-4 to 3e-5", "learning_rate"),
+        ("quality", 87.0, "quality"),
+        ("model", [f"net-{label}" for label in LABELS], "family"),
+        ("model", [f"run-{i}" for i in range(16)], "family"),
+        ("data", BUDGETS * 4, "corpus"),
+        ("status", "published", "status"),
+    ],
+)
+def test_a_guess_of_the_wrong_kind_costs_no_row(column, cells, ours):
+    table = from_frame(grid(**{column: cells}))
+    assert len(table.readings) == 16 and table.exclusions.empty
+    assert ours not in table.mapping
+    (text,) = table.warnings
+    assert column in text and f"--map {ours}={column}" in text
+    # Unmapped it is not looked at.
+    assert not from_frame(grid(**{column: cells}), {ours: ""}).warnings
+
+
+def test_a_family_whose_values_share_sizes_is_one():
+    twice = pd.concat([grid(model="a"), grid(model="b")])
+    twice["loss"] += 0.1 * (twice.model == "b")
+    assert from_frame(twice).mapping["family"] == "model"
+    # A column that names the size gives way to the next that is of the right kind.
+    twice["architecture"] = LABELS * 2
+    table = from_frame(twice)
+    assert table.mapping["family"] == "model"
+    assert "architecture names the size" in table.warnings[0]
+
+
+def test_of_several_candidates_the_one_of_the_right_kind_is_taken():
+    table = from_frame(grid().rename(columns={"D": "d"}).assign(tokens="a few"))
+    assert table.mapping["tokens"] == "d"
+    assert from_frame(grid(n="many")).mapping["params"] == "N"
+
+
+def test_a_bad_cell_of_a_guessed_column_counts_as_missing():
+    odd = grid(lr=1e-3, C=1e18).astype({"lr": object})
+    odd.loc[3, "lr"], odd.loc[5, "C"] = "high", 0.0
+    table = from_frame(odd)
+    assert len(table.readings) == 16
+    assert np.isnan(table.runs.learning_rate[3])
+    assert table.runs.flops[5] == 6 * odd.N[5] * odd.D[5]
+    assert len(table.warnings) == 2 and "(row 6)" in table.warnings[0]
+    # Where the reader named it, such a row is left out and listed.
+    named = from_frame(odd, {"learning_rate": "lr", "flops": "C"})
+    assert dict(zip(named.exclusions.run_id, named.exclusions.reason, strict=True)) == {
+        "row 4": "learning_rate is not a number: 'high'",
+        "row 6": "flops is not above zero",
+    }
+
+
+@pytest.mark.parametrize(
+    ("condition", "kept"),
+    [
+        ("split == b", 8),
+        ("split != b", 8),
+        ("lr <= .001", 4),
+        ("lr < 0.001", 0),
+        ("split in a, b", 16),
+        ("'split' in ('b')", 8),
+        ("good == no", 4),
+        ("good == 0", 4),
+        ("N >= 1.05e8", 8),
+    ],
+)
+def test_conditions_keep_rows_and_list_the_others(condition, kept):
+    frame = grid(split=["a", "b"] * 8, lr=[1e-3, 2e-3, 3e-3, 4e-3] * 4)
+    frame["good"] = ["yes"] * 12 + ["no"] * 4
+    if not kept:
+        with pytest.raises(UserError, match="a condition that some row meets"):
+            from_frame(frame, where=[condition])
+        return
+    table = from_frame(frame, where=[condition])
+    assert len(table.readings) == kept
+    assert set(table.exclusions.reason) <= {f"not kept by --where {condition}"}
+    assert len(table.exclusions) == 16 - kept
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("splt == a", "did you mean 'split'"),
+        ("split == c", "no row's split is 'c'; it has a, b"),
+        ("split < a", "a number behind <"),
+        ("split < 3", "holds none"),
+        ("split = a", "COLUMN == VALUE"),
+        ("__import__('os')", "COLUMN == VALUE"),
+    ],
+)
+def test_a_wrong_condition_is_one_line(condition, expected):
+    with pytest.raises(UserError, match=expected) as refused:
+        from_frame(grid(split=["a", "b"] * 8), where=[condition])
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("values", [(1, 0), (True, False), ("yes", "no"), (1.0, 0.0)])
+def test_flags_are_named_and_a_diverged_one_is_the_status(values):
+    yes, no = values
+    cells = [no] * 14 + [yes] * 2
+    table = from_frame(grid(outlier=cells))
+    assert len(table.readings) == 16
+    (text,) = table.warnings
+    assert "outlier marks 2 rows" in text
+    condition = f"outlier == {no}"
+    assert f"--where '{condition}'" in text
+    assert len(from_frame(grid(outlier=cells), where=[condition]).readings) == 14
+    assert not from_frame(grid(outlier=cells), where=[condition]).warnings
+    diverged = from_frame(grid(diverged=cells))
+    assert diverged.mapping["status"] == "diverged"
+    assert diverged.exclusions.reason.tolist() == ["status is diverged"] * 2
+    assert len(from_frame(grid(diverged=cells), {"status": ""}).readings) == 16
+
+
+def test_states_of_runs():
+    states = ["finished"] * 14 + ["crashed"] * 2
+    (text,) = from_frame(grid(state=states)).warnings
+    assert "finished, crashed" in text and "--where 'state == finished'" in text
+    left = from_frame(grid(status=states)).exclusions
+    assert left.reason.tolist() == ["status is crashed"] * 2
+
+
+def test_the_command_unmaps_and_keeps_rows(tmp_path, capsys):
+    path = str(tmp_path / "t.csv")
+    grid(size="tiny", outlier=[0] * 15 + [1]).to_csv(path, index=False)
+    asked = ["fit", path, "--law", "chinchilla", "--draws", "40"]
+    asked += ["--map", "size=", "--where", "outlier == 0"]
+    assert main.main(main.parse(["scaling-analysis", *asked])) == main.DONE
+    said = capsys.readouterr()
+    assert "rows: 16, of which 15 are used" in said.out
+    assert "left out: not kept by --where outlier == 0: row 16" in said.out
+    assert said.err == ""
