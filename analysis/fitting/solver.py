@@ -339,7 +339,10 @@ def minimise(
         descent = Descent(
             shape, target[part], weights[part], starts[part], delta, low, high, still
         )
-        return descent.run(iterations, damping)
+        # A trial step may leave the range of float64. Its objective is then infinite or
+        # no number, so that it lowers nothing and is not taken.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return descent.run(iterations, damping)
 
     ends = range(0, len(starts), rows)
     if weights.size < THREADED:

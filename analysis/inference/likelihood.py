@@ -64,9 +64,16 @@ def profile_scale(mean: Array, delta: float) -> Array:
 
 
 def log_likelihood(objective: Array, runs: int, delta: float) -> Array:
-    """Log likelihood of fits with these objectives, s profiled for each."""
-    scale = profile_scale(np.asarray(objective) / runs, delta)
-    return -runs * log_normaliser(delta, scale) - np.asarray(objective) / scale
+    """Log likelihood of fits with these objectives, s profiled for each.
+
+    Minus infinity where no fit was found: its objective is infinite or NaN.
+    """
+    objective = np.asarray(objective, np.float64)
+    found = np.isfinite(objective)
+    known = np.where(found, objective, 1.0)
+    scale = profile_scale(known / runs, delta)
+    value = -runs * log_normaliser(delta, scale) - known / scale
+    return np.where(found, value, -np.inf)
 
 
 @dataclasses.dataclass(frozen=True)

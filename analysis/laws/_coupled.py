@@ -12,13 +12,18 @@ from analysis.laws import Array
 
 
 def value(u: Array, v: Array, k: Array) -> Array:
-    """The term's log: k ln(e^(u/k) + e^(v/k))."""
-    return k * np.logaddexp(u / k, v / k)
+    """The term's log: k ln(e^(u/k) + e^(v/k)); NaN where a coordinate is."""
+    return k * _log_sum(u / k, v / k)
+
+
+def _log_sum(x: Array, y: Array) -> Array:
+    with np.errstate(invalid="ignore"):  # numpy warns of NaN here, and nowhere else
+        return np.asarray(np.logaddexp(x, y))
 
 
 def gradient(u: Array, v: Array, k: Array) -> tuple[Array, Array, Array]:
     """Derivatives of `value` by u, by v, and by k."""
-    total = np.logaddexp(u / k, v / k)
+    total = _log_sum(u / k, v / k)
     by_u = np.exp(u / k - total)
     by_v = np.exp(v / k - total)
     return by_u, by_v, total - (by_u * u + by_v * v) / k

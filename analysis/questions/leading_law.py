@@ -98,8 +98,12 @@ def _influence(fitted: Fitted, model: Likelihood, runs: pd.DataFrame) -> pd.Data
     if model.runs > MOST_RUNS or fitted.theta is None or len(fitted.theta) < 3:
         return pd.DataFrame()
     found = influence(model.fit, model.columns, model.loss)
-    with np.errstate(over="ignore"):  # what no draw bounds moves by no spread of it
-        spread = np.nanstd(fitted.law.natural(fitted.theta[1:]), axis=0)
+    drawn = fitted.theta[1:][~np.isnan(fitted.theta[1:, 0])]
+    if len(drawn) < 2:
+        return pd.DataFrame()
+    # What no draw bounds moves by no spread of it.
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = np.std(fitted.law.natural(drawn), axis=0)
     names = np.array(fitted.law.names)
     # The references are 1 by definition and move with nothing.
     moving = np.flatnonzero(spread > 0)

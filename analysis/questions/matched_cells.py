@@ -323,6 +323,8 @@ def costs_frame(
       equivalents: rows of `Analysis.equivalents` of one method, for the overall gain.
     """
     seconds = runs.set_index("run_id").wall_seconds
+    # A time that is blank, zero or endless was not measured.
+    seconds = seconds.where((seconds > 0) & np.isfinite(seconds))
     pairs: dict[tuple[str, str, str], list[Match]] = {}
     for swap, matched in found.items():
         pairs.setdefault(swap.pair, []).extend(matched)

@@ -29,6 +29,8 @@ from scaling.errors import UserError
 # Runs whose FLOPs lie within this share of each other are of one budget.
 APART = 0.1
 LEAST_SIZES = 3
+# A parabola that is nearly flat is lowest anywhere: logs of sizes end here.
+FARTHEST = 200.0
 # Points of the interpolation between two neighbouring sizes.
 FINENESS = 25
 # Least standard deviation of ln N*, as a share of the distance between two sizes.
@@ -250,7 +252,8 @@ def _parabola(part: pd.DataFrame, draws: int, rng: np.random.Generator) -> Optim
         curve = np.polyval(coefficients, x)
         scale = np.sqrt(len(part) / (len(part) - 3.0))
         chosen = rng.choice((loss - curve) * scale, size=(len(part), draws))
-        drawn = np.exp(_vertex(x, curve[:, None] + chosen) + middle)
+        lowest = _vertex(x, curve[:, None] + chosen) + middle
+        drawn = np.exp(np.clip(lowest, -FARTHEST, FARTHEST))
     outside = any("outside" in clause for clause in warnings)
     return Optimum(
         flops=float(np.exp(np.log(part.flops).mean())),

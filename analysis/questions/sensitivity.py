@@ -87,7 +87,7 @@ def settings(
     yield Setting("law: each family alone", frame, surfaces.of_single, draws)
     other = math.inf if math.isfinite(delta) else DELTA
     for name, part, threshold in (
-        (f"delta {other:g}", fitted, other),
+        ("least squares" if math.isinf(other) else f"delta {other:g}", fitted, other),
         ("smallest size dropped", fitted[fitted.level > fitted.level.min()], delta),
         ("smallest budget dropped", fitted[fitted.budget > fitted.budget.min()], delta),
         ("embeddings counted otherwise", _counted(fitted), delta),

@@ -28,6 +28,7 @@ from analysis.pipeline import Analysis, Note
 from analysis.questions import known_floor, model_choice, run_times
 from analysis.report import plots, plots_checks, plots_effects, plots_surface, words
 from analysis.report.checklist import checklist
+from analysis.report.short_names import shortened
 from analysis.report.shortlist import centres, foremost
 from scaling.record import write_atomic
 
@@ -379,11 +380,12 @@ PLOTS: dict[str, Plot] = {
 
 def draw(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
     """SVG and PNG by file name; what has no rows is left out."""
-    analysis, figures = foremost(analysis), {}
+    shown, figures = shortened(foremost(analysis)), {}
+    names = list(zip(analysis.targets, shown.targets, strict=True))
     for name, plot in PLOTS.items():
-        for target in analysis.targets if plot.every else analysis.targets[:1]:
+        for target, short in names if plot.every else names[:1]:
             try:
-                drawn = plots.render(plot.draw, analysis, target)
+                drawn = plots.render(plot.draw, shown, short)
             except plots.Nothing:
                 continue
             figures[figure_name(analysis, name, target)] = drawn

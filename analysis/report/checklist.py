@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis import laws
@@ -17,7 +18,7 @@ from analysis.fitting.fit import DELTA, RANDOM_STARTS
 from analysis.pipeline import Analysis
 from analysis.report import words
 
-Answer = str | int | float | list[Any] | dict[str, Any] | None
+Answer = str | int | float | list[Any] | list[float] | dict[str, Any] | None
 
 
 def checklist(analysis: Analysis) -> dict[str, dict[str, Answer]]:
@@ -83,29 +84,23 @@ def _form(name: str) -> str | None:
 
 def _training(analysis: Analysis) -> dict[str, Answer]:
     runs = analysis.runs
-    rates = runs.learning_rate.dropna()
     return {
         "models trained": len(runs),
         "runs a law": _range(analysis.quality.runs),
         "families": sorted(map(str, runs.family.unique())),
-        "sizes, in parameters": sorted(map(float, runs.params.unique())),
-        "parameters counted with embeddings": sorted(
-            map(float, runs.params_total.unique())
-        ),
+        "sizes, in parameters": _levels(runs.params),
+        "parameters counted with embeddings": _levels(runs.params_total),
         "how parameters are counted": (
             "without embeddings, where the table gives both; the verdicts say what"
             " counting otherwise moves"
         ),
         "training data": sorted(map(str, runs.corpus.unique())),
-        "budgets, in tokens": sorted(map(float, runs.tokens.unique())),
+        "budgets, in tokens": _levels(runs.tokens),
         "runs that repeat data": int((runs.epochs > 1.001).sum()),
-        "compute, in FLOPs": {
-            "least": float(runs.flops.min()),
-            "most": float(runs.flops.max()),
-        },
+        "compute, in FLOPs": _range(runs.flops),
         "how compute is counted": "as the table gives it; where it does not, 6 N D",
-        "learning rates tried": sorted(map(float, rates.unique())),
-        "batch sizes": sorted(map(float, runs.batch.dropna().unique())),
+        "learning rates tried": _levels(runs.learning_rate),
+        "batch sizes": _levels(runs.batch),
         "how the learning rate was chosen": (
             "the best of its cell, again in every bootstrap draw"
             if len(analysis.tuning)
@@ -165,10 +160,14 @@ def _range(values: Any) -> dict[str, Answer]:
 
 
 def _least(values: Any) -> float | None:
-    known = values.dropna()
-    return float(known.min()) if len(known) else None
+    return min(_levels(values), default=None)
 
 
 def _most(values: Any) -> float | None:
-    known = values.dropna()
-    return float(known.max()) if len(known) else None
+    return max(_levels(values), default=None)
+
+
+def _levels(values: Any) -> list[float]:
+    """The values there are, rising; a blank or infinite cell is none."""
+    known = values.to_numpy(np.float64)
+    return sorted(set(known[np.isfinite(known)].tolist()))

@@ -8,20 +8,25 @@ read in grey. No global state: no pyplot, and the style holds only inside `rende
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import math
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
+import matplotlib.font_manager
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -60,6 +65,8 @@ STYLE: Any = {
     "xtick.major.width": 0.7,
     "ytick.major.width": 0.7,
     "text.color": INK,
+    # A name with dollar signs is a name.
+    "text.parse_math": False,
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.3,
@@ -88,9 +95,11 @@ def render(draw: Draw, analysis: Analysis, target: str) -> tuple[str, bytes]:
     Raises:
       Nothing: there is nothing to draw.
     """
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE | {"font.sans-serif": _fonts()}), _any_script():
         figure = Figure(figsize=(WIDTH, 4.0), dpi=DPI, layout="constrained")
         draw(figure, analysis, target)
+        if not any(_shows(axes) for axes in figure.axes):
+            raise Nothing
         # The canvases' own printers draw once; savefig would draw twice each time.
         raster, vector = io.BytesIO(), io.StringIO()
         FigureCanvasAgg(figure).print_png(raster)
@@ -98,6 +107,42 @@ def render(draw: Draw, analysis: Analysis, target: str) -> tuple[str, bytes]:
         figure.set_layout_engine("none")
         FigureCanvasSVG(figure).print_svg(vector, metadata={"Date": None})
     return _tidy(vector.getvalue()), raster.getvalue()
+
+
+def _shows(axes: Axes) -> bool:
+    """Whether a panel has a point of data in it, and not lines across it alone."""
+    spots = [one for one in axes.collections if isinstance(one, PathCollection)]
+    drawn = [np.asarray(one.get_offsets(), float) for one in spots]
+    drawn += [
+        np.stack([np.asarray(v, float) for v in line.get_data(orig=False)], axis=1)
+        for line in axes.lines
+        if line.get_transform() == axes.transData
+    ]
+    return any(np.isfinite(points).all(axis=-1).any() for points in drawn)
+
+
+# Fonts with letters that the others lack, in the order of preference.
+MORE_FONTS = ("Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Arial Unicode MS")
+
+
+@functools.cache
+def _fonts() -> list[str]:
+    """The style's fonts, and behind them those of this machine for other scripts."""
+    known = set(matplotlib.font_manager.get_font_names())
+    wanted = [*STYLE["font.sans-serif"], *MORE_FONTS]
+    return [name for name in wanted if name in known]
+
+
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """Says nothing of letters that no font of this machine has.
+
+    In the page they are text, which the reader's own fonts show; the PNG has a box.
+    """
+    with warnings.catch_warnings():
+        missing = r"Glyph .* missing from font|Matplotlib currently does not support .*"
+        warnings.filterwarnings("ignore", missing, UserWarning)
+        yield
 
 
 def _tidy(svg: str) -> str:
@@ -241,15 +286,36 @@ def _apart(
     return kept
 
 
+# No log axis goes further than this from its middle: what does is an arrow.
+FARTHEST = 1e12
+
+
 def span(*values: Any, pad: float = 0.06) -> tuple[float, float]:
     """Limits of a log axis about the finite positive values."""
     every = np.concatenate([np.asarray(v, float).ravel() for v in values])
     every = every[np.isfinite(every) & (every > 0)]
     if not every.size:
         return 0.5, 2.0
-    low, high = every.min(), every.max()
+    middle = float(np.exp(np.median(np.log(every))))
+    low, high = max(every.min(), middle / FARTHEST), min(every.max(), middle * FARTHEST)
     room = max((high / low) ** pad, 1.02)
     return low / room, high * room
+
+
+def reach(*values: Any, pad: float = 0.06) -> tuple[float, float]:
+    """Limits of a linear axis about the finite values, however few or alike.
+
+    Raises:
+      Nothing: none is finite.
+    """
+    every = np.concatenate([np.asarray(v, float).ravel() for v in values])
+    every = every[np.isfinite(every)]
+    if not every.size:
+        raise Nothing
+    low, high = float(every.min()), float(every.max())
+    # Values that are one number still have a place on an axis.
+    room = pad * (high - low) if high - low > 1e-9 * abs(high) else 0.1 * abs(high)
+    return low - (room or 1.0), high + (room or 1.0)
 
 
 def plain(value: float) -> str:
@@ -355,8 +421,8 @@ def factor_axis(axes: Axes, limits: tuple[float, float], upward: bool = False) -
 
 def share_axis(axes: Axes, frame: pd.DataFrame, label: str) -> None:
     """An axis across of shares in percent, wide enough for the intervals."""
-    most = max(frame.high.max(), frame.share.max())
-    axes.set_xlim(min(0, frame.low.min()), 1.04 * most)
+    most = reach(frame.high, frame.share, [0.0], pad=0.04)[1]
+    axes.set_xlim(min(0.0, frame.low.min()) if frame.low.notna().any() else 0.0, most)
     axes.axvline(0, color=FAINT, lw=0.8)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
     axes.grid(True, axis="x")
@@ -546,6 +612,8 @@ def equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
     given = set(frame[frame.factor.notna()].method)
     methods = [method for method in METHODS if method in given]
     frame = frame[frame.method.isin(methods)]
+    if frame.empty:
+        raise Nothing
     keys = ["source", "to", "held"]
     kinds = _order(frame.kind)
     heights = [
@@ -577,8 +645,8 @@ def _swaps_of_a_kind(
     frame = pd.concat([group for _, group in groups])
     finite = frame[np.isfinite(frame.factor)]
     low, high = span(finite.factor, finite.low, [0.9, 2.2])
-    reach = frame.high[np.isfinite(frame.high)]
-    high = max(high, min(reach.max() if len(reach) else high, 10 * high))
+    ends = frame.high[np.isfinite(frame.high)]
+    high = max(high, min(ends.max() if len(ends) else high, 10 * high))
     factor_axis(axes, (max(low, 1e-3) / 1.1, high * 1.1))
     axes.axvline(2, color=FAINT, lw=0.9, ls="--")
     offsets = np.linspace(-0.3, 0.3, len(methods) + (len(outside) > 0))
@@ -670,11 +738,11 @@ def ratios(figure: Figure, analysis: Analysis, target: str) -> None:
     rows = frame.to_dict("records")
     resize(figure, 1.1 + 0.42 * len(rows))
     axes = figure.subplots()
-    reach = max(2.0, min(20.0, 1.5 * np.abs(frame["lambda"]).max()))
+    far = max(2.0, min(20.0, 1.5 * np.abs(frame["lambda"]).max()))
     ends = frame[["low", "high"]].to_numpy()
-    ends = ends[np.isfinite(ends) & (np.abs(ends) <= 2 * reach)]
+    ends = ends[np.isfinite(ends) & (np.abs(ends) <= 2 * far)]
     left = min(-1.2, *ends, 0) if ends.size else -1.2
-    right = max(1.2, *ends, reach) if ends.size else reach
+    right = max(1.2, *ends, far) if ends.size else far
     axes.set_xlim(1.05 * left, 1.05 * right)
     axes.axvspan(-1, 1, color="#f0f0f0", lw=0)
     for x in (-1, 0, 1):
@@ -738,10 +806,8 @@ def _limit(axes: Axes, mine: pd.DataFrame) -> None:
     )
     if values.empty:
         return
-    left = min(*values, *lows)
-    right = max(*values, min(max(*values, *highs), 2.5 * values.max()))
-    room = 0.06 * ((right - left) or 1.0)
-    axes.set_xlim(left - room, right + room)
+    right = max(values.max(), min(max([*values, *highs]), 2.5 * values.max()))
+    axes.set_xlim(*reach(values, lows, [right]))
 
 
 def joint(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -831,7 +897,7 @@ def noise(figure: Figure, analysis: Analysis, target: str) -> None:
         ):
             if math.isfinite(value):
                 axes.axvline(100 * value, color=INK, lw=1, ls=line, label=name)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, reach(100 * frame.sd_log, 100 * fitness.seed_noise, [0.0])[1])
     axes.set_xlabel("standard deviation of the loss (%)")
     axes.grid(True, axis="x")
     if len(fitness):
@@ -849,9 +915,8 @@ def holdout(figure: Figure, analysis: Analysis, target: str) -> None:
     resize(figure, 1.2 + (0.1 + 0.2 * len(laws)) * len(groups))
     axes = figure.subplots()
     relative = frame[["low", "high", "observed"]].div(frame.predicted, axis=0) - 1
-    finite = relative.to_numpy()[np.isfinite(relative.to_numpy())]
-    reach = 108 * max(np.abs(finite), default=0.01)
-    axes.set_xlim(-reach, reach)
+    most = 100 * reach(relative.abs(), pad=0.08)[1]
+    axes.set_xlim(-most, most)
     axes.axvline(0, color=INK, lw=0.8)
     labels = []
     offsets = np.linspace(-0.2, 0.2, len(laws)) if len(laws) > 1 else [0.0]
@@ -881,7 +946,7 @@ def residuals(figure: Figure, analysis: Analysis, target: str) -> None:
     laws = [law for law in _order(frame.law) if _whole(analysis, law)]
     margins = 0.9, 1.4
     panels = wrapped(figure, len(laws), len(families), 2.0, margins, narrowest=2)
-    reach = math.log(frame.params.max() / frame.params.min()) or 1.0
+    widest = math.log(frame.params.max() / frame.params.min()) or 1.0
     for (i, law), (j, family) in itertools.product(
         enumerate(laws), enumerate(families)
     ):
@@ -896,7 +961,7 @@ def residuals(figure: Figure, analysis: Analysis, target: str) -> None:
         for corpus in corpora:
             part = mine[mine.corpus == corpus]
             colour, marker, _ = looks(corpora, corpus)
-            area = 12 + 26 * np.log(part.params / frame.params.min()) / reach
+            area = 12 + 26 * np.log(part.params / frame.params.min()) / widest
             axes.scatter(
                 part.tokens,
                 100 * part.residual,

@@ -25,6 +25,7 @@ from analysis.report.plots import (
     looks,
     panels_of,
     plain,
+    reach,
     resize,
     rows_of,
     span,
@@ -54,7 +55,7 @@ def profiles(figure: Figure, analysis: Analysis, target: str) -> None:
         for end in (first.low, first.high):
             if math.isfinite(end):
                 axes.axvline(end, color=INK, lw=0.8, ls=":")
-        axes.set_ylim(0, 2.5 * first.threshold)
+        axes.set_ylim(0, reach([0.0, first.threshold], pad=1.5)[1])
         axes.grid(True, axis="y")
         axes.set_title(name)
     panels[0].set_ylabel("twice the log likelihood lost")
@@ -83,8 +84,8 @@ def influence(figure: Figure, analysis: Analysis, target: str) -> None:
             textcoords="offset points",
             fontsize=7.5,
         )
-    axes.set_xlim(0, 1.35 * frame.score.max())
-    axes.set_ylim(0, 1.2 * frame.spreads.abs().max())
+    axes.set_xlim(0, reach(frame.score, [0.0], pad=0.35)[1])
+    axes.set_ylim(0, reach(frame.spreads.abs(), [0.0], pad=0.2)[1])
     axes.grid(True)
     axes.set_xlabel("distance from the curve (robust standard deviations)")
     axes.set_ylabel("largest move of a parameter\n(bootstrap standard deviations)")

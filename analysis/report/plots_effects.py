@@ -28,6 +28,7 @@ from analysis.report.plots import (
     looks,
     panels_of,
     plain,
+    reach,
     resize,
     rows_of,
     share_axis,
@@ -78,8 +79,7 @@ def standings(figure: Figure, analysis: Analysis, target: str) -> None:
             "high": lowest + frame.above_high,
         }
     )
-    margin = 0.04 * (measured.max().max() - measured.min().min())
-    left.set_xlim(measured.min().min() - margin, measured.max().max() + margin)
+    left.set_xlim(*reach(measured, pad=0.04))
     left.grid(True, axis="x")
     left.set_axisbelow(True)
     for y, row in zip(ys, measured.to_dict("records"), strict=True):

@@ -96,6 +96,10 @@ def _thin_warnings(thinned: int, kept: int) -> tuple[str, ...]:
 
 
 NEEDED = ("params", "tokens", "unique_tokens")
+# No count and no loss, in whatever unit, lies outside: 1e308 and the like stand for a
+# value that was not measured, and their squares leave the range of float64.
+LEAST, MOST = 1e-30, 1e30
+OUTSIDE = f"outside {LEAST:g} to {MOST:g}"
 
 
 def _unusable_runs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -107,6 +111,9 @@ def _unusable_runs(runs: pd.DataFrame) -> pd.DataFrame:
             reason[(reason == "") & values.isna()] = f"{name} is missing"
         reason[(reason == "") & np.isinf(values)] = f"{name} is not finite"
         reason[(reason == "") & (values <= 0)] = f"{name} is not above zero"
+        if name != "flops":
+            outside = (values < LEAST) | (values > MOST)
+            reason[(reason == "") & outside] = f"{name} is {OUTSIDE}"
     range_ = (runs.quality > 0) & (runs.quality <= 1)
     reason[(reason == "") & ~range_] = "quality is not above 0 and at most 1"
     other = (reason == "") & (runs.status != "done")
@@ -133,6 +140,8 @@ def _unusable_losses(readings: pd.DataFrame) -> pd.Series:
     reason[np.isinf(loss)] = "loss is infinite"
     reason[loss == 0] = "loss is zero"
     reason[(loss < 0) & np.isfinite(loss)] = "loss is negative"
+    outside = (loss > 0) & (loss < LEAST) | np.isfinite(loss) & (loss > MOST)
+    reason[outside] = f"loss is {OUTSIDE}"
     return reason
 
 

@@ -86,10 +86,12 @@ def verdicts(truth: Truth, **columns) -> pd.DataFrame:
 def test_a_clear_verdict_moves_with_nothing():
     frame = verdicts(dataclasses.replace(SHARED, rhoD={"b": 1.6, "prose": 0.4}))
     assert not frame.moves.any()
-    assert {"as reported", "delta inf", "smallest size dropped"} <= set(frame.setting)
+    assert {"as reported", "least squares", "smallest size dropped"} <= set(
+        frame.setting
+    )
     whole = frame[frame.question == "architecture or corpus"]
     assert (whole.verdict == "corpus").all()
-    refits = frame[frame.setting == "delta inf"]
+    refits = frame[frame.setting == "least squares"]
     assert (refits.draws == min(60, sensitivity.DRAWS)).all()
 
 

@@ -189,7 +189,7 @@ def test_further_questions_are_answered_in_words(study):
     assert "1.35 times as large (1.11 to 1.65)" in section
     assert "No change is shown in 6 of 8" in section
     section = build.verdict(study, lambda *_: "")
-    assert "lstm → transformer moves with: delta inf (undetermined)" in section
+    assert "lstm → transformer moves with: least squares (undetermined)" in section
     assert "1 of 2 verdicts hold under all of 2 other choices" in section
     section = build.sharing(study, lambda *_: "")
     assert "Across corpora these differ: E (p 0.010)" in section

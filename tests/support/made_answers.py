@@ -81,8 +81,8 @@ def swaps() -> dict[str, pd.DataFrame]:
                 | change
                 | {"differs": differs, "method": "family"}
             )
-        for setting in ("as reported", "delta inf", "smallest size dropped"):
-            moves = setting == "delta inf" and source == "lstm" and held == "code"
+        for setting in ("as reported", "least squares", "smallest size dropped"):
+            moves = setting == "least squares" and source == "lstm" and held == "code"
             checks.append(
                 {"target": target, "question": "architecture", "source": source}
                 | {"to": to, "setting": setting, "draws": 40, "value": 1.6}
