@@ -53,7 +53,7 @@ def _manager(store: Store, run_id: str) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.LatestN(2),
         enable_async_checkpointing=False,  # the next step donates the buffers
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories=False,  # in a thread that nobody waits for: see restore
     )
     return ocp.CheckpointManager(store.path("checkpoints", run_id), options=options)
 
@@ -128,14 +128,23 @@ def delete(store: Store, run_id: str) -> None:
 
 
 def _candidates(store: Store, run_id: str) -> list[epath.Path]:
-    """All that is named like a step in the run's folder, the highest first."""
+    """All that is named like a step in the run's folder, the highest first.
+
+    What a write that was cut short has left, or a number that orbax would not write, is
+    removed: no checkpoint is lost with it.
+    """
     folder = store.path("checkpoints", run_id)
     if not folder.is_dir():
         if folder.exists() or _is_link(folder):  # would be in the way of a folder
             folder.unlink()
         return []
-    steps = [path for path in folder.iterdir() if path.name.isdecimal()]
-    return sorted(steps, key=lambda path: (int(path.name), path.name), reverse=True)
+    found = []
+    for path in folder.iterdir():
+        if path.name.isdecimal() and path.name == str(int(path.name)):
+            found.append(path)
+        elif path.name.isdecimal() or ".orbax-checkpoint-tmp" in path.name:
+            _remove(path)
+    return sorted(found, key=lambda path: int(path.name), reverse=True)
 
 
 def _checked(folder: epath.Path, run_id: str, steps: int) -> int:
