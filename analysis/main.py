@@ -80,7 +80,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=summary, description=summary, epilog=EXIT)
     command.add_argument(
-        "source", metavar="TABLE", help="a workdir, or a .csv, .parquet or .jsonl file"
+        "source",
+        metavar="TABLE",
+        help="a workdir, or a file: text (comma, semicolon, tab), JSON, JSON lines or "
+        "Parquet, packed (.gz, .xz, .bz2, .zst) or not",
     )
     command.add_argument("--map", default="", help=MAP_HELP)
     command.add_argument(
@@ -233,7 +236,7 @@ def _report(args: argparse.Namespace) -> int:
     from analysis.report import build
     from analysis.tables import files
 
-    is_table = os.path.splitext(args.source)[1].lower() in files.READERS
+    is_table = files.is_table(args.source)
     folder = args.out or os.path.join("." if is_table else args.source, "report")
     analysis = _analyse(args)
     _say("drawing")

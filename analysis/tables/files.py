@@ -1,67 +1,88 @@
-"""Files that hold a table: .csv, .parquet and .jsonl into a frame as they stand."""
+"""Files that hold a table, by what is in them: text, JSON or Parquet, packed or not."""
 
 from __future__ import annotations
 
-import collections
-import csv
+import io
 import json
 import os
-import re
-import warnings
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from analysis.tables import delimited, nested, unpacked
+from analysis.tables.widths import check_doubled, check_width
 from scaling.errors import UserError
 
-MOST_COLUMNS = 10_000
-# What the first bytes of a file say it is, whatever its name says.
-MAGIC = {
-    b"PAR1": "a Parquet file; name it .parquet",
-    b"\x1f\x8b": "packed by gzip; unpack it first",
+# Names that are files of tables, whether they are there or not.
+ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".jsonl", ".json", ".md")
+# What the first bytes of a file say that no reader here reads.
+OTHERS = {
     b"PK\x03\x04": "a zip archive or a spreadsheet; save its table as .csv",
-    b"\xfd7zXZ": "packed by xz; unpack it first",
-    b"(\xb5/\xfd": "packed by zstd; unpack it first",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet (.xls); save its table as .csv",
+    b"ARROW1": "an Arrow file; save its table as .parquet",
+    b"\x89HDF": "an HDF5 file; save its table as .parquet or .csv",
+    b"SQLite format 3": "a database; save its table as .csv",
+    b"\x93NUMPY": "a NumPy array, which has no names of columns; save it as .csv",
+    b"7z\xbc\xaf": "a 7-Zip archive; take the table out of it",
+    b"Rar!": "a RAR archive; take the table out of it",
+    b"%PDF": "a PDF document; save its table as .csv",
 }
-# A header of more bytes than this has too many columns.
-HEADER_BYTES = 1 << 22
+Read = tuple[pd.DataFrame, tuple[str, ...]]
 
 
-def _first_line(path: str, expected: str) -> str:
-    """The header of a text file. Raises UserError for one that is not text."""
-    with open(path, "rb") as file:
-        line = file.readline(HEADER_BYTES)
-    for magic, what in MAGIC.items():
-        if line.startswith(magic):
-            raise UserError("table", path, f"{expected}; this is {what}")
-    if b"\0" in line:
-        raise UserError("table", path, f"{expected}; this file is binary")
-    try:
-        return line.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        expected = f"{expected} in UTF-8 ({error.reason})"
-        raise UserError("table", path, expected) from error
+def is_table(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a file of a table, there or by its name."""
+    known = Path(_without_packing(path)).suffix.lower() in ENDINGS
+    return not os.path.isdir(path) and (known or os.path.isfile(path))
 
 
-def _read_csv(path: str) -> pd.DataFrame:
-    expected = "text with commas and a header"
-    header = _first_line(path, expected)
-    _check_width(path, header.count(",") + 1)
-    try:
-        names = next(csv.reader([header], strict=True), [])
-        check_doubled(names)
-        if len(names) == 1 and re.search(r"[;\t|]", header):
-            raise UserError("table", header.strip(), f"{expected}; there is no comma")
-        with warnings.catch_warnings():
-            # Fields beyond the header would be dropped with a warning alone.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(path, low_memory=False, index_col=False)
-    except (
-        *(csv.Error, UnicodeDecodeError, OverflowError, pd.errors.EmptyDataError),
-        *(pd.errors.ParserError, pd.errors.ParserWarning),
-    ) as error:
-        raise UserError("table", path, f"{expected} ({_line(error)})") from error
+def title(path: str | os.PathLike[str]) -> str:
+    """What a table is called: its file without its endings."""
+    return Path(_without_packing(path)).stem
+
+
+def _without_packing(path: str | os.PathLike[str]) -> str:
+    name = os.fspath(path)
+    packed = name.lower().endswith(unpacked.ENDINGS)
+    return name.rsplit(".", 1)[0] if packed else name
+
+
+def read(path: str) -> Read:
+    """A table with a header, one row a run, and a line for what is not plain about it.
+
+    Raises UserError for wrong input.
+    """
+    if not Path(path).is_file():
+        raise UserError("table", path, "no such file")
+    data = unpacked.read(path)
+    if not data.strip():
+        raise UserError(
+            "table", path, "the file is empty; a header and rows are needed"
+        )
+    for beginning, what in OTHERS.items():
+        if data.startswith(beginning):
+            raise UserError(
+                "table", path, f"a table of text or Parquet; this is {what}"
+            )
+    if data.startswith(b"PAR1"):
+        frame, said = _read_parquet(data, path)
+    else:
+        data, said = delimited.decoded(data, path)
+        frame, more = _text_reader(data)(data, path)
+        said += more
+    check_width(path, len(frame.columns))
+    frame, more = nested.opened(frame)
+    check_width(path, len(frame.columns))
+    return frame, tuple(f"{Path(path).name}: {text}" for text in said + more)
+
+
+def _text_reader(data: bytes) -> Callable[[bytes, str], Read]:
+    head = data[:4096].lstrip()
+    if head.startswith(b"[") or head.startswith(b"{"):
+        return _read_json
+    return delimited.read
 
 
 def _line(error: Exception) -> str:
@@ -69,80 +90,90 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _read_parquet(path: str) -> pd.DataFrame:
+def _read_parquet(data: bytes, path: str) -> Read:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(io.BytesIO(data))
         names = file.schema_arrow.names
-        _check_width(path, len(names))
+        check_width(path, len(names))
         check_doubled(names)
-        return file.read().to_pandas()
+        return _flat(file.read())
     except (pa.ArrowException, OSError) as error:
         expected = f"a Parquet file ({_line(error)})"
         raise UserError("table", path, expected) from error
 
 
-def _read_jsonl(path: str) -> pd.DataFrame:
-    expected = "one JSON object a line, columns as its keys"
-    header = _first_line(path, expected)
-    if not header.lstrip().startswith("{"):
-        raise UserError("table", path, f"{expected}; it begins with {header[:20]!r}")
+def _flat(table: Any) -> Read:
+    """An Arrow table with dotted names for what is nested, and without its lists."""
+    import pyarrow as pa
+
+    types = pa.types
+    while any(types.is_struct(kind) for kind in table.schema.types):
+        table = table.flatten()
+    lists = [
+        field.name
+        for field in table.schema
+        if types.is_nested(field.type) and not types.is_struct(field.type)
+    ]
+    table = table.drop_columns(lists)
+    # The index of a frame that pandas wrote may be the names of the runs.
+    return table.to_pandas(), nested.left_out(lists)
+
+
+def _read_json(data: bytes, path: str) -> Read:
+    """One JSON document, or one object a line."""
+    first, _, rest = data.lstrip().partition(b"\n")
     try:
-        names = json.loads(
-            header, object_pairs_hook=lambda pairs: [k for k, _ in pairs]
-        )
-        _check_width(path, len(names))
-        check_doubled(names)
-        frame = _parsed_jsonl(path)
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        body = json.loads(first, object_pairs_hook=nested.unique_keys)
+        many = isinstance(body, dict) and bool(rest.strip())
+    except (ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError("table", path, f"{expected} ({_line(error)})") from error
-    _check_width(path, len(frame.columns))
-    return frame
+        many = False
+    if many:
+        check_width(path, len(body))
+        return _read_lines(data, path)
+    try:
+        body = json.loads(data, object_pairs_hook=nested.unique_keys)
+        return nested.from_json(body, path)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        expected = f"a JSON document or one object a line ({_line(error)})"
+        raise UserError("table", path, expected) from error
 
 
-def _parsed_jsonl(path: str) -> pd.DataFrame:
-    """By Arrow, ten times as fast; by pandas what Arrow has no one type for."""
+def _read_lines(data: bytes, path: str) -> Read:
+    """By Arrow, ten times as fast; by json what Arrow has no one type for."""
     import pyarrow as pa
     import pyarrow.json as pj
 
     # An object may be as long as a block.
     options = pj.ReadOptions(block_size=1 << 24)
     try:
-        found = pj.read_json(path, read_options=options)
+        found = pj.read_json(io.BytesIO(data), read_options=options)
     except pa.ArrowException:
-        return pd.read_json(path, lines=True, dtype=False)
+        return _parsed_lines(data, path)
     # Arrow reads text that looks like a date as one.
     if any(pa.types.is_temporal(kind) for kind in found.schema.types):
-        return pd.read_json(path, lines=True, dtype=False)
-    return found.to_pandas()
+        return _parsed_lines(data, path)
+    return _flat(found)
 
 
-READERS = {".csv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_jsonl}
-
-
-def _check_width(path: str, columns: int) -> None:
-    if columns > MOST_COLUMNS:
-        expected = f"at most {MOST_COLUMNS} columns; {path} has {columns}"
-        raise UserError("table", columns, expected)
-
-
-def check_doubled(names: Iterable[str]) -> None:
-    counts = collections.Counter(names)
-    doubled = [name for name, count in counts.items() if count > 1]
-    if doubled:
-        raise UserError("table", doubled[0], "each column name only once")
-
-
-def read(path: str) -> pd.DataFrame:
-    """A table with a header, one row a run. Raises UserError for wrong input."""
-    if not Path(path).is_file():
-        raise UserError("table", path, "no such file")
-    if not os.path.getsize(path):
-        raise UserError(
-            "table", path, "the file is empty; a header and rows are needed"
-        )
-    return READERS[Path(path).suffix.lower()](path)
+def _parsed_lines(data: bytes, path: str) -> Read:
+    rows = []
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            expected = f"one JSON object a line; line {number}: {_line(error)}"
+            raise UserError("table", path, expected) from error
+        if not isinstance(row, dict):
+            expected = f"one JSON object a line; line {number} is none"
+            raise UserError("table", path, expected)
+        rows.append(row)
+    return nested.records(rows)

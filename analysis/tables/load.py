@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,10 @@ def load(
     rows: int = subsample.MOST,
     where: Sequence[str] = (),
 ) -> Table:
-    """Loads a workdir (a folder, local or gs://) or a table (.csv, .parquet, .jsonl).
+    """Loads a workdir (a folder, local or gs://) or a file with a table.
+
+    Tables are text (commas, semicolons, tabs, bars), JSON, JSON lines or Parquet,
+    packed or not; what a file is, its first bytes say and not its name.
 
     Args:
       mapping: our column -> the table's, for those that are not to be guessed, or ""
@@ -60,15 +63,16 @@ def load(
     path = os.fspath(source)
     if rows < usable.LEAST_ROWS:
         raise UserError("rows", rows, f"give at least {usable.LEAST_ROWS}")
-    if Path(path).suffix.lower() in files.READERS:
+    if files.is_table(path):
         if study is not None or embeddings:
             given = "study" if study is not None else "embeddings"
             raise UserError(given, study or embeddings, "only a workdir knows that")
-        frame = files.read(path)
-        return from_frame(frame, mapping, Path(path).stem, unit, rows, where)
+        frame, said = files.read(path)
+        table = from_frame(frame, mapping, files.title(path), unit, rows, where)
+        return dataclasses.replace(table, said=said + table.said)
     store = Store(path)
     if not store.path("records").exists():
-        expected = "give a workdir with records/, or a .csv, .parquet or .jsonl file"
+        expected = "give a workdir with records/, or a file with a table"
         raise UserError("table", path, expected)
     for option, value in (("map", mapping), ("unit", unit), ("where", where)):
         if value:

@@ -284,30 +284,30 @@ def _decided(
     frame: pd.DataFrame, column: str, cells: list[_Cell], texts: list[str]
 ) -> tuple[str, str]:
     """The decimal mark of a column, and why it cannot be told ("" where it can)."""
-    proved: dict[str, str] = {}
+    certain: dict[str, str] = {}
     either: dict[str, str] = {}
     for cell in cells:
         kind = cell.mark
         if kind == "?":
             either.setdefault(COMMA if COMMA in cell.digits else POINT, cell.text)
         elif kind:
-            proved.setdefault(kind, cell.text)
+            certain.setdefault(kind, cell.text)
     for text in texts:
-        if POINT in text and POINT not in proved:
+        if POINT in text and POINT not in certain:
             if EITHER.fullmatch(text):
                 either.setdefault(POINT, text)
             else:
-                proved[POINT] = text
-    if len(proved) == 2:
+                certain[POINT] = text
+    if len(certain) == 2:
         return "", (
-            f"{proved[COMMA]!r} has a decimal comma and {proved[POINT]!r} a decimal "
+            f"{certain[COMMA]!r} has a decimal comma and {certain[POINT]!r} a decimal "
             "point: write all of its numbers with a point and without separators"
         )
-    if proved:
-        return next(iter(proved)), ""
+    if certain:
+        return next(iter(certain)), ""
     if not either:
         return POINT, ""
-    outside = _proved_elsewhere(frame, column)
+    outside = proved(frame, column)
     if COMMA not in either and COMMA not in outside:
         return POINT, ""
     if len(either) == 1 and len(outside) == 1 and COMMA in either:
@@ -320,12 +320,12 @@ def _decided(
     )
 
 
-def _proved_elsewhere(frame: pd.DataFrame, column: str) -> set[str]:
-    """Decimal marks that the other columns of numbers as text prove."""
-    proved = set()
+def proved(frame: pd.DataFrame, beside: str | None = None) -> set[str]:
+    """Decimal marks that the columns of numbers as text prove, all but one column."""
+    found: set[str] = set()
     for name in frame.columns:
         series = frame[name]
-        if name == column or is_number(series):
+        if name == beside or is_number(series):
             continue
         unique = series.dropna().drop_duplicates().head(SAMPLE).map(_plain)
         texts = [v for v in unique if v is not None]
@@ -333,8 +333,8 @@ def _proved_elsewhere(frame: pd.DataFrame, column: str) -> set[str]:
             continue
         cells = [_cell(v, True) for v in texts]
         if all(cell is not None for cell in cells):
-            proved |= {cell.mark for cell in cells if cell} - {"", "?"}
-    return proved
+            found |= {cell.mark for cell in cells if cell} - {"", "?"}
+    return found
 
 
 # Cells of another column that are asked what a comma is.
