@@ -91,7 +91,8 @@ class Analysis:
         target, params, tokens, unique_tokens, setting, value (of the best, as text),
         tried (how many values), edge (as in `cells`; "" for what is no number).
       tuning: family, corpus, target, params, tokens, learning_rate, loss, best (bool).
-      fits: family, corpus, target, law, parameter, value, low, high, bound (bool),
+      fits: family, corpus, target, law, parameter, value, low, high, bound (bool:
+        the estimate or an end of its interval lies on a bound that the fit was given),
         params (the size, for a law at one size; else NaN).
       quality: one row a fit: family, corpus, target, law, runs, objective,
         gradient_norm, gap (to the best of all starts), agree (share of starts),
@@ -109,7 +110,7 @@ class Analysis:
         own (bool: trained on what the target is made of), interval ("below", "above",
         "holds it": where low to high lies about the truth).
       joint: target, law, parameter, kind ("shared", "family", "corpus"), level, value,
-        low, high, reference (bool).
+        low, high, bound (as in `fits`), reference (bool).
       equivalents: data-equivalents M_D. kind ("architecture", "corpus", and "optimiser"
         or "quality" where they vary; see analysis/factors.py), source, to,
         held (the level of the other factor), target, params, tokens, factor, low, high,
@@ -297,7 +298,7 @@ FRAMES = {
     "condition r2 rmse_log identified flag params",
     "curves": "family corpus target params tokens loss low high law",
     "residuals": "family corpus target params tokens observed predicted residual law",
-    "joint": "target law parameter kind level value low high reference",
+    "joint": "target law parameter kind level value low high bound reference",
     "equivalents": "kind source to held target params tokens factor low high "
     "p_infinite method log_ratio flag fitted",
     "multipliers": "kind source to held target currency params tokens compute factor "

@@ -105,6 +105,25 @@ def at_bound(law: Law, theta: Array) -> tuple[str, ...]:
     return tuple(p.name for p, on in zip(law.parameters, held, strict=True) if on)
 
 
+def ends_at_bound(law: Law, theta: Array, level: float = 0.95) -> tuple[str, ...]:
+    """Names of the parameters of which an end of the interval lies on a bound.
+
+    Args:
+      theta: coordinates in each draw [B, P]; NaN where there are none.
+      level: of the interval, that of percentiles.
+    """
+    known = theta[~np.isnan(theta[:, 0])]
+    if not len(known):
+        return ()
+    low, high = bounds(law)
+    near = 1e-3 * (high - low)
+    tail = (1.0 - level) / 2.0
+    below = np.mean(known <= low + near, axis=0) >= tail
+    above = np.mean(known >= high - near, axis=0) >= tail
+    held = below | above
+    return tuple(p.name for p, on in zip(law.parameters, held, strict=True) if on)
+
+
 def condition(
     law: Law, columns: Columns, weights: Array, theta: Array, scale: Scale
 ) -> tuple[float, str]:

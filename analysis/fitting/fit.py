@@ -56,6 +56,9 @@ DELTA = 1e-3
 DELTAS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, np.inf)
 # Random starts beside the law's own: what `gap` and `agree` are measured with.
 RANDOM_STARTS = 8
+# Starts of a law without a grid, of its own and random ones each, that no descent by
+# least squares moves first.
+DIRECT = 4
 # Of a grid's local minima, how many are descended from.
 MINIMA = 8
 # Steps of all starts before the best goes on alone.
@@ -81,7 +84,8 @@ class Fit:
       objective: what is minimised, at theta.
       gradient_norm: largest entry of its gradient that no bound holds back.
       gap: by what share the best of the law's own starts ended above the best of all
-        starts, random ones included (the latter is theta).
+        starts, random ones included (the latter is theta). For a law without a design
+        also those that were not moved by least squares first.
       agree: share of all starts that ended within 1e-3 of the lowest objective.
       condition: of the scaled reweighted information matrix.
       at_bound: names of the parameters on a bound.
@@ -163,11 +167,9 @@ def fit(
     columns, loss, weights = _used(columns, loss, weights)
     own, extra = _starts(law, columns, loss, weights, delta, scale, random_starts, seed)
     starts = np.concatenate([own, extra])
-    batch = np.broadcast_to(weights, (len(starts), loss.size))
     if law.designs is None:
-        # Least squares first: smooth, so that starts far away reach the valley at all.
-        first = minimise(law, columns, loss, batch, starts, np.inf, 30, scale)
-        starts = first.theta
+        starts = _smoothed(law, columns, loss, weights, own, extra, delta, scale)
+    batch = np.broadcast_to(weights, (len(starts), loss.size))
     few = loss.size < FEW * starts.shape[1]
     steps = MORE_STEPS if few or law.designs is None else STEPS
     end = minimise(law, columns, loss, batch, starts, delta, steps, scale)
@@ -208,6 +210,35 @@ def fit(
         scale=scale,
         ends=_different(theta, end),
     )
+
+
+def _smoothed(
+    law: Law,
+    columns: Columns,
+    loss: Array,
+    weights: Array,
+    own: Array,
+    extra: Array,
+    delta: float,
+    scale: Scale,
+) -> Array:
+    """Starts [S, P] of a law without a design, its own first, for Huber's descent.
+
+    All are first moved to their ends by least squares, which is smooth, so that those
+    far away reach a valley at all. But these ends may share one valley, that of the
+    outliers, and would then certify each other: so the best of either kind start from
+    where they stand as well.
+    """
+    starts = np.concatenate([own, extra])
+    batch = np.broadcast_to(weights, (len(starts), loss.size))
+    first = minimise(law, columns, loss, batch, starts, np.inf, 30, scale).theta
+    if not np.isfinite(delta):
+        return first
+    direct = []
+    for some in (own, extra):
+        values = objectives(law, columns, loss, weights, some, delta, scale)
+        direct.append(some[np.argsort(values, kind="stable")[:DIRECT]])
+    return np.concatenate([first, *direct])
 
 
 def _used(

@@ -85,6 +85,7 @@ def _of_joint(joint: pd.DataFrame) -> pd.DataFrame:
             "floor": mine.value,
             "low": mine.low,
             "high": mine.high,
+            "bound": mine.bound,
         }
     )
 
@@ -152,4 +153,6 @@ def _said(row: Any, unit: str) -> str:
     if not np.isnan(row.lowest):
         lowest = f"; the lowest loss measured is {words.number(row.lowest, 4)}"
     fitted = f"{words.number(row.floor, 4)} ({words.interval(row.low, row.high)})"
+    if row.bound is True or row.bound == 1:
+        lowest += "; it, or an end of its interval, is on a bound of the fit"
     return f"The floor of {who} by {row.law}, {fitted}, {where}, {truth}{lowest}."

@@ -174,7 +174,7 @@ def _count(named: list[str]) -> str:
 
 
 def _kind(doubt: str) -> str:
-    return "bound" if doubt.startswith("on a bound") else "warning"
+    return "bound" if "on a bound" in doubt else "warning"
 
 
 def of_equivalents(frame: pd.DataFrame) -> list[Note]:

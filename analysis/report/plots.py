@@ -793,7 +793,9 @@ def fits(figure: Figure, analysis: Analysis, target: str) -> None:
         labels = [f"{f}, {c}" if named else f for f, c in keys]
         forest_axis(axes, labels, range(len(keys)))
     if frame.bound.any():
-        figure.supxlabel("hollow: at a bound", fontsize=8)
+        figure.supxlabel(
+            "hollow: the estimate, or an end of its interval, is on a bound", fontsize=8
+        )
 
 
 def _limit(axes: Axes, mine: pd.DataFrame) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis import laws
 from analysis.design.cells import codes
+from analysis.design.identify import ends_at_bound
 from analysis.fitting.fit import Fit, Refusal, fit, refit
 from analysis.inference.intervals import Draws, Sample, again, draw, interval, sample
 from analysis.laws import Array, Law
@@ -53,6 +54,21 @@ class Fitted:
             "law": self.law.name,
             "params": self.params,
         }
+
+    @property
+    def ends_at_bound(self) -> tuple[str, ...]:
+        """Parameters of which the interval ends on a bound, and the estimate is not."""
+        if isinstance(self.outcome, Refusal) or self.theta is None:
+            return ()
+        found = ends_at_bound(self.law, self.theta[1:])
+        return tuple(name for name in found if name not in self.outcome.at_bound)
+
+    @property
+    def at_bound(self) -> frozenset[str]:
+        """Parameters with the estimate or an end of its interval on a bound."""
+        if isinstance(self.outcome, Refusal):
+            return frozenset()
+        return frozenset(self.outcome.at_bound) | frozenset(self.ends_at_bound)
 
     @property
     def identified(self) -> float:
@@ -262,6 +278,7 @@ def parameters_frame(fits: Sequence[Fitted], target: str) -> pd.DataFrame:
         if isinstance(fitted.outcome, Refusal) or fitted.theta is None:
             continue
         low, high = interval(fitted.law.natural(fitted.theta[1:]))
+        held = fitted.at_bound
         for k, name in enumerate(fitted.law.names):
             rows.append(
                 fitted.head(target)
@@ -270,7 +287,7 @@ def parameters_frame(fits: Sequence[Fitted], target: str) -> pd.DataFrame:
                     "value": fitted.outcome.values[k],
                     "low": low[k],
                     "high": high[k],
-                    "bound": name in fitted.outcome.at_bound,
+                    "bound": name in held,
                 }
             )
     return pd.DataFrame(rows)
@@ -293,6 +310,7 @@ def joint_frame(surfaces: Surfaces, target: str) -> pd.DataFrame:
             "value": fitted.outcome.values,
             "low": low,
             "high": high,
+            "bound": [p.name in fitted.at_bound for p in reported],
             "reference": [p.reference for p in reported],
         }
     )
@@ -306,6 +324,9 @@ def doubts(fitted: Fitted) -> list[str]:
         return [f"refused: {found.reason}"]
     if found.at_bound:
         out.append(f"on a bound: {', '.join(found.at_bound)}")
+    if fitted.ends_at_bound:
+        ends = ", ".join(fitted.ends_at_bound)
+        out.append(f"an interval's end is on a bound, and not the data's: {ends}")
     if found.gap > GAP:
         out.append(f"random starts went lower than its own: {found.gap:.1e}")
     if found.condition > ILL_CONDITIONED:

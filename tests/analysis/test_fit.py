@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis import laws
-from analysis.design.identify import refuse, suggest
+from analysis.design.identify import ends_at_bound, refuse, suggest
 from analysis.fitting import solver
 from analysis.fitting.fit import (
     Fit,
@@ -151,6 +151,47 @@ def test_a_parameter_at_its_bound_is_reported():
         additive(columns, (0.0, 482.01, 2085.43, 0.3478, 0.3658)),
     )
     assert "E" in found.at_bound
+
+
+def test_the_certificate_of_a_law_without_a_design_can_fail():
+    """Failed runs pull every start into the valley that they make by least squares."""
+    x = np.linspace(-5.0, 12.0, 86)
+
+    def predict(theta, columns):
+        where = np.log(columns["tokens"] / 1e8)
+        return np.exp(1.0 - 0.3 * np.exp(-0.5 * (where - theta[..., :1]) ** 2))
+
+    law = laws.Law(
+        name="dip",
+        parameters=(laws.Parameter("place", -6.0, 13.0),),
+        predict=predict,
+        natural=np.asarray,
+        starts=lambda columns, loss: np.array([[-0.8], [4.0]]),
+        needs={"tokens": 3},
+        columns=("tokens",),
+    )
+    columns = {"tokens": 1e8 * np.exp(x)}
+    loss = predict(np.array([-1.0]), columns)
+    loss[np.abs(x - 6.0) < 0.5] *= 0.67
+    for place in range(7):
+        loss[np.abs(x - place).argmin()] *= np.exp(-1.0 - place)
+    assert fit(law, columns, loss, delta=np.inf).theta[0] > 3.0
+    found = fit(law, columns, loss, delta=1e-3)
+    np.testing.assert_allclose(found.theta, [-1.0], atol=1e-2)
+    assert found.agree < 0.5
+
+
+def test_an_end_of_an_interval_on_a_bound_is_named():
+    columns = grid()
+    law = bind("chinchilla", columns)
+    theta = fit(law, columns, additive(columns)).theta
+    draws = np.tile(theta, (100, 1))
+    assert ends_at_bound(law, draws) == ()
+    draws[:3, 0] = law.parameters[0].low
+    draws[50] = np.nan
+    assert ends_at_bound(law, draws) == ("E",)
+    draws[:1, 0], draws[1:3, 0] = draws[0, 0], theta[0]
+    assert ends_at_bound(law, draws) == ()
 
 
 def test_huber_is_quadratic_then_linear():

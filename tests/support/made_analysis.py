@@ -240,6 +240,7 @@ def _joint() -> pd.DataFrame:
                 "value": value,
                 "low": value * np.exp(-spread),
                 "high": value * np.exp(spread),
+                "bound": False,
                 "reference": reference,
             }
         )
