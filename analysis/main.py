@@ -97,6 +97,13 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
     )
     command.add_argument("--study", help="only this study of the workdir")
     command.add_argument(
+        "--text",
+        default="",
+        metavar="DIGEST",
+        help="of several texts that a workdir has under one name, the one with this "
+        "digest (default: that of the runs which its studies name; the newest)",
+    )
+    command.add_argument(
         "--embeddings",
         action="store_true",
         help="count parameters with the embedding table (workdirs)",
@@ -174,6 +181,7 @@ def _load(args: argparse.Namespace) -> Table:
         args.unit,
         subsample.MOST if args.rows is None else args.rows,
         args.where,
+        args.text,
     )
     if not args.json:
         print(_described(loaded))

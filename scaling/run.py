@@ -23,7 +23,16 @@ Options = tuple[tuple[str, Scalar], ...]
 
 
 def options(**values: Scalar) -> Options:
-    """Options of a family, corpus or optimiser, in canonical (sorted) order."""
+    """Options of a family, corpus or optimiser, in canonical (sorted) order.
+
+    Raises:
+      UserError: a value that is no text, number or truth value.
+    """
+    for name, value in values.items():
+        if not isinstance(value, Scalar):
+            raise UserError(
+                f"option {name}", value, "give text, a number, True or False"
+            )
     return tuple(sorted(values.items()))
 
 

@@ -38,6 +38,7 @@ def load(
     unit: str | None = None,
     rows: int = subsample.MOST,
     where: Sequence[str] = (),
+    text: str = "",
 ) -> Table:
     """Loads a workdir (a folder, local or gs://) or a file with a table.
 
@@ -55,6 +56,8 @@ def load(
       rows: how many usable runs are fitted at most; see subsample.py for which.
       where: conditions that every row must meet, such as "subset == hot"; see where.py.
         Tables only.
+      text: beginning of the digest of the text whose records are taken, where a
+        workdir has records of several texts under one name. Workdirs only.
 
     Raises:
       UserError: nothing there, not what its name says, no row that can be used, or an
@@ -64,9 +67,10 @@ def load(
     if rows < usable.LEAST_ROWS:
         raise UserError("rows", rows, f"give at least {usable.LEAST_ROWS}")
     if files.is_table(path):
-        if study is not None or embeddings:
-            given = "study" if study is not None else "embeddings"
-            raise UserError(given, study or embeddings, "only a workdir knows that")
+        known = {"study": study, "embeddings": embeddings, "text": text}
+        for given, asked in known.items():
+            if asked:
+                raise UserError(given, asked, "only a workdir knows that")
         frame, said = files.read(path)
         table = from_frame(frame, mapping, files.title(path), unit, rows, where)
         return dataclasses.replace(table, said=said + table.said)
@@ -77,7 +81,7 @@ def load(
     for option, value in (("map", mapping), ("unit", unit), ("where", where)):
         if value:
             raise UserError(option, value, "a workdir's records need none")
-    return workdir.load_workdir(store, study, embeddings, rows)
+    return workdir.load_workdir(store, study, embeddings, rows, text)
 
 
 def from_frame(

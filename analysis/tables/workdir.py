@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from analysis.design.settings import APART, SETTING
 from analysis.questions import known_floor, run_times
 from analysis.tables import exclusions, subsample, usable
 from analysis.tables.table import PATH, Documents, Table
+from scaling import pooling
 from scaling.errors import UserError, unknown
 from scaling.record import Reading, Record, Store
-from scaling.run import Part, label
+from scaling.run import label
 
 # Readers are given as many points of a loss curve as a figure can show.
 CURVE_POINTS = 200
@@ -29,8 +30,12 @@ def load_workdir(
     study: str | None = None,
     embeddings: bool = False,
     rows: int = subsample.MOST,
+    text: str = "",
 ) -> Table:
-    """A study's records. Raises UserError where none has a usable reading."""
+    """A study's records, those of one text of each name; see scaling/pooling.py.
+
+    Raises UserError where none has a usable reading.
+    """
     studies = store.studies()
     if study is not None and study not in studies:
         raise unknown("study", study, studies)
@@ -41,15 +46,24 @@ def load_workdir(
         records = [r for r in records if r.run_id in set(wanted)]
     if not records:
         raise UserError("table", str(store.root), "no record yet: run the study first")
+    pool = pooling.choose(records, set(wanted), text)
+    apart = {(a.run_id, a.target) for a in pool.apart}
+    kept = [r for r in records if (r.run_id, "") not in apart]
     runs = _varied(pd.DataFrame([_run_row(r, embeddings) for r in records]))
     reasons = [f"corrupt record: {why}" for why in corrupt.values()]
     excluded = [exclusions.excluded(list(corrupt), reasons)]
     excluded.append(_missing(store, wanted, {r.run_id for r in records}))
-    targets = tuple(dict.fromkeys(x.evaluation for r in records for x in _losses(r)))
-    readings, bad = _final_readings(records)
-    units = {x.unit for r in records for x in _losses(r)}
+    excluded += [
+        exclusions.excluded([a.run_id], a.reason, a.target) for a in pool.apart
+    ]
+    targets = tuple(dict.fromkeys(x.evaluation for r in kept for x in _losses(r)))
+    readings, bad = _final_readings(kept)
+    pairs = pd.MultiIndex.from_frame(readings[["run_id", "target"]])
+    readings = readings[~pairs.isin(apart)].reset_index(drop=True)
+    units = {x.unit for r in kept for x in _losses(r)}
     if len(units) > 1:
         raise UserError("table", sorted(units), "losses of one unit only")
+    scored = _scored(kept, apart)
     whole = Table(
         title=" + ".join(chosen) or Path(os.fspath(store.root)).name,
         unit=units.pop() if units else "nats/token",
@@ -57,14 +71,45 @@ def load_workdir(
         runs=runs,
         readings=readings,
         exclusions=pd.concat([*excluded, bad], ignore_index=True),
-        paths=_paths(store, records),
-        documents={r.run_id: _documents(store, r) for r in records},
-        parts=_parts(records),
+        warnings=tuple(map(str, pool.texts)),
+        paths=_paths(store, kept),
+        documents={r.run_id: _documents(store, r, scored) for r in kept},
+        parts=_parts(scored),
         counting="with embeddings" if embeddings else "without embeddings",
         estimates=run_times.compared(store, records),
-        truth=known_floor.facts(chosen.values()),
+        truth=_truth(chosen.values(), scored),
     )
     return usable.select(whole, rows)
+
+
+# The evaluation sets that a record was scored on, by its id and by their names.
+Scored = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def _scored(records: Iterable[Record], apart: Collection[tuple[str, str]]) -> Scored:
+    """Those of each record that are set beside the others'."""
+    return {
+        record.run_id: {
+            entry["name"]: entry
+            for entry in record.run.get("evaluation", ())
+            if (record.run_id, entry["name"]) not in apart
+        }
+        for record in records
+    }
+
+
+def _truth(studies: Iterable[Mapping[str, Any]], scored: Scored) -> pd.DataFrame:
+    """What studies know of the sets that their own runs are scored on in this table.
+
+    Of two studies that give one name to two sets, the one whose runs are left out
+    says nothing of the set that is taken.
+    """
+    told = []
+    for body in studies:
+        mine = {name for i in body.get("runs", ()) for name in scored.get(i, ())}
+        truth = [f for f in body.get("truth", ()) if f["evaluation"] in mine]
+        told.append({"truth": truth})
+    return known_floor.facts(told)
 
 
 def _varied(runs: pd.DataFrame) -> pd.DataFrame:
@@ -77,7 +122,7 @@ def _varied(runs: pd.DataFrame) -> pd.DataFrame:
 def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:
     body = record.run
     outside = 0 if embeddings else record.params_embedding
-    parts = tuple(_part(entry) for entry in body["data.corpus"])
+    parts = tuple(pooling.part(entry) for entry in body["data.corpus"])
     return {
         "run_id": record.run_id,
         "family": _family(body),
@@ -121,11 +166,6 @@ def _beside(body: Mapping[str, Any]) -> dict[str, Any]:
         plain = isinstance(value, str | int | float)
         out[kind + name] = value if plain else json.dumps(value)
     return out
-
-
-def _part(entry: Mapping[str, Any]) -> Part:
-    options = tuple((key, value) for key, value in entry.get("options", ()))
-    return Part(entry["name"], entry["weight"], options)
 
 
 def _family(body: Mapping[str, Any]) -> str:
@@ -180,17 +220,25 @@ def _final_readings(records: list[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
     return readings, exclusions.excluded(list(bad), list(bad.values()))
 
 
-def _parts(records: list[Record]) -> dict[str, dict[str, float]]:
+def _parts(scored: Scored) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for record in records:
-        for entry in record.run.get("evaluation", ()):
-            parts = [_part(part) for part in entry["parts"]]
+    for sets in scored.values():
+        for name, entry in sets.items():
+            parts = [pooling.part(part) for part in entry["parts"]]
             total = sum(part.weight for part in parts)
-            # One corpus may be cut to several lengths, so its documents' key has both.
-            found[entry["name"]] = {
-                f"{p.key}:{entry['tokens']}": p.weight / total for p in parts
-            }
+            keys = _keys(entry)
+            weights = [part.weight / total for part in parts]
+            found[name] = dict(zip(keys, weights, strict=True))
     return found
+
+
+def _keys(entry: Mapping[str, Any]) -> list[str]:
+    """What the documents of an evaluation set's parts are kept under.
+
+    One corpus may be cut to several lengths, so the key has both.
+    """
+    tokens = entry["tokens"]
+    return [f"{pooling.part(part).key}:{tokens}" for part in entry["parts"]]
 
 
 def _artifact(store: Store, record: Record, name: str) -> dict[str, np.ndarray]:
@@ -203,15 +251,17 @@ def _artifact(store: Store, record: Record, name: str) -> dict[str, np.ndarray]:
     return {}
 
 
-def _documents(store: Store, record: Record) -> Documents:
+def _documents(store: Store, record: Record, scored: Scored) -> Documents:
     arrays = _artifact(store, record, "nats")
-    keys = [key.removesuffix(":nats") for key in arrays if key.endswith(":nats")]
+    sets = scored[record.run_id].values()
+    keys = {key for entry in sets for key in _keys(entry)}
     return {
         key: (
             arrays[f"{key}:nats"].astype(np.float64),
             arrays[f"{key}:tokens"].astype(np.float64),
         )
         for key in keys
+        if f"{key}:nats" in arrays
     }
 
 

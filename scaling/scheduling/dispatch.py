@@ -223,10 +223,22 @@ class Desk:
         data_dir = self.options.settings.data_dir
         with self.engine.stop.at_once():
             made = corpora.prepare(parts, data_dir, tokenizer, True)
+        for key, prepared in made.items():
+            self._tell_others(key, tokenizer, prepared.digest)
         digests |= {key: prepared.digest for key, prepared in made.items()}
         tokens |= {key: prepared.train_tokens for key, prepared in made.items()}
         self._prepared.setdefault(tokenizer, {}).update(made)
         self._vocab[tokenizer] = next(iter(made.values())).vocab
+
+    def _tell_others(self, key: str, tokenizer: str, digest: str) -> None:
+        """Says what is there of an older text of this name: it is not trained again."""
+        same = [r for r in self._records.values() if key in r.digests]
+        same = [r for r in same if r.run.get("data.tokenizer") == tokenizer]
+        if others := sum(record.digests[key] != digest for record in same):
+            self.progress.note(
+                f"{others} of the records in {self.options.workdir} have another text "
+                f"of {key}: they stay, and count for nothing here"
+            )
 
     def vocab(self, run: Run) -> int:
         """Ids of the run's tokenizer."""

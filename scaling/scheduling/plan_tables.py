@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from scaling import pooling
 from scaling.errors import UserError
 from scaling.planning.hardware import EFFICIENCY, Hardware
 from scaling.record import Attempt, Record, Store
@@ -208,6 +209,8 @@ def status(workdir: str) -> str:
     lines = [f"corrupt record: {path}: {wrong}" for path, wrong in corrupt.items()]
     for name, body in studies.items():
         lines += _study_lines(name, body, by_id, failed)
+    listed = {i for body in studies.values() for i in body["runs"]}
+    lines += map(str, pooling.choose(records, listed).texts)
     return "\n".join(lines)
 
 

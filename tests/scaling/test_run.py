@@ -125,3 +125,9 @@ def test_values_that_no_code_could_run_are_refused(changes, field):
     assert check(RUN) is RUN
     with pytest.raises(UserError, match=field):
         check(dataclasses.replace(RUN, **changes))
+
+
+@pytest.mark.parametrize("value", [["a"], None, {"a": 1}])
+def test_an_option_is_plain(value):
+    with pytest.raises(UserError, match=r"option field.*text, a number"):
+        options(field=value)
