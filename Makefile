@@ -11,7 +11,7 @@ READY := .venv/ready
 PYTHON311 ?= python3.11
 REFERENCE := .venv-reference
 
-.PHONY: study test check test-slow test-published test-reference bench clean
+.PHONY: study test check test-slow test-published test-reference soak bench clean
 .DELETE_ON_ERROR:
 
 study: $(READY)
@@ -34,6 +34,10 @@ test-published: $(READY)
 
 test-reference: $(REFERENCE)/ready
 	$(REFERENCE)/bin/python -m pytest -m reference tests/reference
+
+# Hours: thousands of tables, dozens of kills, a run of half an hour.
+soak: $(READY)
+	$(BIN)/python -m tests.soak
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
