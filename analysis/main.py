@@ -40,8 +40,9 @@ MAP_HELP = (
 DONE, WRONG, NOTHING = 0, 2, 3
 EXIT = (
     "exit codes: 0 done; 2 wrong input or a wrong option (one line on stderr says what "
-    "is right); 3 the table was read but no law could be fitted (what is printed says "
-    "why); 1 an error in the program"
+    "is right); 3 the table was read but no law could be fitted and, for compare, "
+    "nothing was measured without one (what is printed says why); 1 an error in the "
+    "program"
 )
 
 
@@ -205,7 +206,8 @@ def _described(table: Table) -> str:
     )
     left = table.exclusions
     lines.append(
-        f"rows: {len(table.runs)}, of which {table.readings.run_id.nunique()} are used"
+        f"rows: {len(table.runs)}, of which {table.readings.run_id.nunique()} have a "
+        "loss that can be used"
     )
     groups = left.groupby([left.target, exclusions.kinds(left)], sort=False)
     for (target, kind), rows in groups:
@@ -266,18 +268,23 @@ def _code(analysis: Analysis) -> int:
 
 
 def _fit(args: argparse.Namespace) -> int:
+    from analysis.report import build
+
     if args.law:
         return _fit_one(args)
     analysis = _analyse(args)
-    refused = [note.text for note in analysis.notes if note.kind == "refused"]
+    said = [note.text for note in analysis.notes if note.kind == "refused"]
+    for target in analysis.targets:
+        said += build.rows(analysis, target)
     chosen = {
         "fits": analysis.fits,
         "joint": analysis.joint,
         "quality": analysis.quality,
+        "counts": analysis.counts,
         "excluded": analysis.excluded,
         "exclusions": analysis.exclusions,
     }
-    _print(args, chosen, refused)
+    _print(args, chosen, said)
     return _code(analysis)
 
 
@@ -294,6 +301,7 @@ def _left_out(table: Table) -> dict[str, Any]:
 
 
 def _fit_one(args: argparse.Namespace) -> int:
+    from analysis.report import words
     from analysis.surfaces import lawfit
     from scaling import plugins
 
@@ -310,7 +318,9 @@ def _fit_one(args: argparse.Namespace) -> int:
         for row in found.refused.itertuples()
     ]
     chosen = {"fits": found.parameters, "quality": found.quality}
-    _print(args, chosen | _left_out(table), reasons)
+    chosen["counts"] = found.counts
+    said = [words.counts(row) for row in found.counts.itertuples()]
+    _print(args, chosen | _left_out(table), reasons + said)
     return NOTHING if found.parameters.empty else DONE
 
 
@@ -325,11 +335,13 @@ def _compare(args: argparse.Namespace) -> int:
         "ratios": plots.at_fitted(analysis.ratios),
         "joint": analysis.joint,
         "variance": analysis.variance,
+        "measured": analysis.measured,
+        "counts": analysis.counts,
         "excluded": analysis.excluded,
         "exclusions": analysis.exclusions,
     }
     _print(args, chosen, build.summary(analysis))
-    return _code(analysis)
+    return DONE if build.told(analysis) else NOTHING
 
 
 def _attribute(args: argparse.Namespace) -> int:

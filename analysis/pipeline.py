@@ -21,6 +21,7 @@ from analysis import progress
 from analysis.design import factors
 from analysis.design.cells import (
     cells_frame,
+    counts_frame,
     optima_frame,
     repeated,
     settings_frame,
@@ -41,6 +42,7 @@ from analysis.questions import (
     ranking,
     run_times,
     sensitivity,
+    variance,
 )
 from analysis.questions.effects import Described
 from analysis.report import notes
@@ -82,6 +84,9 @@ class Analysis:
       excluded: target ("" for all), reason (without what it quotes), rows (how many it
         left out), listed (how many of them `exclusions` has), unnamed (how many are not
         in `runs` either, each counted under its first reason alone).
+      counts: of the rows with a usable loss, one row a target: usable, repeated (they
+        repeat data, for which these laws are not), aside (of a largest cell that is set
+        aside), other_settings (not at their cell's best setting), fitted (the rest).
       cells: family, corpus, target, params, params_total, tokens, unique_tokens,
         epochs, flops, loss, se, learning_rate, batch, rates (how many were tried),
         settings (how many, batch and all others beside the rate), edge ("", "low",
@@ -140,6 +145,10 @@ class Analysis:
       agreement: kind, source, to, held, target, cells, measured (mean log loss ratio
         over matched cells), low, high, modelled (by the first method), model_low,
         model_high, agrees (bool).
+      measured: each swap over its matched cells, whatever is held, without a law: kind,
+        source, to, target, cells, log_ratio (mean log loss of `to` less that of
+        source), low, high, params_low, params_high, tokens_low, tokens_high (of the
+        cells).
       costs: kind, source, to, target, cells, flops_ratio (of `to` over source on
         matched cells), flops_low, flops_high, wall_ratio, wall_low, wall_high, factor,
         low, high, p_infinite (the overall M_D beside it).
@@ -184,7 +193,7 @@ class Analysis:
         "undetermined"), moves (bool: another verdict than reported).
       noise: family, corpus, target, params, tokens, seeds, sd_log.
       fitness: target, lack_of_fit (sd of log residuals), seed_noise (pooled sd), ratio,
-        law (the one that leads).
+        law (the one that leads), runs (that it saw), box (their range of N and D).
       profiles: profile likelihoods of the leading law's exponents and multipliers of
         data. target, law, parameter, value, drop (twice the log likelihood below the
         best, per trajectory), threshold, rule ("parametric bootstrap" or "F": where
@@ -233,6 +242,7 @@ class Analysis:
     runs: pd.DataFrame
     exclusions: pd.DataFrame
     excluded: pd.DataFrame = field(default_factory=lambda: _join((), "excluded"))
+    counts: pd.DataFrame = field(default_factory=lambda: _join((), "counts"))
     cells: pd.DataFrame
     settings: pd.DataFrame = field(default_factory=lambda: _join((), "settings"))
     tuning: pd.DataFrame
@@ -248,6 +258,7 @@ class Analysis:
         default_factory=lambda: _join((), "interactions")
     )
     agreement: pd.DataFrame = field(default_factory=lambda: _join((), "agreement"))
+    measured: pd.DataFrame = field(default_factory=lambda: _join((), "measured"))
     costs: pd.DataFrame = field(default_factory=lambda: _join((), "costs"))
     standings: pd.DataFrame = field(default_factory=lambda: _join((), "standings"))
     decisions: pd.DataFrame = field(default_factory=lambda: _join((), "decisions"))
@@ -288,6 +299,7 @@ FRAMES = {
     "exclusions": "run_id target reason",
     "excluded": "target reason rows listed unnamed",
     "estimates": run_times.COLUMNS,
+    "counts": "target usable repeated aside other_settings fitted",
     "cells": "family corpus target params params_total tokens unique_tokens epochs "
     "flops loss se learning_rate batch rates settings edge seeds run_id",
     "settings": "family corpus target params tokens unique_tokens setting value tried "
@@ -309,6 +321,8 @@ FRAMES = {
     "low high differs method",
     "agreement": "kind source to held target cells measured low high modelled "
     "model_low model_high agrees",
+    "measured": "kind source to target cells log_ratio low high params_low params_high "
+    "tokens_low tokens_high",
     "costs": "kind source to target cells flops_ratio flops_low flops_high wall_ratio "
     "wall_low wall_high factor low high p_infinite",
     "standings": ranking.COLUMNS,
@@ -331,7 +345,7 @@ FRAMES = {
     "verdicts": "target question source to setting draws value low high p verdict "
     "moves",
     "noise": "family corpus target params tokens seeds sd_log",
-    "fitness": "target lack_of_fit seed_noise ratio law",
+    "fitness": "target lack_of_fit seed_noise ratio law runs box",
     "profiles": "target law parameter value drop threshold rule best low high",
     "influence": "target law run_id family corpus params tokens score flagged "
     "objective parameter change spreads",
@@ -533,9 +547,12 @@ def _part(
     frames["rate_optima"].append(optima_frame(intervals.sample(frame), target))
     if not (~again & ~aside).any():
         text = (
-            f"Every run on target {target} repeats its data; no law here covers that."
+            f"Every run on target {target} repeats its data, and the laws here are of "
+            "one epoch."
         )
         found.append(Note("refused", "fits", text))
+        nothing = frame.run_id[:0]
+        frames["counts"].append(counts_frame(frame, nothing, again, aside, target))
         frames["exclusions"].append(_left_out(frame, again, aside, frame[:0], target))
         return frames, found
     data = intervals.sample(frame[~again & ~aside])
@@ -543,6 +560,8 @@ def _part(
     begin(next(stage))
     surfaces = fit_all(drawn, delta, seed)
     best = data.frame.assign(cell=data.cell)[drawn.chosen > 0]
+    counts = counts_frame(frame, best.run_id, again, aside, target)
+    frames["counts"].append(counts)
     frames["exclusions"].append(_left_out(frame, again, aside, best, target))
     frames["fits"].append(fits_frame(surfaces, target))
     begin(next(stage))
@@ -640,7 +659,8 @@ def _fitness(surfaces: Surfaces, noise: pd.DataFrame, target: str) -> pd.DataFra
         "lack_of_fit": spread,
         "seed_noise": seeds,
     }
-    row |= {"law": surfaces.joint.law.name}
+    row |= {"law": surfaces.joint.law.name, "runs": len(left)}
+    row |= {"box": variance.box_text(variance.box_of(left))}
     return pd.DataFrame([row | {"ratio": spread / seeds if seeds > 0 else np.nan}])
 
 

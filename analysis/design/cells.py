@@ -80,6 +80,30 @@ def cells_frame(data: Sample, target: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def counts_frame(
+    frame: pd.DataFrame, fitted: pd.Series, again: Array, aside: Array, target: str
+) -> pd.DataFrame:
+    """What became of the rows with a usable loss: one row, each run counted once.
+
+    Args:
+      frame: those rows [n].
+      fitted: run_id of those that the fits saw.
+      again, aside: [n]: that repeat data and so have no law here; that are set aside.
+
+    Returns target, usable, repeated, aside, other_settings, fitted.
+    """
+    seen = frame.run_id.isin(fitted).to_numpy()
+    row = {
+        "target": target,
+        "usable": len(frame),
+        "repeated": int((again & ~seen).sum()),
+        "aside": int((aside & ~again & ~seen).sum()),
+        "other_settings": int((~again & ~aside & ~seen).sum()),
+        "fitted": int(seen.sum()),
+    }
+    return pd.DataFrame([row])
+
+
 def _standard_error(best: pd.DataFrame) -> float:
     """Over seeds where there are several, else over the documents of the one run."""
     if len(best) > 1:

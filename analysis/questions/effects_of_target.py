@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from analysis.design import levels
 from analysis.design.cells import points as points_of_interest
 from analysis.questions import (
     decision,
@@ -114,6 +115,7 @@ def answers(asked: Asked, leading: Leading) -> Frames:
     out = {
         "equivalents": pd.concat(parts, ignore_index=True),
         "agreement": matched_cells.agreement_frame(chosen.of_joint, matched, target),
+        "measured": matched_cells.measured_frame(matched, target),
         "costs": matched_cells.costs_frame(matched, asked.runs, foremost, target),
         "ratios": effects.ratios_frame(logs, where, target).assign(law=leading.model),
         "interactions": pd.concat(
@@ -160,8 +162,8 @@ def covered(
     Args:
       fitted: family, corpus, params, tokens of the runs that the laws saw.
     """
-    # Families differ by some percent at one target size, and budgets by a step.
-    size, budget = 1.1, 1.05
+    # Within a level families differ by some percent, and budgets by a step.
+    size, budget = 1.0 + levels.SIZE, 1.0 + levels.BUDGET
     parts = [part for _, part in fitted.groupby(["family", "corpus"])]
     return {
         (params, tokens)

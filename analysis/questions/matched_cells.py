@@ -262,6 +262,40 @@ def _error(values: Array) -> float:
     return float(values.std(ddof=1) / math.sqrt(values.size))
 
 
+def measured_frame(found: Matches, target: str) -> pd.DataFrame:
+    """Mean log loss ratio of each swap over all its matched cells, whatever is held.
+
+    With Student's interval of the mean over cells: no law and no noise level is needed.
+    The range of N and D is that of the cells.
+    """
+    pairs: dict[tuple[str, str, str], list[Match]] = {}
+    for swap, matched in found.items():
+        pairs.setdefault(swap.pair, []).extend(matched)
+    rows = []
+    for (kind, source, to), matched in pairs.items():
+        logs = np.array([match.log_ratio for match in matched])
+        low, high = mean_interval(logs)
+        sizes = np.concatenate([_sizes(matched, side) for side in ("before", "after")])
+        params, tokens = sizes[::2], sizes[1::2]
+        rows.append(
+            {
+                "kind": kind,
+                "source": source,
+                "to": to,
+                "target": target,
+                "cells": len(matched),
+                "log_ratio": float(logs.mean()),
+                "low": low,
+                "high": high,
+                "params_low": params.min(),
+                "params_high": params.max(),
+                "tokens_low": tokens.min(),
+                "tokens_high": tokens.max(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def agreement_frame(surface: Surface, found: Matches, target: str) -> pd.DataFrame:
     """Mean log loss ratio over matched cells: as measured, and as the surface has it.
 

@@ -158,21 +158,23 @@ def summary(analysis: Analysis) -> list[str]:
     sentences = []
     for kind in dict.fromkeys(("architecture", "corpus", *found.kind)):
         sentences += words.equivalences(found[found.kind == kind], target)
+    ratios = plots.at_fitted(_of(analysis.ratios, target))
+    measured = words.measured(_of(analysis.measured, target)) if ratios.empty else []
     if not sentences:
-        sentences.append(f"Architecture against data {words.UNDETERMINED}.")
+        sentences += measured or [f"Architecture against data {words.UNDETERMINED}."]
         sentences += _refused(analysis)
     else:
         sentences.insert(0, _opening(analysis, found, target))
         sentences += _beside(analysis, found, target)
+        sentences += measured
     doubling = plots.at_fitted(_of(analysis.doubling, target)).dropna(subset="gain")
     if len(doubling):
         sentences.append(words.doubling(doubling, target, analysis.unit))
-    ratios = plots.at_fitted(_of(analysis.ratios, target))
     sentences += words.ratios(ratios)
     sentences += words.decisions(plots.leading(_own(analysis, "decisions")))
     moved = words.moved(_first(analysis, "verdicts"))
     sentences += moved if len(moved) <= 3 else moved[-1:]
-    return sentences + _support(analysis, target)
+    return sentences + _support(analysis, target) + rows(analysis, target)
 
 
 def _opening(analysis: Analysis, found: pd.DataFrame, target: str) -> str:
@@ -213,6 +215,11 @@ def lawless(analysis: Analysis) -> bool:
     return whole.empty and analysis.joint.empty
 
 
+def told(analysis: Analysis) -> bool:
+    """Whether a law stands, or effects were measured without one."""
+    return not lawless(analysis) or len(analysis.measured) > 0
+
+
 def _refused(analysis: Analysis) -> list[str]:
     """Why no law could be fitted, in the words of the refusals; none if one was."""
     if not lawless(analysis):
@@ -228,10 +235,23 @@ def _support(analysis: Analysis, target: str) -> list[str]:
     return sentences + words.holdout(_of(analysis.holdout, target))
 
 
+def rows(analysis: Analysis, target: str) -> list[str]:
+    """How many rows the fits of a target saw, and which law takes repeated data."""
+    mine = list(_of(analysis.counts, target).itertuples())
+    return [text for row in mine for text in (words.counts(row), *words.repeats(row))]
+
+
 def headline(equivalents: pd.DataFrame, target: str) -> pd.DataFrame:
-    """The leading method's equivalents at the largest fitted cell, each swap once."""
+    """The leading method's equivalents at the largest fitted cell, each swap once.
+
+    Where no law stands, those over all matched cells: no single one has an interval
+    without seeds, and none at the end of a curve a factor.
+    """
     mine = plots.one_way(_of(equivalents, target))
-    return plots.leading(plots.at_fitted(mine))
+    lead = plots.leading(plots.at_fitted(mine))
+    if set(lead.method) != {"paired"}:
+        return lead
+    return mine[(mine.method == "paired") & mine.params.isna()]
 
 
 def _of(frame: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -1080,7 +1100,7 @@ def extent(analysis: Analysis) -> str:
     runs, used = analysis.runs, int(analysis.runs.used.sum())
     families, corpora = runs.family.nunique(), runs.corpus.nunique()
     return (
-        f"{len(runs) + _unnamed(analysis)} runs ({used} used), {families} "
+        f"{len(runs) + _unnamed(analysis)} runs ({used} fitted), {families} "
         f"{'family' if families == 1 else 'families'}, {corpora} "
         f"{'corpus' if corpora == 1 else 'corpora'}; {_range(runs.params)} parameters, "
         f"{_range(runs.tokens)} training tokens; losses in {analysis.unit} on "

@@ -101,6 +101,37 @@ def scale(params: float, tokens: float) -> str:
     return joined(places)
 
 
+def at(row: Any) -> str:
+    """`At ...` for a row's params and tokens, and whether the fits reach as far.
+
+    A row over all cells has neither.
+    """
+    if math.isnan(row.params) and math.isnan(row.tokens):
+        return "Over all cells"
+    reached = getattr(row, "fitted", True)
+    beyond = "" if reached else " (an extrapolation)"
+    return f"At {scale(row.params, row.tokens)}{beyond}"
+
+
+def _of_whom(family: str, corpus: str) -> str:
+    """`of FAMILY on CORPUS`; what the table does not tell apart is not named."""
+    family = "" if family == UNNAMED else f" of {family}"
+    return family + ("" if corpus == UNNAMED else f" on {corpus}")
+
+
+# The one family or corpus of a table that has no column for it.
+UNNAMED = "all"
+
+
+def span(frame: pd.DataFrame) -> str:
+    """The range of params and tokens of a frame's rows."""
+    ends = []
+    for name, what in (("params", "parameters"), ("tokens", "tokens")):
+        low, high = count(frame[name].min()), count(frame[name].max())
+        ends.append(f"{low} {what}" if low == high else f"{low} to {high} {what}")
+    return joined(ends)
+
+
 def told_once(frame: pd.DataFrame, gain: pd.Series) -> pd.DataFrame:
     """Rows of swaps, each told once: the direction with the larger `gain`.
 
@@ -291,7 +322,11 @@ def ratio(row: Any) -> str:
 
 
 def ratios(frame: pd.DataFrame) -> list[str]:
-    """A sentence a pair; pairs in which the corpus's effect is infinite share one."""
+    """A sentence a pair; pairs in which the corpus's effect is infinite share one.
+
+    Args:
+      frame: rows of Analysis.ratios, all at one place.
+    """
     rows = frame.to_dict("records")
     known = ~pd.isna(frame["lambda"]).to_numpy()
     shared: dict[str, list[dict[str, Any]]] = {}
@@ -311,20 +346,73 @@ def ratios(frame: pd.DataFrame) -> list[str]:
         text += f"architecture ({swaps}), in {percent(least)} of draws"
         text += " or more" * (least < 1)
         sentences.append(f"{text}: no amount of data makes up for it.")
-    return sentences
+    if "params" not in frame or frame.empty:
+        return sentences
+    place = at(next(frame.itertuples()))
+    return [f"{place}, {text[:1].lower()}{text[1:]}" for text in sentences]
 
 
 def doubling(frame: pd.DataFrame, target: str, unit: str) -> str:
     """What doubling the data saves at most, on the target's own corpus if it is one."""
     own = frame[frame.corpus == target] if (frame.corpus == target).any() else frame
     row = max(own.itertuples(), key=lambda row: row.gain)
-    text = f"Doubling the data of {row.family} on {row.corpus}"
-    span = f"{number(row.gain)} {unit} ({interval(row.low, row.high)})"
+    text = f"doubling the data{_of_whom(row.family, row.corpus)}"
+    saved = f"{number(row.gain)} {unit} ({interval(row.low, row.high)})"
     if verdict(row.low, row.high, 0.0) == "undetermined":
-        text = text.replace("Doubling", "Whether doubling", 1)
-        return f"{text} saves anything {UNDETERMINED}: {span}."
+        return f"{at(row)}, whether {text} saves anything {UNDETERMINED}: {saved}."
     most = ", the most of all families" if len(own) > 1 else ""
-    return f"{text} saves {span}{most}."
+    return f"{at(row)}, {text} saves {saved}{most}."
+
+
+def measured(frame: pd.DataFrame) -> list[str]:
+    """Architecture against corpus on matched cells, where no law can compare them.
+
+    Args:
+      frame: rows of Analysis.measured, of one target.
+    """
+    sentences = []
+    for one in frame[frame.kind == "architecture"].itertuples():
+        for two in frame[frame.kind == "corpus"].itertuples():
+            least, most = _size(one), _size(two)
+            both = f"architecture ({_matched(one)}) {_change(one)} and the corpus"
+            both += f" ({_matched(two)}) {_change(two)}"
+            if least[0] > most[1]:
+                larger = "the architecture moves the loss more"
+            elif most[0] > least[1]:
+                larger = "the corpus moves the loss more"
+            else:
+                larger = f"which moves the loss more {UNDETERMINED}"
+            cells = f"{one.cells} and {two.cells} matched cells"
+            text = f"Measured without a law on {cells} ({_cells(one, two)}), the {both}"
+            sentences.append(f"{text}: {larger}.")
+    return _few(sentences)
+
+
+def _change(row: Any) -> str:
+    """What a swap does to the loss, in percent of it."""
+    mean, low, high = (
+        f"{number(100 * math.expm1(log), 2)}%"
+        for log in (row.log_ratio, row.low, row.high)
+    )
+    known = math.isfinite(row.low) and math.isfinite(row.high)
+    ends = f"{low} to {high}" if known else "interval not known"
+    return f"changes the loss by {mean} ({ends})"
+
+
+def _size(row: Any) -> tuple[float, float]:
+    """The interval of a change whatever its sign; unknown ends decide nothing."""
+    if not (math.isfinite(row.low) and math.isfinite(row.high)):
+        return 0.0, math.inf
+    ends = sorted((abs(row.low), abs(row.high)))
+    return (0.0 if row.low <= 0.0 <= row.high else ends[0]), ends[1]
+
+
+def _cells(*rows: Any) -> str:
+    ends = {
+        "params": [end for row in rows for end in (row.params_low, row.params_high)],
+        "tokens": [end for row in rows for end in (row.tokens_low, row.tokens_high)],
+    }
+    return span(pd.DataFrame(ends))
 
 
 def variance(frame: pd.DataFrame) -> str:
@@ -347,14 +435,49 @@ def variance(frame: pd.DataFrame) -> str:
 
 
 def fitness(row: Any) -> str:
-    """Lack of fit beside seed noise, both as relative error."""
+    """Lack of fit beside seed noise, both as relative error, and of which runs."""
     miss, noise = percent_error(row.lack_of_fit), percent_error(row.seed_noise)
+    text = f"The {row.law} law misses the {row.runs:.0f} runs it is fitted to"
+    text += f" ({row.box}) by {miss}"
     if math.isnan(row.ratio):
-        return f"The laws miss the runs by {miss} (seed noise is not measured)."
-    return (
-        f"The laws miss the runs by {miss}, {number(row.ratio, 2)} times the seed "
-        f"noise of {noise}."
-    )
+        return f"{text}; seed noise is not measured."
+    return f"{text}, {number(row.ratio, 2)} times the seed noise of {noise}."
+
+
+def counts(row: Any) -> str:
+    """What became of a target's usable rows, from a row of Analysis.counts."""
+    left = [
+        f"{value:.0f} {are if value > 1 else is_} {what}"
+        for value, is_, are, what in (
+            (row.other_settings, "is", "are", "not at the best setting of their cell"),
+            (row.aside, "is", "are", "set aside to be predicted"),
+            (
+                row.repeated,
+                "repeats",
+                "repeat",
+                "data, and these laws are of one epoch",
+            ),
+        )
+        if value
+    ]
+    text = f"Rows fitted on {row.target}: {row.fitted:.0f} of {row.usable:.0f} usable"
+    return text + (f"; {joined(left)}." if left else ".")
+
+
+# From this share of a table on, data that is repeated is what the table is about.
+MOSTLY = 0.5
+REPEATED_LAW = "data_constrained"
+
+
+def repeats(row: Any) -> list[str]:
+    """Which law takes the rows that repeat data, where they are most of the table."""
+    if not row.usable or row.repeated < MOSTLY * row.usable:
+        return []
+    return [
+        f"{row.repeated:.0f} of {row.usable:.0f} rows on {row.target} read some data "
+        "more than once: the law made for that takes all of them, by "
+        f"`scaling-analysis fit TABLE --law {REPEATED_LAW}`."
+    ]
 
 
 def percent_error(log_error: float) -> str:
@@ -373,8 +496,8 @@ def holdout(frame: pd.DataFrame) -> list[str]:
         worst = f"largest error {number(100 * error, 2)}%"
         said.append(f"{inside} of {len(rows)} by the {law} law ({worst})")
     return [
-        "Of the largest cells, withheld, so many fell inside their 95% prediction "
-        f"interval: {joined(said)}."
+        f"Of the largest cells ({span(frame)}), withheld, so many fell inside their "
+        f"95% prediction interval: {joined(said)}."
     ]
 
 
@@ -455,7 +578,8 @@ def decisions(frame: pd.DataFrame) -> list[str]:
             text = f"{where}, which family is best {UNDETERMINED}"
             text += f": {best.family} in {share}"
         if not math.isnan(best.small_rank) and best.small_rank > 1:
-            text += f"; in the smallest cell it ranked {best.small_rank:.0f}"
+            place = scale(best.small_params, best.small_tokens)
+            text += f"; in the smallest cell, {place}, it ranked {best.small_rank:.0f}"
         sentences.append(f"{text}.")
     return sentences
 
@@ -512,12 +636,14 @@ def moved(frame: pd.DataFrame) -> list[str]:
         swap = f"{source} against {to}" if " or " in question else f"{source} → {to}"
         said = joined(f"{row.setting} ({row.verdict})" for row in moves.itertuples())
         swap = swap.replace("->", "→")
-        sentences.append(f"The verdict on {swap} moves with: {said}.")
+        text = f"Over all cells, the verdict on {swap} moves with: {said}."
+        sentences.append(text)
     tried = others.setting.nunique()
     checks = f"all of {tried} other choices" if tried > 1 else "the one other choice"
     if steady:
         total = steady + len(sentences)
-        sentences.append(f"{steady} of {total} verdicts hold under {checks}.")
+        text = f"{steady} of {total} verdicts over all cells hold under {checks}."
+        sentences.append(text)
     return sentences
 
 
@@ -590,6 +716,8 @@ def opening(row: Any, target: str, model: str, above: float) -> str:
       model: of Analysis.models, the law that leads.
       above: AICc of the joint law over it.
     """
+    if row.method == "paired":
+        return f"Over matched cells, without a law, scored on {target} (95% intervals):"
     place = f"At {scale(row.params, row.tokens)}"
     place += (
         ", the largest cell that was fitted" if row.fitted else ", an extrapolation"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import laws
 from analysis.design import factors
-from analysis.design.cells import codes, repeated, target_frame
+from analysis.design.cells import codes, counts_frame, repeated, target_frame
 from analysis.fitting.fit import DELTA, Refusal
 from analysis.inference import intervals
 from analysis.laws import Law
@@ -31,6 +31,7 @@ class LawFit:
       parameters: family, corpus, target, law, params (NaN unless the law is of one
         size), parameter, value, low, high, bound; "*" is all families or corpora.
       quality: how well each fit is determined; columns as in `Analysis.quality`.
+      counts: what became of the usable rows of each target; as `Analysis.counts`.
       refused: family, corpus, target, law, params, reason: the fits that the design
         cannot give.
     """
@@ -38,6 +39,7 @@ class LawFit:
     law: str
     parameters: pd.DataFrame
     quality: pd.DataFrame
+    counts: pd.DataFrame
     refused: pd.DataFrame
     fits: tuple[tuple[str, Fitted], ...] = dataclasses.field(repr=False)
     names: tuple[tuple[str, ...], tuple[str, ...]] = dataclasses.field(repr=False)
@@ -116,16 +118,22 @@ def fit_law(
     if "quality" not in columns:
         table, _ = factors.fold(table, ("damage",))
     fits: list[tuple[str, Fitted]] = []
+    counts = []
     for target in table.targets:
-        frame = _usable(table, target, "unique_tokens" in columns)
-        if frame.empty:
+        frame = target_frame(table, target)
+        again = repeated(frame) & ("unique_tokens" not in columns)
+        if again.all():
             continue
-        drawn = intervals.draw(intervals.sample(frame), draws, seed, bootstrap)
+        data = intervals.sample(frame[~again])
+        drawn = intervals.draw(data, draws, seed, bootstrap)
+        seen = data.frame.run_id[drawn.chosen > 0]
+        counts.append(counts_frame(frame, seen, again, np.zeros_like(again), target))
         fits += [(target, one) for one in fit_surfaces(law, drawn, delta, seed)]
     return LawFit(
         law=law,
         parameters=_joined([parameters_frame([one], target) for target, one in fits]),
         quality=_joined([determined_frame([one], target) for target, one in fits]),
+        counts=_joined(counts),
         refused=_refused(fits),
         fits=tuple(fits),
         names=_names(table),
@@ -150,12 +158,6 @@ def check(law: str) -> None:
     """Raises UserError, with the known names, where `law` is none of them."""
     if law not in laws.names():
         raise unknown("law", law, laws.names())
-
-
-def _usable(table: Table, target: str, repeats: bool) -> pd.DataFrame:
-    """The runs with a loss on the target; those of several epochs if `repeats`."""
-    frame = target_frame(table, target)
-    return frame if repeats else frame[~repeated(frame)]
 
 
 def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:

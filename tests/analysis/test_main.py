@@ -74,7 +74,7 @@ def test_the_mapping_units_and_exclusions_are_printed(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "columns: seed=rng, params=N, tokens=D, loss=val_loss, family=arch" in said
     assert "losses in bits/byte" in said
-    assert "rows: 16, of which 15 are used" in said
+    assert "rows: 16, of which 15 have a loss that can be used" in said
     assert "left out: loss is negative: row 3" in said.replace(" on loss", "")
 
 

@@ -99,7 +99,7 @@ def test_the_command_line_takes_the_rows(tmp_path, capsys):
     args = main.parse(["scaling-analysis", "fit", str(path), "--rows", "200"])
     assert len(main._load(args).readings) == 193
     said = capsys.readouterr()
-    assert "rows: 481, of which 193 are used" in said.out
+    assert "rows: 481, of which 193 have a loss" in said.out
     assert "481 usable runs" in said.err
     with pytest.raises(UserError, match="at least 100"):
         load(path, rows=3)

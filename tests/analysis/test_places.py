@@ -1,0 +1,116 @@
+"""Every statement says where it holds, and how many rows stand behind it."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.main import DONE, NOTHING, main, parse
+from analysis.report import words
+
+
+def made(families=("a", "b"), corpora=("d", "e"), sizes=2, budgets=3) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = []
+    for k, family in enumerate(families):
+        for j, corpus in enumerate(corpora):
+            for params in np.geomspace(1e7, 4e7 * 2 ** (sizes - 2), sizes):
+                for tokens in 2e8 * 4.0 ** np.arange(budgets):
+                    loss = 1.8 + 300 / params**0.33
+                    loss += 900 / (tokens * (1 + 0.5 * k)) ** 0.33
+                    loss *= (1 + 0.1 * j) * np.exp(rng.normal(0, 0.002))
+                    row = {"family": family, "corpus": corpus, "params": params}
+                    rows.append(row | {"tokens": tokens, "loss": loss})
+    return pd.DataFrame(rows)
+
+
+def run(capsys, tmp_path, frame: pd.DataFrame, *options: str) -> tuple[int, str]:
+    path = tmp_path / "runs.csv"
+    frame.to_csv(path, index=False)
+    command, *rest = options
+    code = main(parse(["", command, str(path), "--draws", "40", *rest]))
+    return code, capsys.readouterr().out
+
+
+@pytest.fixture
+def one_family() -> pd.DataFrame:
+    return made(("all",), ("all",), sizes=4, budgets=4)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_doubling_the_data_has_its_place(capsys, tmp_path, one_family, named):
+    frame = one_family.assign(family="gru", corpus="prose")
+    frame = frame if named else frame.drop(columns=["family", "corpus"])
+    code, said = run(capsys, tmp_path, frame, "compare")
+    (doubling,) = [line for line in said.splitlines() if "doubling the data" in line]
+    assert code == DONE
+    assert re.match(r"- At \S+ parameters and \S+ tokens, doubling", doubling)
+    assert ("of gru on prose" in doubling) == named and "all" not in doubling
+    assert "(10M to 160M parameters, 200M to 12.8B tokens)" in said
+
+
+def test_text_says_the_rows_that_json_says(capsys, tmp_path, one_family):
+    slow = one_family.assign(lr=1e-2, loss=one_family.loss * 1.05)
+    again = one_family.head(2).assign(unique_tokens=1e8, lr=1e-3)
+    frame = pd.concat([one_family.assign(lr=1e-3), slow, again]).reset_index(drop=True)
+    frame.loc[0, "loss"] = np.nan
+    for command in ("compare", "fit"):
+        _, text = run(capsys, tmp_path, frame, command)
+        _, body = run(capsys, tmp_path, frame, command, "--json")
+        found = json.loads(body)
+        counts = {name: column[0] for name, column in found["counts"].items()}
+        assert counts["usable"] == 33 and counts["fitted"] == 15
+        parts = ("other_settings", "aside", "repeated", "fitted")
+        assert sum(counts[name] for name in parts) == counts["usable"]
+        seen = [line[2:] for line in text.splitlines() if line.startswith("- ")]
+        assert seen == found["answer"]
+        (said,) = [line for line in seen if line.startswith("Rows fitted")]
+        assert f"{counts['fitted']} of {counts['usable']} usable" in said
+        assert f"{counts['other_settings']} are not at the best setting" in said
+        assert counts["aside"] == 2 and "2 are set aside" in said
+        if command == "fit":
+            joint = found["quality"]["law"].index("joint")
+            assert found["quality"]["runs"][joint] == counts["fitted"]
+
+
+def test_paired_effects_are_told_where_no_law_stands(capsys, tmp_path):
+    code, said = run(capsys, tmp_path, made(), "compare")
+    assert code == DONE
+    assert "Measured without a law on 12 and 12 matched cells" in said
+    assert "the corpus moves the loss more" in said
+    assert "10M to 40M parameters and 200M to 3.2B tokens" in said
+
+
+def test_a_table_that_tells_nothing_still_ends_in_3(capsys, tmp_path):
+    frame = made(("a",), ("d",))
+    code, said = run(capsys, tmp_path, frame, "compare")
+    assert code == NOTHING and "No law could be fitted" in said
+
+
+def test_repeated_data_is_pointed_to_its_law(capsys, tmp_path, one_family):
+    frame = one_family.assign(unique_tokens=1e8)
+    for command in ("compare", "fit"):
+        _, said = run(capsys, tmp_path, frame, command)
+        assert "16 of 16 rows on loss read some data more than once" in said
+        assert "fit TABLE --law data_constrained" in said
+    few = one_family.assign(unique_tokens=one_family.tokens)
+    few.loc[0, "unique_tokens"] = 1e8
+    _, said = run(capsys, tmp_path, few, "fit")
+    assert "data_constrained" not in said and "1 repeats data" in said
+
+
+def test_measured_effects_whose_intervals_meet_are_undetermined():
+    row = {"source": "a", "to": "b", "cells": 5, "log_ratio": -0.03, "low": -0.05}
+    row |= {"high": -0.01, "params_low": 1e7, "params_high": 1e8}
+    row |= {"tokens_low": 1e8, "tokens_high": 1e9}
+    rows = [row | {"kind": "architecture"}, row | {"kind": "corpus", "log_ratio": 0.1}]
+    (said,) = words.measured(pd.DataFrame(rows))
+    assert words.UNDETERMINED in said
+    rows[1] |= {"low": 0.06, "high": 0.14}
+    (said,) = words.measured(pd.DataFrame(rows))
+    assert "the corpus moves the loss more" in said
+    rows[1] |= {"low": np.nan}
+    (said,) = words.measured(pd.DataFrame(rows))
+    assert words.UNDETERMINED in said and "interval not known" in said
