@@ -128,7 +128,7 @@ def _of_size_and_data() -> list[str]:
     ]
 
 
-def _noise(fitted: Fitted, draws: Draws, delta: float) -> Array:
+def left_over(fitted: Fitted, draws: Draws, delta: float) -> Array:
     """Log residuals [m] of the runs that a fit saw, each left out of it."""
     if isinstance(fitted.outcome, Refusal):
         return np.zeros(0)
@@ -141,7 +141,7 @@ def _noise(fitted: Fitted, draws: Draws, delta: float) -> Array:
 
 
 def _tried(fitted: Fitted, surfaces: Surfaces, delta: float, seed: int) -> Tried:
-    noise = _noise(fitted, surfaces.draws, delta)
+    noise = left_over(fitted, surfaces.draws, delta)
     rest = below_largest(surfaces.data.frame)
     if not (noise.size and fitted.identified > 0 and (rest & fitted.rows).any()):
         return Tried(fitted, noise, None)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from analysis import laws
 from analysis.design import factors
-from analysis.design.cells import codes, counts_frame, repeated, target_frame
+from analysis.design.cells import counts_frame, repeated, target_frame
 from analysis.fitting.fit import DELTA, Refusal
 from analysis.inference import intervals
-from analysis.laws import Law
+from analysis.inference.intervals import Draws
+from analysis.laws import Array, Law
+from analysis.questions import new_runs
+from analysis.questions.new_runs import Mixed
+from analysis.surfaces import places
 from analysis.surfaces.surfaces import Fitted, determined_frame, parameters_frame
 from analysis.surfaces.surfaces import fit_law as fit_surfaces
 from analysis.tables.table import Table
@@ -20,6 +25,18 @@ from scaling.errors import UserError, unknown
 
 DRAWS = 300
 REFUSED = ["family", "corpus", "target", "law", "params", "reason"]
+
+
+@dataclasses.dataclass(frozen=True)
+class How:
+    """What the fits were made with, by target, and the laws that predict with them."""
+
+    draws: Mapping[str, Draws]
+    delta: float
+    seed: int
+    mixed: dict[str, dict[tuple[str, str], Mixed]] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,44 +60,101 @@ class LawFit:
     refused: pd.DataFrame
     fits: tuple[tuple[str, Fitted], ...] = dataclasses.field(repr=False)
     names: tuple[tuple[str, ...], tuple[str, ...]] = dataclasses.field(repr=False)
+    how: How = dataclasses.field(repr=False)
 
     def predict(
         self,
-        params: float,
-        tokens: float,
-        unique_tokens: float | None = None,
-        quality: float = 1.0,
+        params: float | Array | pd.DataFrame,
+        tokens: float | Array | None = None,
+        unique_tokens: float | Array | None = None,
+        quality: float | Array = 1.0,
     ) -> pd.DataFrame:
-        """Loss of the curve at a size and budget, a row a fit: loss, low, high.
+        """Loss at sizes and budgets: a row for each fit and place.
 
-        The interval is that of the curve, and not of a new run about it.
+        Args:
+          params, tokens: a number or an array each, of one shape; or one frame with
+            columns params and tokens, and unique_tokens and quality where the law
+            reads them. Its columns family and corpus, if any, say which fit each row
+            asks for; by default all are asked.
+
+        Returns, beside what names the fit (fitted_params is the size of a law of one
+        size, of which the nearest answers) and the place:
+          loss: of the law's curve.
+          low, high: 95% interval of a new run. It holds what is unknown of the curve, a
+            run's own noise, and how far the laws that the runs do not rule out differ;
+            `laws` says how many those are. See analysis/questions/new_runs.py.
+          curve_low, curve_high: of this law's curve alone.
+          beyond: where the place lies outside the fitted runs, and by how much; "" in
+            their range.
 
         Raises:
-          UserError: a number that is not above zero.
+          UserError: a number that is not above zero, arrays of unlike shapes, a frame
+            without its columns, a family or corpus that was not fitted.
         """
-        unique = tokens if unique_tokens is None else unique_tokens
-        given = {"params": params, "tokens": tokens, "unique_tokens": unique}
-        for name, value in (given | {"quality": quality}).items():
-            if not value > 0:
-                raise UserError(name, value, "give a number above zero")
-        columns = {k: np.array([float(v)]) for k, v in given.items()}
-        columns["quality"] = np.array([float(quality)])
-        rows = []
+        asked = places.asked(params, tokens, unique_tokens, quality)
+        places.check_known(asked, *self.names)
+        parts = []
         for target, fitted in self.fits:
             if fitted.theta is None:
                 continue
             for family, corpus in self._members(fitted):
-                member = {
-                    "family": codes(pd.Series([family]), self.names[0]),
-                    "corpus": codes(pd.Series([corpus]), self.names[1]),
-                }
-                loss = fitted.law.predict(fitted.theta, columns | member)[:, 0]
-                low, high = intervals.interval(loss[1:, None])
-                head = fitted.head(target) | {"family": family, "corpus": corpus}
-                at = {"params": params, "tokens": tokens}
-                found = {"loss": float(loss[0]), "low": low[0], "high": high[0]}
-                rows.append(head | at | found)
-        return pd.DataFrame(rows)
+                at = places.of(asked, family, corpus)
+                if np.isfinite(fitted.params):  # a law of one size
+                    at = at[self._nearest(target, fitted, at)]
+                if len(at):
+                    found = self._predicted(target, fitted, family, corpus, at)
+                    parts.append(found)
+        return _joined(parts)
+
+    def _nearest(self, target: str, fitted: Fitted, at: pd.DataFrame) -> Array:
+        """Marks the places [k] to whose size no other fit of its kind is nearer."""
+        head = (target, fitted.family, fitted.corpus)
+        sizes = [
+            one.params
+            for name, one in self.fits
+            if (name, one.family, one.corpus) == head and one.theta is not None
+        ]
+        off = np.abs(np.log(np.divide.outer(at.params.to_numpy(), np.array(sizes))))
+        return np.array(sizes)[off.argmin(axis=1)] == fitted.params
+
+    def _predicted(
+        self, target: str, fitted: Fitted, family: str, corpus: str, at: pd.DataFrame
+    ) -> pd.DataFrame:
+        """One fit at the places [k], for one family and corpus."""
+        columns = {name: at[name].to_numpy(np.float64) for name in places.NUMBERS}
+        for name, level, known in zip(
+            ("family", "corpus"), (family, corpus), self.names, strict=True
+        ):
+            columns[name] = np.full(len(at), known.index(level))
+        assert fitted.theta is not None
+        curve = fitted.law.predict(fitted.theta, columns)
+        curve_low, curve_high = intervals.interval(curve[1:])
+        mixed = self._mixed(target, fitted, family, corpus)
+        low, high = intervals.interval(
+            mixed.runs(columns, max(len(curve) - 1, 1), self.how.seed)
+        )
+        head = fitted.head(target) | {"family": family, "corpus": corpus}
+        head["fitted_params"] = head.pop("params")
+        shown = [name for name in places.NUMBERS if name in fitted.columns]
+        fields = {name: columns[name] for name in ("params", "tokens", *shown)}
+        fields |= {"loss": curve[0], "low": low, "high": high}
+        fields |= {"curve_low": curve_low, "curve_high": curve_high}
+        fields |= {"laws": mixed.counted, "beyond": places.beyond(fitted, columns)}
+        return pd.DataFrame(head | fields)
+
+    def _mixed(self, target: str, fitted: Fitted, family: str, corpus: str) -> Mixed:
+        """The laws that predict together; found once for each target."""
+        draws = self.how.draws[target]
+        reads = set(fitted.law.columns)
+        found = None
+        if "params" in reads and reads <= new_runs.SIZE_AND_DATA:
+            if target not in self.how.mixed:
+                fits = [one for name, one in self.fits if name == target]
+                self.how.mixed[target] = new_runs.mixed(
+                    fits, draws, self.how.delta, self.how.seed
+                )
+            found = self.how.mixed[target].get((family, corpus))
+        return found or new_runs.alone(fitted, draws, self.how.delta)
 
     def _members(self, fitted: Fitted) -> list[tuple[str, str]]:
         if fitted.family != "*":
@@ -118,17 +192,17 @@ def fit_law(
     if "quality" not in columns:
         table, _ = factors.fold(table, ("damage",))
     fits: list[tuple[str, Fitted]] = []
-    counts = []
+    counts, drawn = [], {}
     for target in table.targets:
         frame = target_frame(table, target)
         again = repeated(frame) & ("unique_tokens" not in columns)
         if again.all():
             continue
         data = intervals.sample(frame[~again])
-        drawn = intervals.draw(data, draws, seed, bootstrap)
-        seen = data.frame.run_id[drawn.chosen > 0]
+        drawn[target] = intervals.draw(data, draws, seed, bootstrap)
+        seen = data.frame.run_id[drawn[target].chosen > 0]
         counts.append(counts_frame(frame, seen, again, np.zeros_like(again), target))
-        fits += [(target, one) for one in fit_surfaces(law, drawn, delta, seed)]
+        fits += [(target, one) for one in fit_surfaces(law, drawn[target], delta, seed)]
     return LawFit(
         law=law,
         parameters=_joined([parameters_frame([one], target) for target, one in fits]),
@@ -137,6 +211,7 @@ def fit_law(
         refused=_refused(fits),
         fits=tuple(fits),
         names=_names(table),
+        how=How(drawn, delta, seed),
     )
 
 
