@@ -244,10 +244,11 @@ def _analyse(args: argparse.Namespace) -> Analysis:
 
 def _report(args: argparse.Namespace) -> int:
     from analysis.report import build
-    from analysis.tables import files
+    from analysis.tables import load
 
-    is_table = files.is_table(args.source)
-    folder = args.out or os.path.join("." if is_table else args.source, "report")
+    # What others made is not written into.
+    beside = args.source if load.is_workdir(args.source) else "."
+    folder = args.out or os.path.join(beside, "report")
     analysis = _analyse(args)
     _say("drawing")
     path = build.write(analysis, folder)

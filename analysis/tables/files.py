@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.tables import delimited, nested, unpacked
+from analysis.tables import delimited, nested, unpacked, wandb_export
 from analysis.tables.widths import check_doubled, check_width
 from scaling.errors import UserError
 
@@ -73,9 +73,11 @@ def read(path: str) -> Read:
         frame, more = _text_reader(data)(data, path)
         said += more
     check_width(path, len(frame.columns))
-    frame, more = nested.opened(frame)
+    frame, opened = nested.opened(frame)
     check_width(path, len(frame.columns))
-    return frame, tuple(f"{Path(path).name}: {text}" for text in said + more)
+    frame, adapted = wandb_export.adapted(frame)
+    every = (*said, *opened, *adapted)
+    return frame, tuple(f"{Path(path).name}: {text}" for text in every)
 
 
 def _text_reader(data: bytes) -> Callable[[bytes, str], Read]:

@@ -103,6 +103,8 @@ def known_as(headers: list[str]) -> dict[str, str]:
     last part, where no other column ends in the same.
     """
     names = {header: read(header).name for header in headers}
+    # Trackers write eval/loss for eval_loss.
+    names = {header: name.replace("/", "_") for header, name in names.items()}
     last = {header: name.rsplit(".", 1)[-1] for header, name in names.items()}
     ends = collections.Counter(last.values())
     return {

@@ -17,6 +17,7 @@ from analysis.tables import (
     guesses,
     headers,
     subsample,
+    trackers,
     usable,
     workdir,
 )
@@ -75,13 +76,50 @@ def load(
         table = from_frame(frame, mapping, files.title(path), unit, rows, where)
         return dataclasses.replace(table, said=said + table.said)
     store = Store(path)
-    if not store.path("records").exists():
-        expected = "give a workdir with records/, or a file with a table"
-        raise UserError("table", path, expected)
+    if not is_workdir(path):
+        if not os.path.isdir(path):
+            expected = (
+                "a workdir with records/, a file with a table, or a folder of runs"
+            )
+            raise UserError("table", path, expected)
+        if study is not None or embeddings:
+            given = "study" if study is not None else "embeddings"
+            raise UserError(given, study or embeddings, "only a workdir knows that")
+        return _load_runs(path, mapping, unit, rows, where)
     for option, value in (("map", mapping), ("unit", unit), ("where", where)):
         if value:
             raise UserError(option, value, "a workdir's records need none")
     return workdir.load_workdir(store, study, embeddings, rows, text)
+
+
+def is_workdir(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder, local or gs://, holds the records of studies."""
+    return bool(Store(os.fspath(path)).path("records").exists())
+
+
+def _load_runs(
+    folder: str,
+    mapping: Mapping[str, str | None] | None,
+    unit: str | None,
+    rows: int,
+    where: Sequence[str],
+) -> Table:
+    """A folder of runs as a tracker left it."""
+    found = trackers.read(folder)
+    name = os.path.basename(os.path.abspath(folder))
+    try:
+        table = from_frame(found.frame, mapping, name, unit, rows, where)
+    except UserError as error:
+        ours = error.field.removeprefix("map ")
+        if error.value or ours not in (*columns.NEEDED, "loss"):
+            raise
+        expected = (
+            f"{error.expected}; where none of these is it, put {trackers.SIDECAR} into "
+            f"{folder}, with the columns run ({found.frame.run_id[0]}, ...) and {ours}"
+        )
+        raise UserError(error.field, error.value, expected) from error
+    said = tuple(f"{name}: {text}" for text in found.said)
+    return dataclasses.replace(table, paths=found.paths, said=said + table.said)
 
 
 def from_frame(

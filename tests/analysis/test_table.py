@@ -123,8 +123,9 @@ def test_wrong_files_raise_a_user_error(tmp_path):
             load(write(tmp_path / name, text))
     with pytest.raises(UserError, match="no such file"):
         load(tmp_path / "absent.csv")
+    (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="workdir"):
-        load(tmp_path)
+        load(tmp_path / "none")
 
 
 def test_wrong_mappings_raise_a_user_error():
