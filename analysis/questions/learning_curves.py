@@ -1,18 +1,19 @@
 """Extrapolating learning curves: laws fitted to their start predict their end.
 
 Which law is right for a curve is not known, and the laws that fit its start best are
-not those that predict its end best. So several predict and their log losses are
-averaged, with equal weights: weights estimated from few points cost more than they win
-(Clemen 1989, "Combining forecasts", section 4). Which laws take part is chosen for all
-curves of a kind together, by how well they foretell the last part of what is known from
-the part before it. Nothing beyond the given points is seen.
+not those that predict its end best. So several predict, and their log losses are
+averaged. What a law counts for is learnt from the given points alone: it is fitted to
+the first half of a curve, then to more and more of it, and asked for the rest each time
+(rolling origin; Tashman 2000). Laws count in inverse proportion to the square of what
+they missed by, which is the best average of forecasts whose errors are independent
+(Bates and Granger 1969). One curve says little about its laws, so that its own errors
+and those over all curves of its kind count alike.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -23,8 +24,8 @@ from scaling.errors import UserError
 
 # M2, M3 and M4 of Alabdulmohsin et al. 2022, and Caballero et al. 2023 with one break.
 LAWS = ("power", "m3", "m4", "bnsl")
-# The part of the points, the last ones, that laws are scored on.
-SCORED = 1 / 3
+# Shares of the points that laws are fitted to, and asked for the rest.
+ORIGINS = (1 / 2, 3 / 5, 2 / 3, 3 / 4, 4 / 5, 9 / 10)
 LEAST_FITTED = 6
 # An error below this is luck: log loss is not known better.
 LEAST_ERROR = 1e-4
@@ -35,61 +36,61 @@ class Extrapolation:
     """Losses at the places asked for, [k].
 
     Attributes:
-      predicted: the average, in log loss, of what the laws say.
+      predicted: the weighted average, in log loss, of what the laws say.
       by_law: what each law says that the curve can identify.
+      weights: how much each of them counts, adding up to 1.
       last: the last known loss, the prediction to beat.
     """
 
     predicted: Array
     by_law: Mapping[str, Array]
+    weights: Mapping[str, float]
     last: float
 
 
 def choose(
     curves: Sequence[tuple[Array, Array]], names: Sequence[str] = LAWS
-) -> tuple[str, ...]:
-    """The laws whose average best foretells the last third of what is known.
+) -> dict[str, float]:
+    """The laws for curves of one kind, and how well they foretell what is held out.
 
-    Every set of the laws is tried, on all curves: the error is the geometric mean over
-    them of the root mean square of log residuals. Curves that are too short to hold a
-    third out, or of which no law of a set can be fitted, do not count for it; where
-    none is left all laws are chosen.
+    A law's number is the mean over the curves of the log of its error, less that of all
+    laws on the same curve: below zero is better than most. A law that no curve can be
+    asked for has none; where no curve holds points enough all laws have 0.
 
     Args:
       curves: of each, examples or tokens [n] and loss [n].
     """
-    ahead = [parts for curve in curves if (parts := _ahead(*curve, names))]
-    errors = {}
-    for size in range(1, len(names) + 1):
-        for chosen in itertools.combinations(names, size):
-            found = [
-                rmse_log(_average([by_law[name] for name in known]), loss)
-                for by_law, loss in ahead
-                if (known := [name for name in chosen if name in by_law])
-            ]
-            if found:
-                logs = np.log(np.maximum(found, LEAST_ERROR))
-                errors[chosen] = float(logs.mean())
-    return min(errors, key=lambda chosen: errors[chosen]) if errors else tuple(names)
+    return _means([_errors(*curve, names) for curve in curves]) or dict.fromkeys(
+        names, 0.0
+    )
 
 
 def extrapolate(
-    seen: Array, loss: Array, at: Array, names: Sequence[str] = LAWS
+    seen: Array,
+    loss: Array,
+    at: Array,
+    names: Collection[str] | Mapping[str, float] = LAWS,
 ) -> Extrapolation:
     """Fits each law by least squares on log loss and averages what they say.
 
     Args:
       seen: examples or tokens [n]; loss: [n], above zero; at: places [k].
-      names: of laws that read `tokens` alone; `choose` says which.
+      names: of laws that read `tokens` alone; what `choose` says of curves of the same
+        kind counts as much as what this curve says itself.
 
     Raises:
       UserError: fewer points than any of the laws needs.
     """
     seen, loss = _sorted(seen, loss)
-    by_law = _predict(names, seen, loss, np.asarray(at, float))
+    by_law = _predict(list(names), seen, loss, np.asarray(at, float))
     if not by_law:
         raise UserError("curve", len(seen), "more points; no law could be fitted")
-    return Extrapolation(_average(list(by_law.values())), by_law, float(loss[-1]))
+    own = _errors(seen, loss, list(by_law)) if len(by_law) > 1 else {}
+    kind = names if isinstance(names, Mapping) else {}
+    weights = _weights(list(by_law), own, kind)
+    logs = [weight * np.log(by_law[name]) for name, weight in weights.items()]
+    predicted = np.asarray(np.exp(np.sum(logs, axis=0)))
+    return Extrapolation(predicted, by_law, weights, float(loss[-1]))
 
 
 def rmse_log(predicted: Array, loss: Array) -> float:
@@ -102,19 +103,48 @@ def _sorted(seen: Array, loss: Array) -> tuple[Array, Array]:
     return np.asarray(seen, float)[order], np.asarray(loss, float)[order]
 
 
-def _average(losses: Sequence[Array]) -> Array:
-    return np.asarray(np.exp(np.mean(np.log(losses), axis=0)))
+def _errors(seen: Array, loss: Array, names: Sequence[str]) -> dict[str, float]:
+    """Mean over the origins of each law's log error, less that of all laws there.
 
-
-def _ahead(
-    seen: Array, loss: Array, names: Sequence[str]
-) -> tuple[dict[str, Array], Array] | None:
-    """The last part of a curve by each law fitted to the rest, and what it was."""
+    Empty where the curve is too short to hold points out.
+    """
     seen, loss = _sorted(seen, loss)
-    first = max(LEAST_FITTED, int(np.ceil(len(seen) * (1 - SCORED))))
-    if first >= len(seen):
-        return None
-    return _predict(names, seen[:first], loss[:first], seen[first:]), loss[first:]
+    counts = {max(LEAST_FITTED, int(np.ceil(len(seen) * share))) for share in ORIGINS}
+    found = []
+    for first in sorted(count for count in counts if count < len(seen)):
+        ahead = _predict(names, seen[:first], loss[:first], seen[first:])
+        logs = {
+            name: float(np.log(max(rmse_log(said, loss[first:]), LEAST_ERROR)))
+            for name, said in ahead.items()
+        }
+        middle = float(np.mean(list(logs.values()))) if logs else 0.0
+        found.append({name: value - middle for name, value in logs.items()})
+    return _means(found)
+
+
+def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each name's numbers, over those that have one."""
+    names = dict.fromkeys(name for one in found for name in one)
+    return {
+        name: float(np.mean([one[name] for one in found if name in one]))
+        for name in names
+    }
+
+
+def _weights(
+    names: Sequence[str], own: Mapping[str, float], kind: Mapping[str, float]
+) -> dict[str, float]:
+    """How much each law counts, by the errors of the curve and of all of its kind."""
+    parts = [errors for errors in (own, kind) if errors]
+    known = [name for name in names if all(name in errors for errors in parts)]
+    # Laws for which nothing could be held out are alike.
+    logs = {
+        name: float(np.mean([errors[name] for errors in parts] or [0.0]))
+        for name in known
+    } or dict.fromkeys(names, 0.0)
+    shares = {name: float(np.exp(-2.0 * log)) for name, log in logs.items()}
+    total = sum(shares.values())
+    return {name: share / total for name, share in shares.items()}
 
 
 def _predict(

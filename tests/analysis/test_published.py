@@ -604,26 +604,29 @@ class TestLearningCurves:
         found = geometric(self.scores(split, domain, last))
         assert found == pytest.approx(score, abs=5e-5)
 
-    def test_held_out_image_curves(self, split, capsys):
-        """At most .0373, the best of M4 and one-break BNSL as re-measured.
-
-        Which laws are averaged is chosen among all 15 sets of the four, by the last
-        third of the training points of all image curves; the rest is not looked at.
-        """
-        parts = [part for (domain, _), part in split.items() if domain == "IC"]
-        assert len(parts) == 36
-        chosen = learning_curves.choose([arrays(known) for known, _ in parts])
+    @pytest.mark.parametrize("domain", ["IC", "LM"])
+    def test_the_average_loses_to_no_law_of_its_set(self, split, domain, capsys):
+        """What laws count for is learnt from the training points; no other is seen."""
+        parts = [part for (own, _), part in split.items() if own == domain]
+        kind = learning_curves.choose([arrays(known) for known, _ in parts])
         average, last = [], []
+        by_law: dict[str, list[float]] = {name: [] for name in kind}
         for known, rest in parts:
             at, loss = arrays(rest)
-            found = learning_curves.extrapolate(*arrays(known), at, chosen)
+            found = learning_curves.extrapolate(*arrays(known), at, kind)
             average.append(learning_curves.rmse_log(found.predicted, loss))
             last.append(learning_curves.rmse_log(np.full_like(loss, found.last), loss))
+            for name, predicted in found.by_law.items():
+                by_law[name].append(learning_curves.rmse_log(predicted, loss))
+        alone = {name: geometric(scores) for name, scores in by_law.items()}
         with capsys.disabled():
-            text = f"average of {' and '.join(chosen)} {geometric(average):.4f}"
-            text += f", last value {geometric(last):.4f}"
-            print(f"\nheld-out image curves, geometric mean: {text}")
-        assert geometric(average) <= 0.0373 < geometric(last)
+            text = ", ".join(f"{name} {score:.5f}" for name, score in alone.items())
+            text = f"average {geometric(average):.5f}, {text}"
+            text += f", last value {geometric(last):.5f}"
+            print(f"\n{len(parts)} held-out {domain} curves, geometric mean: {text}")
+        # Of five language curves the best law is known in hindsight alone.
+        best = min(*alone.values(), geometric(last))
+        assert geometric(average) <= (1.0 if domain == "IC" else 1.05) * best
 
     def test_certified_m4_fits(self, split):
         """On the image curves no worse than the published recipe's .0451."""
