@@ -12,7 +12,10 @@ Exit codes: 0 done, 1 a gcloud command or the request failed, 2 wrong input.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import math
 import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
         metavar="S",
         help="between looks at a request that waits (default: %(default)g)",
     )
+    up.add_argument(
+        "--wait_hours",
+        type=float,
+        default=24.0,
+        metavar="H",
+        help="for the slice, at most; then the request is deleted, so that none is "
+        "granted and billed unseen (default: %(default)g)",
+    )
     _command(commands, "status", "the slice, the unit and the records")
     logs = _command(commands, "logs", "what the study printed last")
     logs.add_argument("--follow", action="store_true", help="and goes on printing")
@@ -79,15 +90,27 @@ def _up(machine: tpu.Slice, arguments: argparse.Namespace) -> int:
     tpu.check_workdir(study.workdir)
     if arguments.poll_seconds < 0:
         raise UserError("poll_seconds", arguments.poll_seconds, "give 0 or more")
+    if not 0 <= arguments.wait_hours < math.inf:
+        raise UserError(
+            "wait_hours", arguments.wait_hours, "give 0 or more, and an end"
+        )
+    patience = min(machine.retry_seconds, arguments.poll_seconds)
+    machine = dataclasses.replace(machine, retry_seconds=patience)
     tpu.check_study(study, target.chips)
     archive = Path.home() / ".cache" / "datalaw" / f"launch-{machine.name}.tar.gz"
-    tpu.up(machine, study, target, arguments.spot, archive, arguments.poll_seconds)
+    tpu.up(
+        machine,
+        study,
+        target,
+        arguments.spot,
+        archive,
+        arguments.poll_seconds,
+        arguments.wait_hours,
+    )
     if not machine.dry_run:
-        where = ["--name", machine.name, "--zone", machine.zone]
-        where += ["--project", machine.project] if machine.project else []
-        print(f"follow it: scaling-launch logs {shlex.join(where)} --follow")
+        print(f"follow it: scaling-launch logs {machine.where} --follow")
         print(f"records:   scaling status {shlex.quote(study.workdir)}")
-        print(f"the slice costs until: scaling-launch down {shlex.join(where)}")
+        print(f"the slice costs until: scaling-launch down {machine.where}")
     return 0
 
 
@@ -107,12 +130,16 @@ def _logs(machine: tpu.Slice, arguments: argparse.Namespace) -> int:
 
 
 def _down(machine: tpu.Slice, arguments: argparse.Namespace) -> int:
-    machine.delete()
+    with tpu.told(machine):
+        found = machine.delete()
+    if not machine.dry_run:
+        print(f"{machine.name}: {'deleted' if found else 'there is none, or no more'}")
     return 0
 
 
 def main(arguments: argparse.Namespace) -> int:
     command = {"up": _up, "status": _status, "logs": _logs, "down": _down}
+    before = {n: signal.signal(n, _stop) for n in (signal.SIGTERM, signal.SIGHUP)}
     try:
         tpu.check_names(arguments.name, arguments.zone, arguments.project)
         machine = tpu.Slice(
@@ -125,11 +152,19 @@ def main(arguments: argparse.Namespace) -> int:
     except tpu.LaunchError as error:
         tpu.note(f"scaling-launch: {error}")
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         tpu.note(
             "scaling-launch: stopped here; what runs or waits in the cloud goes on"
         )
-        return 130
+        return 128 + getattr(stopped, "signal", signal.SIGINT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: Any) -> None:
+    """A signal ends the work as Ctrl-C does."""
+    raise tpu.Stopped(number)
 
 
 def entry() -> None:

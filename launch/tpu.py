@@ -94,8 +94,30 @@ STATUS = (
 LOGS = f"sudo journalctl --unit={UNIT} --no-pager --output=cat --lines=100"
 
 
+# How often a lost `describe` is tried again; each wait is twice as long.
+TRIES = 5
+# What trying again does not mend.
+FINAL = ("PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_ARGUMENT", "NOT_FOUND")
+
+
 class LaunchError(Exception):
     """What went wrong outside this program, in one line."""
+
+
+class NoGcloud(LaunchError):
+    """There is no `gcloud` to ask."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that asks this program to end.
+
+    Attributes:
+      signal: its number.
+    """
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.signal = number
 
 
 def note(text: str) -> None:
@@ -252,28 +274,58 @@ class Slice:
 
     Attributes:
       dry_run: print the commands and take it that there is nothing yet.
+      retry_seconds: before a lost `describe` is first tried again.
     """
 
     name: str
     zone: str
     project: str | None = None
     dry_run: bool = False
+    retry_seconds: float = 2.0
+
+    @property
+    def where(self) -> str:
+        """The options that name it, as a shell takes them."""
+        words = ["--name", self.name, "--zone", self.zone]
+        return shlex.join(words + (["--project", self.project] if self.project else []))
+
+    @property
+    def ending(self) -> str:
+        """How to end what may be left of it."""
+        return (
+            f"{self.name} may be there and billed; to end it: scaling-launch down "
+            f"{self.where}"
+        )
 
     def describe(self) -> tuple[str, str]:
-        """State and accelerator type; both empty where there is no such resource."""
-        fields = "value(state.state,tpu.nodeSpec[0].node.acceleratorType)"
-        try:
-            found = self._gcloud(
-                "queued-resources", "describe", self.name, f"--format={fields}"
-            )
-        except LaunchError as error:
-            if "NOT_FOUND" in str(error):
-                return "", ""
-            raise
-        state, _, accelerator = found.strip().partition("\t")
-        return state, accelerator
+        """State and accelerator type; both empty where there is no such resource.
 
-    def create(self, target: Hardware, spot: bool) -> None:
+        A reply that was lost is asked for again, a few times.
+        """
+        fields = "value(state.state,tpu.nodeSpec[0].node.acceleratorType)"
+        words = ("queued-resources", "describe", self.name, f"--format={fields}")
+        for number in range(TRIES):
+            try:
+                state, _, accelerator = self._gcloud(*words).strip().partition("\t")
+                return state, accelerator
+            except LaunchError as error:
+                if "NOT_FOUND" in str(error):
+                    return "", ""
+                last = number + 1 == TRIES
+                if last or isinstance(error, NoGcloud) or _final(error):
+                    raise
+                seconds = self.retry_seconds * 2**number
+                note(f"{self.name}: no answer ({error}); asking again")
+                time.sleep(seconds)
+        raise AssertionError("the last try returns or raises")
+
+    def create(self, target: Hardware, spot: bool, wait_hours: float) -> None:
+        """Asks for the slice.
+
+        The request ends by itself where it is not granted within the hours: nobody
+        may be there any more to delete it.
+        """
+        until = max(1, round(60 * wait_hours))
         self._gcloud(
             "queued-resources",
             "create",
@@ -281,12 +333,33 @@ class Slice:
             f"--node-id={self.name}",
             f"--accelerator-type={target.name}",
             f"--runtime-version={RUNTIMES[target.name.partition('-')[0]]}",
+            f"--valid-until-duration={until}m",
             *(["--spot"] if spot else []),
         )
 
-    def delete(self) -> None:
-        """The node too; what the study left in its workdir stays."""
-        self._gcloud("queued-resources", "delete", self.name, "--force", "--quiet")
+    def delete(self) -> bool:
+        """The node too; what the study left in its workdir stays.
+
+        Returns whether there was one; what is gone already needs no deleting.
+        """
+        words = ("queued-resources", "delete", self.name, "--force", "--quiet")
+        try:
+            self._gcloud(*words)
+        except LaunchError as error:
+            if "NOT_FOUND" in str(error):
+                return False
+            if isinstance(error, NoGcloud) or not self._goes():
+                raise
+        return True
+
+    def _goes(self) -> bool:
+        """Whether it is deleted, in a while, although the reply was lost."""
+        for number in range(TRIES):
+            state, _ = self.describe()
+            if state != "DELETING":
+                return not state
+            time.sleep(self.retry_seconds * 2**number)
+        return False
 
     def copy(self, archive: Path) -> None:
         there = f"{self.name}:{ARCHIVE}"
@@ -313,7 +386,7 @@ class Slice:
 def _call(command: Sequence[str], show: bool) -> str:
     """Output of a command. Raises LaunchError with the last line of its stderr."""
     if not shutil.which(command[0]):
-        raise LaunchError(
+        raise NoGcloud(
             "gcloud is not on the PATH; install the Google Cloud CLI and run "
             "`gcloud auth login`"
         )
@@ -326,15 +399,23 @@ def _call(command: Sequence[str], show: bool) -> str:
         errors="replace",
     ) as process:
         assert process.stderr is not None
-        for line in process.stderr if show else ():
-            sys.stderr.write(line)
-            last = line.strip() or last
-        output, rest = process.communicate()
+        try:
+            for line in process.stderr if show else ():
+                sys.stderr.write(line)
+                last = line.strip() or last
+            output, rest = process.communicate()
+        except BaseException:  # a signal: the command must not outlive this program
+            process.terminate()
+            raise
     if process.returncode:
         last = last or rest.strip().rpartition("\n")[2]
         why = last or f"exit code {process.returncode}"
         raise LaunchError(f"{shlex.join(command)} failed: {why}")
     return output or ""
+
+
+def _final(error: LaunchError) -> bool:
+    return any(word in str(error) for word in FINAL)
 
 
 # --- Up ----------------------------------------------------------------------
@@ -347,12 +428,18 @@ def up(
     spot: bool,
     archive: Path,
     poll_seconds: float,
+    wait_hours: float,
 ) -> None:
     """From nothing, or from whatever there is, to a running study.
 
+    Args:
+      poll_seconds: between looks at a request that waits.
+      wait_hours: how long it is waited for; then it is deleted.
+
     Raises:
       UserError: the name belongs to another slice or to another running study.
-      LaunchError: a command failed, or the request did.
+      LaunchError: a command failed, or the request did. Once there may be a slice, it
+        says so and how to end it, and so does a note where a signal ends the program.
     """
     pack(study, archive)
     state, accelerator = machine.describe()
@@ -360,22 +447,85 @@ def up(
         raise UserError(
             "target", target.name, f"{machine.name} is a {accelerator}: give that"
         )
-    if state == "ACTIVE" and _running(machine, study):
-        note(f"{machine.name}: the study is running, with the source it started with")
-        return
-    if state in ENDED:
-        note(f"{machine.name}: {state.lower()}; it is asked for again")
+    with told(machine):
+        if state == "ACTIVE" and _running(machine, study):
+            text = "the study is running, with the source it started with"
+            note(f"{machine.name}: {text}")
+            return
+        limit = _Limit(wait_hours, poll_seconds)
+        if state in ENDED:
+            machine.delete()
+            note(
+                f"{machine.name}: it was {state.lower()}; deleted, and asked for again"
+            )
+        while state == "DELETING":
+            limit.sleep(machine, state)
+            state, _ = machine.describe()
+        if state in ("", *ENDED):
+            _create(machine, target, spot, wait_hours)
+        _wait(machine, limit)
+        note(f"{machine.name}: copying the source, installing, starting")
+        machine.copy(archive)
+        machine.ssh(INSTALL, show=True)
+        machine.ssh(START, show=True)
+
+
+@contextlib.contextmanager
+def told(machine: Slice) -> Iterator[None]:
+    """Adds to whatever ends the work that a slice may be left, and how to end it."""
+    try:
+        yield
+    except Gone:
+        raise
+    except LaunchError as error:
+        raise LaunchError(f"{error}; {machine.ending}") from error
+    except UserError:  # the slice is somebody else's, or of another study
+        raise
+    except BaseException:
+        if not machine.dry_run:
+            note(f"scaling-launch: {machine.ending}")
+        raise
+
+
+class Gone(LaunchError):
+    """It ended, and nothing is left that costs."""
+
+
+class _Limit:
+    """The end of the waiting."""
+
+    def __init__(self, hours: float, poll_seconds: float):
+        self._hours, self._poll = hours, poll_seconds
+        self._end = time.monotonic() + 3600 * hours
+
+    def sleep(self, machine: Slice, state: str) -> None:
+        """Until the next look. Deletes the request where its time is over.
+
+        Raises:
+          Gone: the time was over.
+        """
+        if time.monotonic() < self._end:
+            time.sleep(self._poll)
+            return
         machine.delete()
-    while state == "DELETING":
-        time.sleep(poll_seconds)
+        raise Gone(
+            f"{machine.name} was {state.lower() or 'not there'} after {self._hours:g} "
+            "hours (--wait_hours): the request is deleted and nothing is billed; the "
+            "same `up` asks again"
+        )
+
+
+def _create(machine: Slice, target: Hardware, spot: bool, wait_hours: float) -> None:
+    """Asks for the slice; where the reply is lost, looks whether it was asked for."""
+    try:
+        machine.create(target, spot, wait_hours)
+    except NoGcloud:
+        raise
+    except LaunchError as error:
         state, _ = machine.describe()
-    if state in ("", *ENDED):
-        machine.create(target, spot)
-    _wait(machine, poll_seconds)
-    note(f"{machine.name}: copying the source, installing, starting")
-    machine.copy(archive)
-    machine.ssh(INSTALL, show=True)
-    machine.ssh(START, show=True)
+        if not state or state in ENDED:
+            raise
+        note(f"{machine.name}: {error}; but it is there, {state.lower()}: going on")
 
 
 def _running(machine: Slice, study: Study) -> bool:
@@ -389,19 +539,21 @@ def _running(machine: Slice, study: Study) -> bool:
     return True
 
 
-def _wait(machine: Slice, poll_seconds: float) -> None:
-    before = ""
+def _wait(machine: Slice, limit: _Limit) -> None:
+    before = None
+    unseen = 0  # looks that found nothing: a new request may not be listed at once
     while True:
         state, _ = machine.describe()
         if machine.dry_run or state == "ACTIVE":
             return
-        if not state or state in ENDED:
+        unseen = 0 if state else unseen + 1
+        if state in ENDED or unseen == TRIES:
             raise LaunchError(
                 f"{machine.name} is {state.lower() or 'gone'}; the reason: gcloud "
                 f"compute tpus queued-resources describe {machine.name} "
                 f"--zone={machine.zone}"
             )
         if state != before:
-            note(f"{machine.name}: {state.lower()}")
+            note(f"{machine.name}: {state.lower() or 'not listed yet'}")
         before = state
-        time.sleep(poll_seconds)
+        limit.sleep(machine, state)

@@ -21,10 +21,19 @@ from scaling.errors import UserError
 from scaling.record import source_commit
 
 GCLOUD = """#!{python}
-import json, os, shutil, subprocess, sys
+import json, os, shutil, signal, subprocess, sys, time
 home, words = {home!r}, sys.argv[1:]
-with open({calls!r}, "a") as file:
+with open({calls!r}, "a+") as file:
     file.write(json.dumps(words) + "\\n")
+    file.seek(0)
+    number = len(file.readlines()) - 1
+if str(number) == os.environ.get("SIGNAL_AT"):
+    os.kill(os.getppid(), signal.SIGTERM)
+    time.sleep(60)
+if str(number) in os.environ.get("FAILS_AT", "").split():
+    sys.exit("ERROR: connection lost")
+if "delete" in words and os.path.exists({calls!r} + ".gone"):
+    sys.exit("ERROR: (gcloud) NOT_FOUND: Resource was not found")
 fails = os.environ.get("FAILS", "")
 if fails and fails in " ".join(words):
     sys.exit("WARNING: first\\nERROR: quota\\n")
@@ -95,9 +104,16 @@ class Cloud:
         self.states_file.write_text(json.dumps(states))
         self.calls_file.unlink(missing_ok=True)
 
-    def __call__(self, *words, fails="", path=None):
-        """The command in this process: quicker than a process of its own."""
-        for name, value in self.environment(fails, path).items():
+    def __call__(self, *words, fails="", path=None, **more):
+        """The command in this process: quicker than a process of its own.
+
+        Args:
+          fails: part of the gcloud commands that fail.
+          more: FAILS_AT, numbers of gcloud calls that fail; SIGNAL_AT, the one during
+            which this process gets SIGTERM.
+        """
+        given = {"FAILS_AT": "", "SIGNAL_AT": ""} | more
+        for name, value in (self.environment(fails, path) | given).items():
             self.monkeypatch.setenv(name, value)
         self.capfd.readouterr()
         code = main.main(main.parse(["scaling-launch", *map(str, words)]))
@@ -174,6 +190,7 @@ def test_a_study_is_launched_from_nothing(cloud, study):
         "--accelerator-type=v5litepod-8",
         "--runtime-version=v2-alpha-tpuv5-lite",
         "--spot",
+        "--valid-until-duration=1440m",
         "--zone=us-west4-a",
         "--project=proj-1",
     }
@@ -310,14 +327,120 @@ def test_status_logs_and_down(cloud, study):
     assert gone.returncode == 1 and gone.stdout == "mine: there is none\n"
 
 
+END = "mine may be there and billed; to end it: scaling-launch down "
+END += "--name mine --zone us-west4-a"
+
+
 @pytest.mark.parametrize("verb", ["describe", "create", "scp", "install.sh", "restart"])
 def test_a_failing_command_is_one_line_with_the_last_of_its_stderr(cloud, study, verb):
+    if verb == "create":
+        cloud.states("")
     done = cloud(*ask(study), fails=verb)
     assert done.returncode == 1
     *_, line = done.stderr.splitlines()
     assert line.startswith("scaling-launch: gcloud compute tpus ") and verb in line
-    assert line.endswith(" failed: ERROR: quota")
-    assert "Traceback" not in done.stderr and verb in " ".join(cloud.calls[-1])
+    assert "Traceback" not in done.stderr
+    # Before anything was asked for there is nothing to end.
+    ending = "" if verb == "describe" else f"; {END}"
+    assert line.endswith(f" failed: ERROR: quota{ending}")
+    assert verb in " ".join(cloud.calls[-2 if verb == "create" else -1])
+
+
+# describe, create, describe, scp, install, start: from 1 on there may be a slice.
+AFTER_CREATE = range(1, len(NEW))
+
+
+@pytest.mark.parametrize("number", AFTER_CREATE)
+def test_a_signal_says_what_is_left_and_how_to_end_it(cloud, study, number):
+    more = ("--project", "proj-1")
+    done = cloud(*ask(study, *more), SIGNAL_AT=str(number))
+    assert done.returncode == 143 and "Traceback" not in done.stderr
+    assert f"scaling-launch: {END} --project proj-1\n" in done.stderr
+    assert len(cloud.calls) == number + 1
+
+
+def test_a_signal_before_anything_was_asked_for(cloud, study):
+    done = cloud(*ask(study), SIGNAL_AT="0")
+    assert done.returncode == 143 and "billed" not in done.stderr
+    assert cloud.verbs == ["describe"]
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_lost_describe_is_asked_for_again(cloud, study, number):
+    done = cloud(*ask(study), FAILS_AT=f"{number} {number + 1}")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("connection lost); asking again") == 2
+    assert cloud.verbs == [*NEW[:number], *["describe"] * 2, *NEW[number:]]
+
+
+def test_a_describe_that_stays_lost_ends(cloud, study):
+    lost = " ".join(map(str, range(2, 99)))
+    done = cloud(*ask(study), FAILS_AT=lost)
+    assert done.returncode == 1 and done.stderr.endswith(f"lost; {END}\n")
+    assert cloud.verbs == ["describe", "create", *["describe"] * tpu.TRIES]
+
+
+def test_what_is_not_allowed_is_not_asked_for_again(cloud, study, monkeypatch):
+    monkeypatch.setattr(tpu, "FINAL", ("quota",))
+    assert cloud(*ask(study), fails="describe").returncode == 1
+    assert cloud.verbs == ["describe"]
+
+
+def test_a_lost_reply_of_create_is_looked_after(cloud, study):
+    cloud.states("", "PROVISIONING", "ACTIVE\tv5litepod-8")
+    done = cloud(*ask(study), FAILS_AT="1")
+    assert done.returncode == 0, done.stderr
+    assert "connection lost; but it is there, provisioning: going on" in done.stderr
+    cloud.states("", "")
+    done = cloud(*ask(study), FAILS_AT="1")
+    assert done.returncode == 1 and done.stderr.endswith(f"connection lost; {END}\n")
+
+
+def test_a_new_request_need_not_be_listed_at_once(cloud, study):
+    cloud.states("", "", "", "ACTIVE\tv5litepod-8")
+    done = cloud(*ask(study))
+    assert done.returncode == 0 and "mine: not listed yet" in done.stderr
+    cloud.states("")
+    done = cloud(*ask(study))
+    assert done.returncode == 1 and "mine is gone" in done.stderr
+
+
+@pytest.mark.parametrize("state", ["WAITING_FOR_RESOURCES", "PROVISIONING"])
+def test_waiting_has_an_end(cloud, study, state):
+    cloud.states("", state)
+    done = cloud(*ask(study, "--wait_hours", "0"))
+    assert done.returncode == 1 and cloud.verbs[-1] == "delete"
+    *_, line = done.stderr.splitlines()
+    assert f"mine was {state.lower()} after 0 hours (--wait_hours)" in line
+    assert "the request is deleted and nothing is billed" in line and END not in line
+    cloud.states("", state)
+    done = cloud(*ask(study, "--wait_hours", "0"), fails="delete")
+    assert done.returncode == 1 and done.stderr.endswith(f"{END}\n")
+
+
+@pytest.mark.parametrize("state", tpu.ENDED)
+def test_a_request_that_ended_is_deleted_and_said(cloud, study, state):
+    cloud.states(f"{state}\tv5litepod-8", "ACTIVE\tv5litepod-8")
+    done = cloud(*ask(study))
+    assert done.returncode == 0, done.stderr
+    assert f"it was {state.lower()}; deleted, and asked for again" in done.stderr
+    assert cloud.verbs[:3] == ["describe", "delete", "create"]
+
+
+def test_down_of_what_is_gone_is_done(cloud):
+    gone = cloud.calls_file.with_name("calls.gone")
+    gone.touch()
+    done = cloud("down", *WHERE)
+    assert done.returncode == 0 and "mine: there is none, or no more" in done.stdout
+    gone.unlink()
+    cloud.states("DELETING", "")
+    done = cloud("down", *WHERE, FAILS_AT="0")  # the reply was lost
+    assert done.returncode == 0 and "mine: deleted" in done.stdout
+    cloud.states("ACTIVE\tv5litepod-8")
+    done = cloud("down", *WHERE, FAILS_AT="0")
+    assert done.returncode == 1 and done.stderr.endswith(f"connection lost; {END}\n")
+    done = cloud("down", *WHERE, SIGNAL_AT=str(len(cloud.calls)))
+    assert done.returncode == 143 and END in done.stderr
 
 
 def test_a_failure_on_the_vm_is_told(cloud, study):
@@ -347,6 +470,8 @@ WRONG = {
     "gpu": ({"--target": "h100-8"}, "give a TPU: v4-8"),
     "unknown": ({"--target": "v7-8"}, "target: 'v7-8'"),
     "wait": ({"--poll_seconds": "-1"}, "0 or more"),
+    "hours": ({"--wait_hours": "-1"}, "0 or more"),
+    "no end": ({"--wait_hours": "inf"}, "and an end"),
     "include": ({"--include": "nowhere.py"}, "include: 'nowhere.py'"),
 }
 
