@@ -68,11 +68,10 @@ def load(
     if rows < usable.LEAST_ROWS:
         raise UserError("rows", rows, f"give at least {usable.LEAST_ROWS}")
     if files.is_table(path):
-        known = {"study": study, "embeddings": embeddings, "text": text}
-        for given, asked in known.items():
-            if asked:
-                raise UserError(given, asked, "only a workdir knows that")
+        _only_workdirs(study=study, embeddings=embeddings, text=text)
         frame, said = files.read(path)
+        frame, curves = trackers.last_of_each(frame, mapping or {})
+        said += tuple(f"{os.path.basename(path)}: {text}" for text in curves)
         table = from_frame(frame, mapping, files.title(path), unit, rows, where)
         return dataclasses.replace(table, said=said + table.said)
     store = Store(path)
@@ -82,14 +81,19 @@ def load(
                 "a workdir with records/, a file with a table, or a folder of runs"
             )
             raise UserError("table", path, expected)
-        if study is not None or embeddings:
-            given = "study" if study is not None else "embeddings"
-            raise UserError(given, study or embeddings, "only a workdir knows that")
+        _only_workdirs(study=study, embeddings=embeddings, text=text)
         return _load_runs(path, mapping, unit, rows, where)
     for option, value in (("map", mapping), ("unit", unit), ("where", where)):
         if value:
             raise UserError(option, value, "a workdir's records need none")
     return workdir.load_workdir(store, study, embeddings, rows, text)
+
+
+def _only_workdirs(**options: str | bool | None) -> None:
+    """Raises UserError for an option that was given and is of workdirs alone."""
+    for name, asked in options.items():
+        if asked:
+            raise UserError(name, asked, "only a workdir knows that")
 
 
 def is_workdir(path: str | os.PathLike[str]) -> bool:

@@ -108,6 +108,38 @@ def read(folder: str) -> Folder:
     return Folder(frame, _paths(found, frame), tuple(said))
 
 
+def last_of_each(
+    frame: pd.DataFrame, mapping: Mapping[str, str | None]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Of a table with the curves of runs, a row a step, the last row of each run.
+
+    Rows are those of curves where a column names the run and another counts its steps,
+    each once. Where trajectories are given, every row is asked for.
+    """
+    known = {str(c).strip().lower(): c for c in frame.columns}
+    run = next((known[n] for n in ("run_id", "run", "run_name") if n in known), None)
+    step = next((known[n] for n in STEPS if n in known), None)
+    asked = mapping.get("trajectory") or "trajectory" in known or "cluster" in known
+    if run is None or step is None or asked or not frame[run].duplicated().any():
+        return frame, ()
+    at = numbers.read(frame, step, True)
+    if (
+        at.refused
+        or pd.DataFrame({"run": frame[run], "step": at.values})
+        .duplicated(keep=False)
+        .any()
+    ):
+        return frame, ()
+    order = np.argsort(at.values, kind="stable")
+    last = frame.iloc[order].drop_duplicates(run, keep="last").sort_index()
+    said = (
+        f"the last {step} of each of {len(last)} runs is its reading; "
+        f"{len(frame) - len(last)} rows are of curves (--map trajectory={run} takes "
+        "all)"
+    )
+    return last.reset_index(drop=True), (said,)
+
+
 def _losses(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The frame without losses of training where there is one of held-out text."""
     known = headers.known_as(list(frame.columns))

@@ -90,6 +90,19 @@ def test_a_folder_of_histories(tmp_path, facts):
     assert "9 runs, of each its final reading" in table.said[0]
 
 
+def test_curves_in_one_table_are_a_row_a_run(tmp_path):
+    parts = [
+        history(n, d).dropna(subset="val_loss").assign(run=name, params=n)
+        for name, (n, d) in RUNS.items()
+    ]
+    pd.concat(parts).to_csv(tmp_path / "curves.csv", index=False)
+    table = load(tmp_path / "curves.csv")
+    check(table, curves=False)
+    assert any("27 rows are of curves" in text for text in table.said)
+    every = load(tmp_path / "curves.csv", {"trajectory": "run"})
+    assert len(every.runs) == STEPS * len(RUNS)
+
+
 def test_what_is_missing_is_said_with_how_to_give_it(tmp_path, capsys):
     histories(tmp_path, "none")
     assert main.main(main.parse(["", "fit", str(tmp_path)])) == main.WRONG
