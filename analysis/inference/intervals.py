@@ -31,6 +31,7 @@ from analysis.design.identify import jacobian
 from analysis.design.settings import coded
 from analysis.fitting.fit import Fit
 from analysis.fitting.solver import Scale
+from analysis.inference import luck
 from analysis.laws import Array, Columns
 from scaling.errors import UserError
 
@@ -53,7 +54,8 @@ class Sample:
     Attributes:
       frame: one row a run [n]: columns of the table's runs, `loss`, `se`, and what
         settings.coded adds.
-      loss: [n], nats.
+      loss: [n], nats, without what the best of a cell's settings is low by luck (see
+        luck.py); equal to the frame's where no cell has two settings.
       cell, group: [n]: codes of the cell, and of the setting within its cell.
       cluster, stratum: [n]: codes of the trajectory, and of its family and corpus.
     """
@@ -79,11 +81,16 @@ def sample(frame: pd.DataFrame) -> Sample:
     stratum = frame.groupby(["family", "corpus"], sort=False).ngroup()
     # A trajectory belongs to one stratum, that of its first run.
     stratum = stratum.groupby(cluster).transform("first")
+    loss, codes = frame.loss.to_numpy(np.float64), group.ngroup().to_numpy()
+    at = np.log(frame[["params", "tokens"]].to_numpy(np.float64))
+    lucky = luck.of_best(
+        np.log(loss), cell.to_numpy(), codes, frame.setting.to_numpy(), at
+    )
     return Sample(
         frame=frame,
-        loss=frame.loss.to_numpy(np.float64),
+        loss=loss * np.exp(-lucky),
         cell=cell.to_numpy(),
-        group=group.ngroup().to_numpy(),
+        group=codes,
         cluster=cluster.to_numpy(),
         stratum=stratum.to_numpy(),
     )
@@ -240,9 +247,10 @@ def _tuned_again(
 
     A setting that was not fitted stands as far above the curve as its mean loss stood
     above the best one's, and its noise is one of the fitted residuals. The best of
-    several noisy settings is low by luck. The fitted losses have that luck in them
-    already, so each cell's draws are moved to lie around the curve: they carry the
-    spread of the choice and not its bias a second time.
+    several noisy settings is low by luck, which is taken off the fitted losses and so
+    off each cell's draws: they lie around the curve. The residuals are of bests, which
+    spread less than single runs do; so that the drawn bests spread as the fitted ones,
+    and not less once more, they are widened to that.
 
     Args:
       observed, curve: [m], noise: [B, m], on the fit's scale; so are the new losses.
@@ -257,7 +265,11 @@ def _tuned_again(
     starts = np.flatnonzero(np.diff(data.cell, prepend=-1))
     count = np.add.reduceat(weights, starts, axis=1)
     above = np.add.reduceat(weights * (gap + noise), starts, axis=1) / count
-    return new - above.mean(axis=0)[data.cell], weights
+    middle = above.mean(axis=0)
+    spread = float(np.sqrt(np.mean((above - middle) ** 2)))
+    wanted = float(np.sqrt(np.mean(noise[:, chosen] ** 2)))
+    wider = max(wanted / spread, 1.0) - 1.0 if spread > 0 else 0.0
+    return new + (wider * (above - middle) - middle)[:, data.cell], weights
 
 
 def left_out_residuals(

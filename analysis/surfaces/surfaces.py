@@ -374,7 +374,7 @@ def residuals(fitted: Fitted, draws: Draws) -> pd.DataFrame:
     predicted = fitted.law.predict(fitted.outcome.theta, fitted.columns)[seen]
     part = draws.data.frame.loc[fitted.rows].loc[seen]
     out = part[["family", "corpus", "params", "tokens"]].copy()
-    out["observed"], out["predicted"] = part.loss.to_numpy(), predicted
+    out["observed"], out["predicted"] = draws.data.loss[fitted.rows][seen], predicted
     out["residual"] = np.log(out.observed) - np.log(predicted)
     out["law"] = fitted.law.name
     return out
