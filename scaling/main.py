@@ -172,7 +172,9 @@ def main(arguments: argparse.Namespace) -> int:
 def entry() -> None:
     """The console script."""
     # Until a study catches signals, Ctrl-C ends this process as SIGTERM does: silently.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # It stays ignored where a shell began this in the background.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Libraries talk a lot. Assigned, since absl takes a mere default for INFO.
     flags.FLAGS["verbosity"].value = logging.WARNING
     flags.FLAGS["verbosity"].using_default_value = False

@@ -75,9 +75,12 @@ def main() -> int:
     names = ["relative", "long", "gs"]
     parser.add_argument("--places", nargs="*", choices=names, default=names)
     parser.add_argument("--at_once", type=int, default=1, help="studies at a time")
+    parser.add_argument("--seconds", type=float, help="in which a start is killed")
     parser.add_argument("--minutes", type=float, help="kill nothing after so long")
     parser.add_argument("--folder", help="where to work (default: a temporary one)")
     arguments = parser.parse_args()
+    # Ignored where a shell starts this in the background; commands would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     root = Path(arguments.folder or tempfile.mkdtemp(prefix="kills-")).resolve()
     soak = Soak(root, arguments)
     with places(root, arguments.places) as there:
@@ -130,6 +133,7 @@ class Soak:
             assert code == 0, said
             self.seconds = time.monotonic() - began
             self.right |= by_key(str(self.home / name))
+        self.seconds = arguments.seconds or 1.1 * self.seconds
         self.runs = len({run_id for run_id, _ in self.right})
 
     def goes_on(self) -> bool:
@@ -173,7 +177,7 @@ class Soak:
         began = time.monotonic()
         if not until_begun(process):
             return ""
-        moment = draw.uniform(0.0, 1.1 * self.seconds)
+        moment = draw.uniform(0.0, self.seconds)
         number, child = draw.choice(SIGNALS), draw.random() < 0.4
         while time.monotonic() - began < moment and process.poll() is None:
             time.sleep(0.01)
