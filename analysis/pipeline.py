@@ -222,8 +222,8 @@ class Analysis:
         tokens, rates, learning_rate and loss (at the optimum of a quadratic in the log
         rate, or at the best tried rate under a warning), tried_loss, warning.
       extrapolation: family, corpus, target, law, error (RMS log error on the largest
-        scale of the runs that were fitted, of the law fitted to the rest), weight (in
-        the mixture).
+        of the runs that were fitted, of the law fitted to the rest), weight (in the
+        mixture), widening (of the mixture's interval; see holdout.widening).
       frontier: family, corpus, target, compute, and of the compute-optimal split there
         params, tokens and loss, each with _low and _high; no row where the split lies
         more than a factor 10 beyond the sizes that were run.
@@ -358,7 +358,7 @@ FRAMES = {
     "inside law curve_low curve_high",
     "rate_optima": "family corpus target params tokens rates learning_rate loss "
     "tried_loss warning",
-    "extrapolation": "family corpus target law error weight",
+    "extrapolation": "family corpus target law error weight widening",
     "frontier": "family corpus target compute params params_low params_high tokens "
     "tokens_low tokens_high loss loss_low loss_high",
     "isolosses": "family corpus target loss params tokens",

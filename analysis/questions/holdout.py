@@ -4,7 +4,11 @@ A prediction has three uncertainties, kept apart: of the curve (the bootstrap dr
 one law), of a new run on it (the noise that the law leaves over, each trajectory left
 out of the fit), and of the law itself. For the last, several laws that the training
 rows cannot tell apart predict together, each by its weight. Weights come from the
-training rows alone: every law is fitted without their largest scale and asked for it.
+training rows alone, within each family and corpus: every law is fitted without their
+largest runs, by FLOPs, and asked for these (a back-test; Tashman 2000, "Out-of-sample
+tests of forecasting accuracy"). Where the laws together missed these by more than
+their noise and their disagreement explain, all of them drift alike, and the interval
+is wider by as much.
 """
 
 from __future__ import annotations
@@ -34,6 +38,11 @@ LEAST_CELLS = 8
 # Draws of the laws that are fitted for their prediction alone.
 LAW_DRAWS = 60
 MIXTURE = "mixture"
+# A back-test fits the runs of at most this share of a family's largest FLOPs on a
+# corpus, and predicts the others.
+SHARES = (1 / 3, 1 / 10)
+# Laws whose curves differ by less than this share of the noise are one law.
+ALIKE = 1e-3
 
 
 def largest(frame: pd.DataFrame) -> Array:
@@ -51,13 +60,28 @@ def largest(frame: pd.DataFrame) -> Array:
 
 
 def below_largest(frame: pd.DataFrame) -> Array:
-    """Marks the runs [n] below the largest scale of `level` or `budget`.
+    """Marks the runs [n] below their own family's largest scale on their corpus.
 
     The largest size, or the largest budget where fewer than four sizes would leave too
-    few to tell the exponent of N.
+    few to tell the exponent of N. A pair that has one scale alone keeps it.
     """
-    scale = frame.level if frame.level.nunique() > 3 else frame.budget
-    return (scale < scale.max()).to_numpy()
+    out = pd.Series(True, index=frame.index)
+    for _, rows in frame.groupby(["family", "corpus"]):
+        scale = rows.level if rows.level.nunique() > 3 else rows.budget
+        if scale.nunique() > 1:
+            out[rows.index] = scale < scale.max()
+    return out.to_numpy()
+
+
+def cheaper(frame: pd.DataFrame, share: float) -> Array:
+    """Marks the runs [n] of at most a share of their pair's largest FLOPs.
+
+    A family and corpus that has no such run keeps all.
+    """
+    pair = [frame.family, frame.corpus]
+    most = frame.flops.groupby(pair).transform("max")
+    kept = frame.flops <= share * most * (1.0 + 1e-9)
+    return (kept | ~kept.groupby(pair).transform("any")).to_numpy()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,23 +89,26 @@ class Candidate:
     """A law that may predict beyond the runs of one family and corpus.
 
     Attributes:
-      error: RMS log error on their largest scale of the law fitted to the rest; NaN
-        where the rest cannot identify it.
+      error: RMS log error in the back-tests on its runs; NaN where the rest cannot
+        identify the law.
       noise: log residuals [m] with each trajectory left out.
+      misses: log residuals of each back-test that the law could be fitted for, by its
+        share, [h] each.
     """
 
     fitted: Fitted
     error: float
     noise: Array
+    misses: Mapping[float, Array] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Tried:
-    """A law, what it leaves over [m], and itself without the largest scale's runs."""
+    """A law, what it leaves over [m], and itself as each back-test fits it."""
 
     fitted: Fitted
     noise: Array
-    below: Fitted | None
+    below: Mapping[float, Fitted]
 
 
 def candidates(
@@ -111,11 +138,39 @@ def candidates(
     tried.insert(1, joint or _tried(surfaces.joint, surfaces, delta, seed))
     frame = surfaces.data.frame
     pair = ((frame.family == family) & (frame.corpus == corpus)).to_numpy()
-    return [
-        Candidate(one.fitted, _error(surfaces, one.below, pair), one.noise)
-        for one in tried
-        if one.fitted.identified > 0 and one.noise.size
-    ]
+    known = [one for one in tried if one.fitted.identified > 0 and one.noise.size]
+    return [_candidate(surfaces, one, pair) for one in _distinct(surfaces, known, pair)]
+
+
+def _candidate(surfaces: Surfaces, tried: Tried, pair: Array) -> Candidate:
+    frame = surfaces.data.frame
+    misses = {}
+    for share, below in tried.below.items():
+        held = ~cheaper(frame, share) & pair
+        found = _misses(surfaces, below, held)
+        if found.size:
+            misses[share] = found
+    squares = [float(np.mean(found**2)) for found in misses.values()]
+    error = float(np.sqrt(np.mean(squares))) if squares else np.nan
+    return Candidate(tried.fitted, error, tried.noise, misses)
+
+
+def _distinct(surfaces: Surfaces, tried: Sequence[Tried], pair: Array) -> list[Tried]:
+    """Those whose curves differ on the pair's runs: a law under two names counts once.
+
+    The joint law of one family on one corpus is that family's own, for instance.
+    """
+    columns = _columns(surfaces, surfaces.data.frame[pair])
+    kept: list[Tried] = []
+    curves: list[Array] = []
+    for one in tried:
+        assert one.fitted.theta is not None
+        curve = np.log(one.fitted.law.predict(one.fitted.theta[0], columns))
+        near = ALIKE * float(np.sqrt(np.mean(one.noise**2))) + 1e-9
+        if all(np.abs(curve - other).max() > near for other in curves):
+            kept.append(one)
+            curves.append(curve)
+    return kept
 
 
 def _of_size_and_data() -> list[str]:
@@ -142,16 +197,23 @@ def left_over(fitted: Fitted, draws: Draws, delta: float) -> Array:
 
 def _tried(fitted: Fitted, surfaces: Surfaces, delta: float, seed: int) -> Tried:
     noise = left_over(fitted, surfaces.draws, delta)
-    rest = below_largest(surfaces.data.frame)
-    if not (noise.size and fitted.identified > 0 and (rest & fitted.rows).any()):
-        return Tried(fitted, noise, None)
+    below: dict[float, Fitted] = {}
+    if not (noise.size and fitted.identified > 0):
+        return Tried(fitted, noise, below)
     head = (fitted.family, fitted.corpus, fitted.params)
 
     def again(small: Draws) -> Fitted:
-        rows = fitted.rows[rest]
+        rows = np.ones(small.data.loss.size, bool)
         return fit_one(fitted.law.name, head, small, rows, delta, seed)
 
-    return Tried(fitted, noise, _below(surfaces, again))
+    for share in SHARES:
+        rest = cheaper(surfaces.data.frame, share) & fitted.rows
+        if (rest == fitted.rows).all():
+            continue
+        found = _below(surfaces, rest, again, fitted.family == "*")
+        if found is not None and not isinstance(found.outcome, Refusal):
+            below[share] = found
+    return Tried(fitted, noise, below)
 
 
 def held_out_error(surfaces: Surfaces, again: Callable[[Draws], Fitted]) -> float:
@@ -163,14 +225,25 @@ def held_out_error(surfaces: Surfaces, again: Callable[[Draws], Fitted]) -> floa
     Returns:
       NaN where the runs below cannot identify the law.
     """
-    every = np.ones(surfaces.data.loss.size, bool)
-    return _error(surfaces, _below(surfaces, again), every)
+    rest = below_largest(surfaces.data.frame)
+    if rest.all():
+        return np.nan
+    misses = _misses(surfaces, _below(surfaces, rest, again), ~rest)
+    return float(np.sqrt(np.mean(misses**2))) if misses.size else np.nan
 
 
-def _below(surfaces: Surfaces, again: Callable[[Draws], Fitted]) -> Fitted | None:
-    """A law fitted to the runs below the largest scale; None where a level is lost."""
+def _below(
+    surfaces: Surfaces,
+    rest: Array,
+    again: Callable[[Draws], Fitted],
+    named: bool = True,
+) -> Fitted | None:
+    """A law fitted to the runs marked in `rest` [n]; None where a level is lost.
+
+    Args:
+      named: the law tells families and corpora apart.
+    """
     draws = surfaces.draws
-    rest = below_largest(draws.data.frame)
     small = dataclasses.replace(
         draws,
         data=part(draws.data, rest),
@@ -180,18 +253,18 @@ def _below(surfaces: Surfaces, again: Callable[[Draws], Fitted]) -> Fitted | Non
     # Codes of families and corpora are those of the runs that are left.
     left = small.data.frame
     names = (tuple(sorted(left.family.unique())), tuple(sorted(left.corpus.unique())))
-    return again(small) if names == (surfaces.families, surfaces.corpora) else None
+    whole = names == (surfaces.families, surfaces.corpora)
+    return again(small) if whole or not named else None
 
 
-def _error(surfaces: Surfaces, below: Fitted | None, scored: Array) -> float:
-    """Of those of the largest scale's runs that count, [n]; NaN where none does."""
+def _misses(surfaces: Surfaces, below: Fitted | None, held: Array) -> Array:
+    """Log residuals of the fitted runs among those marked in `held` [n]."""
     draws = surfaces.draws
-    frame = draws.data.frame
-    held = frame[~below_largest(frame) & (draws.chosen > 0) & scored]
-    if held.empty or below is None or isinstance(below.outcome, Refusal):
-        return np.nan
-    predicted = below.law.predict(below.outcome.theta, _columns(surfaces, held))
-    return float(np.sqrt(np.mean((np.log(held.loss) - np.log(predicted)) ** 2)))
+    runs = draws.data.frame[held & (draws.chosen > 0)]
+    if runs.empty or below is None or isinstance(below.outcome, Refusal):
+        return np.zeros(0)
+    predicted = below.law.predict(below.outcome.theta, _columns(surfaces, runs))
+    return np.asarray(np.log(runs.loss.to_numpy()) - np.log(predicted))
 
 
 def _columns(surfaces: Surfaces, cells: pd.DataFrame) -> dict[str, Array]:
@@ -220,6 +293,27 @@ def weights(found: Sequence[Candidate]) -> Array:
     return shares / shares.sum()
 
 
+def widening(found: Sequence[Candidate], shares: Array) -> float:
+    """What the mixture's interval is widened by: 1 where nothing asks for more.
+
+    The RMS of the mixture's residuals in the back-tests, each in standard deviations
+    of a run's noise and the spread between the laws: what is above 1 all laws missed
+    alike, as a drift of the residuals along the scale makes them.
+    """
+    noise = min(float(np.mean(one.noise**2)) for one in found)
+    ratios = []
+    for share in SHARES:
+        known = [k for k, one in enumerate(found) if share in one.misses and shares[k]]
+        if not known:
+            continue
+        weight = shares[known] / shares[known].sum()
+        misses = np.stack([found[k].misses[share] for k in known])
+        middle = weight @ misses
+        spread = weight @ (misses - middle) ** 2
+        ratios.append(float(np.mean(middle**2 / (max(noise, 1e-16) + spread))))
+    return max(1.0, float(np.sqrt(np.mean(ratios)))) if ratios else 1.0
+
+
 def predict(
     surfaces: Surfaces, held: pd.DataFrame, target: str, delta: float, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -240,19 +334,24 @@ def predict(
         if not found:
             continue
         shares = weights(found)
+        wider = widening(found, shares)
         head = {"family": family, "corpus": corpus, "target": target}
         used += [
-            head | {"law": one.fitted.law.name, "error": one.error, "weight": share}
+            head
+            | {"law": one.fitted.law.name, "error": one.error, "weight": share}
+            | {"widening": wider}
             for one, share in zip(found, shares, strict=True)
         ]
         columns = _columns(surfaces, cells)
-        rows += _rows(found, shares, columns, cells, head, len(surfaces.draws), seed)
+        draws = len(surfaces.draws)
+        rows += _rows(found, shares, wider, columns, cells, head, draws, seed)
     return pd.DataFrame(rows), pd.DataFrame(used)
 
 
 def _rows(
     found: Sequence[Candidate],
     shares: Array,
+    wider: float,
     columns: Mapping[str, Array],
     cells: pd.DataFrame,
     head: Mapping[str, object],
@@ -274,11 +373,12 @@ def _rows(
         for one, point, curve, run in zip(found, points, curves, runs, strict=True)
         if one.fitted.law.name in own
     ]
-    mixed = (
-        mixture(np.stack(curves), shares, seed),
-        mixture(np.stack(runs), shares, seed),
+    point = shares @ np.stack(points)
+    curve, run = (
+        point * (mixture(np.stack(kind), shares, seed) / point) ** wider
+        for kind in (curves, runs)
     )
-    shown.append((MIXTURE, shares @ np.stack(points), *mixed))
+    shown.append((MIXTURE, point, curve, run))
     out = []
     for law, point, curve, run in shown:
         (curve_low, curve_high), (low, high) = interval(curve), interval(run)
