@@ -37,6 +37,8 @@ MAP_HELP = (
     "family, corpus, seed, trajectory (runs that share one are drawn as one), "
     "learning_rate, unique_tokens, flops, status, quality, run_id"
 )
+# Kinds of notes on what has no answer, and why.
+NO_ANSWER = ("refused", "asked")
 DONE, WRONG, NOTHING = 0, 2, 3
 EXIT = (
     "exit codes: 0 done; 2 wrong input or a wrong option (one line on stderr says what "
@@ -96,6 +98,12 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
         '"loss < 6", "corpus in c4, rpj"; may be given several times; compares by ==, '
         "!=, <, <=, >, >= and in",
     )
+    command.add_argument(
+        "--target",
+        help="what a table's one column of losses was read on where there are several "
+        "corpora: shared (all runs were scored on the same text) or own (each on its "
+        "own corpus); until it is said no effect of the corpus is stated",
+    )
     command.add_argument("--study", help="only this study of the workdir")
     command.add_argument(
         "--text",
@@ -110,7 +118,9 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
         help="count parameters with the embedding table (workdirs)",
     )
     command.add_argument(
-        "--unit", help="what a table's losses are in, for the words (nats/token)"
+        "--unit",
+        help="what a table's losses are in, where their column does not say it "
+        "(nats/token); of perplexity the logarithm is fitted",
     )
     command.add_argument(
         "--rows",
@@ -183,10 +193,11 @@ def _load(args: argparse.Namespace) -> Table:
         subsample.MOST if args.rows is None else args.rows,
         args.where,
         args.text,
+        args.target,
     )
     if not args.json:
         print(_described(loaded))
-    for text in loaded.warnings:
+    for text in (*loaded.warnings, *loaded.asked):
         print(f"warning: {text}", file=sys.stderr)
     return loaded
 
@@ -274,7 +285,7 @@ def _fit(args: argparse.Namespace) -> int:
     if args.law:
         return _fit_one(args)
     analysis = _analyse(args)
-    said = [note.text for note in analysis.notes if note.kind == "refused"]
+    said = [note.text for note in analysis.notes if note.kind in NO_ANSWER]
     for target in analysis.targets:
         said += build.rows(analysis, target)
     chosen = {

@@ -174,6 +174,7 @@ def summary(analysis: Analysis) -> list[str]:
     sentences += words.decisions(plots.leading(_own(analysis, "decisions")))
     moved = words.moved(_first(analysis, "verdicts"))
     sentences += moved if len(moved) <= 3 else moved[-1:]
+    sentences += [note.text for note in analysis.notes if note.kind == "asked"]
     return sentences + _support(analysis, target) + rows(analysis, target)
 
 
@@ -474,15 +475,17 @@ def _list(sentences: Iterable[str]) -> str:
 
 # What changes a verdict stands in sight; the rest is folded under its number.
 KINDS = {
+    "asked": "to be said",
     "refused": "cannot be fitted",
     "disagree": "disagreements",
     "undetermined": "open",
     "warning": "warnings",
     "edge": "best rate at the edge of its grid",
     "bound": "parameters on a bound",
+    "read": "how the table was read",
     "excluded": "left out",
 }
-FOREMOST = ("refused", "disagree", "undetermined")
+FOREMOST = ("asked", "refused", "disagree", "undetermined")
 
 
 def _notes(notes: Iterable[Note]) -> str:
@@ -520,7 +523,7 @@ def _absent(analysis: Analysis, what: str, *about: str) -> str:
     reasons = [
         note.text
         for note in analysis.notes
-        if note.about in about and note.kind in ("refused", "undetermined")
+        if note.about in about and note.kind in ("asked", "refused", "undetermined")
     ]
     reason = " ".join(reasons) or "The design of this table does not give it."
     return f'<p class="none">No {_text(what)}. {_text(reason)}</p>'

@@ -21,9 +21,10 @@ class Note:
     """Something a reader must know before believing a number.
 
     Attributes:
-      kind: "refused" (cannot be identified), "edge" (optimum at the edge of its grid),
-        "bound" (parameter at a bound), "excluded", "disagree", "undetermined" or
-        "warning".
+      kind: "asked" (to be said by the reader before there is an answer), "read" (how
+        the table was read), "refused" (cannot be identified), "edge" (optimum at the
+        edge of its grid), "bound" (parameter at a bound), "excluded", "disagree",
+        "undetermined" or "warning".
       about: which section it belongs to: "table", "tuning", "fits", "joint", "effects",
         "compute", "variance", "noise", "holdout".
       text: one sentence with the numbers in it.
@@ -37,6 +38,8 @@ class Note:
 def of_table(table: Table, excluded: pd.DataFrame) -> list[Note]:
     """What the table looked wrong in, and how many rows each reason left out."""
     out = [Note("warning", "table", text) for text in table.warnings]
+    out += [Note("asked", "effects", text) for text in table.asked]
+    out += [Note("read", "table", text) for text in table.said]
     whole = excluded.assign(reason=exclusions.kinds(excluded))
     for reason, count in whole.groupby("reason").run_id.nunique().items():
         text = f"{count} run{'s' * (count != 1)} left out: {reason}."

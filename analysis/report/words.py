@@ -21,7 +21,7 @@ UNDETERMINED = "cannot be told from this grid"
 DECIDES = 0.975
 
 # Notes of these kinds limit what may be concluded.
-LIMITS = ("refused", "undetermined", "disagree", "edge", "bound", "warning")
+LIMITS = ("asked", "refused", "undetermined", "disagree", "edge", "bound", "warning")
 
 
 def verdict(low: float, high: float, null: float) -> Verdict:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from analysis.design.settings import SETTING
+from analysis.design.settings import APART, SETTING
 from analysis.tables import exclusions, flags
 from analysis.tables import numbers as numbers_
 from analysis.tables.numbers import Numbers
@@ -30,6 +30,10 @@ ALIASES = {
     ),
     "family": ("family", "architecture", "arch", "model"),
     "corpus": ("corpus", "dataset", "data"),
+    "target": (
+        *("eval_set", "evaluation_set", "eval_corpus", "eval_dataset", "evaluation"),
+        *("val_set", "validation_set", "test_set"),
+    ),
     "size": ("size",),
     "flops": ("flops", "c", "compute"),
     "learning_rate": (
@@ -214,16 +218,20 @@ def _missing(
 
 
 def _settings(frame: pd.DataFrame, mapping: Mapping[str, str]) -> pd.DataFrame:
-    """The settings that vary and have no column of ours, as numbers where all are."""
-    out = {}
-    for column in frame.columns:
-        if column.strip().lower() not in TUNED or column in mapping.values():
-            continue
-        if frame[column].nunique(dropna=False) > 1:
-            found = numbers_.read(frame, column)
-            out[SETTING + column] = (
-                frame[column].astype(str).to_numpy()
-                if found.wrong.any()
-                else found.values
-            )
+    """The mapped settings and what is kept apart, as numbers where all are."""
+    out = {
+        ours: _values(frame, theirs)
+        for ours, theirs in mapping.items()
+        if ours.startswith((SETTING, APART))
+    }
     return pd.DataFrame(out, index=range(len(frame)))
+
+
+def _values(frame: pd.DataFrame, column: str) -> np.ndarray:
+    found = numbers_.read(frame, column)
+    return frame[column].astype(str).to_numpy() if found.wrong.any() else found.values
+
+
+def kept_apart(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """Columns of the table that make cells of their own, as columns of runs."""
+    return _settings(frame, {APART + name: name for name in names})

@@ -70,7 +70,7 @@ def status(column: pd.Series, name: str) -> np.ndarray:
     """
     words = _words(column)
     if is_flag(column):
-        good = FALSE if _marks(name) or words.isin(FALSE).all() else TRUE
+        good = FALSE if is_mark(name) or words.isin(FALSE).all() else TRUE
         flag = np.where(words.isin(good), "done", name.strip().lower())
         return np.where(column.isna(), "done", flag)
     plain = column.astype(str).where(column.notna(), "")
@@ -83,7 +83,7 @@ def said(frame: pd.DataFrame, used: Collection[str]) -> list[str]:
     for name in frame.columns:
         if name in used:
             continue
-        if _marks(name) and is_flag(frame[name]):
+        if is_mark(name) and is_flag(frame[name]):
             out += _flag(name, frame[name])
         elif name.strip().lower() in STATES and _is_text(frame[name]):
             out += _state(name, frame[name])
@@ -119,7 +119,8 @@ def condition(name: str, value: str) -> str:
     return f"--where '{name} == {quoted}'"
 
 
-def _marks(name: str) -> bool:
+def is_mark(name: str) -> bool:
+    """Whether a column's name is that of a flag."""
     return bool(MARKS & set(re.split(r"[\W_]+", name.strip().lower())))
 
 

@@ -8,13 +8,15 @@ text is taken for no number, and one that merely names a size or a run for no fa
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from analysis.tables import files, flags, headers, numbers
-from analysis.tables.columns import ALIASES, COUNTS, NEEDED, NUMBERS, less
+from analysis.design.settings import APART, SETTING
+from analysis.tables import files, flags, headers, losses, numbers
+from analysis.tables.columns import ALIASES, COUNTS, NEEDED, NUMBERS, TUNED, less
 from scaling.errors import UserError, unknown
 
 # More families or corpora than this have more pairs than anyone compares.
@@ -66,8 +68,11 @@ def guess_mapping(
         by_name.setdefault(known_as[column], []).append(column)
     said: list[str] = []
     for ours, names in ALIASES.items():
-        known = ours in asked or (ours == "loss" and any(k[:4] == "loss" for k in out))
-        if known:
+        mine = [key for key in out if key.startswith("loss")]
+        # Several columns of losses are several targets already.
+        if ours in asked or (ours == "loss" and mine):
+            continue
+        if ours == "target" and len(mine) > 1:
             continue
         named = [by_name[n] for n in names if n in by_name]
         free = [[c for c in alike if c not in out.values()] for alike in named]
@@ -75,6 +80,12 @@ def guess_mapping(
         said += refused
         if found:
             out[ours] = found
+    for column in columns:
+        setting = SETTING + column
+        if known_as[column] not in TUNED or setting in asked or column in out.values():
+            continue
+        if frame[column].nunique(dropna=False) > 1:
+            out[setting] = column
     for ours in (*NEEDED, "loss"):
         if not any(key.split(":")[0] == ours for key in out):
             raise UserError(f"map {ours}", "", _expected(ours, columns))
@@ -85,7 +96,8 @@ def _check_given(given: Mapping[str, str], columns: list[str]) -> None:
     """Raises UserError where a given mapping is not possible."""
     taken = list(given.values())
     for ours, theirs in given.items():
-        if ours.split(":")[0] != "loss" and ours not in ALIASES:
+        prefixed = ours.split(":")[0] == "loss" or ours.startswith((SETTING, APART))
+        if not prefixed and ours not in ALIASES:
             raise unknown("map", ours, ALIASES)
         if theirs and less(theirs, columns) is None and theirs not in columns:
             raise unknown(f"map {ours}", theirs, columns)
@@ -108,7 +120,11 @@ def _check_levels(frame: pd.DataFrame, given: Mapping[str, str]) -> None:
 
 def _expected(ours: str, columns: list[str]) -> str:
     known = ", ".join(columns[:20])
-    return f"name its column; the table has {known}"
+    text = f"name its column; the table has {known}"
+    higher = [c for c in columns if losses.HIGHER & set(re.split(r"[\W_]+", c.lower()))]
+    if ours == "loss" and higher:
+        return f"{text}; --map 'loss=1 - {higher[0]}' takes the error of an accuracy"
+    return text
 
 
 def _first(
@@ -251,4 +267,4 @@ def _names_one(names: pd.Series, sizes: np.ndarray) -> bool:
 Check = Callable[[pd.DataFrame, str, str, Mapping[str, str]], str]
 CHECKS: dict[str, Check] = dict.fromkeys((*NUMBERS, "loss"), _no_numbers)
 CHECKS |= {"quality": _no_share, "status": _no_status}
-CHECKS |= {"family": _no_family, "corpus": _no_corpus}
+CHECKS |= {"family": _no_family, "corpus": _no_corpus, "target": _no_corpus}

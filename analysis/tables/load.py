@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from analysis.design import settings
 from analysis.tables import (
     columns,
     exclusions,
@@ -16,9 +17,12 @@ from analysis.tables import (
     flags,
     guesses,
     headers,
+    losses,
+    scored,
     subsample,
     trackers,
     usable,
+    varied,
     workdir,
 )
 from analysis.tables import where as conditions_
@@ -26,9 +30,6 @@ from analysis.tables.numbers import Numbers
 from analysis.tables.table import Table
 from scaling.errors import UserError
 from scaling.record import Store
-
-# What a table's losses are taken to be in, where nobody says.
-UNIT = "nats/token"
 
 
 def load(
@@ -40,6 +41,7 @@ def load(
     rows: int = subsample.MOST,
     where: Sequence[str] = (),
     text: str = "",
+    target: str | None = None,
 ) -> Table:
     """Loads a workdir (a folder, local or gs://) or a file with a table.
 
@@ -53,12 +55,16 @@ def load(
       study: one study of the workdir; by default all its records. Workdirs only.
       embeddings: count parameters with the embedding table and the output head.
         Workdirs only.
-      unit: of every loss of a table, by default nats/token. Tables only.
+      unit: of every loss of a table, by default what its column says or else
+        nats/token; of "perplexity" the logarithm is taken. Tables only.
       rows: how many usable runs are fitted at most; see subsample.py for which.
       where: conditions that every row must meet, such as "subset == hot"; see where.py.
         Tables only.
       text: beginning of the digest of the text whose records are taken, where a
         workdir has records of several texts under one name. Workdirs only.
+      target: with one column of losses and several corpora: "shared" where all runs
+        were scored on the same text, "own" where each was on its own corpus. While it
+        is not said each corpus is a target of its own. Tables only.
 
     Raises:
       UserError: nothing there, not what its name says, no row that can be used, or an
@@ -72,7 +78,7 @@ def load(
         frame, said = files.read(path)
         frame, curves = trackers.last_of_each(frame, mapping or {})
         said += tuple(f"{os.path.basename(path)}: {text}" for text in curves)
-        table = from_frame(frame, mapping, files.title(path), unit, rows, where)
+        table = from_frame(frame, mapping, files.title(path), unit, rows, where, target)
         return dataclasses.replace(table, said=said + table.said)
     store = Store(path)
     if not is_workdir(path):
@@ -82,8 +88,9 @@ def load(
             )
             raise UserError("table", path, expected)
         _only_workdirs(study=study, embeddings=embeddings, text=text)
-        return _load_runs(path, mapping, unit, rows, where)
-    for option, value in (("map", mapping), ("unit", unit), ("where", where)):
+        return _load_runs(path, mapping, unit, rows, where, target)
+    options = {"map": mapping, "unit": unit, "where": where, "target": target}
+    for option, value in options.items():
         if value:
             raise UserError(option, value, "a workdir's records need none")
     return workdir.load_workdir(store, study, embeddings, rows, text)
@@ -107,12 +114,13 @@ def _load_runs(
     unit: str | None,
     rows: int,
     where: Sequence[str],
+    target: str | None,
 ) -> Table:
     """A folder of runs as a tracker left it."""
     found = trackers.read(folder)
     name = os.path.basename(os.path.abspath(folder))
     try:
-        table = from_frame(found.frame, mapping, name, unit, rows, where)
+        table = from_frame(found.frame, mapping, name, unit, rows, where, target)
     except UserError as error:
         ours = error.field.removeprefix("map ")
         if error.value or ours not in (*columns.NEEDED, "loss"):
@@ -133,39 +141,101 @@ def from_frame(
     unit: str | None = None,
     rows: int = subsample.MOST,
     where: Sequence[str] = (),
+    target: str | None = None,
 ) -> Table:
     """As `load`, from a frame that is in memory already; it is not changed."""
     if frame.empty:
         raise UserError("table", title, "at least one row under the header")
+    scored.check(target)
     frame = frame.set_axis(headers.stripped(frame.columns), axis=1)
     files.check_doubled(frame.columns)
     frame = frame.reset_index(drop=True)
     conditions = [conditions_.parse(text) for text in where]
     reason = _left_out(frame, conditions, mapping or {})
-    guess = guesses.guess_mapping(frame[reason == ""], mapping)
+    kept = reason == ""
+    guess = guesses.guess_mapping(frame[kept], mapping)
     given = [ours for ours, theirs in (mapping or {}).items() if theirs]
     found, said, unread = columns.numbers(frame, guess.mapping, given)
-    runs, excluded, missing = columns.standard(frame, guess.mapping, found, given)
-    gone = reason != ""
-    excluded.insert(0, exclusions.excluded(runs.run_id[gone].to_numpy(), reason[gone]))
-    readings, texts = _readings(frame, guess.mapping, found, runs.run_id)
-    used = set(guess.mapping.values()) | {one.column for one in conditions}
+    used = {k: v for k, v in guess.mapping.items() if not _unread(k, found)}
+    runs, excluded, missing = columns.standard(frame, used, found, given)
+    excluded.insert(0, exclusions.excluded(runs.run_id[~kept], reason[~kept]))
+    readings, measured, texts = _readings(frame, used, found, runs.run_id)
+    readings, unit_, converted = losses.read(readings, measured, unit)
+    taken = {c for theirs in used.values() for c in _columns(theirs, frame)}
+    taken |= {condition.column for condition in conditions}
+    apart = _apart(frame[kept], runs[kept], taken, mapping or {})
     whole = Table(
         title=title,
-        unit=unit or UNIT,
+        unit=unit_,
         targets=tuple(dict.fromkeys(readings.target)),
-        runs=runs,
+        runs=runs.join(columns.kept_apart(frame, apart)),
         readings=readings,
         exclusions=pd.concat([*excluded, *texts], ignore_index=True),
-        mapping={k: v for k, v in guess.mapping.items() if not _unread(k, found)},
-        warnings=(*guess.said, *unread, *missing, *flags.said(frame[~gone], used)),
-        said=said,
+        mapping=used | {settings.APART + name: name for name in apart},
+        warnings=(
+            *(*guess.said, *unread, *missing, *flags.said(frame[kept], taken)),
+            *varied.said(frame[kept], apart),
+        ),
+        said=(*said, *converted, *_put_in(used)),
         counting="as the table gives them",
     )
-    table = usable.select(whole, rows)
+    table = usable.select(_retargeted(whole, frame, target), rows)
     _check_varies(table)
     _check_scale(table)
+    if not unit:
+        odd = [c for c in measured if not losses.unit_of(c)]
+        names = {c.target: c.name for c in odd}
+        losses.check(table.readings if odd else table.readings[:0], table.runs, names)
     return table
+
+
+def _columns(theirs: str, frame: pd.DataFrame) -> list[str]:
+    """The table's columns that something of ours is made of."""
+    difference = columns.less(theirs, frame.columns)
+    return [difference[1] if difference else theirs]
+
+
+def _put_in(mapping: Mapping[str, str]) -> list[str]:
+    """What the table lacks and is computed instead."""
+    if "flops" in mapping:
+        return []
+    return ["flops: the table has none; 6 x parameters x tokens is put in"]
+
+
+def _apart(
+    frame: pd.DataFrame,
+    runs: pd.DataFrame,
+    taken: Collection[str],
+    mapping: Mapping[str, str | None],
+) -> list[str]:
+    """Unused columns in which rows differ, but for those that the reader unmapped."""
+    unmapped = {ours for ours, theirs in mapping.items() if not theirs}
+    names = varied.columns(frame, runs, taken)
+    return [name for name in names if settings.APART + name not in unmapped]
+
+
+def _retargeted(table: Table, frame: pd.DataFrame, target: str | None) -> Table:
+    """The table with a target for each evaluation set, or for each corpus."""
+    if len(table.targets) > 1:
+        return table
+    asked: tuple[str, ...] = ()
+    if "target" in table.mapping:
+        column = frame[table.mapping["target"]]
+        of = column.astype(str).where(column.notna(), "not said")
+    else:
+        gone = table.runs.run_id.isin(table.exclusions.run_id)
+        of, asked = scored.targets(table.runs, ~gone, target)
+    if of is None:
+        return table
+    by_run = dict(zip(table.runs.run_id, of, strict=True))
+    readings, left = table.readings.copy(), table.exclusions.copy()
+    readings["target"] = readings.run_id.map(by_run)
+    mine = left.target != ""
+    left.loc[mine, "target"] = left.run_id[mine].map(by_run)
+    targets = tuple(sorted(set(readings.target) - {""}))
+    return dataclasses.replace(
+        table, readings=readings, exclusions=left, targets=targets, asked=asked
+    )
 
 
 def _left_out(
@@ -195,9 +265,9 @@ def _readings(
     mapping: Mapping[str, str],
     found: Mapping[str, Numbers],
     run_ids: pd.Series,
-) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """The losses of all targets, and the rows whose loss is something else."""
-    parts, excluded = [], []
+) -> tuple[pd.DataFrame, list[losses.Column], list[pd.DataFrame]]:
+    """The losses of all targets, their columns, and the rows with something else."""
+    parts, measured, excluded = [], [], []
     for key in found:
         if not key.startswith("loss"):
             continue
@@ -207,8 +277,11 @@ def _readings(
         text = columns.text_rows(run_ids, "loss", frame[theirs], numbers.wrong, target)
         loss = whole - numbers.values if difference else numbers.values
         parts.append(pd.DataFrame({"run_id": run_ids, "target": target, "loss": loss}))
+        error = difference is not None
+        measured.append(losses.Column(target, theirs, numbers.unit, error))
         excluded.append(text)
-    return pd.concat(parts, ignore_index=True).assign(se=np.nan), excluded
+    readings = pd.concat(parts, ignore_index=True).assign(se=np.nan)
+    return readings, measured, excluded
 
 
 # Of so few runs it may be chance that their losses are the same.

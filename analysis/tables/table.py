@@ -64,6 +64,7 @@ class Table:
       counting: how `params` were counted.
       mapping: our column -> the table's, as used; empty for a workdir.
       warnings: one sentence each.
+      asked: what the reader must say before something can be answered.
       said: how columns and files were read that are not plain, one line each.
       paths: run_id, step, tokens, loss: training-loss curves, thinned.
       documents: by run_id, nats and tokens of each held-out document.
@@ -82,6 +83,7 @@ class Table:
     mapping: Mapping[str, str] = dataclasses.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
     paths: pd.DataFrame = dataclasses.field(
         default_factory=lambda: pd.DataFrame(columns=PATH)
     )

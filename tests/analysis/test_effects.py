@@ -49,7 +49,7 @@ def analysis() -> Analysis:
     slow = frame.iloc[[7]].assign(learning_rate=0.1, loss=9.0)
     frame = frame.assign(seed=0, learning_rate=0.01)
     whole = pd.concat([frame, again.assign(learning_rate=0.01), epochs, slow])
-    return analyse(from_frame(whole.reset_index(drop=True)), draws=60)
+    return analyse(from_frame(whole.reset_index(drop=True), target="shared"), draws=60)
 
 
 def overall(frame: pd.DataFrame, **where) -> pd.Series:
@@ -107,7 +107,7 @@ def test_shares_add_up_and_doubling_helps(analysis):
 
 def test_one_family_is_undetermined_not_an_error():
     frame = made(corpora=("code",))
-    found = analyse(from_frame(frame[frame.family == "a"]), draws=40)
+    found = analyse(from_frame(frame[frame.family == "a"], target="shared"), draws=40)
     assert found.equivalents.empty and found.ratios.empty
     texts = [n.text for n in found.notes if n.kind == "undetermined"]
     assert any("two families" in text for text in texts)
@@ -118,7 +118,7 @@ def test_a_line_in_n_and_d_is_refused_in_notes():
     params = np.geomspace(1e6, 1e9, 10)
     frame = pd.DataFrame({"params": params, "tokens": 20 * params})
     frame["loss"] = 2.0 + params**-0.2
-    found = analyse(from_frame(frame), draws=40)
+    found = analyse(from_frame(frame, target="shared"), draws=40)
     refused = [n.text for n in found.notes if n.kind == "refused"]
     assert any("one line" in text for text in refused)
     assert found.joint.empty and found.fits.empty
@@ -128,7 +128,7 @@ def test_best_rate_at_the_edge_is_noted():
     frame = made(corpora=("code",), learning_rate=0.01)
     cell = frame.iloc[[4]]
     rates = [cell.assign(learning_rate=r, loss=9.0 - r) for r in (0.02, 0.04)]
-    found = analyse(from_frame(pd.concat([frame, *rates])), draws=40)
+    found = analyse(from_frame(pd.concat([frame, *rates]), target="shared"), draws=40)
     edge = [n for n in found.notes if n.kind == "edge"]
     assert len(edge) == 1 and "low end at 0.01" in edge[0].text
     assert found.tuning.best.sum() == 1 and len(found.tuning) == 3
@@ -148,7 +148,7 @@ def test_repeated_data_at_the_same_place_hides_no_edge():
 
 
 def test_same_seed_same_numbers_other_seed_other_draws():
-    table = from_frame(made(corpora=("code",)))
+    table = from_frame(made(corpora=("code",)), target="shared")
     one, two, other = (analyse(table, draws=40, seed=k) for k in (1, 1, 2))
     pd.testing.assert_frame_equal(one.equivalents, two.equivalents)
     pd.testing.assert_frame_equal(one.fits, two.fits)
@@ -157,7 +157,7 @@ def test_same_seed_same_numbers_other_seed_other_draws():
 
 
 def test_wrong_settings_raise_a_user_error():
-    table = from_frame(made())
+    table = from_frame(made(), target="shared")
     with pytest.raises(UserError, match="draws"):
         analyse(table, draws=3)
     with pytest.raises(UserError, match="delta"):
@@ -189,7 +189,7 @@ def test_shapley_shares_of_an_additive_table_are_its_variances():
 
 
 def test_document_errors_are_paired():
-    table = from_frame(made())
+    table = from_frame(made(), target="shared")
     rng = np.random.default_rng(0)
     tokens = rng.integers(50, 150, 400).astype(float)
     hard = rng.gamma(4.0, 1.0, 400)
@@ -208,7 +208,7 @@ def test_document_errors_are_paired():
 
 
 def test_small_designs_have_no_cell_to_spare():
-    frame = coded(from_frame(made()).runs)
+    frame = coded(from_frame(made(), target="shared").runs)
     assert holdout.largest(frame).sum() == 4
     assert holdout.largest(frame[frame.tokens < 5e6]).sum() == 0
 

@@ -34,7 +34,7 @@ def table():
     lossless = good.iloc[:5].assign(**{"loss:a": -1.0})
     lossless["loss:b"] += 0.1
     every = pd.concat([good, sizeless, lossless], ignore_index=True)
-    return from_frame(every)
+    return from_frame(every, target="shared")
 
 
 def test_every_row_is_counted_where_few_are_named(limit):

@@ -23,7 +23,7 @@ def table():
         f[(f.family == "a") & (f.corpus == "code")].assign(optimiser=name)
         for f, name in ((adam, "adamw"), (muon, "muon"))
     )
-    return from_frame(pd.concat([adam, muon], ignore_index=True))
+    return from_frame(pd.concat([adam, muon], ignore_index=True), target="shared")
 
 
 def test_an_optimiser_is_a_factor_with_its_own_data_equivalent():
@@ -41,7 +41,7 @@ def test_an_optimiser_is_a_factor_with_its_own_data_equivalent():
 
 def test_quality_folds_into_the_corpus_and_says_of_what():
     made = Truth().runs(0.0).assign(quality=lambda f: np.where(f.tokens > 5e6, 1, 0.5))
-    folded, described = fold(from_frame(made))
+    folded, described = fold(from_frame(made, target="shared"))
     assert set(folded.runs.corpus) == {
         f"{corpus}, quality {q}" for corpus in ("code", "prose") for q in ("0.5", "1")
     }
@@ -50,7 +50,7 @@ def test_quality_folds_into_the_corpus_and_says_of_what():
 
 
 def test_damaged_text_is_told_from_sound_text_whatever_its_share():
-    made = from_frame(Truth().runs(0.0))
+    made = from_frame(Truth().runs(0.0), target="shared")
     worst = made.runs.tokens > 5e6
     runs = made.runs.assign(damage="", quality=np.linspace(1.0, 0.99, len(made.runs)))
     runs["damage"] = runs.damage.where(~worst, "random_bytes 0.5")
@@ -73,7 +73,7 @@ def test_damaged_text_is_told_from_sound_text_whatever_its_share():
 
 def test_a_law_that_reads_no_quality_never_mixes_damaged_text_with_sound():
     truth = Truth()
-    sound = from_frame(truth.runs(0.0))
+    sound = from_frame(truth.runs(0.0), target="shared")
     runs = sound.runs[(sound.runs.family == "a") & (sound.runs.corpus == "code")]
     worse = runs.assign(run_id=runs.run_id + "w", damage="truncation 0.5", quality=0.5)
     readings = sound.readings[sound.readings.run_id.isin(runs.run_id)]
@@ -93,8 +93,8 @@ def test_a_law_that_reads_no_quality_never_mixes_damaged_text_with_sound():
 
 def test_a_factor_of_one_level_or_of_a_scale_is_left_alone():
     made = Truth().runs(0.0)
-    plain = from_frame(made)
+    plain = from_frame(made, target="shared")
     assert fold(plain)[0].runs.equals(plain.runs) and fold(plain)[1] == {}
     scale = np.linspace(0.1, 1.0, MOST_LEVELS + 1)
-    many = from_frame(made.assign(quality=np.resize(scale, len(made))))
+    many = from_frame(made.assign(quality=np.resize(scale, len(made))), target="shared")
     assert fold(many)[1] == {}

@@ -30,7 +30,7 @@ def runs(bend: float = 0.0, noise: float = 0.002, seed: int = 0) -> pd.DataFrame
 
 def split(frame: pd.DataFrame) -> tuple[Surfaces, pd.DataFrame]:
     """All laws on the runs below the largest cells, and those cells."""
-    table = from_frame(frame)
+    table = from_frame(frame, target="shared")
     rows = target_frame(table, table.targets[0])
     aside = holdout.largest(rows)
     drawn = intervals.draw(intervals.sample(rows[~aside]), 100)

@@ -304,7 +304,7 @@ def tuned(best: float = 0.013) -> pd.DataFrame:
                 loss *= np.exp(0.03 * np.log(rate / best) ** 2)
                 row = {"params": 1e5, "tokens": tokens, "learning_rate": rate}
                 rows.append(row | {"seed": seed, "loss": loss})
-    table = from_frame(pd.DataFrame(rows))
+    table = from_frame(pd.DataFrame(rows), target="shared")
     return target_frame(table, table.targets[0])
 
 

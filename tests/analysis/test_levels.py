@@ -58,7 +58,7 @@ def continuous(rows: int = 240, families=("a",)) -> pd.DataFrame:
 
 
 def test_continuous_budgets_are_no_single_cell():
-    frame = target_frame(from_frame(continuous()), "loss")
+    frame = target_frame(from_frame(continuous(), target="shared"), "loss")
     assert frame.cell.nunique() == 240
     by_budget = frame.groupby("budget").tokens
     assert (by_budget.max() / by_budget.min()).max() <= 1 + BUDGET + 1e-9
@@ -70,10 +70,12 @@ def test_continuous_budgets_are_no_single_cell():
 
 
 def test_matched_cells_of_continuous_budgets_differ_by_the_tolerance_at_most():
-    found = analyse(from_frame(continuous(120, ("a", "b"))), draws=40)
+    found = analyse(from_frame(continuous(120, ("a", "b")), target="shared"), draws=40)
     paired = found.equivalents[found.equivalents.method == "paired"]
     assert paired.params.notna().sum() > 10
-    frame = target_frame(from_frame(continuous(120, ("a", "b"))), "loss")
+    frame = target_frame(
+        from_frame(continuous(120, ("a", "b")), target="shared"), "loss"
+    )
     cells = frame.drop_duplicates(["family", "corpus", "level", "budget"])
     swap = Swap("architecture", "a", "b", "all", ("a", "all"), ("b", "all"))
     for match in matches(cells.assign(seeds=1), [swap])[swap]:
@@ -83,7 +85,9 @@ def test_matched_cells_of_continuous_budgets_differ_by_the_tolerance_at_most():
 
 def test_shapes_are_kept_apart_where_the_table_has_them_apart():
     frame = continuous(24).assign(params=1e8, tokens=1e9)
-    runs = from_frame(frame).runs.assign(**{"apart:depth": np.arange(24) % 2})
-    table = from_frame(frame)
+    runs = from_frame(frame, target="shared").runs.assign(
+        **{"apart:depth": np.arange(24) % 2}
+    )
+    table = from_frame(frame, target="shared")
     table = table.__class__(**(table.__dict__ | {"runs": runs}))
     assert target_frame(table, "loss").cell.nunique() == 2

@@ -91,7 +91,7 @@ def test_fit_prints_json_at_full_precision(table, capsys):
 
 
 def test_the_curve_is_predicted_with_its_interval(table):
-    fit = analysis.fit_law(analysis.load(table), "joint", draws=60)
+    fit = analysis.fit_law(analysis.load(table, target="shared"), "joint", draws=60)
     at = fit.predict(params=8e6, tokens=8e8).set_index(["family", "corpus"])
     truth = 1.7 + 300 * 8e6**-ALPHA + 400 * (3.0 * 8e8) ** -BETA
     row = at.loc["b", "code"]
@@ -136,6 +136,7 @@ def test_one_family_or_one_corpus_is_compared_as_far_as_it_goes(
 ):
     runs(families, corpora).to_csv(tmp_path / "t.csv", index=False)
     asked = ("compare", str(tmp_path / "t.csv"), "--draws", "40", "--json")
+    asked += ("--target", "shared")
     assert command(*asked) == main.DONE
     body = json.loads(capsys.readouterr().out)
     kind = "corpus" if len(families) == 1 else "architecture"
@@ -161,7 +162,7 @@ GAP = ("arch=a,corpus=web,params=1e6,tokens=1e8", "family=b,dataset=code,N=64e6,
 
 
 def test_a_gap_is_attributed_between_two_named_runs(table, capsys):
-    asked = ("compare", table, "--draws", "40", "--json")
+    asked = ("compare", table, "--draws", "40", "--json", "--target", "shared")
     assert command(*asked, "--from", GAP[0], "--to", GAP[1]) == main.DONE
     body = json.loads(capsys.readouterr().out)
     found = pd.DataFrame(body["attribution"]).set_index("factor")
@@ -175,7 +176,8 @@ def test_a_gap_is_attributed_between_two_named_runs(table, capsys):
 
 def test_a_gap_is_attributed_in_words(table, capsys):
     last = f"row {len(runs())}"
-    assert command("compare", table, "--from", "row 1", "--to", last) == main.DONE
+    asked = ("--target", "shared", "--from", "row 1", "--to", last)
+    assert command("compare", table, *asked) == main.DONE
     said = capsys.readouterr().out
     assert f"On loss, {last} less row 1 is" in said and "unexplained" in said
 
@@ -192,7 +194,7 @@ def test_a_gap_is_attributed_in_words(table, capsys):
     ],
 )
 def test_runs_that_cannot_be_told_are_one_clear_line(table, capsys, asked, said):
-    assert command("compare", table, *asked) == main.WRONG
+    assert command("compare", table, "--target", "shared", *asked) == main.WRONG
     line = capsys.readouterr().err
     assert said in line and line.count("\n") == 1 and "Traceback" not in line
 
@@ -215,7 +217,7 @@ def test_many_rows_are_all_accounted_for():
             "loss": rng.normal(3, 1, rows),
         }
     )
-    table = analysis.from_frame(frame, rows=rows)
+    table = analysis.from_frame(frame, rows=rows, target="shared")
     assert len(table.readings) + len(table.exclusions) == rows
     assert (table.exclusions.reason == "loss is negative").all()
     assert len(table.exclusions) == (frame.loss < 0).sum() > 0

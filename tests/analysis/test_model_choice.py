@@ -18,7 +18,7 @@ SHARED = Truth(rhoD={"b": 1.3, "prose": 0.7}, floor={"prose": 0.3})
 
 
 def surfaces_of(truth: Truth, noise=0.003, seed=0, **columns) -> Surfaces:
-    table = from_frame(truth.runs(noise, seed).assign(**columns))
+    table = from_frame(truth.runs(noise, seed).assign(**columns), target="shared")
     return joint_surfaces(target_frame(table, "loss"), 60, 0, DELTA)
 
 
@@ -68,7 +68,7 @@ def test_every_law_near_the_best_gives_its_multiplier():
 
 def test_one_family_leaves_the_questions_about_corpora():
     runs = SHARED.runs(0.003)
-    table = from_frame(runs[runs.family == "a"])
+    table = from_frame(runs[runs.family == "a"], target="shared")
     surfaces = joint_surfaces(target_frame(table, "loss"), 40, 0, DELTA)
     fits = model_choice.fit_nested(surfaces, DELTA, 0)
     assert {q.across for q in fits.questions} == {"corpora"}

@@ -24,7 +24,8 @@ def fitted(law="chinchilla", seed=0, families=("a",), draws=60, **columns) -> La
         for n in np.geomspace(1e7, 6.4e8, 4)
         for d in np.geomspace(2e8, 1.28e10, 5)
     ]
-    return fit_law(from_frame(pd.DataFrame(rows).assign(**columns)), law, draws=draws)
+    frame = pd.DataFrame(rows).assign(**columns)
+    return fit_law(from_frame(frame, target="shared"), law, draws=draws)
 
 
 @pytest.fixture(scope="module")

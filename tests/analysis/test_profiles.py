@@ -111,7 +111,7 @@ def test_profile_of_a_linear_parameter_is_students_interval():
 
 def test_interval_is_near_the_bootstraps():
     made = Truth(rhoD={"b": 1.4}).runs(noise=0.004, seed=2)
-    loaded = from_frame(made)
+    loaded = from_frame(made, target="shared")
     frame = target_frame(loaded, loaded.targets[0])
     surfaces = joint_surfaces(frame, 400, 0, np.inf)
     law, fitted = surfaces.joint.law, surfaces.joint.outcome

@@ -32,7 +32,7 @@ def sweep(seeds: int = 1, batch: str = "bs", noise: float = 0.002) -> pd.DataFra
 
 @pytest.fixture(scope="module")
 def analysis():
-    return analyse(from_frame(sweep()), draws=60)
+    return analyse(from_frame(sweep(), target="shared"), draws=60)
 
 
 @pytest.mark.parametrize("batch", ["bs", "batch_size", "wd", "schedule"])
@@ -40,7 +40,7 @@ def test_the_best_of_all_settings_is_fitted(batch):
     frame = sweep(batch=batch)
     if batch == "schedule":
         frame[batch] = frame[batch].map({32: "cosine", 128: "linear", 512: "wsd"})
-    table = from_frame(frame)
+    table = from_frame(frame, target="shared")
     assert len(table.settings) == 2 and table.settings[0] == "learning_rate"
     found = fit_law(table, draws=60)
     assert found.quality["runs"].tolist() == [16]
@@ -63,7 +63,7 @@ def test_the_edge_of_every_numeric_setting_is_said(analysis):
 
 
 def test_the_best_setting_is_by_its_mean_over_seeds():
-    table = from_frame(sweep(seeds=3))
+    table = from_frame(sweep(seeds=3), target="shared")
     cells = cells_frame(sample(target_frame(table, "loss")), "loss")
     assert len(cells) == 16 and (cells.seeds == 3).all()
     assert (cells.learning_rate == 3e-3).all() and (cells.batch == 32).all()
@@ -78,7 +78,7 @@ def test_a_budget_that_batches_round_is_one_cell():
     step = frame.bs * 1024 * 8
     rounded = (frame.D // step + 1) * step
     frame = frame.assign(D=rounded)
-    cells = target_frame(from_frame(frame), "loss")
+    cells = target_frame(from_frame(frame, target="shared"), "loss")
     assert cells.tokens.nunique() > 4
     assert cells.cell.nunique() == 16
 
@@ -86,14 +86,14 @@ def test_a_budget_that_batches_round_is_one_cell():
 def test_checkpoints_of_one_batch_stay_apart():
     frame = sweep()
     later = frame.assign(D=frame.D * 1.01, loss=frame.loss * 0.999)
-    cells = target_frame(from_frame(pd.concat([frame, later])), "loss")
+    cells = target_frame(from_frame(pd.concat([frame, later]), target="shared"), "loss")
     assert cells.cell.nunique() == 32
 
 
 def test_text_is_a_setting_without_an_edge():
     frame = sweep(batch="schedule")
     frame["schedule"] = frame.schedule.map({32: "cosine", 128: "linear", 512: "wsd"})
-    table = from_frame(frame)
+    table = from_frame(frame, target="shared")
     tried = settings_frame(sample(target_frame(table, "loss")), "loss")
     mine = tried[tried.setting == "schedule"]
     assert (mine.value == "cosine").all() and (mine.edge == "").all()

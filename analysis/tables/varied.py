@@ -1,0 +1,87 @@
+"""Columns that nothing here reads and that vary between rows of one size and budget.
+
+Such rows are different experiments (contexts, schedules, subsets of a study), and no
+seeds of each other: each becomes a cell of its own, and it is said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+
+from analysis.design import settings
+from analysis.tables import flags
+
+# What rows share that would be seeds of each other.
+SHARED = ("family", "corpus", "size", "params", "tokens", "unique_tokens", "quality")
+# Words in the names of what tells runs apart but is no experiment of its own: seeds,
+# names, and what was measured or logged.
+LABELS = frozenset(
+    (
+        *("seed", "seeds", "replicate", "rep", "repeat", "trial", "rng", "id", "run"),
+        *("name", "url", "path", "file", "date", "time", "timestamp", "created"),
+        *("host", "node", "gpu", "device", "commit", "user", "note", "notes", "tags"),
+        *("comment", "seconds", "secs", "sec", "hours", "minutes", "duration", "mfu"),
+        *("runtime", "loss", "ppl", "perplexity", "acc", "accuracy", "err", "error"),
+        *("score", "bpb", "grad", "norm", "memory", "throughput", "flops", "flop"),
+        *("step", "steps", "epoch", "epochs", "index", "row", "uuid", "sha", "hash"),
+        "source",
+    )
+)
+MOST_LEVELS = 40
+MOST_NAMED = 4
+
+
+def columns(
+    frame: pd.DataFrame, runs: pd.DataFrame, used: Collection[str]
+) -> list[str]:
+    """The unused columns that make rows of one size and budget differ.
+
+    Args:
+      frame: the table [n]; its rows that can be used.
+      runs: the same rows under our names.
+      used: columns of the table that are taken for something.
+    """
+    shared = [*SHARED, *settings.names(runs)]
+    shared += [c for c in runs if str(c).startswith(settings.APART)]
+    cell = runs.groupby(shared, dropna=False, sort=False).ngroup().to_numpy()
+    if len(cell) == len(np.unique(cell)):
+        return []
+    found = []
+    for name in frame.columns:
+        if name in used or _is_label(name) or flags.is_mark(name):
+            continue
+        levels = pd.factorize(frame[name].map(str), use_na_sentinel=False)[0]
+        count = int(levels.max(initial=-1)) + 1
+        # What was measured, or names a run, hardly ever has one value twice.
+        if not 2 <= count <= min(MOST_LEVELS, max(2, len(levels) // 2)):
+            continue
+        pairs = pd.factorize(cell * (count + 1) + levels)[0].max() + 1
+        if pairs > len(np.unique(cell)):
+            found.append(name)
+    return found
+
+
+def said(frame: pd.DataFrame, names: list[str]) -> tuple[str, ...]:
+    """That rows differ in these columns, and what to do about it."""
+    if not names:
+        return ()
+    first = names[0]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    value = frame[first].dropna().map(str).mode()
+    one = flags.condition(first, value.iloc[0] if len(value) else "")
+    listed = ", ".join(names[:MOST_NAMED]) + more
+    return (
+        f"rows of one size and budget differ in {listed}: they are taken for different "
+        f"experiments, and not for seeds; {one} keeps one of them, --map "
+        f"setting:{first}={first} takes the best in each cell, --map apart:{first}= "
+        "says that it makes no difference",
+    )
+
+
+def _is_label(name: str) -> bool:
+    words = set(re.split(r"[\W_]+", name.strip().lower()))
+    return bool(LABELS & words)
