@@ -20,14 +20,19 @@ A table goes in and pandas frames come out. With a made table of two families:
 0.28
 >>> print(fit.predict(params=1e9, tokens=2e10).loss.round(3).tolist())
 [2.483, 2.391]
->>> results = analysis.analyse_table(table, draws=40)
->>> swap = results.equivalents.query("source == 'lstm' and to == 'transformer'")
+>>> result = analysis.analyse(table, draws=40)
+>>> swap = result.equivalents.query("source == 'lstm' and to == 'transformer'")
 >>> print(swap.query("method == 'joint'").factor.round(2).unique().tolist())
 [2.0]
 
-`analysis.load` reads a file or a study's workdir; `results` is an
-`analysis.pipeline.Analysis`, whose docstring names every frame and column, and
-`analysis.report.write(results, "folder")` writes them as a page.
+>>> result
+<Analysis 'table': 32 runs, targets loss, 35 frames with rows; print it for the answer>
+>>> result.describe("doubling").query("column == 'gain'").meaning.item()
+'loss saved'
+
+`print(result)` gives the answer in sentences, `result.plot("equivalents")` a matplotlib
+Figure, `result.write_report("folder")` a page, and `result.save("result.json")` a file
+that `analysis.read` gives back. `analysis.load` reads a file or a study's workdir.
 """
 
 from __future__ import annotations
@@ -36,8 +41,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.pipeline import Analysis as Analysis
-    from analysis.pipeline import analyse as analyse_table
+    from analysis.pipeline import analyse as analyse
+    from analysis.report.build import read as read
+    from analysis.results import Analysis as Analysis
     from analysis.surfaces.lawfit import LawFit as LawFit
     from analysis.surfaces.lawfit import fit_law as fit_law
     from analysis.tables.load import from_frame as from_frame
@@ -47,16 +53,17 @@ if TYPE_CHECKING:
 # Names of the Python interface, and where they live: pandas and scipy are imported on
 # first use, so that `scaling-analysis --help` is quick.
 HOMES = {
-    "Analysis": ("analysis.pipeline", "Analysis"),
+    "Analysis": ("analysis.results", "Analysis"),
     "LawFit": ("analysis.surfaces.lawfit", "LawFit"),
     "Table": ("analysis.tables.table", "Table"),
-    "analyse_table": ("analysis.pipeline", "analyse"),
+    "analyse": ("analysis.pipeline", "analyse"),
     "fit_law": ("analysis.surfaces.lawfit", "fit_law"),
     "from_frame": ("analysis.tables.load", "from_frame"),
     "load": ("analysis.tables.load", "load"),
+    "read": ("analysis.report.build", "read"),
 }
-__all__ = ["Analysis", "LawFit", "Table", "analyse_table", "fit_law"]
-__all__ += ["from_frame", "load"]
+__all__ = ["Analysis", "LawFit", "Table", "analyse", "fit_law"]
+__all__ += ["from_frame", "load", "read"]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,7 +25,7 @@ from scaling.errors import UserError
 
 # What reads tables and draws takes seconds to import: only once a command runs.
 if TYPE_CHECKING:
-    from analysis.pipeline import Analysis
+    from analysis.results import Analysis
     from analysis.tables.table import Table
 
 MAP_HELP = (

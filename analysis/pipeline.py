@@ -1,23 +1,21 @@
 """From a table of runs to everything a report shows: one pass, one typed result.
 
-`Analysis` is the hand-over between the numbers (this file and what it calls) and their
-presentation (analysis/report/): plain frames, no functions, no wording. A frame that
-a design cannot give is empty and its reason stands in `notes`.
+`Analysis` (results.py) is the hand-over between the numbers and their presentation
+(analysis/report/): frames and notes. A frame that a design cannot give is empty and its
+reason stands in `notes`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import multiprocessing as mp
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import field
 
 import numpy as np
 import pandas as pd
 
-from analysis import progress
+from analysis import progress, schema
 from analysis.design import factors
 from analysis.design.cells import (
     cells_frame,
@@ -39,14 +37,12 @@ from analysis.questions import (
     known_floor,
     leading_law,
     matched_cells,
-    ranking,
-    run_times,
     sensitivity,
     variance,
 )
 from analysis.questions.effects import Described
 from analysis.report import notes
-from analysis.report.notes import Note
+from analysis.results import Analysis, Note
 from analysis.surfaces.surfaces import (
     Surfaces,
     curves_frame,
@@ -61,309 +57,7 @@ from analysis.tables import exclusions
 from analysis.tables.table import Table
 from scaling.errors import UserError
 
-__all__ = ["Analysis", "Note", "analyse"]
-
 DRAWS = 300
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Analysis:
-    """All results for one study or table. Loss in nats/token unless `unit` says else.
-
-    `low` and `high` are 95% intervals everywhere. `target` is the evaluation set that
-    losses are read on; effects are per target and never mix targets.
-
-    Frames (columns):
-      runs: run_id, family, corpus, size, params (non-embedding), params_total, tokens,
-        unique_tokens, epochs, quality (share of the training text that is sound),
-        damage (what was done to it), flops, optimiser, learning_rate, batch, seed,
-        data_seed, status, trajectory, wall_seconds, used (bool), and a `loss:TARGET`
-        column per target. Those that some fit may see, and those of `exclusions`.
-      exclusions: run_id, target, reason. Every row of the table that no fit saw, up to
-        `listing.LISTED` rows for each reason and target.
-      excluded: target ("" for all), reason (without what it quotes), rows (how many it
-        left out), listed (how many of them `exclusions` has), unnamed (how many are not
-        in `runs` either, each counted under its first reason alone).
-      counts: of the rows with a usable loss, one row a target: usable, repeated (they
-        repeat data, for which these laws are not), aside (of a largest cell that is set
-        aside), other_settings (not at their cell's best setting), fitted (the rest).
-      cells: family, corpus, target, params, params_total, tokens, unique_tokens,
-        epochs, flops, loss, se, learning_rate, batch, rates (how many were tried),
-        settings (how many, batch and all others beside the rate), edge ("", "low",
-        "high": where the best rate sits in a grid of two or more), seeds (runs of the
-        best setting), run_id.
-      settings: a row for each cell and each setting that varied in it: family, corpus,
-        target, params, tokens, unique_tokens, setting, value (of the best, as text),
-        tried (how many values), edge (as in `cells`; "" for what is no number).
-      tuning: family, corpus, target, params, tokens, learning_rate, loss, best (bool).
-      fits: family, corpus, target, law, parameter, value, low, high, bound (bool:
-        the estimate or an end of its interval lies on a bound that the fit was given),
-        params (the size, for a law at one size; else NaN).
-      quality: one row a fit: family, corpus, target, law, runs, objective,
-        gradient_norm, gap (to the best of all starts), agree (share of starts),
-        condition, r2, rmse_log, identified (share of draws that could identify the
-        law), flag (doubts about it, or ""), params as in `fits`. family and corpus are
-        "*" for the joint law.
-      curves: family, corpus, target, params, tokens, loss, low, high: the fitted law on
-        a fine grid of tokens for each size, for drawing; law says which one it is.
-      residuals: family, corpus, target, params, tokens, observed, predicted, residual
-        (log observed - log predicted), law.
-      truth: fitted floors beside the truth, where a target's is known: family ("*" for
-        all), corpus, target, law, length (of the windows), floor (the law's E), low,
-        high, bound, truth (loss of the true chances on the target), se (of it as an
-        estimate of entropy), entropy, entropy_se (0: exact), lowest (measured loss),
-        own (bool: trained on what the target is made of), interval ("below", "above",
-        "holds it": where low to high lies about the truth).
-      joint: target, law, parameter, kind ("shared", "family", "corpus"), level, value,
-        low, high, bound (as in `fits`), reference (bool).
-      equivalents: data-equivalents M_D. kind ("architecture", "corpus", and "optimiser"
-        or "quality" where they vary; see analysis/factors.py), source, to,
-        held (the level of the other factor), target, params, tokens, factor, low, high,
-        p_infinite (share of draws in which no amount of data does it), method
-        ("preferred": by a law that widens the joint one, where the fitted runs prefer
-        it by more than 4 AICc; see `models`; "joint", "family", "paired": NaN where
-        nothing was measured that far), log_ratio (ln loss of `to` - ln loss of source;
-        "paired" alone), fitted (bool: every family and corpus has fitted runs at least
-        as large, so that the row is no extrapolation; it is so over all points). The
-        first of these methods that there is leads, here and in `decisions`. params
-        and tokens are NaN in the row over all points, held "*" in the row over all held
-        levels too. Each swap stands in one direction, that in which it helps overall by
-        the first. flag:
-        "no difference shown", "infinite in ... of draws", "varies with ..." (a main
-        effect that depends on scale or on what is held: read it per cell only).
-      multipliers: the same swaps in other currencies. kind, source, to, held, target,
-        currency ("params": at the same N and D; "compute": along the compute-optimal
-        path of both, at `compute` FLOPs), params, tokens, compute, factor, low, high,
-        p_infinite.
-      crossovers: kind, source, to, held, target, compute (FLOPs from which `to` is the
-        better; 0 where it always is, infinite where it never is), low, high, p_none
-        (share of draws without a crossing in range_low to range_high).
-      interactions: kind, source, to, held ("*" where held levels are compared), target,
-        by ("held", "params", "tokens"), first, second (the levels compared), quantity
-        ("ln M_D", "log loss ratio"), difference (at second less at first), low, high,
-        differs (bool), method ("family", "paired").
-      agreement: kind, source, to, held, target, cells, measured (mean log loss ratio
-        over matched cells), low, high, modelled (by the first method), model_low,
-        model_high, agrees (bool).
-      measured: each swap over its matched cells, whatever is held, without a law: kind,
-        source, to, target, cells, log_ratio (mean log loss of `to` less that of
-        source), low, high, params_low, params_high, tokens_low, tokens_high (of the
-        cells).
-      costs: kind, source, to, target, cells, flops_ratio (of `to` over source on
-        matched cells), flops_low, flops_high, wall_ratio, wall_low, wall_high, factor,
-        low, high, p_infinite (the overall M_D beside it).
-      standings: each family at the largest cell that all share. family, corpus, target,
-        params, tokens, flops, learning_rate, edge, seeds, loss (as in `cells`), rank,
-        against (the family of rank 1), above (that one's measured loss), above_low,
-        above_high (by seed noise and documents), factor, low, high, p_infinite (the
-        data it needs for the loss of that one, over its own, by the law of all that
-        leads), fit_params, fit_tokens (where that is read: the largest point to which
-        no law is extrapolated).
-      decisions: family, corpus, target, compute, loss, low, high (compute-optimal),
-        rank, p_best (share of draws in which it is the best family on the corpus),
-        regret (mean nats above the best), small_rank (in the smallest cell that all
-        share, at small_params and small_tokens), method.
-      doubling: family, corpus, target, params, tokens, gain (nats saved by doubling the
-        data), low, high, fitted (as above).
-      ratios: target, params, tokens, architecture ("a -> b"), corpus ("d -> e"),
-        lambda (ln M_D architecture / ln M_D corpus, of draws in which the latter is
-        finite), low, high, p_architecture (share of draws with |architecture| >
-        |corpus|), p_architecture_infinite, p_corpus_infinite, doublings (of the data
-        that the architecture is worth), doublings_low, doublings_high, p_doubling
-        (share of draws in which the architecture is worth more than one), fitted (as
-        above), law (of `models`, that it is by).
-      variance: target, factor, share, low, high, box (the range of N and D meant).
-      shares: of the variance of the measured losses. target, factor ("architecture",
-        "architecture x corpus", ..., "unexplained"), share, low, high, method ("type
-        II, omega squared" or "Shapley R2"), cells, box.
-      nested: is a parameter shared? target, parameter, across ("families", "corpora",
-        "cells"), held, freed (names of models), statistic (likelihood ratio), threshold
-        (its 95% quantile where the parameter is shared), p, draws, delta_aicc,
-        delta_bic (freed less held), held_error, freed_error (as holdout_error), differs
-        (bool).
-      models: target, model, log_likelihood, scale, parameters, runs, trajectories,
-        aicc, delta_aicc, weight, bic, holdout_error (RMS log error on the largest scale
-        left out), refused (why, where it was), preferred (bool: effects lead with it).
-      model_multipliers: the overall rows of `equivalents` under every model within 4
-        AICc of the best; model, delta_aicc, weight, draws.
-      verdicts: the overall effects under other choices. target, question
-        ("architecture", "corpus", "architecture or corpus"), source, to, setting ("as
-        reported", ...), draws, value (M_D or lambda), low, high, p (p_infinite or
-        p_architecture), verdict ("gain", "loss", "architecture", "corpus",
-        "undetermined"), moves (bool: another verdict than reported).
-      noise: family, corpus, target, params, tokens, seeds, sd_log.
-      fitness: target, lack_of_fit (sd of log residuals), seed_noise (pooled sd), ratio,
-        law (the one that leads), runs (that it saw), box (their range of N and D).
-      profiles: profile likelihoods of the leading law's exponents and multipliers of
-        data. target, law, parameter, value, drop (twice the log likelihood below the
-        best, per trajectory), threshold, rule ("parametric bootstrap" or "F": where
-        the threshold is from), best (the fit's value), low and high (where the drop
-        passes the threshold; NaN where it never does). See profiles.profile.
-      influence: each run left out of the leading law's fit. target, law, run_id,
-        family, corpus, params, tokens, score (robust standard deviations from the
-        curve), flagged (bool: an outlier), objective (by how much it falls), parameter
-        (the one that moves furthest), change (of it), spreads (that in bootstrap
-        standard deviations).
-      sweeps: the leading law at other deltas. target, law, delta, parameter, value, own
-        (bool: the delta of the analysis).
-      seed_checks: target, law, sd_density (of the leading law's fitted density),
-        sd_seeds, freedom, ratio, low, high. See likelihood.seed_check.
-      optima: compute-optimal sizes without a law. family, corpus, target, law (that
-        they stand beside), method ("parabola", "interpolation", "envelope"), compute,
-        params (NaN where the budget shows none), params_low, params_high, tokens, loss,
-        sizes (how many the budget has), warning. See analysis/optima.py.
-      powers: family, corpus, target, law, method, of ("params", "tokens"), exponent (of
-        compute), low, high, r2, budgets.
-      holdout: family, corpus, target, params, tokens, observed, predicted, low, high,
-        inside (bool), law, curve_low, curve_high. The largest cells, set aside before
-        fitting. low and high are of a new run, curve_low and curve_high of the curve
-        alone; the law "mixture" stands for all of `extrapolation`.
-      rate_optima: one row a cell of two rates or more: family, corpus, target, params,
-        tokens, rates, learning_rate and loss (at the optimum of a quadratic in the log
-        rate, or at the best tried rate under a warning), tried_loss, warning.
-      extrapolation: family, corpus, target, law, error (RMS log error on the largest
-        of the runs that were fitted, of the law fitted to the rest), weight (in the
-        mixture), widening (of the mixture's interval; see holdout.widening).
-      frontier: family, corpus, target, compute, and of the compute-optimal split there
-        params, tokens and loss, each with _low and _high; no row where the split lies
-        more than a factor 10 beyond the sizes that were run.
-      isolosses: family, corpus, target, loss, params, tokens: lines of equal loss by
-        the fit.
-      isoflops: family, corpus, target, compute, params, tokens, loss, low, high: the
-        fit along lines of equal compute.
-      estimates: family, target (machine), how, runs, ratio (measured over estimated
-        seconds, median), low, high (least and greatest).
-      paths: run_id, step, tokens, loss: training-loss curves, thinned.
-    """
-
-    title: str
-    unit: str
-    targets: tuple[str, ...]
-    runs: pd.DataFrame
-    exclusions: pd.DataFrame
-    excluded: pd.DataFrame = field(default_factory=lambda: _join((), "excluded"))
-    counts: pd.DataFrame = field(default_factory=lambda: _join((), "counts"))
-    cells: pd.DataFrame
-    settings: pd.DataFrame = field(default_factory=lambda: _join((), "settings"))
-    tuning: pd.DataFrame
-    fits: pd.DataFrame
-    quality: pd.DataFrame
-    curves: pd.DataFrame
-    residuals: pd.DataFrame
-    joint: pd.DataFrame
-    equivalents: pd.DataFrame
-    multipliers: pd.DataFrame = field(default_factory=lambda: _join((), "multipliers"))
-    crossovers: pd.DataFrame = field(default_factory=lambda: _join((), "crossovers"))
-    interactions: pd.DataFrame = field(
-        default_factory=lambda: _join((), "interactions")
-    )
-    agreement: pd.DataFrame = field(default_factory=lambda: _join((), "agreement"))
-    measured: pd.DataFrame = field(default_factory=lambda: _join((), "measured"))
-    costs: pd.DataFrame = field(default_factory=lambda: _join((), "costs"))
-    standings: pd.DataFrame = field(default_factory=lambda: _join((), "standings"))
-    decisions: pd.DataFrame = field(default_factory=lambda: _join((), "decisions"))
-    doubling: pd.DataFrame
-    ratios: pd.DataFrame
-    variance: pd.DataFrame
-    truth: pd.DataFrame = field(default_factory=lambda: _join((), "truth"))
-    shares: pd.DataFrame = field(default_factory=lambda: _join((), "shares"))
-    nested: pd.DataFrame = field(default_factory=lambda: _join((), "nested"))
-    models: pd.DataFrame = field(default_factory=lambda: _join((), "models"))
-    model_multipliers: pd.DataFrame = field(
-        default_factory=lambda: _join((), "model_multipliers")
-    )
-    verdicts: pd.DataFrame = field(default_factory=lambda: _join((), "verdicts"))
-    rate_optima: pd.DataFrame = field(default_factory=lambda: _join((), "rate_optima"))
-    extrapolation: pd.DataFrame = field(
-        default_factory=lambda: _join((), "extrapolation")
-    )
-    noise: pd.DataFrame
-    fitness: pd.DataFrame
-    profiles: pd.DataFrame = field(default_factory=lambda: _join((), "profiles"))
-    influence: pd.DataFrame = field(default_factory=lambda: _join((), "influence"))
-    sweeps: pd.DataFrame = field(default_factory=lambda: _join((), "sweeps"))
-    seed_checks: pd.DataFrame = field(default_factory=lambda: _join((), "seed_checks"))
-    optima: pd.DataFrame = field(default_factory=lambda: _join((), "optima"))
-    powers: pd.DataFrame = field(default_factory=lambda: _join((), "powers"))
-    holdout: pd.DataFrame
-    frontier: pd.DataFrame = field(default_factory=lambda: _join((), "frontier"))
-    isolosses: pd.DataFrame = field(default_factory=lambda: _join((), "isolosses"))
-    isoflops: pd.DataFrame = field(default_factory=lambda: _join((), "isoflops"))
-    estimates: pd.DataFrame = field(default_factory=lambda: _join((), "estimates"))
-    paths: pd.DataFrame
-    notes: tuple[Note, ...]
-
-
-# Columns of the frames, so that an empty one still has them.
-FRAMES = {
-    "exclusions": "run_id target reason",
-    "excluded": "target reason rows listed unnamed",
-    "estimates": run_times.COLUMNS,
-    "counts": "target usable repeated aside other_settings fitted",
-    "cells": "family corpus target params params_total tokens unique_tokens epochs "
-    "flops loss se learning_rate batch rates settings edge seeds run_id",
-    "settings": "family corpus target params tokens unique_tokens setting value tried "
-    "edge",
-    "tuning": "family corpus target params tokens learning_rate loss best",
-    "fits": "family corpus target law parameter value low high bound params",
-    "quality": "family corpus target law runs objective gradient_norm gap agree "
-    "condition r2 rmse_log identified flag params",
-    "curves": "family corpus target params tokens loss low high law",
-    "residuals": "family corpus target params tokens observed predicted residual law",
-    "joint": "target law parameter kind level value low high bound reference",
-    "equivalents": "kind source to held target params tokens factor low high "
-    "p_infinite method log_ratio flag fitted",
-    "multipliers": "kind source to held target currency params tokens compute factor "
-    "low high p_infinite",
-    "crossovers": "kind source to held target compute low high p_none range_low "
-    "range_high",
-    "interactions": "kind source to held target by first second quantity difference "
-    "low high differs method",
-    "agreement": "kind source to held target cells measured low high modelled "
-    "model_low model_high agrees",
-    "measured": "kind source to target cells log_ratio low high params_low params_high "
-    "tokens_low tokens_high",
-    "costs": "kind source to target cells flops_ratio flops_low flops_high wall_ratio "
-    "wall_low wall_high factor low high p_infinite",
-    "standings": ranking.COLUMNS,
-    "decisions": "family corpus target compute loss low high rank p_best regret "
-    "small_rank small_params small_tokens method",
-    "doubling": "family corpus target params tokens gain low high fitted",
-    "ratios": "target params tokens architecture corpus lambda low high p_architecture "
-    "p_architecture_infinite p_corpus_infinite doublings doublings_low doublings_high "
-    "p_doubling fitted law",
-    "variance": "target factor share low high box",
-    "truth": "family corpus target law length floor low high bound truth se entropy "
-    "entropy_se lowest own interval",
-    "shares": "target factor share low high method cells box",
-    "nested": "target parameter across held freed statistic threshold p draws "
-    "delta_aicc delta_bic held_error freed_error differs",
-    "models": "target model log_likelihood scale parameters runs trajectories aicc "
-    "delta_aicc weight bic holdout_error refused preferred",
-    "model_multipliers": "target model delta_aicc weight draws kind source to held "
-    "factor low high p_infinite",
-    "verdicts": "target question source to setting draws value low high p verdict "
-    "moves",
-    "noise": "family corpus target params tokens seeds sd_log",
-    "fitness": "target lack_of_fit seed_noise ratio law runs box",
-    "profiles": "target law parameter value drop threshold rule best low high",
-    "influence": "target law run_id family corpus params tokens score flagged "
-    "objective parameter change spreads",
-    "sweeps": "target law delta parameter value own",
-    "seed_checks": "target law sd_density sd_seeds freedom ratio low high",
-    "optima": "family corpus target law method compute params params_low params_high "
-    "tokens loss sizes warning",
-    "powers": "family corpus target law method of exponent low high r2 budgets",
-    "holdout": "family corpus target params tokens observed predicted low high "
-    "inside law curve_low curve_high",
-    "rate_optima": "family corpus target params tokens rates learning_rate loss "
-    "tried_loss warning",
-    "extrapolation": "family corpus target law error weight widening",
-    "frontier": "family corpus target compute params params_low params_high tokens "
-    "tokens_low tokens_high loss loss_low loss_high",
-    "isolosses": "family corpus target loss params tokens",
-    "isoflops": "family corpus target compute params tokens loss low high",
-}
 
 
 # One target's frames by name, and its notes.
@@ -399,7 +93,7 @@ def analyse(
         raise UserError("draws", draws, "give at least 40; a 95% interval needs them")
     if not delta > 0:
         raise UserError("delta", delta, "give a number above zero, or inf")
-    frames: dict[str, list[pd.DataFrame]] = {name: [] for name in FRAMES}
+    frames: dict[str, list[pd.DataFrame]] = {name: [] for name in schema.frames()}
     frames["exclusions"].append(table.exclusions)
     frames["estimates"].append(table.estimates)
     found: list[Note] = []
@@ -416,11 +110,12 @@ def analyse(
     excluded = pd.concat(frames["exclusions"], ignore_index=True)
     frames["excluded"] = [exclusions.counted(excluded, gone)]
     frames["exclusions"] = [exclusions.listed(excluded)]
-    made = {name: _join(parts, name) for name, parts in frames.items()}
+    known = schema.frames()
+    made = {name: known[name].join(parts) for name, parts in frames.items()}
     beside = known_floor.frame(
         table.truth, table.parts, made["cells"], made["fits"], made["joint"]
     )
-    made["truth"] = _join([beside], "truth")
+    made["truth"] = known["truth"].join([beside])
     made["verdicts"] = sensitivity.across_targets(made["verdicts"], table.targets)
     made["equivalents"] = effects_of_target.flagged(
         made["equivalents"], made["interactions"]
@@ -439,31 +134,14 @@ def analyse(
         *notes.of_noise(made["fitness"]),
         *notes.of_holdout(made["holdout"], hold_out),
     ]
+    made |= {"runs": _runs(table, excluded), "paths": table.paths}
     return Analysis(
         title=table.title,
         unit=table.unit,
         targets=table.targets,
-        runs=_runs(table, excluded),
-        paths=table.paths,
+        frames=made,
         notes=tuple(dict.fromkeys(found)),
-        **made,
     )
-
-
-def _join(parts: Sequence[pd.DataFrame], name: str) -> pd.DataFrame:
-    names = FRAMES[name].split()
-    filled = [part for part in parts if not part.empty]
-    if not filled:
-        return pd.DataFrame(columns=names, dtype=float)
-    frame = pd.concat(filled, ignore_index=True).reindex(columns=names)
-    return frame.apply(_typed)
-
-
-def _typed(column: pd.Series) -> pd.Series:
-    """A column of numbers and None, where a fit was refused, as float64 with NaN."""
-    if column.dtype != object or column.map(type).isin((str, bool, np.bool_)).any():
-        return column
-    return column.astype(float)
 
 
 def _runs(table: Table, exclusions: pd.DataFrame) -> pd.DataFrame:
@@ -531,7 +209,7 @@ def _part(
 ) -> Part:
     stage = iter(STAGES)
     begin(next(stage))
-    frames: dict[str, list[pd.DataFrame]] = {name: [] for name in FRAMES}
+    frames: dict[str, list[pd.DataFrame]] = {name: [] for name in schema.frames()}
     found: list[Note] = []
     frame = target_frame(table, target)
     if frame.empty:

@@ -27,6 +27,8 @@ print(fit.parameters)
 print(fit.predict(params=1e9, tokens=2e10))
 
 # %% Everything at once: is it the architecture?
-result = analysis.analyse_table(table, draws=100)
+result = analysis.analyse(table, draws=100)
+print(result)
+print(result.describe("equivalents"))
 told = result.equivalents.query("kind == 'architecture' and fitted")
 print(told[["source", "to", "factor", "low", "high"]])

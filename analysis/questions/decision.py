@@ -12,6 +12,22 @@ from analysis.design.cells import shared
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.questions.frontier import Frontier
+from analysis.schema import LOSS, Column, declare
+
+FRAMES = (
+    declare(
+        "decisions",
+        "The families by their compute-optimal loss.",
+        "family corpus target compute loss low high",
+        Column("rank", "1 for the lowest loss"),
+        Column("p_best", "share of draws in which it is the best on the corpus"),
+        Column("regret", "mean loss above the best", LOSS),
+        Column("small_rank", "its rank in the smallest cell that all share"),
+        Column("small_params", "that cell's parameters", "count"),
+        Column("small_tokens", "that cell's tokens", "count"),
+        "method",
+    ),
+)
 
 
 def best_share(losses: Array) -> Array:

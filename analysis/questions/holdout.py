@@ -31,7 +31,33 @@ from analysis.inference.intervals import (
     part,
 )
 from analysis.laws import Array
+from analysis.schema import LOSS, Column, declare
 from analysis.surfaces.surfaces import Fitted, Surfaces, fit_one
+
+FRAMES = (
+    declare(
+        "holdout",
+        "The largest cells, set aside before fitting, and their predictions; the law "
+        "mixture stands for all of `extrapolation`.",
+        "family corpus target params tokens",
+        Column("observed", "measured loss", LOSS),
+        Column("predicted", "predicted loss", LOSS),
+        Column("low", "lower end of the 95% interval of a new run", LOSS),
+        Column("high", "upper end of the 95% interval of a new run", LOSS),
+        Column("inside", "whether the measured loss is inside"),
+        "law",
+        Column("curve_low", "lower end of the 95% interval of the curve alone", LOSS),
+        Column("curve_high", "upper end of the 95% interval of the curve alone", LOSS),
+    ),
+    declare(
+        "extrapolation",
+        "How well each law predicts the largest scale of the runs that were fitted.",
+        "family corpus target law",
+        Column("error", "RMS log error there, of the law fitted to the rest"),
+        Column("weight", "its weight in the mixture"),
+        Column("widening", "factor on the mixture's interval; see `widening`"),
+    ),
+)
 
 # A family and corpus with fewer cells has none to spare.
 LEAST_CELLS = 8

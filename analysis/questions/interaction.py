@@ -18,6 +18,35 @@ from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.questions.effects import SIZES, LogFactors, Swap, by_pair, overall
 from analysis.questions.matched_cells import Match, Matches
+from analysis.schema import Column, declare
+
+FRAMES = (
+    declare(
+        "interactions",
+        "How a swap's effect differs between two places.",
+        "kind source to held target",
+        Column("by", "what differs: held, params or tokens"),
+        Column("first", "the one level"),
+        Column("second", "the other level"),
+        Column("quantity", "ln M_D or log loss ratio"),
+        Column("difference", "of the quantity, at the second less at the first"),
+        "low high",
+        Column("differs", "whether the interval leaves out zero"),
+        "method",
+    ),
+    declare(
+        "agreement",
+        "Swaps as measured on matched cells and as the leading law has them there.",
+        "kind source to held target",
+        Column("cells", "how many matched cells"),
+        Column("measured", "mean log loss ratio over them"),
+        "low high",
+        Column("modelled", "the same by the leading law"),
+        Column("model_low", "lower end of its 95% interval"),
+        Column("model_high", "upper end of its 95% interval"),
+        Column("agrees", "whether the two intervals overlap"),
+    ),
+)
 
 # Of an interval, and of all answers about one swap together (Bonferroni): with a dozen
 # questions a swap, one in two would show some interaction where there is none.

@@ -15,7 +15,35 @@ from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.questions.effects import Surface
 from analysis.questions.frontier import Rate
+from analysis.schema import LOSS, Column, declare
 from analysis.surfaces.surfaces import Surfaces
+
+FRAMES = (
+    declare(
+        "frontier",
+        "The compute-optimal split; no row where it lies more than a factor 10 beyond "
+        "the sizes that were run.",
+        "family corpus target compute params",
+        Column("params_low", "lower end of the 95% interval", "count"),
+        Column("params_high", "upper end of the 95% interval", "count"),
+        "tokens",
+        Column("tokens_low", "lower end of the 95% interval", "count"),
+        Column("tokens_high", "upper end of the 95% interval", "count"),
+        "loss",
+        Column("loss_low", "lower end of the 95% interval", LOSS),
+        Column("loss_high", "upper end of the 95% interval", LOSS),
+    ),
+    declare(
+        "isolosses",
+        "Lines of equal loss by the fit.",
+        "family corpus target loss params tokens",
+    ),
+    declare(
+        "isoflops",
+        "The fit along lines of equal compute.",
+        "family corpus target compute params tokens loss low high",
+    ),
+)
 
 # Points of a line, iso-loss lines and isoFLOP lines of each family and corpus.
 POINTS = 30

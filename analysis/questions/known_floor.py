@@ -13,6 +13,26 @@ import numpy as np
 import pandas as pd
 
 from analysis.report import words
+from analysis.schema import LOSS, Column, declare
+
+FRAMES = (
+    declare(
+        "truth",
+        "Fitted floors beside the truth, where a target's is known.",
+        "family corpus target law",
+        Column("length", "of the windows", "tokens"),
+        Column("floor", "the law's E", LOSS),
+        "low high",
+        Column("bound", "whether the floor is on a bound of the search"),
+        Column("truth", "loss of the true chances on the target", LOSS),
+        Column("se", "of it as an estimate of the entropy", LOSS),
+        Column("entropy", "of the source", LOSS),
+        Column("entropy_se", "0 where it is exact", LOSS),
+        Column("lowest", "the lowest measured loss", LOSS),
+        Column("own", "whether it was trained on what the target is made of"),
+        Column("interval", "below, above or holds it: where it lies about the truth"),
+    ),
+)
 
 # Of each target whose truth is known, by the windows' length; nats/token.
 FACTS = ["target", "length", "truth", "se", "entropy", "entropy_se"]

@@ -23,8 +23,42 @@ from analysis.questions import optima
 from analysis.questions.frontier import Rate
 from analysis.questions.model_choice import likelihood_of
 from analysis.questions.optima import Optima
+from analysis.schema import Column, declare
 from analysis.surfaces.surfaces import Fitted, Surfaces
 from scaling.errors import UserError
+
+FRAMES = (
+    declare(
+        "profiles",
+        "Profile likelihoods of the leading law's exponents and multipliers of data.",
+        "target law parameter value",
+        Column("drop", "twice the log likelihood below the best, per trajectory"),
+        Column("threshold", "the drop that ends the 95% interval"),
+        Column("rule", "where the threshold is from: parametric bootstrap or F"),
+        Column("best", "the fit's value"),
+        Column("low", "where the drop passes the threshold below; NaN where never"),
+        Column("high", "where the drop passes the threshold above; NaN where never"),
+    ),
+    declare(
+        "influence",
+        "Each run left out of the leading law's fit.",
+        "target law run_id family corpus params tokens",
+        Column("score", "robust standard deviations from the curve"),
+        Column("flagged", "whether it is an outlier"),
+        Column("objective", "by how much the objective falls"),
+        Column("parameter", "the parameter that moves furthest"),
+        Column("change", "of that parameter"),
+        Column("spreads", "the change in bootstrap standard deviations"),
+    ),
+    declare(
+        "sweeps",
+        "The leading law at other thresholds of Huber's loss.",
+        "target law",
+        Column("delta", "the threshold, in log loss"),
+        "parameter value",
+        Column("own", "whether it is the threshold of the analysis"),
+    ),
+)
 
 __all__ = ["frames", "main_parameters"]
 

@@ -28,7 +28,56 @@ from analysis.inference.likelihood import (
 from analysis.questions import effects
 from analysis.questions.effects import Equivalents, Swap
 from analysis.questions.holdout import held_out_error
+from analysis.schema import Column, declare
 from analysis.surfaces.surfaces import Fitted, Options, Surfaces, fit_joint
+
+FRAMES = (
+    declare(
+        "nested",
+        "Is a parameter shared?",
+        "target parameter",
+        Column("across", "families, corpora or cells"),
+        Column("held", "the model in which it is shared"),
+        Column("freed", "the model in which it is not"),
+        Column("statistic", "likelihood ratio"),
+        Column("threshold", "its 95% quantile where the parameter is shared"),
+        Column("p", "share of simulated ratios at least as large"),
+        Column("draws", "how many were simulated"),
+        Column("delta_aicc", "AICc of the freed model less that of the held"),
+        Column("delta_bic", "BIC of the freed model less that of the held"),
+        Column("held_error", "RMS log error on the largest scale left out, held"),
+        Column("freed_error", "the same, freed"),
+        Column("differs", "whether the ratio passes the threshold"),
+    ),
+    declare(
+        "models",
+        "The nested laws that the leading one was chosen from.",
+        "target",
+        Column("model", "name of the law"),
+        Column("log_likelihood", "of the runs"),
+        Column("scale", "fitted scale of the log residuals"),
+        Column("parameters", "how many it has"),
+        Column("runs", "how many runs it was fitted to"),
+        Column("trajectories", "how many independent trajectories they are"),
+        Column("aicc", "corrected Akaike criterion"),
+        Column("delta_aicc", "above the least"),
+        Column("weight", "Akaike weight"),
+        Column("bic", "Bayesian information criterion"),
+        Column("holdout_error", "RMS log error on the largest scale left out"),
+        Column("refused", "why it could not be fitted, or empty"),
+        Column("preferred", "whether effects lead with it"),
+    ),
+    declare(
+        "model_multipliers",
+        "The overall `equivalents` under every model within 4 AICc of the best.",
+        "target",
+        Column("model", "name of the law"),
+        Column("delta_aicc", "above the least"),
+        Column("weight", "Akaike weight"),
+        Column("draws", "draws behind the interval"),
+        "kind source to held factor low high p_infinite",
+    ),
+)
 
 BASE = "joint"
 # Draws behind a threshold and behind each model's multipliers; fewer than elsewhere,

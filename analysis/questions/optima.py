@@ -24,7 +24,37 @@ import pandas as pd
 from analysis.design.levels import level_codes
 from analysis.inference.intervals import interval
 from analysis.laws import Array
+from analysis.schema import Column, declare
 from scaling.errors import UserError
+
+FRAMES = (
+    declare(
+        "optima",
+        "Compute-optimal sizes without a law.",
+        "family corpus target",
+        Column("law", "the law that they stand beside"),
+        Column("method", "parabola, interpolation or envelope"),
+        "compute",
+        Column("params", "best size; NaN where the budget shows none", "count"),
+        Column("params_low", "lower end of its 95% interval", "count"),
+        Column("params_high", "upper end of its 95% interval", "count"),
+        "tokens loss",
+        Column("sizes", "how many the budget has"),
+        Column("warning", "what is wrong with the budget, or empty"),
+    ),
+    declare(
+        "powers",
+        "Power laws of the optima in compute.",
+        "family corpus target",
+        Column("law", "the law that they stand beside"),
+        Column("method", "parabola, interpolation, envelope or law"),
+        Column("of", "params or tokens"),
+        Column("exponent", "power of compute"),
+        "low high",
+        Column("r2", "of the straight line in logs"),
+        Column("budgets", "how many there are"),
+    ),
+)
 
 # Runs whose FLOPs lie within this share of each other are of one budget.
 APART = 0.1

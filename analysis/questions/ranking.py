@@ -13,12 +13,30 @@ from analysis.design.cells import shared
 from analysis.inference.intervals import interval
 from analysis.questions.effects import Equivalents, share
 from analysis.questions.matched_cells import DocumentError, Noise, margin
+from analysis.schema import LOSS, Column, declare
 
-COLUMNS = (
-    "family corpus target params tokens flops learning_rate edge seeds rank loss "
-    "against above above_low above_high factor low high p_infinite fit_params "
-    "fit_tokens"
+FRAMES = (
+    declare(
+        "standings",
+        "Each family at the largest cell that all share.",
+        "family corpus target params tokens",
+        Column("flops", "training compute", "FLOPs"),
+        "learning_rate",
+        Column("edge", "low or high where the best rate is at that end of its grid"),
+        Column("seeds", "how many seeds the cell has"),
+        Column("rank", "1 for the lowest loss"),
+        "loss",
+        Column("against", "the family of rank 1"),
+        Column("above", "loss above that one's", LOSS),
+        Column("above_low", "lower end by seed noise and documents", LOSS),
+        Column("above_high", "upper end by seed noise and documents", LOSS),
+        Column("factor", "data it needs for the loss of that one, over its own"),
+        "low high p_infinite",
+        Column("fit_params", "where that is read: parameters", "count"),
+        Column("fit_tokens", "where that is read: tokens", "count"),
+    ),
 )
+
 MEASURED = (
     *("family", "corpus", "target", "params", "tokens", "flops", "learning_rate"),
     *("edge", "seeds", "loss"),
@@ -59,7 +77,7 @@ def standings_frame(
                 | _above(cell, best, noise, document_se)
                 | (_needs(model, cell.family, best.family, corpus) if model else {})
             )
-    return pd.DataFrame(rows, columns=COLUMNS.split())
+    return pd.DataFrame(rows, columns=FRAMES[0].names)
 
 
 def _above(

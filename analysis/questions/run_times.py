@@ -13,9 +13,22 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.schema import Column, declare
 from scaling.record import Record, Store
 
-COLUMNS = "family target how runs ratio low high"
+FRAMES = (
+    declare(
+        "estimates",
+        "How good the plan's times were.",
+        "family",
+        Column("target", "the machine"),
+        Column("how", "how the time was estimated"),
+        Column("runs", "how many runs"),
+        Column("ratio", "measured over estimated seconds, the median"),
+        Column("low", "the least of them"),
+        Column("high", "the greatest of them"),
+    ),
+)
 
 
 def compared(store: Store, records: Iterable[Record]) -> pd.DataFrame:
@@ -38,10 +51,10 @@ def compared(store: Store, records: Iterable[Record]) -> pd.DataFrame:
         for estimate in _here(kept.get(record.run_id, {}), record)
     ]
     if not rows:
-        return pd.DataFrame(columns=COLUMNS.split(), dtype=float)
+        return pd.DataFrame(columns=FRAMES[0].names, dtype=float)
     by = pd.DataFrame(rows).groupby(["family", "target", "how"], sort=True).ratio
     frame = by.agg(runs="size", ratio="median", low="min", high="max").reset_index()
-    return frame[COLUMNS.split()]
+    return frame[FRAMES[0].names]
 
 
 def _here(

@@ -22,7 +22,25 @@ from analysis.fitting.fit import DELTA
 from analysis.questions import effects
 from analysis.questions.effects import Equivalents, Surface, Swap
 from analysis.report import words
+from analysis.schema import Column, declare
 from analysis.surfaces.surfaces import Options, Surfaces, joint_surfaces
+
+FRAMES = (
+    declare(
+        "verdicts",
+        "The overall effects under other choices.",
+        "target",
+        Column("question", "architecture, corpus, or architecture or corpus"),
+        "source to",
+        Column("setting", "the choice: as reported, or what differs"),
+        Column("draws", "draws behind the interval"),
+        Column("value", "data-equivalent, or architecture over corpus"),
+        "low high",
+        Column("p", "share of infinite draws, or in which the architecture is larger"),
+        Column("verdict", "gain, loss, architecture, corpus or undetermined"),
+        Column("moves", "whether it is another verdict than reported"),
+    ),
+)
 
 DRAWS = 60
 REPORTED = "as reported"

@@ -17,6 +17,30 @@ from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.questions.effects import Surface
 from analysis.report import words
+from analysis.schema import Column, declare
+
+FRAMES = (
+    declare(
+        "variance",
+        "Share of the variance of the modelled loss over a box of sizes and budgets.",
+        "target",
+        Column("factor", "the factor"),
+        Column("share", "its share"),
+        "low high",
+        Column("box", "the range of N and D that is meant"),
+    ),
+    declare(
+        "shares",
+        "Share of the variance of the measured losses.",
+        "target",
+        Column("factor", "a factor, a pair of factors, or unexplained"),
+        Column("share", "its share"),
+        "low high",
+        Column("method", "type II, omega squared; or Shapley R2"),
+        Column("cells", "how many cells"),
+        Column("box", "the range of N and D that is meant"),
+    ),
+)
 
 FACTORS = ("architecture", "corpus", "params", "tokens")
 COLUMNS = ("family", "corpus", "level", "budget")

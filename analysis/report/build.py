@@ -23,21 +23,18 @@ from typing import Any
 
 import pandas as pd
 from etils import epath
+from matplotlib.figure import Figure
 
-from analysis.pipeline import Analysis, Note
 from analysis.questions import known_floor, model_choice, run_times
 from analysis.report import plots, plots_checks, plots_effects, plots_surface, words
 from analysis.report.checklist import checklist
 from analysis.report.short_names import shortened
 from analysis.report.shortlist import centres, foremost
+from analysis.results import Analysis, Note
+from scaling.errors import UserError, unknown
 from scaling.record import write_atomic
 
 SCHEMA = 1
-FRAMES = tuple(
-    field.name
-    for field in dataclasses.fields(Analysis)
-    if field.name not in ("title", "unit", "targets", "notes")
-)
 
 
 def write(analysis: Analysis, folder: str | os.PathLike[str]) -> epath.Path:
@@ -51,13 +48,18 @@ def write(analysis: Analysis, folder: str | os.PathLike[str]) -> epath.Path:
         standalone = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
         write_atomic(root / "figures" / f"{name}.svg", standalone.encode())
         write_atomic(root / "figures" / f"{name}.png", png)
-    text = json.dumps(to_json(analysis), indent=1, allow_nan=False)
-    write_atomic(root / "report.json", text.encode())
+    save(analysis, root / "report.json")
     text = json.dumps(checklist(analysis), indent=1, allow_nan=False)
     write_atomic(root / "checklist.json", text.encode())
     vectors = {name: svg for name, (svg, _) in figures.items()}
     write_atomic(root / "report.html", page(analysis, vectors).encode())
     return root / "report.html"
+
+
+def save(analysis: Analysis, path: str | os.PathLike[str]) -> None:
+    """Writes all of an Analysis as JSON, from which `read` gives it back."""
+    text = json.dumps(to_json(analysis), indent=1, allow_nan=False)
+    write_atomic(epath.Path(path), text.encode())
 
 
 def read(path: str | os.PathLike[str]) -> Analysis:
@@ -74,7 +76,7 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
     `pandas.DataFrame(body["frames"]["fits"])` is a frame again; `types` says which
     columns are numbers.
     """
-    frames = {name: getattr(analysis, name) for name in FRAMES}
+    frames = analysis.frames
     return {
         "schema": SCHEMA,
         "title": analysis.title,
@@ -106,7 +108,7 @@ def from_json(body: Mapping[str, Any]) -> Analysis:
         )
         for name, columns in body["frames"].items()
     }
-    return Analysis(
+    return Analysis.of(
         title=body["title"],
         unit=body["unit"],
         targets=tuple(body["targets"]),
@@ -413,6 +415,23 @@ def draw(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
     return figures
 
 
+def plot(analysis: Analysis, name: str, target: str | None = None) -> Figure:
+    """One figure as a matplotlib Figure; see Analysis.plot.
+
+    Raises:
+      UserError: no such figure or target, or nothing to draw in it.
+    """
+    if name not in PLOTS:
+        raise unknown("figure", name, PLOTS)
+    target = analysis.targets[0] if target is None else target
+    if target not in analysis.targets:
+        raise unknown("target", target, analysis.targets)
+    try:
+        return plots.figure(PLOTS[name].draw, foremost(analysis), target)
+    except plots.Nothing:
+        raise UserError("figure", name, "this table gives nothing to draw") from None
+
+
 def figure_name(analysis: Analysis, name: str, target: str) -> str:
     """File name without its ending: the first target's figures have the plain name."""
     place = analysis.targets.index(target)
@@ -447,6 +466,17 @@ def page(analysis: Analysis, figures: Mapping[str, str]) -> str:
         js=_asset("report.js"),
         sections="\n".join(body),
     )
+
+
+def in_notebook(analysis: Analysis) -> str:
+    """The answer and its first figure, for a notebook's output cell."""
+    shown = foremost(analysis)
+    try:
+        figure, _ = plots.render(PLOTS["equivalents"].draw, shown, shown.targets[0])
+    except plots.Nothing:
+        figure = ""
+    said = _list(summary(analysis))
+    return f"<h3>{_text(analysis.title)}</h3>{said}{plots.identified(figure, 'answer')}"
 
 
 def _asset(name: str) -> str:

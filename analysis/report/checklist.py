@@ -15,8 +15,8 @@ import pandas as pd
 
 from analysis import laws
 from analysis.fitting.fit import DELTA, RANDOM_STARTS
-from analysis.pipeline import Analysis
 from analysis.report import words
+from analysis.results import Analysis
 
 Answer = str | int | float | list[Any] | list[float] | dict[str, Any] | None
 

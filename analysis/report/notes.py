@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 
@@ -11,28 +9,10 @@ from analysis.fitting.fit import Refusal
 from analysis.questions import frontier
 from analysis.questions.model_choice import BASE, WITHIN
 from analysis.report import words
+from analysis.results import Note
 from analysis.surfaces.surfaces import Fitted, Surfaces, doubts
 from analysis.tables import exclusions
 from analysis.tables.table import Table
-
-
-@dataclasses.dataclass(frozen=True)
-class Note:
-    """Something a reader must know before believing a number.
-
-    Attributes:
-      kind: "asked" (to be said by the reader before there is an answer), "read" (how
-        the table was read), "refused" (cannot be identified), "edge" (optimum at the
-        edge of its grid), "bound" (parameter at a bound), "excluded", "disagree",
-        "undetermined" or "warning".
-      about: which section it belongs to: "table", "tuning", "fits", "joint", "effects",
-        "compute", "variance", "noise", "holdout".
-      text: one sentence with the numbers in it.
-    """
-
-    kind: str
-    about: str
-    text: str
 
 
 def of_table(table: Table, excluded: pd.DataFrame) -> list[Note]:

@@ -31,8 +31,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from analysis.pipeline import Analysis
 from analysis.report import words
+from analysis.results import Analysis
 
 # Okabe & Ito (2008), without the yellow that vanishes on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -89,23 +89,41 @@ class Nothing(Exception):
     """The frame behind a figure has no rows for this target."""
 
 
+def figure(draw: Draw, analysis: Analysis, target: str) -> Figure:
+    """One figure in the report's style.
+
+    Raises:
+      Nothing: there is nothing to draw.
+    """
+    with _style():
+        drawn = Figure(figsize=(WIDTH, 4.0), dpi=DPI, layout="constrained")
+        draw(drawn, analysis, target)
+    if not any(_shows(axes) for axes in drawn.axes):
+        raise Nothing
+    return drawn
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """The report's style, with fonts for any script."""
+    with matplotlib.rc_context(STYLE | {"font.sans-serif": _fonts()}), _any_script():
+        yield
+
+
 def render(draw: Draw, analysis: Analysis, target: str) -> tuple[str, bytes]:
     """One figure as SVG text, ready to stand inline in HTML, and as PNG.
 
     Raises:
       Nothing: there is nothing to draw.
     """
-    with matplotlib.rc_context(STYLE | {"font.sans-serif": _fonts()}), _any_script():
-        figure = Figure(figsize=(WIDTH, 4.0), dpi=DPI, layout="constrained")
-        draw(figure, analysis, target)
-        if not any(_shows(axes) for axes in figure.axes):
-            raise Nothing
+    with _style():
+        drawn = figure(draw, analysis, target)
         # The canvases' own printers draw once; savefig would draw twice each time.
         raster, vector = io.BytesIO(), io.StringIO()
-        FigureCanvasAgg(figure).print_png(raster)
+        FigureCanvasAgg(drawn).print_png(raster)
         # The raster has settled the layout: keep it for the vector form.
-        figure.set_layout_engine("none")
-        FigureCanvasSVG(figure).print_svg(vector, metadata={"Date": None})
+        drawn.set_layout_engine("none")
+        FigureCanvasSVG(drawn).print_svg(vector, metadata={"Date": None})
     return _tidy(vector.getvalue()), raster.getvalue()
 
 

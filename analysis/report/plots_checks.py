@@ -8,7 +8,6 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.pipeline import Analysis
 from analysis.report import words
 from analysis.report.plots import (
     ALARM,
@@ -30,6 +29,7 @@ from analysis.report.plots import (
     rows_of,
     span,
 )
+from analysis.results import Analysis
 
 COLUMNS = 3
 METHODS = ("parabola", "interpolation", "envelope")

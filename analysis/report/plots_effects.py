@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.pipeline import Analysis
 from analysis.report import words
 from analysis.report.plots import (
     ALARM,
@@ -36,6 +35,7 @@ from analysis.report.plots import (
     span,
     whisker,
 )
+from analysis.results import Analysis
 
 
 def decisions(figure: Figure, analysis: Analysis, target: str) -> None:

@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.pipeline import Analysis
 from analysis.report import words
 from analysis.report.plots import (
     FAINT,
@@ -26,6 +25,7 @@ from analysis.report.plots import (
     span,
     wrapped,
 )
+from analysis.results import Analysis
 
 # A cell belongs to an isoFLOP line whose compute is within this share of its own.
 NEAR = 0.25

@@ -6,12 +6,11 @@ room for. Figures then show its two ends; the page, its tables and the JSON have
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from analysis.pipeline import Analysis
+from analysis.results import Analysis
 
 # Letters of the longest name that every figure has room for.
 MOST = 24
@@ -28,13 +27,9 @@ def shortened(analysis: Analysis) -> Analysis:
     short = short_names(map(str, names))
     if not short:
         return analysis
-    frames = {
-        field.name: _renamed(getattr(analysis, field.name), short)
-        for field in dataclasses.fields(analysis)
-        if isinstance(getattr(analysis, field.name), pd.DataFrame)
-    }
+    frames = {name: _renamed(frame, short) for name, frame in analysis.frames.items()}
     targets = tuple(short.get(target, target) for target in analysis.targets)
-    return dataclasses.replace(analysis, targets=targets, **frames)
+    return analysis.replace(targets=targets, **frames)
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:

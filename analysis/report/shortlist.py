@@ -7,13 +7,12 @@ each is from the best. Of damaged texts those with the sound one are told.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import pandas as pd
 
 from analysis.design.factors import SOUND
-from analysis.pipeline import Analysis
+from analysis.results import Analysis
 
 # More pairs of families than this are told by those with the first alone.
 MOST_PAIRS = 10
@@ -37,7 +36,7 @@ def centres(analysis: Analysis) -> dict[str, str]:
 def foremost(analysis: Analysis) -> Analysis:
     """The analysis with no swaps but those that are told."""
     narrowed = {name: _told(analysis, getattr(analysis, name)) for name in FRAMES}
-    return dataclasses.replace(analysis, **narrowed)
+    return analysis.replace(**narrowed)
 
 
 def _told(analysis: Analysis, frame: pd.DataFrame) -> pd.DataFrame:

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from analysis.design.settings import coded
-from analysis.pipeline import Analysis, analyse, document_se
+from analysis.pipeline import analyse, document_se
 from analysis.questions import effects, holdout, variance
 from analysis.report import notes
+from analysis.results import Analysis
 from analysis.tables.load import from_frame
 from scaling.errors import UserError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import itertools
 import re
@@ -49,7 +48,7 @@ FRAME = {"scale": "equivalents", "design": "cells", "compute": "multipliers"}
 
 @pytest.fixture(scope="module")
 def study():
-    return dataclasses.replace(made_analysis(), **answers())
+    return made_analysis().replace(**answers())
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +137,7 @@ def test_infinity_is_drawn(rendered, study):
     frame = study.equivalents.copy()
     frame.loc[frame.method == "joint", "p_infinite"] = 0.4
     figure = Figure()
-    known = dataclasses.replace(study, equivalents=frame)
+    known = study.replace(equivalents=frame)
     plots.equivalents(figure, known, "mixture")
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert any("∞ in 40%" in text for text in texts)
@@ -211,7 +210,7 @@ def test_repeated_data_at_the_same_place_hides_no_edge(study):
 
     again = study.cells.assign(unique_tokens=1.0, rates=1, edge="")
     both = pd.concat([again, study.cells], ignore_index=True)
-    assert alarms(dataclasses.replace(study, cells=both)) == alarms(study) > 0
+    assert alarms(study.replace(cells=both)) == alarms(study) > 0
 
 
 def test_many_panels_go_on_below():

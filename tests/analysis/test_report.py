@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
@@ -14,22 +13,22 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from analysis import main
-from analysis.pipeline import Note
+from analysis import main, schema
 from analysis.report import build, plots, words
+from analysis.results import Note
 from tests.support.made_analysis import emptied, made_analysis
 from tests.support.made_answers import answers
 
 
 @pytest.fixture(scope="module")
 def study():
-    return dataclasses.replace(made_analysis(), **answers())
+    return made_analysis().replace(**answers())
 
 
 @pytest.fixture(scope="module")
 def written(study, tmp_path_factory):
     """The report on one target; one drawing stands for each, all are in test_plots."""
-    one = dataclasses.replace(study, targets=("mixture",))
+    one = study.replace(targets=("mixture",))
     drawing = plots.render(plots.fits, one, "mixture")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plots, "render", lambda *_: drawing)
@@ -58,7 +57,7 @@ def test_every_family_has_its_row(written, study):
 def test_without_a_shared_cell_the_page_says_so(study):
     other = study.standings[study.standings.target != study.targets[0]]
     for stands in (other, study.standings[:0]):
-        page = build.page(dataclasses.replace(study, standings=stands), {})
+        page = build.page(study.replace(standings=stands), {})
         section = page.split('<section id="standings">')[1].split("</section>")[0]
         assert build.NO_STANDING in section
         assert ("On the other corpora" in section) == (len(stands) > 0)
@@ -87,7 +86,7 @@ def test_figures_beside_the_page(written, study):
 def test_json_gives_the_analysis_back(written, study):
     back = build.read(written.parent / "report.json")
     assert (back.title, back.unit, back.notes) == (study.title, study.unit, study.notes)
-    for name in build.FRAMES:
+    for name in schema.frames():
         frame, known = getattr(back, name), getattr(study, name)
         pd.testing.assert_frame_equal(
             frame, known.reset_index(drop=True), rtol=0, atol=0
@@ -108,7 +107,7 @@ def test_json_is_plain(written):
         build.from_json(body | {"schema": 99})
 
 
-@pytest.mark.parametrize("name", [n for n in build.FRAMES if n != "runs"])
+@pytest.mark.parametrize("name", [n for n in schema.frames() if n != "runs"])
 def test_an_empty_frame_gives_its_reason(study, name):
     bare = emptied(study, name)
     page = build.page(bare, {})
@@ -124,19 +123,19 @@ def test_the_reason_is_the_notes(study):
     note = Note(
         "refused", "joint", "All runs lie on one D/N line: B and beta are lost."
     )
-    bare = emptied(dataclasses.replace(study, notes=(note,)), "joint")
+    bare = emptied(study.replace(notes=(note,)), "joint")
     assert note.text in build.joint(bare, lambda *_: "")
 
 
 def test_nothing_measured_is_nothing_concluded(study):
-    names = [n for n in build.FRAMES if n not in ("runs", "cells")]
+    names = [n for n in schema.frames() if n not in ("runs", "cells")]
     sentences = build.summary(emptied(study, *names))
     assert words.UNDETERMINED in sentences[0]
     assert sentences[1:] == ["No law could be fitted."]
 
 
 def test_markup_in_names_is_text(study):
-    odd = dataclasses.replace(study, title="<b>a & b</b>")
+    odd = study.replace(title="<b>a & b</b>")
     page = build.page(odd, {})
     assert "<b>a &amp; b" not in page and "&lt;b&gt;a &amp; b&lt;/b&gt;" in page
 
@@ -316,7 +315,7 @@ def test_a_refused_fit_says_why(study):
     nothing = study.equivalents.assign(factor=math.nan, low=math.nan, high=math.nan)
     bare = emptied(study, "fits", "joint", "doubling", "ratios", "fitness", "holdout")
     bare = emptied(bare, "decisions", "verdicts")
-    bare = dataclasses.replace(bare, equivalents=nothing, notes=(note,))
+    bare = bare.replace(equivalents=nothing, notes=(note,))
     said = build.summary(bare)
     assert said[1:] == ["No law could be fitted.", note.text]
     assert words.UNDETERMINED in said[0] and "–" not in " ".join(said)
@@ -374,7 +373,7 @@ def test_disagreement_is_reported(study):
 
 def test_limits_name_what_is_open(study):
     frame = study.equivalents.assign(low=0.5, high=3.0, factor=1.2)
-    said = " ".join(build.unsaid(dataclasses.replace(study, equivalents=frame)))
+    said = " ".join(build.unsaid(study.replace(equivalents=frame)))
     assert words.UNDETERMINED in said and "lstm → transformer (code)" in said
 
 

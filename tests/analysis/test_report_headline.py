@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -64,11 +63,11 @@ def test_other_factors_are_told_too_and_damaged_text_beside_sound_text():
     pairs = (("strings 0.5", "sound"), ("cut 0.5", "strings 0.5"))
     rows = [quality.assign(source=source, to=to) for source, to in pairs]
     equivalents = pd.concat([study.equivalents, *rows], ignore_index=True)
-    said = build.summary(dataclasses.replace(study, equivalents=equivalents))
+    said = build.summary(study.replace(equivalents=equivalents))
     assert any("strings 0.5 → sound for lstm, web" in text for text in said)
     assert not any("cut 0.5" in text for text in said)
     neither = equivalents.replace("sound", "whole")
-    said = build.summary(dataclasses.replace(study, equivalents=neither))
+    said = build.summary(study.replace(equivalents=neither))
     assert any("cut 0.5 → strings 0.5 for lstm, web" in text for text in said)
 
 

@@ -74,4 +74,4 @@ def test_only_estimates_for_the_machine_itself(compare):
 
 def test_a_workdir_without_estimates_has_no_rows(tmp_path):
     frame = run_times.compared(Store(tmp_path), [record("a", "lstm", 1.0)])
-    assert frame.empty and list(frame.columns) == run_times.COLUMNS.split()
+    assert frame.empty and list(frame.columns) == run_times.FRAMES[0].names

@@ -1,6 +1,5 @@
 """Of many pairs of families those with the first on the target are told."""
 
-import dataclasses
 import itertools
 
 import pandas as pd
@@ -44,8 +43,7 @@ def many():
         | {"source": f"{one} -> {two}", "to": "code -> prose"}
         for one, two in PAIRS
     ]
-    return dataclasses.replace(
-        made_analysis(),
+    return made_analysis().replace(
         standings=pd.DataFrame(stands),
         equivalents=pd.DataFrame(swaps),
         ratios=pd.DataFrame(ratios),
@@ -77,7 +75,7 @@ def test_swaps_written_as_one_name_are_told_alike(many):
 def test_few_pairs_are_all_told(many):
     frame = many.equivalents
     few = frame[~frame.source.isin(("e", "f")) & ~frame.to.isin(("e", "f"))]
-    few = dataclasses.replace(many, equivalents=few)
+    few = many.replace(equivalents=few)
     assert centres(few) == {}
     assert len(foremost(few).equivalents) == len(few.equivalents)
 
@@ -87,17 +85,17 @@ def test_a_frame_without_the_first_is_told_by_the_next(many):
     stands = pd.concat(
         [many.standings.assign(family="counted")[:1], many.standings], ignore_index=True
     )
-    other = dataclasses.replace(many, standings=stands)
+    other = many.replace(standings=stands)
     told = foremost(other).equivalents
     mine = told[(told.target == "prose") & (told.kind == "architecture")]
     assert ends(mine) == {frozenset(("d", f)) for f in NAMES if f != "d"}
-    nowhere = dataclasses.replace(many, standings=many.standings[:0])
+    nowhere = many.replace(standings=many.standings[:0])
     assert len(foremost(nowhere).equivalents) == len(many.equivalents)
 
 
 def test_families_named_with_another_factor_are_known(many):
     folded = many.standings.assign(family=many.standings.family + ", muon")
-    told = foremost(dataclasses.replace(many, standings=folded)).equivalents
+    told = foremost(many.replace(standings=folded)).equivalents
     assert (told.kind == "architecture").sum() == 2 * (len(NAMES) - 1)
 
 
@@ -107,6 +105,6 @@ def test_damaged_texts_are_told_beside_sound_text(many):
         {"kind": "quality", "source": one, "to": two, "target": "prose"}
         for one, two in itertools.combinations(levels, 2)
     ]
-    damaged = dataclasses.replace(many, equivalents=pd.DataFrame(rows))
+    damaged = many.replace(equivalents=pd.DataFrame(rows))
     told = foremost(damaged).equivalents
     assert ends(told) == {frozenset(("sound", "mild")), frozenset(("sound", "bad"))}

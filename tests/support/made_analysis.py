@@ -6,13 +6,12 @@ The intervals are made too: they stand at a stated relative width around the tru
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 
 import numpy as np
 import pandas as pd
 
-from analysis.pipeline import Analysis, Note
+from analysis.results import Analysis, Note
 from analysis.tables import exclusions
 
 FAMILIES = ("transformer", "lstm", "convolution")
@@ -470,7 +469,7 @@ def made_analysis() -> Analysis:
     left_out = pd.DataFrame(
         {"run_id": excluded.run_id, "target": "", "reason": reasons}
     )
-    return Analysis(
+    return Analysis.of(
         title="quickstart",
         unit="nats/token",
         targets=TARGETS,
@@ -516,6 +515,6 @@ def made_analysis() -> Analysis:
 
 def emptied(analysis: Analysis, *names: str) -> Analysis:
     """The same with these frames empty, columns kept."""
-    return dataclasses.replace(
-        analysis, **{name: getattr(analysis, name).iloc[:0] for name in names}
+    return analysis.replace(
+        **{name: getattr(analysis, name).iloc[:0] for name in names}
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import itertools
 import math
@@ -479,7 +478,7 @@ def test_the_report_tells_the_truth_with_laws_and_without():
     parts = {target: {f"{target}:100": 1.0} for target in study.targets}
     known = known_floor.facts([{"truth": [FACT | {"evaluation": "code"}]}])
     made = known_floor.frame(known, parts, study.cells, study.fits, study.joint)
-    told = dataclasses.replace(study, truth=made)
+    told = study.replace(truth=made)
     written = [
         build.fits(analysis, lambda *name, **chosen: "")
         for analysis in (study, told, emptied(told, "fits"))

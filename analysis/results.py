@@ -1,0 +1,166 @@
+"""The result of an analysis: frames by name, and notes on how far to believe them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from analysis import schema
+from scaling.errors import unknown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """Something a reader must know before believing a number.
+
+    Attributes:
+      kind: "asked" (to be said by the reader before there is an answer), "read" (how
+        the table was read), "refused" (cannot be identified), "edge" (optimum at the
+        edge of its grid), "bound" (parameter at a bound), "excluded", "disagree",
+        "undetermined" or "warning".
+      about: which section it belongs to: "table", "tuning", "fits", "joint", "effects",
+        "compute", "variance", "noise", "holdout".
+      text: one sentence with the numbers in it.
+    """
+
+    kind: str
+    about: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Analysis:
+    """All results for one study or table; `print` gives the answer in sentences.
+
+    Every frame is an attribute too: `result.equivalents`. `result.describe(name)` says
+    what its columns mean. `low` and `high` are 95% intervals everywhere; effects are
+    per target (the evaluation set that losses are read on) and never mix targets. A
+    frame that a design cannot give is empty, and its reason stands in `notes`.
+
+    Attributes:
+      title: of the report.
+      unit: what losses are in.
+      targets: the evaluation sets, in order; sentences are about the first.
+      frames: by name; see analysis.schema.frames for which there are.
+      notes: doubts, refusals and what was left out.
+    """
+
+    title: str
+    unit: str
+    targets: tuple[str, ...]
+    frames: Mapping[str, pd.DataFrame]
+    notes: tuple[Note, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        title: str,
+        unit: str,
+        targets: tuple[str, ...],
+        notes: tuple[Note, ...] = (),
+        **frames: pd.DataFrame,
+    ) -> Analysis:
+        """An Analysis of these frames; those not given are empty."""
+        whole = {name: frame.join(()) for name, frame in schema.frames().items()}
+        for name in frames:
+            if name not in whole:
+                raise unknown("frame", name, sorted(whole))
+        return cls(title, unit, targets, whole | frames, notes)
+
+    def __getattr__(self, name: str) -> pd.DataFrame:
+        frames = self.__dict__.get("frames", {})
+        if name not in frames:
+            raise AttributeError(f"an Analysis has no frame or attribute {name!r}")
+        return frames[name]
+
+    def replace(self, **changes: Any) -> Analysis:
+        """The same with other frames, by name, or another title, unit or notes."""
+        fields = {f.name for f in dataclasses.fields(self)} & set(changes)
+        plain = {name: changes.pop(name) for name in fields}
+        frames = {**self.frames, **plain.pop("frames", {}), **changes}
+        return dataclasses.replace(self, frames=frames, **plain)
+
+    def to_frame(self, name: str) -> pd.DataFrame:
+        """A copy of one frame.
+
+        Raises:
+          UserError: no frame of that name.
+        """
+        if name not in self.frames:
+            raise unknown("frame", name, sorted(self.frames))
+        return self.frames[name].copy()
+
+    def describe(self, name: str | None = None) -> pd.DataFrame:
+        """What a frame's columns mean, or, without a name, what the frames are.
+
+        Returns:
+          column, unit, meaning; or frame, rows, meaning.
+
+        Raises:
+          UserError: no frame of that name.
+        """
+        known = schema.frames()
+        if name is None:
+            every = [(n, len(f), known[n].meaning) for n, f in self.frames.items()]
+            return pd.DataFrame(every, columns=["frame", "rows", "meaning"])
+        if name not in known:
+            raise unknown("frame", name, sorted(known))
+        columns = [(c.name, c.unit, c.meaning) for c in known[name].columns]
+        return pd.DataFrame(columns, columns=["column", "unit", "meaning"])
+
+    def summary(self) -> list[str]:
+        """The answer in a few sentences, on the first target."""
+        from analysis.report import build
+
+        return build.summary(self)
+
+    def plot(self, name: str, target: str | None = None) -> Figure:
+        """A figure of the report, as a matplotlib Figure.
+
+        Args:
+          name: one of analysis.report.build.PLOTS.
+          target: the evaluation set; the first one by default.
+
+        Raises:
+          UserError: no such figure or target, or nothing to draw in it.
+        """
+        from analysis.report import build
+
+        return build.plot(self, name, target)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes all of it as JSON, from which `analysis.read` gives it back."""
+        from analysis.report import build
+
+        build.save(self, path)
+
+    def write_report(self, folder: str | os.PathLike[str]) -> Path:
+        """Writes the page, its figures and the JSON; returns the page's path."""
+        from analysis.report import build
+
+        return build.write(self, folder)
+
+    def __repr__(self) -> str:
+        filled = sum(not frame.empty for frame in self.frames.values())
+        return (
+            f"<Analysis {self.title!r}: {len(self.runs)} runs, targets "
+            f"{', '.join(self.targets)}, {filled} frames with rows; print it for the "
+            "answer>"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(f"- {sentence}" for sentence in self.summary())
+
+    def _repr_html_(self) -> str:
+        from analysis.report import build
+
+        return build.in_notebook(self)

@@ -1,0 +1,132 @@
+"""What a frame of results holds: its columns, each with its unit and its meaning.
+
+A question declares its frames once, beside the code that fills them, as `FRAMES`; the
+Analysis, the JSON, the report's tables and `Analysis.describe` read them from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of a frame.
+
+    Attributes:
+      meaning: for a reader who sees the column's name alone.
+      unit: "" for names, shares, counts of things and ratios.
+    """
+
+    name: str
+    meaning: str
+    unit: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """A table of results, by the name that it has in an Analysis."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def join(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """One frame of all parts, with exactly these columns; empty ones have them too.
+
+        Columns of numbers and None, where a fit was refused, become float64 with NaN.
+        """
+        filled = [part for part in parts if not part.empty]
+        if not filled:
+            return pd.DataFrame(columns=self.names, dtype=float)
+        frame = pd.concat(filled, ignore_index=True).reindex(columns=self.names)
+        return frame.apply(_typed)
+
+
+def _typed(column: pd.Series) -> pd.Series:
+    if column.dtype != object or column.map(type).isin((str, bool, np.bool_)).any():
+        return column
+    return column.astype(float)
+
+
+LOSS = "unit of the losses"
+# Columns that mean the same wherever they stand.
+COMMON = {
+    column.name: column
+    for column in (
+        Column("run_id", "the run"),
+        Column("family", "the model family; * for the law of all"),
+        Column("corpus", "what was trained on; * for the law of all"),
+        Column("target", "the evaluation set that losses are read on"),
+        Column("law", "the law, a file of analysis/laws or a name in `models`"),
+        Column("params", "parameters without embeddings", "count"),
+        Column("tokens", "training tokens seen", "count"),
+        Column("loss", "measured or fitted loss", LOSS),
+        Column("compute", "training compute", "FLOPs"),
+        Column("low", "lower end of the 95% interval"),
+        Column("high", "upper end of the 95% interval"),
+        Column("kind", "what is swapped: architecture, corpus or another factor"),
+        Column("source", "what is swapped out"),
+        Column("to", "what is swapped in"),
+        Column("held", "the level of the other factor; * over all of them"),
+        Column("factor", "factor on the data of `source` that gives the loss of `to`"),
+        Column("p_infinite", "share of draws in which no amount is enough"),
+        Column("learning_rate", "learning rate"),
+        Column("parameter", "the parameter, as in the law's equation"),
+        Column("value", "its estimate"),
+        Column(
+            "method",
+            "how it was estimated; of effects: preferred (by a law that widens the "
+            "joint one, where the fitted runs prefer it by more than 4 AICc), joint, "
+            "family, paired",
+        ),
+        Column(
+            "fitted",
+            "whether every family and corpus has fitted runs at least as large, so "
+            "that the row is no extrapolation",
+        ),
+    )
+}
+
+
+def declare(name: str, meaning: str, *columns: str | Column) -> Frame:
+    """A frame; a string names columns of COMMON, separated by spaces."""
+    found: list[Column] = []
+    for column in columns:
+        if isinstance(column, Column):
+            found.append(column)
+        else:
+            found += [COMMON[name] for name in column.split()]
+    return Frame(name, meaning, tuple(found))
+
+
+@functools.cache
+def frames() -> dict[str, Frame]:
+    """Every frame of every question, by name; questions are found by import.
+
+    Raises:
+      ValueError: two questions declare frames of one name.
+    """
+    from analysis import questions
+
+    found: dict[str, Frame] = {}
+    for module in pkgutil.iter_modules(questions.__path__):
+        if module.name.startswith("_"):
+            continue
+        file = importlib.import_module(f"{questions.__name__}.{module.name}")
+        for one in getattr(file, "FRAMES", ()):
+            if one.name in found:
+                raise ValueError(f"two questions declare the frame {one.name!r}")
+            found[one.name] = one
+    return found
