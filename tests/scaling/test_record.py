@@ -6,6 +6,7 @@ import os
 import pytest
 
 from scaling import record as records
+from scaling.errors import UserError
 from scaling.record import Attempt, Reading, Record, Store, substance
 
 READINGS = tuple(
@@ -152,3 +153,29 @@ def test_a_study_keeps_its_runs(tmp_path):
     store.write_study("one", {"runs": ["a"]})
     store.write_study("one", {"runs": ["a", "b"]})
     assert store.studies() == {"one": {"runs": ["a", "b"]}}
+
+
+def test_a_workdir_has_one_absolute_form(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert records.absolute("runs/x/") == str(tmp_path / "runs" / "x")
+    assert records.absolute(tmp_path / "a" / ".." / "b") == str(tmp_path / "b")
+    assert records.absolute("~/runs") == "/home/me/runs"
+    assert records.absolute("./~") == str(tmp_path / "~")
+    assert records.absolute("gs://bucket/runs") == "gs://bucket/runs"
+    with pytest.raises(UserError, match="no such user"):
+        records.absolute("~nobody-of-that-name/runs")
+    store = Store("runs/x")
+    monkeypatch.chdir("/")
+    assert str(store.root) == str(tmp_path / "runs" / "x")
+
+
+def test_a_path_with_signs_of_a_pattern_is_a_path(tmp_path):
+    store = Store(tmp_path / "a [b] * ? ü")
+    store.write_study("s", {"runs": []})
+    store.add_attempt(Attempt("r", 1, "crash", "", "", "", ""))
+    store.path("checkpoints", "r", "8").mkdir(parents=True)
+    assert list(store.studies()) == ["s"] and store.checkpoint_step("r") == 8
+    assert [a.number for a in store.attempts()] == [1]
+    assert [a.number for a in store.attempts("r")] == [1]
+    assert list(store.attempts("other")) == []
