@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -26,6 +27,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import fsspec
 from etils import epath
 
 from scaling.errors import UserError
@@ -193,10 +195,12 @@ def absolute(workdir: str | os.PathLike[str]) -> str:
     are.
 
     Raises:
-      UserError: the home folder of a user that there is not.
+      UserError: the home folder of a user that there is not, or an address that is
+        not gs://.
     """
     text = os.fspath(workdir)
     if "://" in text:
+        _check_address(text)
         return text
     expanded = os.path.expanduser(text)
     if expanded.startswith("~"):
@@ -204,6 +208,20 @@ def absolute(workdir: str | os.PathLike[str]) -> str:
             "workdir", text, "there is no such user; write ./~... for a name"
         )
     return os.path.abspath(expanded)
+
+
+def _check_address(address: str) -> None:
+    """Raises UserError where an address is none that a workdir can be at."""
+    scheme, _, rest = address.partition("://")
+    if scheme != "gs":
+        raise UserError("workdir", address, "give a local folder or gs://BUCKET/FOLDER")
+    if not rest.strip("/"):
+        raise UserError("workdir", address, "give a bucket: gs://BUCKET/FOLDER")
+    if importlib.util.find_spec("gcsfs") is None:
+        raise UserError("workdir", address, "gs:// needs: pip install 'datalaw[gcs]'")
+    # A listing that is kept does not show what the child wrote since. It has to be said
+    # before the first gs:// path is opened, which fixes it for the process.
+    fsspec.config.conf.setdefault("gs", {})["use_listings_cache"] = False
 
 
 class Store:
@@ -322,10 +340,10 @@ def _parse(path: epath.Path) -> Record:
 
 def write_atomic(path: epath.Path, data: bytes) -> None:
     """Replaces `path` by `data`, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if _is_remote(path):  # an object store writes whole objects
+    if _is_remote(path):  # an object store writes whole objects, and has no folders
         path.write_bytes(data)
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name}.{os.getpid()}"
     _write_synced(partial, data)
     os.replace(partial, path)
@@ -333,12 +351,9 @@ def write_atomic(path: epath.Path, data: bytes) -> None:
 
 def write_once(path: epath.Path, data: bytes) -> bool:
     """As `write_atomic`, but leaves an existing file alone and returns False."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if _is_remote(path):
-        if path.exists():
-            return False
-        path.write_bytes(data)
-        return True
+        return _create(path, data)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name}.{os.getpid()}"
     _write_synced(partial, data)
     try:
@@ -347,6 +362,16 @@ def write_once(path: epath.Path, data: bytes) -> bool:
         return False
     finally:
         os.unlink(partial)
+    return True
+
+
+def _create(path: epath.Path, data: bytes) -> bool:
+    """Makes an object where there is none: the bucket decides between two writers."""
+    bucket, _ = fsspec.core.url_to_fs(os.fspath(path))
+    try:
+        bucket.pipe_file(os.fspath(path), data, mode="create")
+    except FileExistsError:
+        return False
     return True
 
 

@@ -153,6 +153,10 @@ class Local:
     def __exit__(self, *_: object) -> None:
         self._end_child()
 
+    def pid(self) -> int:
+        """Of the child; 0 while there is none."""
+        return self._child.process.pid if self._child else 0
+
     def run(self, packs: Iterable[Pack], store: Store, events: Events) -> None:
         """Trains every pack; see `engines.Engine`. Returns early once `stop` is set."""
         assert store is self.store
@@ -408,7 +412,7 @@ class Child:
 
     def _watch_memory(self) -> None:
         if self.limit and not self._killed_for:
-            resident = _resident_bytes(self.process.pid)
+            resident = resident_bytes(self.process.pid)
             if resident > self.limit:
                 self._killed_for = Failed(
                     "out of memory",
@@ -479,7 +483,7 @@ def _log_path(store: Store) -> Path:
     )
 
 
-def _resident_bytes(pid: int) -> int:
+def resident_bytes(pid: int) -> int:
     """Resident memory of a process, 0 where it is gone."""
     try:
         if sys.platform == "linux":

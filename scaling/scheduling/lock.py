@@ -1,0 +1,183 @@
+"""One study at a time in a workdir.
+
+On a disk the kernel holds the lock, and lets it go with the process. A bucket has none,
+but when asked it makes an object only where there is none of that name (gs://:
+x-goog-if-generation-match 0), so that of several starts exactly one makes it.
+
+    lock/000007.json     who holds the workdir: host, process, when it began
+
+The highest number counts. It is written again every BEAT_SECONDS; one that was not for
+STALE_SECONDS, or whose process is gone from this machine, is no hindrance: who makes
+the next number has the workdir. What is let go says so and stays, so that no start
+that read an older number can make one that was had before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import signal
+import stat
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from scaling.engines.local import disk_error
+from scaling.errors import UserError
+from scaling.record import Store, absolute, write_atomic, write_once
+
+BEAT_SECONDS = 15.0
+STALE_SECONDS = 120.0
+KEPT = 20  # numbers that stay behind the newest
+
+
+@contextlib.contextmanager
+def locked(workdir: str) -> Iterator[None]:
+    """Keeps a second study off the workdir.
+
+    Raises:
+      UserError: another one is there, or the workdir cannot be written.
+    """
+    workdir = absolute(workdir)
+    with _in_bucket(workdir) if "://" in workdir else _on_disk(workdir):
+        yield
+
+
+# --- On a disk ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _on_disk(workdir: str) -> Iterator[None]:
+    path = Path(workdir) / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        raise disk_error(str(error)) from error
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise UserError("workdir", str(path), "is no plain file: remove it")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(file, 100).decode(errors="replace").strip()
+            raise _busy(workdir, f"process {holder}") from error
+        os.ftruncate(file, 0)
+        os.write(file, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(file)
+
+
+def _busy(workdir: str, who: str) -> UserError:
+    text = f"{who} is running a study there; wait for it or stop it"
+    return UserError("workdir", workdir, text)
+
+
+# --- In a bucket ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _in_bucket(workdir: str) -> Iterator[None]:
+    folder = Store(workdir).path("lock")
+    number = _newest(folder)
+    if number and (holder := _holder(folder, number)):
+        raise _busy(workdir, holder)
+    mine = folder / _name(number + 1)
+    if not write_once(mine, _body()):
+        raise _busy(workdir, "another start, of this moment,")
+    for old in range(1, number + 1 - KEPT):
+        (folder / _name(old)).unlink(missing_ok=True)
+    ended = threading.Event()
+    beats = threading.Thread(target=_beat, args=(mine, ended), daemon=True)
+    beats.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beats.join()
+        write_atomic(mine, _body(free=True))
+
+
+def _name(number: int) -> str:
+    return f"{number:06d}.json"
+
+
+def _newest(folder: epath.Path) -> int:
+    """The highest number; 0 where there is none."""
+    names = (path.stem for path in folder.iterdir()) if folder.is_dir() else ()
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def _body(free: bool = False) -> bytes:
+    pid = os.getpid()
+    body = {"host": platform.node(), "pid": pid, "start": _start(pid), "free": free}
+    return json.dumps(body).encode()
+
+
+def _start(pid: int) -> str:
+    """When a process of this machine began, in the kernel's ticks; "" if unknown."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return fields[19]
+
+
+def _holder(folder: epath.Path, number: int) -> str:
+    """Who holds the newest number; "" where it is free or its holder is gone."""
+    path = folder / _name(number)
+    try:
+        body: dict[str, Any] = json.loads(path.read_text())
+        host, pid, start = body["host"], int(body["pid"]), body["start"]
+        free = bool(body["free"])
+    except FileNotFoundError:
+        return ""
+    except (ValueError, KeyError, TypeError):  # no lock that this code has written
+        host, pid, start, free = "an unknown machine", 0, "", False
+    if free:
+        return ""
+    if host == platform.node():
+        if _start(pid) != start or not _alive(pid):
+            return ""
+    elif _age(path) > STALE_SECONDS:
+        return ""
+    return f"process {pid} of {host}"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _age(path: epath.Path) -> float:
+    """Seconds since an object was written, by the clock of the bucket alone."""
+    asked = path.parent / f"ask-{uuid.uuid4().hex}"
+    asked.write_bytes(b"")
+    try:
+        return float(asked.stat().mtime - path.stat().mtime)
+    finally:
+        asked.unlink()
+
+
+def _beat(mine: epath.Path, ended: threading.Event) -> None:
+    """Writes the lock again and again; stops this process if another one took over."""
+    while not ended.wait(BEAT_SECONDS):
+        # What the network loses is written by the next beat, long before it counts.
+        with contextlib.suppress(OSError):
+            if _newest(mine.parent) > int(mine.stem):
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            write_atomic(mine, _body())

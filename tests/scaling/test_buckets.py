@@ -1,0 +1,128 @@
+"""Workdirs in a bucket, by the real commands, against an emulator on loopback."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from scaling import record
+from scaling.errors import UserError
+from scaling.scheduling import lock
+from tests.scaling.test_resume import wait_for
+from tests.support import gcs, real_studies
+
+FLAGS = ("--layout", "run=1,width=1", "--checkpoint_seconds", "0.2")
+STEPS = 1_500
+
+pytestmark = pytest.mark.skipif(bool(gcs.missing()), reason=gcs.missing())
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with gcs.emulator() as address:
+        yield address
+
+
+def checkpoints(workdir):
+    return [n for n in gcs.names(workdir) if n.endswith("/manifest.json")]
+
+
+def analysed(*arguments, cwd):
+    script = "from analysis.main import entry; entry()"
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=cwd,
+        env=real_studies.environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_a_study_in_a_bucket_survives_a_kill_and_is_run_by_one_of_two(bucket, tmp_path):
+    text = real_studies.write_text(tmp_path / "text")
+    study = real_studies.write_study(tmp_path / "little.py", text, steps=STEPS)
+    workdir = f"{bucket}/one [of] these"
+    arguments = ("run", study, "--data_dir", tmp_path / "data", *FLAGS, "--workdir")
+
+    killed = real_studies.start(*arguments, workdir, cwd=tmp_path)
+    wait_for(lambda: checkpoints(workdir) or killed.poll() is not None)
+    killed.send_signal(signal.SIGKILL)
+    said, _ = killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL, said
+    step = max(int(name.split("/")[-2]) for name in checkpoints(workdir))
+    assert 0 < step < STEPS
+
+    # The lock of the killed one is no hindrance; of two starts one gets it.
+    both = [real_studies.start(*arguments, workdir, cwd=tmp_path) for _ in range(2)]
+    ends = sorted((p.communicate(timeout=200)[0], p.returncode) for p in both)
+    (won,) = [said for said, code in ends if code == 0]
+    (lost,) = [said for said, code in ends if code == 2]
+    assert "1 of 1 runs are done" in won and "is running a study there" in lost
+    assert "Traceback" not in won + lost
+
+    code, said = real_studies.run("status", workdir, cwd=tmp_path)
+    assert (code, said) == (0, "little: 1 done, 0 diverged, 0 missing\n")
+    code, said = real_studies.run(*arguments, tmp_path / "straight", cwd=tmp_path)
+    assert code == 0, said
+    (straight,) = real_studies.substances(tmp_path / "straight")
+    (name,) = [n for n in gcs.names(workdir) if n.startswith("records/")]
+    body = json.loads(gcs.read(f"{workdir}/{name}"))
+    assert record.substance(record.Record.from_json(body)) == straight
+    assert not checkpoints(workdir)
+
+    report = analysed("report", workdir, "--out", "pages", cwd=tmp_path)
+    assert report.returncode == 3 and "Traceback" not in report.stderr, report.stderr
+    assert "1 are used" in report.stdout
+    assert "One" not in report.stderr and (tmp_path / "pages/report.html").exists()
+
+
+def test_an_object_is_made_once_by_one_of_many(bucket):
+    path = record.Store(f"{bucket}/once").path("records", "a.json")
+    made = []
+    write = lambda i: made.append(record.write_once(path, str(i).encode()))
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made) == [False] * 5 + [True]
+
+
+def test_what_another_process_writes_is_seen(bucket):
+    store = record.Store(f"{bucket}/seen")
+    record.write_once(store.path("records", "a.json"), b"{}")
+    assert len(store.records()[1]) == 1 and not store.exists("b")
+    elsewhere = (
+        "from scaling.record import Store, write_once;"
+        f"write_once(Store('{bucket}/seen').path('records', 'b.json'), b'{{}}')"
+    )
+    subprocess.run([sys.executable, "-c", elsewhere], check=True, timeout=60)
+    assert store.exists("b") and len(store.records()[1]) == 2
+
+
+def test_a_lock_of_another_machine_holds_until_it_is_stale(bucket, monkeypatch):
+    workdir = f"{bucket}/held"
+    mine = record.Store(workdir).path("lock", "000001.json")
+    body = {"host": "elsewhere", "pid": 7, "start": "", "free": False}
+    record.write_atomic(mine, json.dumps(body).encode())
+    with pytest.raises(UserError, match="process 7 of elsewhere"), lock.locked(workdir):
+        pass
+    monkeypatch.setattr(lock, "STALE_SECONDS", -1.0)
+    with lock.locked(workdir):
+        monkeypatch.setattr(lock, "STALE_SECONDS", 120.0)
+        with pytest.raises(UserError, match="is running"), lock.locked(workdir):
+            pass
+    with lock.locked(workdir):
+        names = gcs.names(f"{workdir}/lock")
+    assert names == ["000001.json", "000002.json", "000003.json"]
+
+
+@pytest.mark.parametrize("address", ["memory://x", "file:///tmp/x", "foo://x", "gs://"])
+def test_an_address_that_no_workdir_can_be_at_is_refused_in_one_line(address, tmp_path):
+    code, said = real_studies.run("status", address, cwd=tmp_path)
+    assert code == 2 and len(said.splitlines()) == 1 and address in said, said
+    assert "gs://BUCKET/FOLDER" in said
