@@ -10,11 +10,15 @@ are trained once until there (trunks.py). What was cut short resumes from checkp
 from __future__ import annotations
 
 import collections
+import contextlib
+import ctypes
 import dataclasses
 import datetime
 import functools
+import gc
 import importlib.metadata
 import platform
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -106,9 +110,14 @@ def _precision(layout: Layout) -> Callable[[Any], Any]:
     return cast
 
 
-@functools.cache
+# Programs whose compiled calls a process keeps: the one that trains, the one compiled
+# ahead, and those of layouts that are tried for one of them. Each holds tens of MB.
+KEPT_PROGRAMS = 3
+
+
+@functools.lru_cache(KEPT_PROGRAMS)
 def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
-    """Compiles a program once for a layout; later packs of the process reuse it.
+    """Compiles a program once for a layout; the next packs of the process reuse it.
 
     Raises:
       UserError: a name, size or option that no family, optimiser or objective knows.
@@ -129,7 +138,7 @@ def ready(program: Program, layout: Layout, vocab: int) -> Compiled:
         return _ready(program, layout, vocab)
 
 
-@functools.cache
+@functools.lru_cache(KEPT_PROGRAMS - 1)
 def _ready(program: Program, layout: Layout, vocab: int) -> Compiled:
     # The compiler lets go of the interpreter, so that one call compiles while the next
     # is traced, and all of them while another program trains.
@@ -152,6 +161,20 @@ def _ready(program: Program, layout: Layout, vocab: int) -> Compiled:
     return dataclasses.replace(
         calls, **{name: future.result() for name, future in made.items()}
     )
+
+
+def give_back() -> None:
+    """Returns the memory of programs that are kept no more to the operating system.
+
+    JAX keeps what it traced for as long as the process lives unless told, and the C
+    library keeps what was freed.
+    """
+    with _compiling:  # not under the hands of a program that is compiled ahead
+        jax.clear_caches()
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def lowered(

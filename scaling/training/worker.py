@@ -103,6 +103,7 @@ class Real:
             for part in run.corpora()
         }
         trainer.train(pack, prepared, store, emit, stopping, self.checkpoint_seconds)
+        trainer.give_back()
 
     def measure(self, run: Run, vocab: int, layout: Layout) -> float | None:
         from scaling.training import trainer
