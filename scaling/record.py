@@ -16,6 +16,7 @@ A workdir, local or gs://, holds
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -30,6 +31,7 @@ from typing import Any, Literal
 import fsspec
 from etils import epath
 
+from scaling import found
 from scaling.errors import UserError
 
 SCHEMA = 1
@@ -217,6 +219,8 @@ def _check_address(address: str) -> None:
         raise UserError("workdir", address, "give a local folder or gs://BUCKET/FOLDER")
     if not rest.strip("/"):
         raise UserError("workdir", address, "give a bucket: gs://BUCKET/FOLDER")
+    if set("[]*?") & set(rest):  # gcsfs takes them for patterns, so it finds no file
+        raise UserError("workdir", address, "a gs:// name without [, ], * and ?")
     if importlib.util.find_spec("gcsfs") is None:
         raise UserError("workdir", address, "gs:// needs: pip install 'datalaw[gcs]'")
     # A listing that is kept does not show what the child wrote since. It has to be said
@@ -229,6 +233,15 @@ class Store:
 
     def __init__(self, workdir: str | os.PathLike[str]):
         self.root = epath.Path(absolute(workdir))
+        # By path, what is wrong with a file that is not a record, and what is done.
+        self.said: dict[str, str] = {}
+        self._told: set[str] = set()
+
+    def complaints(self) -> list[str]:
+        """A line for each file that was found wrong and that was not told of before."""
+        new = {p: wrong for p, wrong in self.said.items() if p not in self._told}
+        self._told |= set(new)
+        return [f"{path} {wrong}" for path, wrong in new.items()]
 
     def path(self, *parts: str) -> epath.Path:
         return self.root.joinpath(*parts)
@@ -256,22 +269,44 @@ class Store:
     def records(self) -> tuple[list[Record], dict[str, str]]:
         """All records, ordered by id, and for each corrupt file what is wrong."""
         good, corrupt = [], {}
-        for path in _json_files(self.path("records")):
+        folder = self.path("records")
+        for path in _json_files(folder):
             try:
                 good.append(_parse(path))
             except ValueError as error:
                 corrupt[str(path)] = str(error)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name != "corrupt" and path.suffix != ".json" and path.is_dir():
+                self.said[str(path)] = "is a folder: no record in it is read"
         return good, corrupt
+
+    def cached(self, *parts: str) -> dict[str, Any]:
+        """A JSON object that can be made anew: {} where it is damaged or not there."""
+        path = self.path(*parts)
+        try:
+            return found.json_object(path)
+        except FileNotFoundError:
+            return {}
+        except found.Unreadable as error:
+            self.said[str(path)] = f"{error}: not used"
+            return {}
 
     def set_aside(self, path: str) -> epath.Path:
         """Moves a corrupt record to records/corrupt/ under a name not yet taken."""
         source = epath.Path(path)
         folder = self.path("records", "corrupt")
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = (path.name for path in folder.iterdir())
+        if not found.is_remote(folder):  # a bucket has no folders
+            folder.mkdir(parents=True, exist_ok=True)
+        here = folder.iterdir() if folder.is_dir() else ()
+        taken = [path.name for path in here]
         number = sum(name.startswith(f"{source.stem}.") for name in taken)
         target = folder / f"{source.stem}.{number}.json"
-        return source.rename(target)
+        if found.is_remote(source):
+            target.write_bytes(source.read_bytes())
+            source.unlink()
+        else:
+            os.rename(source, target)  # whatever it is: a link, a fifo, a folder
+        return target
 
     def add_attempt(self, attempt: Attempt) -> None:
         path = self.path("attempts", attempt.run_id, f"{attempt.number}.json")
@@ -294,8 +329,12 @@ class Store:
         else:
             folders = sorted(root.iterdir()) if root.is_dir() else []
         for folder in folders:
-            for path in sorted(_json_files(folder), key=lambda p: int(p.stem)):
-                yield Attempt(**json.loads(path.read_text()))
+            numbered = [p for p in _json_files(folder) if p.stem.isdecimal()]
+            for path in sorted(numbered, key=lambda p: int(p.stem)):
+                try:
+                    yield _attempt(found.json_object(path), folder.name)
+                except ValueError as error:
+                    self.said[str(path)] = f"{error}: this attempt is not counted"
 
     def write_study(self, name: str, body: Mapping[str, Any]) -> None:
         path = self.path("studies", f"{name}.json")
@@ -303,8 +342,48 @@ class Store:
 
     def studies(self) -> dict[str, dict[str, Any]]:
         """By name, what each study says of itself; `runs` is its list of ids."""
-        paths = _json_files(self.path("studies"))
-        return {path.stem: json.loads(path.read_text()) for path in paths}
+        read = {}
+        for path in _json_files(self.path("studies")):
+            try:
+                read[path.stem] = _study(found.json_object(path))
+            except ValueError as error:
+                self.said[str(path)] = (
+                    f"{error}: not used; `scaling run` writes it anew"
+                )
+        return read
+
+    def artifact(self, record: Record, name: str, most: int) -> bytes | None:
+        """The bytes of a record's file; None where it has none of that name.
+
+        Args:
+          most: bytes that it may have.
+
+        Raises:
+          Unreadable: it lies outside the workdir, or is not what the record says.
+        """
+        for artifact in record.artifacts:
+            if artifact.name == name:
+                path = self._inside(artifact.path)
+                try:
+                    body = found.data(path, most)
+                except FileNotFoundError as error:
+                    raise found.Unreadable("is gone") from error
+                if hashlib.sha256(body).hexdigest() != artifact.sha256:
+                    raise found.Unreadable("is not what the record was written with")
+                return body
+        return None
+
+    def _inside(self, relative: str) -> epath.Path:
+        """A path of the workdir. Raises Unreadable for one that leads out of it."""
+        parts = relative.split("/")
+        if parts[0] != "artifacts" or ".." in parts or "" in parts:
+            raise found.Unreadable("is not among the workdir's artifacts: not opened")
+        path = self.path(*parts)
+        if not found.is_remote(path):
+            root = os.path.realpath(self.root)
+            if not os.path.realpath(path).startswith(root.rstrip("/") + "/"):
+                raise found.Unreadable("leads out of the workdir: not opened")
+        return path
 
 
 def _json_files(folder: epath.Path) -> list[epath.Path]:
@@ -331,37 +410,116 @@ def source_commit(root: Path = ROOT) -> str:
 
 
 def _parse(path: epath.Path) -> Record:
+    """Raises ValueError that says what is wrong, FileNotFoundError."""
+    body = found.json_object(path)
     try:
-        body = json.loads(path.read_text())
-        return Record.from_json(body)
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as e:
-        raise ValueError(f"not a record: {e}") from e
+        record = Record.from_json(body)
+    except (TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"not a record: {error}") from error
+    _check_kinds(record)
+    if record.run_id != path.stem:
+        raise ValueError(f"is a copy of the record of run {record.run_id}")
+    return record
+
+
+_NUMBER = (int, float)
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("run_id", "status", "trajectory", "finished", "device"), (str,)),
+    **dict.fromkeys(("run", "digests", "layout"), (dict,)),
+    **dict.fromkeys(("params_total", "params_active", "params_embedding"), _NUMBER),
+    **dict.fromkeys(("steps", "tokens", "unique_tokens", "epochs"), _NUMBER),
+    **dict.fromkeys(("flops", "wall_seconds", "damage"), _NUMBER),
+}
+
+
+def _check_kinds(record: Record) -> None:
+    """Raises ValueError for a field that what reads records could not work with."""
+    for name, kinds in _KINDS.items():
+        value = getattr(record, name)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise ValueError(f"not a record: {name} is {value!r}"[:200])
+    if record.status not in ("done", "diverged"):
+        raise ValueError(f"not a record: status is {record.status!r}"[:200])
+    for reading in record.readings:
+        numbers = [reading.value, reading.se, reading.count, reading.step]
+        words = [reading.evaluation, reading.quantity, reading.kind, reading.unit]
+        if not all(n is None or isinstance(n, _NUMBER) for n in numbers) or not all(
+            isinstance(word, str) for word in words
+        ):
+            raise ValueError(f"not a record: a reading is {reading}"[:200])
+    for artifact in record.artifacts:
+        values = (artifact.name, artifact.path, artifact.sha256)
+        if not all(isinstance(value, str) for value in values):
+            raise ValueError(f"not a record: an artifact is {artifact}"[:200])
+
+
+def _attempt(body: Mapping[str, Any], run_id: str) -> Attempt:
+    """Raises ValueError where it is none of that run."""
+    try:
+        attempt = Attempt(**body)
+    except TypeError as error:
+        raise ValueError(f"is no attempt ({error})") from error
+    whole = (attempt.number, attempt.step, attempt.together)
+    words = (attempt.cause, attempt.message, attempt.time)
+    if attempt.run_id != run_id or not all(
+        [*(isinstance(n, int) for n in whole), *(isinstance(w, str) for w in words)]
+    ):
+        raise ValueError("is no attempt of this run")
+    return attempt
+
+
+def _study(body: dict[str, Any]) -> dict[str, Any]:
+    """Raises ValueError where it does not say what a study says of itself."""
+    kinds = {"runs": list, "planned": dict, "provisional": int, "truth": list}
+    for name, kind in kinds.items():
+        if not isinstance(body.get(name, kind()), kind):
+            raise ValueError(f"is no study ({name} is {body[name]!r})"[:200])
+    if not all(isinstance(run_id, str) for run_id in body.get("runs", (None,))):
+        raise ValueError("is no study (it lists no runs)")
+    return body
 
 
 def write_atomic(path: epath.Path, data: bytes) -> None:
     """Replaces `path` by `data`, whole or not at all."""
-    if _is_remote(path):  # an object store writes whole objects, and has no folders
+    if found.is_remote(
+        path
+    ):  # an object store writes whole objects, and has no folders
         path.write_bytes(data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.isdir(path) and not os.path.islink(path):
+        _out_of_the_way(path)
     partial = path.parent / f".{path.name}.{os.getpid()}"
-    _write_synced(partial, data)
-    os.replace(partial, path)
+    try:
+        _write_synced(partial, data)
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(OSError):  # it is gone where it was renamed
+            os.unlink(partial)
+
+
+def _out_of_the_way(folder: epath.Path) -> None:
+    """Renames a folder that stands where a file belongs."""
+    number = 0
+    while os.path.lexists(f"{os.fspath(folder)}.damaged.{number}"):
+        number += 1
+    os.rename(folder, f"{os.fspath(folder)}.damaged.{number}")
 
 
 def write_once(path: epath.Path, data: bytes) -> bool:
     """As `write_atomic`, but leaves an existing file alone and returns False."""
-    if _is_remote(path):
+    if found.is_remote(path):
         return _create(path, data)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name}.{os.getpid()}"
-    _write_synced(partial, data)
     try:
+        _write_synced(partial, data)
         os.link(partial, path)  # fails, and atomically so, where the name is taken
     except FileExistsError:
         return False
     finally:
-        os.unlink(partial)
+        with contextlib.suppress(OSError):  # it was never made
+            os.unlink(partial)
     return True
 
 
@@ -373,10 +531,6 @@ def _create(path: epath.Path, data: bytes) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _is_remote(path: epath.Path) -> bool:
-    return "://" in os.fspath(path)
 
 
 def _write_synced(path: epath.Path, data: bytes) -> None:

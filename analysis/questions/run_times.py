@@ -7,13 +7,13 @@ the machine that the run was trained on is compared.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from analysis.schema import Column, declare
+from scaling.planning import estimates
 from scaling.record import Record, Store
 
 FRAMES = (
@@ -37,8 +37,7 @@ def compared(store: Store, records: Iterable[Record]) -> pd.DataFrame:
     Returns: family, target, how (what the estimates rest on), runs, ratio (median),
       low and high (the least and the greatest).
     """
-    path = store.path("estimates.json")
-    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept = estimates.read(store)
     rows = [
         {
             "family": record.run["model.family"],

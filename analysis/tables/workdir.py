@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import dataclasses
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.design.settings import APART, SETTING
 from analysis.questions import known_floor, run_times
-from analysis.tables import exclusions, subsample, usable
+from analysis.tables import artifacts, exclusions, subsample, usable
 from analysis.tables.table import PATH, Documents, Table
 from scaling import pooling
 from scaling.errors import UserError, unknown
@@ -79,7 +79,8 @@ def load_workdir(
         estimates=run_times.compared(store, records),
         truth=_truth(chosen.values(), scored),
     )
-    return usable.select(whole, rows)
+    said = (*whole.warnings, *store.complaints())
+    return usable.select(dataclasses.replace(whole, warnings=said), rows)
 
 
 # The evaluation sets that a record was scored on, by its id and by their names.
@@ -241,18 +242,8 @@ def _keys(entry: Mapping[str, Any]) -> list[str]:
     return [f"{pooling.part(part).key}:{tokens}" for part in entry["parts"]]
 
 
-def _artifact(store: Store, record: Record, name: str) -> dict[str, np.ndarray]:
-    """Arrays of an .npz artifact; none where the record has no such artifact."""
-    for artifact in record.artifacts:
-        if artifact.name == name and store.path(artifact.path).exists():
-            data = store.path(artifact.path).read_bytes()
-            with np.load(io.BytesIO(data)) as arrays:
-                return {key: arrays[key] for key in arrays.files}
-    return {}
-
-
 def _documents(store: Store, record: Record, scored: Scored) -> Documents:
-    arrays = _artifact(store, record, "nats")
+    arrays = artifacts.arrays(store, record, "nats")
     sets = scored[record.run_id].values()
     keys = {key for entry in sets for key in _keys(entry)}
     return {
@@ -261,15 +252,25 @@ def _documents(store: Store, record: Record, scored: Scored) -> Documents:
             arrays[f"{key}:tokens"].astype(np.float64),
         )
         for key in keys
-        if f"{key}:nats" in arrays
+        if _alike(arrays, f"{key}:nats", f"{key}:tokens")
     }
+
+
+def _alike(arrays: Mapping[str, np.ndarray], *names: str) -> bool:
+    """Whether they are lists of numbers, all there and of one length, not empty."""
+    if not all(name in arrays for name in names):
+        return False
+    kinds = {arrays[name].dtype.kind for name in names}
+    shapes = {arrays[name].shape for name in names}
+    (shape,) = shapes if len(shapes) == 1 else ((),)
+    return kinds <= set("iuf") and len(shape) == 1 and shape[0] > 0
 
 
 def _paths(store: Store, records: list[Record]) -> pd.DataFrame:
     frames = []
     for record in records:
-        arrays = _artifact(store, record, "loss_curve")
-        if "step" not in arrays or "loss" not in arrays or not arrays["step"].size:
+        arrays = artifacts.arrays(store, record, "loss_curve")
+        if not _alike(arrays, "step", "loss"):
             continue
         last = arrays["step"].size - 1
         at = np.unique(np.linspace(0, last, CURVE_POINTS).round().astype(int))

@@ -60,12 +60,30 @@ class Estimate:
     memory: float | None
 
 
+def read(store: Store) -> dict[str, dict[str, dict[str, Any]]]:
+    """What is kept, by run_id and target; what is damaged of it is left out."""
+    kept: dict[str, dict[str, dict[str, Any]]] = {}
+    for run_id, targets in store.cached("estimates.json").items():
+        if isinstance(targets, dict):
+            whole = {name: one for name, one in targets.items() if _is_whole(one)}
+            kept[run_id] = whole
+    return kept
+
+
+def _is_whole(body: Any) -> bool:
+    names = [field.name for field in dataclasses.fields(Estimate)]
+    if not isinstance(body, dict) or list(body) != names:
+        return False
+    words = [body[name] for name in ("run_id", "target", "device", "how")]
+    numbers = [body[name] or 0 for name in ("devices", "seconds", "memory")]
+    return all(isinstance(word, str) for word in words) and all(
+        isinstance(number, int | float) for number in numbers
+    )
+
+
 def keep(store: Store, estimates: Iterable[Estimate], replace: bool = False) -> None:
     """Adds estimates of runs that have no record; with `replace`, over older ones."""
-    path = store.path("estimates.json")
-    before: dict[str, dict[str, Any]] = {}
-    if path.exists():
-        before = json.loads(path.read_text())
+    before = read(store)
     after = {run_id: dict(targets) for run_id, targets in before.items()}
     for estimate in estimates:
         if store.exists(estimate.run_id):
@@ -75,4 +93,5 @@ def keep(store: Store, estimates: Iterable[Estimate], replace: bool = False) -> 
             body = dataclasses.asdict(estimate)
             targets[estimate.target] = body
     if after != before:
+        path = store.path("estimates.json")
         write_atomic(path, json.dumps(after, indent=1).encode())

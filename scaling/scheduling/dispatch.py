@@ -34,6 +34,9 @@ TRIES = 3  # attempts at a run without a newer checkpoint between them
 # What a platform's speed is guessed from until the workdir has measured runs.
 TYPICAL = {"cpu": "cpu", "gpu": "a100", "tpu": "v4-8"}
 
+# What of a run's cost a study cannot be scheduled without.
+NEEDED = ("flops", "memory", "depth")
+
 State = Literal["done", "diverged", "left", "provisional"]
 
 
@@ -105,10 +108,18 @@ class Desk:
                 "trained again"
             )
         self._records = {r.run_id: r for r in self.store.records()[0]}
+        self.store.studies()
+        for _ in self.store.attempts():
+            pass  # read for what is wrong with them
+        self._complain()
         runs = self.study.runs(study.Results(lambda run: None))
         study.validate(runs)
         self.layouts = self._layouts()
         self._admit(runs)
+
+    def _complain(self) -> None:
+        for line in self.store.complaints():
+            self.progress.note(line)
 
     def entries(self) -> list[Entry]:
         """All runs of the study as the records stand now."""
@@ -295,9 +306,10 @@ class _CostCache:
         self._path = store.path("costs.json")
         self._code = code_digest()
         self._costs: dict[str, Any] = {}
-        if self._path.exists():
-            with contextlib.suppress(json.JSONDecodeError):  # it can be made again
-                self._costs = json.loads(self._path.read_text())
+        for key, costs in store.cached("costs.json").items():  # it can be made again
+            whole = isinstance(costs, dict) and set(NEEDED) <= costs.keys()
+            if whole and all(isinstance(n, int | float) for n in costs.values()):
+                self._costs[key] = costs
 
     def get(self, run: Run, vocab: int) -> Mapping[str, Any]:
         return self._costs[self._key(run, vocab)]

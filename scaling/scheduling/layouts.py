@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from scaling import found
 from scaling.engines.local import cores
 from scaling.errors import UserError, unknown
 from scaling.layout import Layout
@@ -199,12 +200,12 @@ class Layouts:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _read(self) -> Iterator[tuple[str, Layout]]:
-        if not self._path.exists():
-            return
         try:
-            for key, entry in json.loads(self._path.read_text()).items():
+            for key, entry in found.json_object(self._path).items():
                 yield key, Layout(**entry["layout"])
-        except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+        except FileNotFoundError:
+            return
+        except (found.Unreadable, TypeError, KeyError, AttributeError) as error:
             raise UserError(
                 "workdir",
                 str(self._path),

@@ -200,13 +200,14 @@ def status(workdir: str) -> str:
     store = Store(workdir)
     studies = store.studies()
     if not studies:
-        raise UserError(
-            "workdir", workdir, "no study was run there; give a `scaling run --workdir`"
-        )
+        said = "; ".join(store.complaints())
+        expected = "no study was run there; give a `scaling run --workdir`"
+        raise UserError("workdir", workdir, said or expected)
     records, corrupt = store.records()
     by_id = {record.run_id: record for record in records}
     failed = {attempt.run_id: attempt for attempt in store.attempts()}
     lines = [f"corrupt record: {path}: {wrong}" for path, wrong in corrupt.items()]
+    lines += store.complaints()
     for name, body in studies.items():
         lines += _study_lines(name, body, by_id, failed)
     listed = {i for body in studies.values() for i in body["runs"]}
@@ -227,18 +228,26 @@ def _study_lines(
     text += f", {sum(r.status == 'diverged' for r in here)} diverged"
     text += "".join(f", {number} failed ({c})" for c, number in causes.items())
     text += f", {sum(i not in failed for i in missing)} missing"
-    if body["provisional"]:
+    if body.get("provisional"):
         text += f", {body['provisional']} waiting for tuning runs"
     lines = [text]
     for record in here:
         if record.status == "diverged":
-            run = Run.from_json(body["planned"][record.run_id])
-            lines.append(f"  diverged: {record.run_id} {describe(run)}")
+            lines.append(f"  diverged: {record.run_id} {_words(body, record.run_id)}")
     for run_id in missing:
         if run_id in failed:
-            run, last = Run.from_json(body["planned"][run_id]), failed[run_id]
+            last = failed[run_id]
             lines.append(
-                f"  failed: {run_id} {describe(run)}: {last.cause} at attempt "
+                f"  failed: {run_id} {_words(body, run_id)}: {last.cause} at attempt "
                 f"{last.number}, {last.time}: {last.message}"
             )
     return lines
+
+
+def _words(body: dict[str, Any], run_id: str) -> str:
+    """What a study says of a run of its own."""
+    planned = body.get("planned", {}).get(run_id)
+    try:
+        return describe(Run.from_json(planned))
+    except (TypeError, ValueError, KeyError, AttributeError):  # not as it was written
+        return "(the study does not say what it is)"

@@ -45,11 +45,11 @@ def analysed(*arguments, cwd):
 def test_a_study_in_a_bucket_survives_a_kill_and_is_run_by_one_of_two(bucket, tmp_path):
     text = real_studies.write_text(tmp_path / "text")
     study = real_studies.write_study(tmp_path / "little.py", text, steps=STEPS)
-    workdir = f"{bucket}/one [of] these"
+    workdir = f"{bucket}/one/of these"
     arguments = ("run", study, "--data_dir", tmp_path / "data", *FLAGS, "--workdir")
 
     killed = real_studies.start(*arguments, workdir, cwd=tmp_path)
-    wait_for(lambda: checkpoints(workdir) or killed.poll() is not None)
+    wait_for(lambda: checkpoints(workdir) or killed.poll() is not None, 300)
     killed.send_signal(signal.SIGKILL)
     said, _ = killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL, said
@@ -121,8 +121,8 @@ def test_a_lock_of_another_machine_holds_until_it_is_stale(bucket, monkeypatch):
     assert names == ["000001.json", "000002.json", "000003.json"]
 
 
-@pytest.mark.parametrize("address", ["memory://x", "file:///tmp/x", "foo://x", "gs://"])
+@pytest.mark.parametrize("address", ["memory://x", "file:///x", "gs://", "gs://b/[x]"])
 def test_an_address_that_no_workdir_can_be_at_is_refused_in_one_line(address, tmp_path):
     code, said = real_studies.run("status", address, cwd=tmp_path)
     assert code == 2 and len(said.splitlines()) == 1 and address in said, said
-    assert "gs://BUCKET/FOLDER" in said
+    assert "gs://" in said.partition("not usable; ")[2]

@@ -100,9 +100,9 @@ def test_a_write_that_is_cut_short_leaves_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("", "not a record"),
-        ('{"run_id": "a"', "not a record"),
-        ("[]", "not a record"),
+        ("", "is empty"),
+        ('{"run_id": "a"', "is no JSON"),
+        ("[]", "holds a JSON list"),
         ('{"schema": 0}', "schema 0"),
         ('{"schema": 1, "run_id": "a"}', "fields differ"),
     ],

@@ -1,0 +1,86 @@
+"""Files of a workdir as they are found: read whole, or refused with a reason.
+
+A workdir is a folder that people copy, move and fill up. What lies at a name may be
+cut, empty, of another kind, or no file at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import Any
+
+from etils import epath
+
+
+class Unreadable(ValueError):
+    """What is at a path cannot be used; the message says why, without the path."""
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    return "://" in os.fspath(path)
+
+
+def data(path: epath.Path, most: int | None = None) -> bytes:
+    """The bytes of a plain file; nothing else is opened, as a fifo would be waited for.
+
+    Args:
+      most: bytes that it may have.
+
+    Raises:
+      Unreadable: it is no plain file, larger, or cannot be read.
+      FileNotFoundError: nothing is there.
+    """
+    if is_remote(path):
+        if path.is_dir():
+            raise Unreadable("is a folder, no file")
+        return path.read_bytes()
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise Unreadable(f"is {_kind(found.st_mode)}, no file")
+        if most is not None and found.st_size > most:
+            raise Unreadable(f"is larger than {most} bytes")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        if os.path.islink(path):
+            raise Unreadable("is a link to nothing") from error
+        raise
+    except OSError as error:
+        raise Unreadable(f"cannot be read ({error.strerror})") from error
+
+
+def json_object(path: epath.Path) -> dict[str, Any]:
+    """A JSON object. Raises as `data` does; Unreadable where it is something else."""
+    raw = data(path)
+    if not raw.strip():
+        raise Unreadable("is empty")
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise Unreadable(f"is no JSON ({error})") from error
+    if not isinstance(body, dict):
+        raise Unreadable(f"holds a JSON {_JSON[type(body)]}, no object")
+    return body
+
+
+_JSON: dict[type, str] = {
+    list: "list",
+    str: "string",
+    int: "number",
+    float: "number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a fifo",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "something else")
