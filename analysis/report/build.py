@@ -174,7 +174,10 @@ def summary(analysis: Analysis) -> list[str]:
         sentences.append(words.doubling(doubling, target, analysis.unit))
     sentences += words.ratios(ratios)
     sentences += words.decisions(plots.leading(_own(analysis, "decisions")))
-    moved = words.moved(_first(analysis, "verdicts"))
+    agreement = _of(analysis.agreement, target)
+    moved = words.moved(_first(analysis, "verdicts"), agreement)
+    # Where the law and what was measured disagree, what was measured comes first.
+    sentences = words.disputed(agreement) + sentences
     sentences += moved if len(moved) <= 3 else moved[-1:]
     sentences += [note.text for note in analysis.notes if note.kind == "asked"]
     return sentences + _support(analysis, target) + rows(analysis, target)
@@ -831,7 +834,7 @@ def verdict(analysis: Analysis, figure: Draw) -> str:
         return _absent(analysis, "other choices tried", "effects")
     return "".join(
         [
-            _list(words.moved(_first(analysis, "verdicts"))),
+            _list(words.moved(_first(analysis, "verdicts"), analysis.agreement)),
             figure("verdicts"),
             _fold("Every choice", analysis.verdicts),
             _fold("Every model within 4 AICc", analysis.model_multipliers),

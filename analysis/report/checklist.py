@@ -150,7 +150,9 @@ def _fitting(analysis: Analysis) -> dict[str, Answer]:
             if len(analysis.holdout)
             else None
         ),
-        "other choices and what they move": words.moved(analysis.verdicts),
+        "other choices and what they move": words.moved(
+            analysis.verdicts, analysis.agreement
+        ),
     }
 
 

@@ -621,17 +621,61 @@ def silent(frame: pd.DataFrame) -> pd.Series:
     return open_ & frame.value.notna() & frame.low.isna()
 
 
-def moved(frame: pd.DataFrame) -> list[str]:
-    """Which verdicts other choices move, and how many stay as reported."""
+def disputed(agreement: pd.DataFrame) -> list[str]:
+    """What was measured on swaps for which the leading law says something else.
+
+    Args:
+      agreement: as in Analysis; each swap is told once, as it helps when measured.
+    """
+    if agreement.empty:
+        return []
+    apart = agreement[~agreement.agrees.astype(bool)]
+    sentences = []
+    for row in told_once(apart, -apart.measured).itertuples():
+        held = "on" if row.kind == "architecture" else "for"
+        sentences.append(
+            f"Measured on {row.cells} matched cells, {_matched(row)} {held} {row.held} "
+            f"changes the log loss by {number(row.measured)} "
+            f"({interval(row.low, row.high)}). The leading law disagrees: "
+            f"{number(row.modelled)} ({interval(row.model_low, row.model_high)})."
+        )
+    return _few(sentences)
+
+
+def _disputed_ends(agreement: pd.DataFrame | None) -> set[frozenset[str]]:
+    """The two levels of each swap on which the law and what was measured disagree."""
+    if agreement is None or agreement.empty:
+        return set()
+    apart = agreement[~agreement.agrees.astype(bool)]
+    return {frozenset(ends) for ends in zip(apart.source, apart.to, strict=True)}
+
+
+def _swaps_of(question: str, source: str, to: str) -> list[frozenset[str]]:
+    """The swaps that a verdict is about: one, or the two that are compared."""
+    if " or " not in question:
+        return [frozenset((source, to))]
+    return [frozenset(text.split(" -> ")) for text in (source, to)]
+
+
+def moved(frame: pd.DataFrame, agreement: pd.DataFrame | None = None) -> list[str]:
+    """Which verdicts other choices move, and how many stay as reported.
+
+    Args:
+      agreement: of the law with matched cells, as in Analysis. A verdict on a swap for
+        which they disagree is not said to hold.
+    """
+    apart = _disputed_ends(agreement)
     others = frame[(frame.setting != "as reported") & ~silent(frame)]
     if others.empty:
         return []
-    sentences, steady = [], 0
+    sentences, steady, against = [], 0, 0
     keys = ["question", "source", "to"]
     for (question, source, to), rows in others.groupby(keys, sort=False):
         moves = rows[rows.moves.astype(bool)]
         if moves.empty:
-            steady += 1
+            doubted = any(one in apart for one in _swaps_of(question, source, to))
+            against += doubted
+            steady += not doubted
             continue
         swap = f"{source} against {to}" if " or " in question else f"{source} → {to}"
         said = joined(f"{row.setting} ({row.verdict})" for row in moves.itertuples())
@@ -640,8 +684,11 @@ def moved(frame: pd.DataFrame) -> list[str]:
         sentences.append(text)
     tried = others.setting.nunique()
     checks = f"all of {tried} other choices" if tried > 1 else "the one other choice"
+    total = steady + against + len(sentences)
+    if against:
+        text = f"{against} of {total} verdicts over all cells rest on swaps for which "
+        sentences.append(text + "measured matched cells and the leading law disagree.")
     if steady:
-        total = steady + len(sentences)
         text = f"{steady} of {total} verdicts over all cells hold under {checks}."
         sentences.append(text)
     return sentences

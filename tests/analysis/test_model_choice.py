@@ -135,3 +135,25 @@ def test_a_setting_without_an_interval_moves_no_verdict():
     assert words.moved(moved[:2]) == []
     (said,) = words.moved(moved)
     assert "wide (undetermined) and turned (loss)" in said
+
+
+def test_no_verdict_holds_against_what_was_measured():
+    head = {"target": "t", "question": "architecture", "value": 2.0, "low": 1.5}
+    rows = [
+        head | {"source": source, "to": "c", "setting": setting, "verdict": "gain"}
+        for source in ("a", "b")
+        for setting in ("as reported", "another", "a third")
+    ]
+    frame = sensitivity.moved(pd.DataFrame(rows))
+    row = {"kind": "architecture", "source": "c", "to": "a", "held": "d"}
+    row |= {"target": "t", "cells": 8, "measured": 0.02, "low": 0.01, "high": 0.03}
+    row |= {"modelled": 0.05, "model_low": 0.04, "model_high": 0.06, "agrees": False}
+    agreement = pd.DataFrame([row])
+    (said,) = words.moved(frame, agreement.assign(agrees=True))
+    assert "2 of 2 verdicts" in said
+    against, holds = words.moved(frame, agreement)
+    assert "1 of 2" in holds and "hold" in holds
+    assert "1 of 2" in against and "disagree" in against
+    (first,) = words.disputed(agreement)
+    assert "Measured" in first and "The leading law disagrees: 0.05" in first
+    assert words.disputed(agreement.assign(agrees=True)) == []
