@@ -105,7 +105,7 @@ OUTSIDE = f"outside {LEAST:g} to {MOST:g}"
 def _unusable_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs whose status, size or budget cannot be used, and exact duplicates."""
     reason = pd.Series("", index=runs.index)
-    for name in (*NEEDED, "size", "flops", "learning_rate"):
+    for name in (*NEEDED, "size", "flops", "learning_rate", "batch"):
         values = runs[name]
         if name in NEEDED:
             reason[(reason == "") & values.isna()] = f"{name} is missing"
