@@ -36,6 +36,7 @@ from analysis.questions import (
 )
 from analysis.report import build, plots
 from analysis.tables import table
+from scaling.errors import UserError
 from tests.support import any_table
 
 DRAWS = "40"  # the fewest that are allowed
@@ -44,7 +45,7 @@ DRAWS = "40"  # the fewest that are allowed
 CHEAPER = {
     (leading_law, "PROFILE_DRAWS"): 40,
     (leading_law, "OPTIMA_DRAWS"): 20,
-    (model_choice, "RATIO_DRAWS"): 20,
+    (model_choice, "RATIO_DRAWS"): 40,
     (model_choice, "MODEL_DRAWS"): 20,
     (holdout, "LAW_DRAWS"): 20,
     (sensitivity, "DRAWS"): 20,
@@ -131,7 +132,11 @@ def _judged(path: Path, rows: int, options: list[str], folder: Path) -> Judged:
 
     def once(loaded: table.Table, **asked: Any) -> pipeline.Analysis:
         if not kept:
-            kept.append(analyse(loaded, **asked | {"processes": 1, "shown": False}))
+            try:
+                kept.append(analyse(loaded, **asked | {"processes": 1, "shown": False}))
+            except UserError as error:  # what can be wrong is said when it is read
+                wrong.append(f"a table that was read is refused: {_told(error)}")
+                raise
         return kept[0]
 
     wrong: list[str] = []
@@ -139,7 +144,8 @@ def _judged(path: Path, rows: int, options: list[str], folder: Path) -> Judged:
         out = ["--out", str(folder)]
         code, said, complained = _command("report", str(path), *options, *out)
         if code == main.WRONG:
-            return _refused(complained)
+            refused = _refused(complained)
+            return Judged("wrong", tuple(wrong)) if wrong else refused
         for command in ("fit", "compare"):
             also, printed, _ = _command(command, str(path), *options, "--json")
             _strict_json(printed)
