@@ -41,6 +41,7 @@ EXTRA = (
     *("quality", "optimiser", "seconds", "status", "trajectory", "run_id", "many"),
     *("size", "params_total"),
 )
+MOST_ROWS = 60
 CHOICES: dict[str, tuple[Any, ...]] = {
     "families": (1, 1, 2, 2, 3, 4),
     "corpora": (1, 1, 2),
@@ -82,7 +83,9 @@ def made(chosen: Mapping[str, Any], seed: int) -> str:
     frame = _rows(chosen, rng)
     for name in ("extra", "extra2"):
         frame = _widened(frame, chosen[name], rng)
-    kept = rng.random(len(frame)) >= chosen["gaps"]
+    # A gap shows in few rows what it shows in many, which take longer.
+    gaps = max(chosen["gaps"], 1 - MOST_ROWS / len(frame))
+    kept = rng.random(len(frame)) >= gaps
     kept[0] |= not kept.any()
     frame = frame[kept]
     copied = int(len(frame) * chosen["copies"])
