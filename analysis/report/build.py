@@ -202,7 +202,8 @@ def _beside(analysis: Analysis, found: pd.DataFrame, target: str) -> list[str]:
         joint = plots.at_fitted(told[told.method == "joint"])
         said.append(words.joint_instead(found, joint))
     far = plots.beyond(plots.leading(told))
-    far = far[far.kind == "architecture"]
+    # What leads with an extrapolation has said it already.
+    far = far[(far.kind == "architecture") & found.fitted.astype(bool).any()]
     own = far[far.held == target]
     said.append(words.extrapolated(own if len(own) else far))
     return [sentence for sentence in said if sentence]
@@ -1134,12 +1135,15 @@ def _first(analysis: Analysis, name: str) -> pd.DataFrame:
 def extent(analysis: Analysis) -> str:
     """One line on what was measured."""
     runs, used = analysis.runs, int(analysis.runs.used.sum())
+    # A row that was left out may give any number for its size.
+    sized = runs[runs.used] if used else runs
     families, corpora = runs.family.nunique(), runs.corpus.nunique()
+    sizes, budgets = _range(sized.params), _range(sized.tokens)
     return (
         f"{len(runs) + _unnamed(analysis)} runs ({used} fitted), {families} "
         f"{'family' if families == 1 else 'families'}, {corpora} "
-        f"{'corpus' if corpora == 1 else 'corpora'}; {_range(runs.params)} parameters, "
-        f"{_range(runs.tokens)} training tokens; losses in {analysis.unit} on "
+        f"{'corpus' if corpora == 1 else 'corpora'}; {sizes} parameters, "
+        f"{budgets} training tokens; losses in {analysis.unit} on "
         f"{words.joined(analysis.targets)}."
     )
 

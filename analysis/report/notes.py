@@ -147,7 +147,7 @@ def _name(fitted: Fitted) -> str:
     at = ""
     if np.isfinite(fitted.params):
         at = f" at {words.count(fitted.params)} parameters"
-    return f"{fitted.law.name} of {fitted.family} on {fitted.corpus}{at}"
+    return f"{fitted.law.name} of {fitted.family}{words.on(fitted.corpus)}{at}"
 
 
 def _count(named: list[str]) -> str:
@@ -335,9 +335,10 @@ def of_design(surfaces: Surfaces, target: str) -> list[Note]:
         ("corpora", surfaces.corpora),
     ):
         if len(names) < 2:
-            text = (
-                f"All runs share {names[0]}: two {plural} are needed for that effect."
-            )
+            shared = f"All runs share {names[0]}"
+            if names[0] == words.UNNAMED:
+                shared = f"The table names no {plural}"
+            text = f"{shared}: two are needed for an effect of {plural}."
             out.append(Note("undetermined", "effects", text))
     frame = surfaces.data.frame
     wanted = len(surfaces.families) * len(surfaces.corpora)

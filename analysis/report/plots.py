@@ -463,6 +463,11 @@ def banded(
     axes.plot(x, y, color=colour, marker=marker, ls=line)
 
 
+def trained(corpus: str) -> str:
+    """A line that says what was trained on; nothing where the table does not."""
+    return "" if corpus == words.UNNAMED else f"trained on {corpus}\n"
+
+
 def forest_axis(axes: Axes, labels: Sequence[str], ys: Sequence[float]) -> None:
     axes.set_yticks(list(ys), list(labels))
     axes.tick_params(axis="y", length=0)
@@ -610,7 +615,7 @@ def loss(figure: Figure, analysis: Analysis, target: str) -> None:
         if i == 0:
             axes.set_title(family, color=looks(families, family)[0])
         if j % MOST_COLUMNS == 0:
-            axes.set_ylabel(f"trained on {corpus}\nloss ({analysis.unit})")
+            axes.set_ylabel(f"{trained(corpus)}loss ({analysis.unit})")
     figure.supxlabel("training tokens (line labels: parameters)", fontsize=8.5)
     ring = Line2D([], [], color=INK, marker="o", mfc="none", ms=8, ls="")
     ring.set_label("withheld largest cell")
@@ -644,8 +649,10 @@ def equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
         groups = frame[frame.kind == kind].groupby(keys, sort=False)
         _swaps_of_a_kind(axes, list(groups), outside[outside.kind == kind], methods)
         axes.set_title(f"{kind} (no effect: 1; dashed: a doubling of the data)")
-    panels[-1].set_xlabel(
-        "data-equivalent: times the data of the first that gives the loss of the second"
+    figure.supxlabel(
+        "data-equivalent: times the data of the first that gives the loss of the "
+        "second",
+        fontsize=8.5,
     )
     marks = [key(m, *looks(METHODS, m)[:2]) for m in methods]
     far = Line2D([], [], color=FAINT, marker="o", mfc="white", ls="-", ms=5)
@@ -720,7 +727,8 @@ def scale(figure: Figure, analysis: Analysis, target: str) -> None:
                 share = 0.99 - 0.08 * sizes.index(params)
                 _at_top(axes, row.tokens, share, text, look[0])
         if i == 0:
-            axes.set_title(f"{source} → {to}", fontsize=8.5)
+            apart = "\n" if len(source) + len(to) > 2 * LABEL - 12 else " "
+            axes.set_title(f"{source}{apart}→ {to}", fontsize=8.5)
         if j % MOST_COLUMNS == 0:
             axes.set_ylabel(f"{level}\ntimes the data")
     figure.supxlabel("training tokens", fontsize=8.5)

@@ -28,6 +28,7 @@ from analysis.report.plots import (
     resize,
     rows_of,
     span,
+    trained,
 )
 from analysis.results import Analysis
 
@@ -150,7 +151,7 @@ def optima(figure: Figure, analysis: Analysis, target: str) -> None:
         if i == 0:
             axes.set_title(family, color=looks(families, family)[0])
         if j == 0:
-            axes.set_ylabel(f"trained on {corpus}\nbest size")
+            axes.set_ylabel(f"{trained(corpus)}best size")
     figure.supxlabel("training FLOPs (hollow: with a warning)", fontsize=8.5)
     keys = [key(method, *looks(METHODS, method)[:2]) for method in methods]
     legend(figure, [*keys, key("the law", INK, None, "-")])

@@ -33,6 +33,7 @@ from analysis.report.plots import (
     share_axis,
     side_note,
     span,
+    trained,
     whisker,
 )
 from analysis.results import Analysis
@@ -49,7 +50,7 @@ def decisions(figure: Figure, analysis: Analysis, target: str) -> None:
     for axes, corpus in zip(panels, corpora, strict=True):
         log_axis(axes.xaxis, lambda c: words.number(c, 1), limits[0])
         log_axis(axes.yaxis, plain, limits[1])
-        axes.set_title(f"trained on {corpus}")
+        axes.set_title(trained(corpus).strip())
         for family in families:
             mine = frame[(frame.family == family) & (frame.corpus == corpus)]
             mine = mine.sort_values("compute")
@@ -85,8 +86,9 @@ def standings(figure: Figure, analysis: Analysis, target: str) -> None:
     for y, row in zip(ys, measured.to_dict("records"), strict=True):
         whisker(left, y, row, PALETTE[0], "o")
     forest_axis(left, list(frame.family), ys)
-    trained = f", trained on {frame.corpus.iloc[0]}" * (len(own) == 0)
-    left.set_xlabel(f"measured loss ({analysis.unit}){trained}")
+    elsewhere = trained(frame.corpus.iloc[0]).strip() if own.empty else ""
+    elsewhere = f"\n{elsewhere}" * bool(elsewhere)
+    left.set_xlabel(f"measured loss ({analysis.unit}){elsewhere}")
     for right in rest:
         ends = frame.low.clip(lower=0.05), frame.high.clip(upper=100)
         factor_axis(right, span(frame.factor, *ends, [0.9]))
@@ -95,7 +97,7 @@ def standings(figure: Figure, analysis: Analysis, target: str) -> None:
             if row["p_infinite"] > 0:
                 side_note(right, y, f"∞ in {words.percent(row['p_infinite'])}")
         right.tick_params(axis="y", length=0)
-        right.set_xlabel(f"times the data for the loss of {frame.against.iloc[0]}")
+        right.set_xlabel(f"times the data\nfor the loss of {frame.against.iloc[0]}")
 
 
 def compute(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -113,7 +115,7 @@ def compute(figure: Figure, analysis: Analysis, target: str) -> None:
     for axes, level in zip(panels, held, strict=True):
         log_axis(axes.xaxis, lambda c: words.number(c, 1), span(frame.compute))
         factor_axis(axes, limits, upward=True)
-        axes.set_title(f"trained on {level}")
+        axes.set_title(trained(level).strip())
         for swap in swaps:
             mine = frame[
                 (frame.held == level)

@@ -23,6 +23,7 @@ from analysis.report.plots import (
     plain,
     rows_of,
     span,
+    trained,
     wrapped,
 )
 from analysis.results import Analysis
@@ -61,7 +62,7 @@ def isoflops(figure: Figure, analysis: Analysis, target: str) -> None:
         if i == 0:
             axes.set_title(family, color=looks(families, family)[0])
         if j % MOST_COLUMNS == 0:
-            axes.set_ylabel(f"trained on {corpus}\nloss ({analysis.unit})")
+            axes.set_ylabel(f"{trained(corpus)}loss ({analysis.unit})")
     figure.supxlabel("parameters (bar: the lowest loss of the compute)", fontsize=8.5)
     # Systems are spent on alike, and not to the digit: a name is a range.
     ranks = lines.groupby(["family", "corpus"]).compute.rank(method="dense")
@@ -119,7 +120,7 @@ def isolosses(figure: Figure, analysis: Analysis, target: str) -> None:
         if i == 0:
             axes.set_title(family, color=colour)
         if j % MOST_COLUMNS == 0:
-            axes.set_ylabel(f"trained on {corpus}\nparameters")
+            axes.set_ylabel(f"{trained(corpus)}parameters")
     figure.supxlabel("training tokens", fontsize=8.5)
     legend(
         figure,

@@ -116,7 +116,12 @@ def at(row: Any) -> str:
 def _of_whom(family: str, corpus: str) -> str:
     """`of FAMILY on CORPUS`; what the table does not tell apart is not named."""
     family = "" if family == UNNAMED else f" of {family}"
-    return family + ("" if corpus == UNNAMED else f" on {corpus}")
+    return family + on(corpus)
+
+
+def on(corpus: str) -> str:
+    """` on CORPUS`, or nothing where the table names no corpus."""
+    return "" if corpus == UNNAMED else f" on {corpus}"
 
 
 # The one family or corpus of a table that has no column for it.
@@ -163,16 +168,17 @@ def _never(row: Any) -> str:
 
 def equivalence(row: Any) -> str:
     """One sentence on one swap, from a row of Analysis.equivalents."""
-    held = row.held or "all"
-    place = f"on {held}" if row.kind == "architecture" else f"for {held}"
+    held = row.held or UNNAMED
+    place = f" for {held}" if row.kind != "architecture" else f" on {held}"
+    place = place if held != UNNAMED else ""
     lie = verdict(row.low, row.high, 1.0)
     span = f"({interval(row.low, row.high)}{_never(row)})"
     if math.isnan(row.factor):
-        return f"Nothing can be said of {_matched(row)} {place}."
+        return f"Nothing can be said of {_matched(row)}{place}."
     if lie == "above" and math.isinf(row.factor):
-        what = row.source if row.kind == "corpus" else f"data {place}"
+        what = row.source if row.kind == "corpus" else f"data{place}"
         gives = f"gives what {row.to} gives" + (
-            f" {place}" if row.kind == "corpus" else f" to {row.source}"
+            place if row.kind == "corpus" else f" to {row.source}"
         )
         share = percent(row.p_infinite)
         return f"No amount of {what} {gives} ({share} of draws)."
@@ -183,13 +189,13 @@ def equivalence(row: Any) -> str:
             "undetermined": "",
         }[verdict(row.low, row.high, 2.0)]
         worth = f"is worth {number(row.factor)} times the data {span}{beside}"
-        return f"{_matched(row)} {place} {worth}."
+        return f"{_matched(row)}{place} {worth}."
     if lie == "below":
         less = f"{row.source} does as well with {number(row.factor)} times the data"
-        return f"{_matched(row)} {place} is a loss: {less} {span}."
+        return f"{_matched(row)}{place} is a loss: {less} {span}."
     value = "no finite amount of" if math.isinf(row.factor) else number(row.factor)
     worth = f"{value} times the data" if math.isfinite(row.factor) else f"{value} data"
-    open_ = f"whether {_matched(row)} {place} helps {UNDETERMINED}"
+    open_ = f"whether {_matched(row)}{place} helps {UNDETERMINED}"
     return sentence(f"{open_}: {worth} {span}.")
 
 
@@ -277,12 +283,12 @@ def _sentence(rows: pd.DataFrame, differs: str) -> str:
         )
         if verdict(row.low, row.high, 1.0) == "undetermined":
             open_.append(level)
+    named = first.held != UNNAMED
+    place, the = (f"On {first.held}, ", "the") if named else ("", "The")
     lead = {
         "held": f"{first.source} → {first.to} is worth so many times the data: for",
-        "source": f"On {first.held}, the loss of {first.to} takes so many times the "
-        "data: of",
-        "to": f"On {first.held}, {first.source} takes so many times its data for the "
-        "loss: of",
+        "source": f"{place}{the} loss of {first.to} takes so many times the data: of",
+        "to": f"{place}{first.source} takes so many times its data for the loss: of",
     }[differs]
     text = f"{lead} {joined(told)}."
     if open_:
@@ -568,7 +574,7 @@ def decisions(frame: pd.DataFrame) -> list[str]:
         if len(rows) < 2:
             continue
         best = max(rows.itertuples(), key=lambda row: row.p_best)
-        where = f"At {number(at)} FLOPs on {corpus}"
+        where = f"At {number(at)} FLOPs{on(corpus)}"
         share = f"{percent(best.p_best)} of draws"
         if best.p_best >= DECIDES:
             text = (
@@ -595,8 +601,9 @@ def standings(frame: pd.DataFrame, unit: str) -> str:
             " Data needed: how many times its own data a family takes for the loss of "
             f"{first.family}, by the law at {fitted}."
         )
+    trained = "With" if first.corpus == UNNAMED else f"Trained on {first.corpus} with"
     return (
-        f"Trained on {first.corpus} with {measured}, the largest cell that all "
+        f"{trained} {measured}, the largest cell that all "
         f"{len(frame)} families share, the measured loss goes from "
         f"{number(first.loss)} ({first.family}) to {number(last.loss)} {unit} "
         f"({last.family}).{needed}"
@@ -799,6 +806,11 @@ def joint_instead(lead: pd.DataFrame, joint: pd.DataFrame) -> str:
     return f"The plain joint law decides otherwise on {joined(said)}."
 
 
+def _held(level: str) -> str:
+    """` (LEVEL)`, or nothing where the table does not name it."""
+    return "" if level == UNNAMED else f" ({level})"
+
+
 def extrapolated(frame: pd.DataFrame) -> str:
     """The equivalents at a cell that was not fitted, in one sentence."""
     frame = frame[frame.factor.notna()]
@@ -806,7 +818,7 @@ def extrapolated(frame: pd.DataFrame) -> str:
         return ""
     first = frame.iloc[0]
     said = [
-        f"{_matched(row)} ({row.held}) {number(row.factor)} "
+        f"{_matched(row)}{_held(row.held)} {number(row.factor)} "
         f"({interval(row.low, row.high)})"
         for row in frame.head(MOST_SENTENCES).itertuples()
     ]
@@ -826,7 +838,7 @@ def powers(frame: pd.DataFrame) -> list[str]:
             for row in rows.itertuples()
         )
         sentences.append(
-            f"The best size of {family} on {corpus} grows as compute to the power: "
+            f"The best size of {family}{on(corpus)} grows as compute to the power: "
             f"{said}."
         )
     return sentences

@@ -50,7 +50,7 @@ def main() -> int:
         concurrent.futures.ProcessPoolExecutor, args.processes, context
     )
     with executor() as pool:
-        for seed, judged in pool.map(one, seeds, chunksize=5):
+        for seed, judged in pool.map(one, seeds, chunksize=1):
             counts[judged.outcome] += 1
             counts["unlisted"] += any("unlisted" in text for text in judged.wrong)
             if args.show:
@@ -61,7 +61,7 @@ def main() -> int:
                 print("\n".join(judged.wrong), flush=True)
             done = counts.total() - counts["unlisted"]
             minutes = (time.monotonic() - start) / 60
-            if done % 100 == 0:
+            if done % 20 == 0:
                 print(f"{done} tables, {minutes:.0f} minutes", flush=True)
             if args.minutes and minutes > args.minutes:
                 pool.shutdown(cancel_futures=True)
