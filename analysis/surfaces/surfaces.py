@@ -100,7 +100,9 @@ class Surfaces:
         return [self.joint, *self.single.values(), *self.sizes]
 
     def of_joint(self, family: str, corpus: str, params: Array, tokens: Array) -> Array:
-        """Loss [B, k] by the joint law."""
+        """Loss [B, k] by the joint law; NaN where its runs lack family or corpus."""
+        if family not in self.families or corpus not in self.corpora:
+            return self._predict(None, {"params": params})
         columns = {
             "params": params,
             "tokens": tokens,
