@@ -187,7 +187,7 @@ def _whole(analysis: pipeline.Analysis, folder: Path) -> list[str]:
                 pd.testing.assert_frame_equal(one, two, check_exact=True)
             except AssertionError as error:
                 wrong.append(f"{field.name} read back differs: {error}")
-        elif one != two:
+        elif not _alike(one, two):
             wrong.append(f"{field.name} read back differs")
     page = (folder / "report.html").read_text("utf-8")
     wrong += [
@@ -196,6 +196,23 @@ def _whole(analysis: pipeline.Analysis, folder: Path) -> list[str]:
         if f'<section id="{section.__name__}">' not in page
     ]
     return wrong
+
+
+def _alike(one: Any, two: Any) -> bool:
+    """Whether two values are the same, of whatever frames and arrays they are made."""
+    if type(one) is not type(two):
+        return False
+    if isinstance(one, pd.DataFrame):
+        return one.equals(two)
+    if isinstance(one, np.ndarray):
+        return bool(np.array_equal(one, two, equal_nan=one.dtype.kind == "f"))
+    if dataclasses.is_dataclass(one):
+        return _alike(vars(one), vars(two))
+    if isinstance(one, Mapping):
+        return one.keys() == two.keys() and all(_alike(one[k], two[k]) for k in one)
+    if isinstance(one, tuple | list):
+        return len(one) == len(two) and all(map(_alike, one, two))
+    return bool(one == two) or (one != one and two != two)
 
 
 def _unlisted(analysis: pipeline.Analysis, rows: int) -> list[str]:
