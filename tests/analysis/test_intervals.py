@@ -34,7 +34,7 @@ from analysis.inference.intervals import (
 from analysis.report import notes
 from analysis.tables.load import from_frame
 from scaling.errors import UserError
-from tests.benchmarks.coverage import SCENARIOS, study, truth
+from tests.benchmarks.coverage import SCENARIOS, made, study, truth
 
 
 def one_cell() -> pd.DataFrame:
@@ -368,3 +368,29 @@ def test_intervals_contain_what_was_planted():
 def test_a_planted_equality_is_rarely_called_a_difference():
     """M_D is planted at 1: an interval that leaves it out calls a difference."""
     assert missed("equality", studies("equality", 32))[2] <= most(32)
+
+
+def test_made_studies_differ_from_the_fitted_law_as_their_scenario_says():
+    """Heavy tails, gaps, correlated seeds, falling noise and another law."""
+
+    def residuals(name):
+        scenario = SCENARIOS[name]
+        frame = made(scenario, np.random.default_rng(0))
+        quiet = made(dataclasses.replace(scenario, noise=0.0), np.random.default_rng(0))
+        return frame, np.log(frame.loss / quiet.loss).to_numpy()
+
+    frame, heavy = residuals("heavy tails")
+    assert sorted(frame.corpus.unique()) == ["d", "e"]
+    assert 75 <= len(frame) <= 95
+    spread = np.percentile(np.abs(heavy), 75) / stats.norm.ppf(0.875)
+    assert np.abs(heavy).max() > 3.5 * spread
+    frame, common = residuals("correlated seeds")
+    pairs = frame.assign(left=common).groupby(
+        ["family", "corpus", "params", "tokens"], sort=False
+    )
+    both = np.stack(pairs.left.apply(np.asarray).to_list())
+    assert np.corrcoef(both.T)[0, 1] > 0.25
+    frame, falls = residuals("shrinking noise")
+    order = np.argsort(frame.params * frame.tokens)
+    low, high = np.abs(falls)[order[:30]].mean(), np.abs(falls)[order[-30:]].mean()
+    assert low > 2.0 * high
