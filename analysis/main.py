@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from absl import app
 from absl.flags import argparse_flags
 
+from scaling import quiet
 from scaling.errors import UserError
 
 # What reads tables and draws takes seconds to import: only once a command runs.
@@ -411,4 +412,5 @@ def entry() -> None:
     """The console script."""
     # Targets and chunks of draws fill the cores; their products are too small to share.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    quiet.libraries()
     app.run(main, flags_parser=parse)

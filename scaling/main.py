@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from absl import app, flags, logging
+from absl import app
 from absl.flags import argparse_flags
 
+from scaling import quiet
 from scaling.errors import Ended, UserError
 
 if TYPE_CHECKING:
@@ -175,7 +176,5 @@ def entry() -> None:
     # It stays ignored where a shell began this in the background.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Libraries talk a lot. Assigned, since absl takes a mere default for INFO.
-    flags.FLAGS["verbosity"].value = logging.WARNING
-    flags.FLAGS["verbosity"].using_default_value = False
+    quiet.libraries()
     app.run(main, flags_parser=parse)

@@ -1,5 +1,6 @@
 """Workdirs in a bucket, by the real commands, against an emulator on loopback."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -11,10 +12,12 @@ import pytest
 from scaling import record
 from scaling.errors import UserError
 from scaling.scheduling import lock
+from tests.scaling.engines.test_engine import make_pack
+from tests.scaling.test_damaged_workdir import CURVE
 from tests.scaling.test_resume import wait_for
-from tests.support import gcs, real_studies
+from tests.support import fake_worker, gcs, real_studies
 
-FLAGS = ("--layout", "run=1,width=1", "--checkpoint_seconds", "0.2")
+FLAGS = ("--layout", "run=1,width=1")
 STEPS = 1_500
 
 pytestmark = pytest.mark.skipif(bool(gcs.missing()), reason=gcs.missing())
@@ -42,13 +45,18 @@ def analysed(*arguments, cwd):
     )
 
 
-def test_a_study_in_a_bucket_survives_a_kill_and_is_run_by_one_of_two(bucket, tmp_path):
+def killed_then_started_twice(bucket, tmp_path):
+    """A study killed at its first checkpoint goes on in one of two starts.
+
+    Returns its workdir, and the study and data as arguments of the command.
+    """
     text = real_studies.write_text(tmp_path / "text")
     study = real_studies.write_study(tmp_path / "little.py", text, steps=STEPS)
-    workdir = f"{bucket}/one/of these"
+    workdir = f"{bucket}/{tmp_path.name}/one of these"
     arguments = ("run", study, "--data_dir", tmp_path / "data", *FLAGS, "--workdir")
 
-    killed = real_studies.start(*arguments, workdir, cwd=tmp_path)
+    often = ("--checkpoint_seconds", "0.2")
+    killed = real_studies.start(*arguments, workdir, *often, cwd=tmp_path)
     wait_for(lambda: checkpoints(workdir) or killed.poll() is not None, 300)
     killed.send_signal(signal.SIGKILL)
     said, _ = killed.communicate(timeout=60)
@@ -63,21 +71,43 @@ def test_a_study_in_a_bucket_survives_a_kill_and_is_run_by_one_of_two(bucket, tm
     (lost,) = [said for said, code in ends if code == 2]
     assert "1 of 1 runs are done" in won and "is running a study there" in lost
     assert "Traceback" not in won + lost
+    assert not checkpoints(workdir)
+    return workdir, arguments
 
+
+def test_a_study_in_a_bucket_survives_a_kill_and_is_run_by_one_of_two(bucket, tmp_path):
+    workdir, _ = killed_then_started_twice(bucket, tmp_path)
     code, said = real_studies.run("status", workdir, cwd=tmp_path)
     assert (code, said) == (0, "little: 1 done, 0 diverged, 0 missing\n")
+
+
+@pytest.mark.slow  # three more trainings than the one above
+def test_a_study_killed_in_a_bucket_ends_in_the_bits_of_one_on_disk(bucket, tmp_path):
+    workdir, arguments = killed_then_started_twice(bucket, tmp_path)
     code, said = real_studies.run(*arguments, tmp_path / "straight", cwd=tmp_path)
     assert code == 0, said
     (straight,) = real_studies.substances(tmp_path / "straight")
     (name,) = [n for n in gcs.names(workdir) if n.startswith("records/")]
     body = json.loads(gcs.read(f"{workdir}/{name}"))
     assert record.substance(record.Record.from_json(body)) == straight
-    assert not checkpoints(workdir)
 
-    report = analysed("report", workdir, "--out", "pages", cwd=tmp_path)
-    assert report.returncode == 3 and "Traceback" not in report.stderr, report.stderr
-    assert "1 are used" in report.stdout
-    assert "One" not in report.stderr and (tmp_path / "pages/report.html").exists()
+
+def test_a_workdir_in_a_bucket_is_reported_into_the_bucket(bucket, tmp_path):
+    workdir = f"{bucket}/reported"
+    store = record.Store(workdir)
+    pack = make_pack("")
+    (run,), (run_id,) = pack.runs, pack.run_ids
+    curve = store.write_artifact(run_id, "loss_curve.npz", CURVE)
+    made = fake_worker.record(run, run_id, pack, 1)
+    digests = {part.key: "d" for part in run.corpora()}
+    store.write(dataclasses.replace(made, artifacts=(curve,), digests=digests))
+    store.write_study("little", {"runs": [run_id], "planned": {}, "provisional": 0})
+    report = analysed("report", workdir, cwd=tmp_path)
+    assert report.returncode == 3, report.stderr
+    assert "1 of 1 usable" in report.stdout and "Traceback" not in report.stderr
+    assert "Cache" not in report.stderr  # what gcsfs logs is not for the user
+    assert {"report.html", "report.json"} <= set(gcs.names(f"{workdir}/report"))
+    assert gcs.read(f"{workdir}/report/report.html").startswith(b"<!")
 
 
 def test_an_object_is_made_once_by_one_of_many(bucket):
