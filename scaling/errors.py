@@ -15,7 +15,10 @@ class UserError(ValueError):
 
     def __init__(self, field: str, value: Any, expected: str):
         self.field, self.value, self.expected = field, value, expected
-        super().__init__(f"{field}: {value!r} is not usable; {expected}")
+        what = f"{value!r} is not usable"
+        if value is None or value == "":
+            what = "nothing is given"
+        super().__init__(f"{field}: {what}; {expected}")
 
 
 class Ended(Exception):

@@ -16,14 +16,22 @@ from scaling.errors import UserError
 
 # What others call our columns, in the order of preference; matched without case.
 ALIASES = {
-    "params": ("params", "n", "n_params", "parameters", "num_params", "model_size"),
+    "params": (
+        *("params", "n", "n_params", "parameters", "num_params", "model_size"),
+        *("param_count", "num_parameters", "n_parameters", "model_params"),
+        *("non_embedding_params", "params_non_embedding", "params_no_embed"),
+    ),
     "params_total": ("params_total", "total_params"),
-    "tokens": ("tokens", "d", "n_tokens", "tokens_seen", "num_tokens", "train_tokens"),
+    "tokens": (
+        *("tokens", "d", "n_tokens", "tokens_seen", "num_tokens", "train_tokens"),
+        *("training_tokens", "total_tokens", "token_count"),
+    ),
     "unique_tokens": ("unique_tokens", "u"),
     "quality": ("quality", "data_quality"),
     "optimiser": ("optimiser", "optimizer"),
     "loss": (
         *("loss", "final_loss", "val_loss", "validation_loss", "eval_loss"),
+        *("final_val_loss", "final_eval_loss", "final_validation_loss"),
         *("test_loss", "nll", "val_nll", "cross_entropy", "val_ppl", "ppl"),
         *("perplexity", "val_perplexity", "val_bpb", "bpb", "bits_per_byte"),
         *("val_bpc", "bpc", "bits_per_character", "bits_per_char", "train_loss"),

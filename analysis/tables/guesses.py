@@ -25,6 +25,7 @@ MOST_LEVELS = 40
 ONE_SIZE = 0.02
 # Of fewer runs it may be chance that each has a name of its own.
 FEW_RUNS = 4
+FLOPS = ALIASES["flops"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,11 +120,24 @@ def _check_levels(frame: pd.DataFrame, given: Mapping[str, str]) -> None:
 
 
 def _expected(ours: str, columns: list[str]) -> str:
+    """What to write where no column is called as one of ours usually is."""
     known = ", ".join(columns[:20])
-    text = f"name its column; the table has {known}"
-    higher = [c for c in columns if losses.HIGHER & set(re.split(r"[\W_]+", c.lower()))]
+    text = f"say --map {ours}=COLUMN, since no name is known to be it; the table has "
+    text += known
+    words = {column: set(re.split(r"[\W_]+", column.lower())) for column in columns}
+    higher = [column for column in columns if losses.HIGHER & words[column]]
     if ours == "loss" and higher:
         return f"{text}; --map 'loss=1 - {higher[0]}' takes the error of an accuracy"
+    several = [column for column in columns if "loss" in words[column]]
+    if ours == "loss" and len(several) > 1:
+        named = ",".join(f"loss:{column}={column}" for column in several[:3])
+        return f"{text}; --map {named} takes several, each as a target of its own"
+    compute = [c for c, name in headers.known_as(columns).items() if name in FLOPS]
+    if ours == "tokens" and compute:
+        return (
+            f"{text}; if {compute[0]} was counted as 6 x parameters x tokens, add a "
+            f"column of tokens, {compute[0]} / (6 x parameters)"
+        )
     return text
 
 

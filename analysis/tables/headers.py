@@ -53,7 +53,7 @@ class Header:
 
 
 def read(header: str) -> Header:
-    """Takes `tokens [B]` or `loss (nats)` apart; brackets that hold no unit stay."""
+    """Takes `tokens [B]`, `params_M` or `loss (nats)` apart; what is no unit stays."""
     plain = header.strip().lstrip("#").strip()
     found = BRACKET.fullmatch(plain)
     if found:
@@ -63,6 +63,9 @@ def read(header: str) -> Header:
             return Header(found["name"].lower(), inside, shift)
         if inside.lower() in MEASURED:
             return Header(found["name"].lower(), inside)
+    counted, _, last = plain.rpartition("_")
+    if last.lower() in POWERS and re.split(r"[\s_]+", counted.lower())[-1] in COUNTED:
+        return Header(counted.lower(), last, POWERS[last.lower()])
     return Header(plain.lower())
 
 
@@ -99,12 +102,13 @@ def scale(text: str) -> int | None:
 def known_as(headers: list[str]) -> dict[str, str]:
     """Each header -> the name by which a column is found, in lower case.
 
-    That is the header without its unit, and of a nested name such as `config.lr` the
-    last part, where no other column ends in the same.
+    That is the header without its unit, `Test loss` and `test-loss` being test_loss,
+    and of a nested name such as `config.lr` the last part, where no other column ends
+    in the same.
     """
     names = {header: read(header).name for header in headers}
-    # Trackers write eval/loss for eval_loss.
-    names = {header: name.replace("/", "_") for header, name in names.items()}
+    # Trackers write eval/loss for eval_loss, and people eval loss.
+    names = {header: re.sub(r"[/\s-]+", "_", name) for header, name in names.items()}
     last = {header: name.rsplit(".", 1)[-1] for header, name in names.items()}
     ends = collections.Counter(last.values())
     return {

@@ -174,7 +174,7 @@ def from_frame(
         mapping=used | {settings.APART + name: name for name in apart},
         warnings=(
             *(*guess.said, *unread, *missing, *flags.said(frame[kept], taken)),
-            *varied.said(frame[kept], apart),
+            *varied.said(frame[kept], apart, used),
         ),
         said=(*said, *converted, *_put_in(used)),
         counting="as the table gives them",

@@ -65,8 +65,14 @@ def columns(
     return found
 
 
-def said(frame: pd.DataFrame, names: list[str]) -> tuple[str, ...]:
-    """That rows differ in these columns, and what to do about it."""
+def said(
+    frame: pd.DataFrame, names: list[str], mapping: Collection[str] = ()
+) -> tuple[str, ...]:
+    """That rows differ in these columns, and what to do about it.
+
+    Args:
+      mapping: our columns that the table has; a column of text may be a missing one.
+    """
     if not names:
         return ()
     first = names[0]
@@ -74,9 +80,16 @@ def said(frame: pd.DataFrame, names: list[str]) -> tuple[str, ...]:
     value = frame[first].dropna().map(str).mode()
     one = flags.condition(first, value.iloc[0] if len(value) else "")
     listed = ", ".join(names[:MOST_NAMED]) + more
+    factors = [ours for ours in ("family", "corpus") if ours not in mapping]
+    text = not pd.api.types.is_numeric_dtype(frame[first].dtype)
+    compares = "".join(
+        f"--map {ours}={first} compares its values if each is a {ours}, "
+        for ours in factors
+        if text
+    )
     return (
         f"rows of one size and budget differ in {listed}: they are taken for different "
-        f"experiments, and not for seeds; {one} keeps one of them, --map "
+        f"experiments, and not for seeds; {compares}{one} keeps one of them, --map "
         f"setting:{first}={first} takes the best in each cell, --map apart:{first}= "
         "says that it makes no difference",
     )

@@ -115,7 +115,7 @@ def test_wrong_files_raise_a_user_error(tmp_path):
         "binary.csv": (parquet.getvalue()[:-9], "Parquet"),
         "text.parquet": (b"PAR1N,D,loss\n1,2,3\n", "a Parquet file"),
         "wide.csv": (header + b"\n", "at most 10000 columns"),
-        "other.csv": (b"x,y\n1,2\n", "name its column"),
+        "other.csv": (b"x,y\n1,2\n", "say --map params=COLUMN"),
         "bad.csv": (b"N,D,loss\n1,2,-3\n1,2,nan\n", "no row can be used"),
     }
     for name, (text, expected) in cases.items():

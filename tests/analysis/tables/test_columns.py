@@ -161,3 +161,51 @@ def test_the_command_unmaps_and_keeps_rows(tmp_path, capsys):
     assert "rows: 16, of which 15 " in said.out
     assert "left out: not kept by --where outlier == 0: row 16" in said.out
     assert said.err == ""
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("# params", "Training tokens", "Test loss"),
+        ("non-embedding params", "train-tokens", "final val loss"),
+        ("Param count", "Tokens seen", "val-loss"),
+        ("params_M", "tokens_B", "loss"),
+        ("n_params_millions", "train_tokens_bn", "loss"),
+    ],
+)
+def test_names_as_people_write_them(names):
+    frame = grid()
+    for power, words in ((6, ("_M", "_millions")), (9, ("_B", "_bn"))):
+        for place, name in zip(("N", "D"), names, strict=False):
+            if name.endswith(words):
+                frame[place] /= 10**power
+    table = from_frame(frame.set_axis(names, axis=1))
+    np.testing.assert_allclose(table.runs.params, grid().N)
+    np.testing.assert_allclose(table.runs.tokens, grid().D)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["x", "D", "loss"], "nothing is given; say --map params=COLUMN"),
+        (["N", "C", "loss"], "6 x parameters x tokens, add a column of tokens, C /"),
+        (["N", "D", "goodness"], "say --map loss=COLUMN"),
+    ],
+)
+def test_a_column_that_is_not_found_is_asked_for(names, expected):
+    with pytest.raises(UserError, match=expected):
+        from_frame(grid().set_axis(names, axis=1))
+
+
+def test_several_losses_without_a_usual_name_are_targets():
+    frame = grid().rename(columns={"loss": "loss_c4"})
+    frame["loss_pile"] = frame.loss_c4 * 1.05
+    with pytest.raises(UserError, match="--map loss:loss_c4=loss_c4,loss:loss_pile="):
+        from_frame(frame)
+
+
+def test_text_that_makes_rows_differ_may_be_the_family():
+    twice = pd.concat([grid(kind="a"), grid(kind="b")])
+    (text,) = from_frame(twice).warnings
+    assert "--map family=kind compares its values" in text
+    assert "family=size" not in from_frame(grid(size="x")).warnings[0]
