@@ -604,29 +604,42 @@ class TestLearningCurves:
         found = geometric(self.scores(split, domain, last))
         assert found == pytest.approx(score, abs=5e-5)
 
-    @pytest.mark.parametrize("domain", ["IC", "LM"])
+    @pytest.mark.parametrize("domain", ["IC", "LM", "BB"])
     def test_the_average_loses_to_no_law_of_its_set(self, split, domain, capsys):
-        """What laws count for is learnt from the training points; no other is seen."""
+        """What laws count for is learnt from each curve's training points alone."""
         parts = [part for (own, _), part in split.items() if own == domain]
-        kind = learning_curves.choose([arrays(known) for known, _ in parts])
         average, last = [], []
-        by_law: dict[str, list[float]] = {name: [] for name in kind}
+        by_law: dict[str, list[float]] = {}
         for known, rest in parts:
             at, loss = arrays(rest)
-            found = learning_curves.extrapolate(*arrays(known), at, kind)
+            found = learning_curves.extrapolate(*arrays(known), at)
             average.append(learning_curves.rmse_log(found.predicted, loss))
             last.append(learning_curves.rmse_log(np.full_like(loss, found.last), loss))
             for name, predicted in found.by_law.items():
-                by_law[name].append(learning_curves.rmse_log(predicted, loss))
+                by_law.setdefault(name, []).append(
+                    learning_curves.rmse_log(predicted, loss)
+                )
         alone = {name: geometric(scores) for name, scores in by_law.items()}
         with capsys.disabled():
             text = ", ".join(f"{name} {score:.5f}" for name, score in alone.items())
             text = f"average {geometric(average):.5f}, {text}"
             text += f", last value {geometric(last):.5f}"
             print(f"\n{len(parts)} held-out {domain} curves, geometric mean: {text}")
-        # Of five language curves the best law is known in hindsight alone.
-        best = min(*alone.values(), geometric(last))
-        assert geometric(average) <= (1.0 if domain == "IC" else 1.05) * best
+        whole = [
+            score for name, score in alone.items() if len(by_law[name]) == len(parts)
+        ]
+        assert geometric(average) <= min(whole)
+
+    def test_the_kind_of_curve_helps_on_images(self, split):
+        """The published score of one break is .0373."""
+        parts = [part for (own, _), part in split.items() if own == "IC"]
+        kind = learning_curves.choose([arrays(known) for known, _ in parts])
+        scores = []
+        for known, rest in parts:
+            at, loss = arrays(rest)
+            found = learning_curves.extrapolate(*arrays(known), at, kind)
+            scores.append(learning_curves.rmse_log(found.predicted, loss))
+        assert geometric(scores) <= 0.0373
 
     def test_certified_m4_fits(self, split):
         """On the image curves no worse than the published recipe's .0451."""
