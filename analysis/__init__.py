@@ -25,8 +25,8 @@ A table goes in and pandas frames come out. With a made table of two families:
 >>> print(swap.query("method == 'joint'").factor.round(2).unique().tolist())
 [2.0]
 
->>> result
-<Analysis 'table': 32 runs, targets loss, 35 frames with rows; print it for the answer>
+>>> result  # doctest: +ELLIPSIS
+<Analysis 'table': 32 runs, targets loss, ... frames with rows; print it for the answer>
 >>> result.describe("doubling").query("column == 'gain'").meaning.item()
 'loss saved'
 

@@ -72,7 +72,7 @@ def read(store: Store) -> dict[str, dict[str, dict[str, Any]]]:
 
 def _is_whole(body: Any) -> bool:
     names = [field.name for field in dataclasses.fields(Estimate)]
-    if not isinstance(body, dict) or list(body) != names:
+    if not isinstance(body, dict) or set(body) != set(names):
         return False
     words = [body[name] for name in ("run_id", "target", "device", "how")]
     numbers = [body[name] or 0 for name in ("devices", "seconds", "memory")]

@@ -111,8 +111,8 @@ def test_one_family_is_undetermined_not_an_error():
     found = analyse(from_frame(frame[frame.family == "a"], target="shared"), draws=40)
     assert found.equivalents.empty and found.ratios.empty
     texts = [n.text for n in found.notes if n.kind == "undetermined"]
-    assert any("two families" in text for text in texts)
-    assert any("two corpora" in text for text in texts)
+    assert any("two are needed for an effect of families" in text for text in texts)
+    assert any("two are needed for an effect of corpora" in text for text in texts)
 
 
 def test_a_line_in_n_and_d_is_refused_in_notes():

@@ -76,7 +76,7 @@ def test_text_says_the_rows_that_json_says(capsys, tmp_path, one_family):
 
 
 def test_paired_effects_are_told_where_no_law_stands(capsys, tmp_path):
-    code, said = run(capsys, tmp_path, made(), "compare")
+    code, said = run(capsys, tmp_path, made(), "compare", "--target", "shared")
     assert code == DONE
     assert "Measured without a law on 12 and 12 matched cells" in said
     assert "the corpus moves the loss more" in said

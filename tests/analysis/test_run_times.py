@@ -22,7 +22,7 @@ def record(run_id, family, seconds, device="cpu", devices=2, status="done"):
 
 
 def estimate(target, device, devices, seconds):
-    body = {"target": target, "device": device, "devices": devices}
+    body = {"run_id": "", "target": target, "device": device, "devices": devices}
     return {target: body | {"seconds": seconds, "how": "guess", "memory": None}}
 
 

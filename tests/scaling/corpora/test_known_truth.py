@@ -449,16 +449,16 @@ def test_the_floors_of_many_families_are_counted():
     assert "The narrowest is a's, 1.000 (0.900 to 1.00)." in said
 
 
-JOINT = ["target", "law", "parameter", "kind", "level", "value", "low", "high"]
+JOINT = ["target", "law", "parameter", "kind", "level", "value", "low", "high", "bound"]
 FACT = {"evaluation": "own", "length": 66, "loss": 1.05, "se": 0.01}
 FACT |= {"entropy": 1.04, "entropy_se": 0.0, "count": 8_000}
 
 
 def test_a_floor_of_all_families_is_that_of_the_one_corpus_they_read():
     row = {"target": "own", "law": "joint", "parameter": "E", "kind": "shared"}
-    row |= {"level": "", "value": 1.2, "low": 1.1, "high": 1.3}
+    row |= {"level": "", "value": 1.2, "low": 1.1, "high": 1.3, "bound": False}
     joint = pd.DataFrame([row, row | {"parameter": "alpha"}])
-    names = ["family", "corpus", *JOINT, "bound", "params"]
+    names = ["family", "corpus", *JOINT, "params"]
     fits = pd.DataFrame(columns=names, dtype=float)  # where every fit was refused
     cell = {"family": "lstm", "corpus": "hmm", "target": "own", "loss": 1.4}
     known, parts = known_floor.facts([{"truth": [FACT]}]), {"own": {"hmm:8192": 1.0}}

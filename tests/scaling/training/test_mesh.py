@@ -184,7 +184,9 @@ def advanced(run, layout, state, store=None, slot=0):
         fresh = mesh.put(spread(True, bool), slots)
         packed = calls.refill(calls.empty(), values, fresh)
         if state:
-            saved = checkpoint.restore(store, "run", calls.one, calls.one_shardings)
+            saved = checkpoint.restore(
+                store, "run", 16, calls.one, calls.one_shardings, pytest.fail
+            )
             packed = calls.insert(packed, saved.state, slot)
         packed, found = calls.advance(
             packed,
