@@ -261,17 +261,29 @@ def _report(args: argparse.Namespace) -> int:
     # What others made is not written into.
     beside = args.source if load.is_workdir(args.source) else "."
     folder = args.out or os.path.join(beside, "report")
+    build.check_folder(folder)
     analysis = _analyse(args)
     _say("drawing")
-    path = build.write(analysis, folder)
-    if args.json:
-        answer = {"report": os.fspath(path), "answer": build.summary(analysis)}
-        print(json.dumps(answer, indent=1))
-    else:
-        print(f"report: {os.fspath(path)}\n{build.extent(analysis)}\n")
-        for sentence in build.summary(analysis):
-            print(f"- {sentence}")
+    try:
+        path = os.fspath(build.write(analysis, folder))
+    except UserError:  # the disk is full, say: what was found is not lost with it
+        _answer(args, analysis, None)
+        raise
+    _answer(args, analysis, path)
     return _code(analysis)
+
+
+def _answer(args: argparse.Namespace, analysis: Analysis, path: str | None) -> None:
+    """What a report says in short; `path`: of its page, None where there is none."""
+    from analysis.report import build
+
+    if args.json:
+        answer = {"report": path, "answer": build.summary(analysis)}
+        print(json.dumps(answer, indent=1))
+        return
+    print(f"report: {path or 'not written'}\n{build.extent(analysis)}\n")
+    for sentence in build.summary(analysis):
+        print(f"- {sentence}")
 
 
 def _code(analysis: Analysis) -> int:

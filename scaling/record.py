@@ -534,7 +534,12 @@ def _create(path: epath.Path, data: bytes) -> bool:
 
 
 def _write_synced(path: epath.Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.filename is None:  # what is full is said by open alone
+            error.filename = os.fspath(path)
+        raise

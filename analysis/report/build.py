@@ -32,6 +32,7 @@ from analysis.report.short_names import shortened
 from analysis.report.shortlist import centres, foremost
 from analysis.results import Analysis, Note
 from scaling.errors import UserError, unknown
+from scaling.found import is_remote
 from scaling.record import write_atomic
 
 SCHEMA = 1
@@ -41,25 +42,59 @@ def write(analysis: Analysis, folder: str | os.PathLike[str]) -> epath.Path:
     """Writes report.html, report.json, checklist.json and figures/ into `folder`.
 
     The folder may be local or gs://. Returns the path of the HTML page.
+
+    Raises:
+      UserError: the folder cannot be written or is full. Each file that was there
+        before stays whole, and the page is the last to be replaced.
     """
     root = epath.Path(folder)
+    files: dict[str, bytes] = {}
     figures = draw(analysis)
     for name, (svg, png) in figures.items():
         standalone = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
-        write_atomic(root / "figures" / f"{name}.svg", standalone.encode())
-        write_atomic(root / "figures" / f"{name}.png", png)
-    save(analysis, root / "report.json")
-    text = json.dumps(checklist(analysis), indent=1, allow_nan=False)
-    write_atomic(root / "checklist.json", text.encode())
+        files[f"figures/{name}.svg"] = standalone.encode()
+        files[f"figures/{name}.png"] = png
+    files["report.json"] = _dumped(to_json(analysis))
+    files["checklist.json"] = _dumped(checklist(analysis))
     vectors = {name: svg for name, (svg, _) in figures.items()}
-    write_atomic(root / "report.html", page(analysis, vectors).encode())
+    files["report.html"] = page(analysis, vectors).encode()
+    try:
+        for name, data in files.items():
+            write_atomic(root / name, data)
+    except OSError as error:  # nothing but writing is done here
+        raise _unwritable(folder, str(error)) from error
     return root / "report.html"
+
+
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Says before minutes of work that `write` would fail, where that can be seen.
+
+    Raises:
+      UserError: something else is in the folder's place, or nothing can be made there.
+    """
+    if is_remote(folder):
+        return
+    place = os.path.abspath(folder)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise _unwritable(folder, f"{place} is no folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise _unwritable(folder, f"{place} is read-only or not yours to write")
+
+
+def _unwritable(folder: str | os.PathLike[str], why: str) -> UserError:
+    text = f"no report can be written there ({why}); free it or give another, --out"
+    return UserError("out", os.fspath(folder), text)
+
+
+def _dumped(body: Any) -> bytes:
+    return json.dumps(body, indent=1, allow_nan=False).encode()
 
 
 def save(analysis: Analysis, path: str | os.PathLike[str]) -> None:
     """Writes all of an Analysis as JSON, from which `read` gives it back."""
-    text = json.dumps(to_json(analysis), indent=1, allow_nan=False)
-    write_atomic(epath.Path(path), text.encode())
+    write_atomic(epath.Path(path), _dumped(to_json(analysis)))
 
 
 def read(path: str | os.PathLike[str]) -> Analysis:

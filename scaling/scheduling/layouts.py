@@ -10,18 +10,19 @@ its results, so it stays as it is for as long as the file does.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from scaling import found
 from scaling.engines.local import cores
 from scaling.errors import UserError, unknown
 from scaling.layout import Layout
-from scaling.record import Store, write_atomic
+from scaling.record import Record, Store, write_atomic
 from scaling.run import Run, canonical
 from scaling.scheduling.progress import short
 
@@ -162,10 +163,10 @@ class Layouts:
         fixed: `base` is the user's own choice: nothing is measured, and what was kept
           is replaced.
         """
-        self._path = store.path("layout.json")
+        self._store, self._path = store, store.path("layout.json")
         self.deep = lambda run: depth(run) >= DEEP
         self.base, self._measure, self._note, self._fixed = base, measure, note, fixed
-        self._kept = {} if fixed else dict(self._read())
+        self._kept = {} if fixed else self._read()
 
     def of(self, run: Run, alike: int, all_runs: int) -> Layout:
         """The layout of `run`'s program.
@@ -199,18 +200,30 @@ class Layouts:
         text = json.dumps(canonical(run.program()), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _read(self) -> Iterator[tuple[str, Layout]]:
+    def _read(self) -> dict[str, Layout]:
+        """What was kept; {} where it is damaged and no run was trained by it.
+
+        Raises:
+          UserError: it is damaged, and other layouts would change the last bits of the
+            runs that are left against those that are done.
+        """
         try:
-            for key, entry in found.json_object(self._path).items():
-                yield key, Layout(**entry["layout"])
+            body = found.json_object(self._path)
+            return {key: _layout(entry) for key, entry in body.items()}
         except FileNotFoundError:
-            return
-        except (found.Unreadable, TypeError, KeyError, AttributeError) as error:
-            raise UserError(
-                "workdir",
-                str(self._path),
-                f"{error!r}: delete this file to have it made anew",
-            ) from error
+            return {}
+        except found.Unreadable as error:
+            wrong = error
+        records = self._store.records()[0]
+        if not records:
+            self._note(f"{self._path} {wrong}: not used; layouts are measured again")
+            return {}
+        text = (
+            f"it {wrong}; delete it to have layouts measured again (the last bits of "
+            f"results depend on them), or give that of the {len(records)} finished "
+            f"runs: --layout {_most_used(records)}"
+        )
+        raise UserError("workdir", str(self._path), text)
 
     def _keep(self, key: str, tried: Tried) -> None:
         entries = json.loads(self._path.read_text()) if self._kept else {}
@@ -223,6 +236,34 @@ class Layouts:
         }
         write_atomic(self._path, json.dumps(entries, indent=1).encode())
         self._kept[key] = tried[-1][0]
+
+
+def _layout(entry: Any) -> Layout:
+    """What layout.json holds of one program. Raises Unreadable where it is none."""
+    try:
+        layout = Layout(**entry["layout"])
+    except (TypeError, KeyError) as error:  # no objects, or of other fields
+        raise found.Unreadable("holds something that is no layout") from error
+    for field in dataclasses.fields(Layout):
+        value: Any = getattr(layout, field.name)
+        kind: Any = type(field.default)
+        if type(value) is not kind or (kind is int and value < 1):
+            raise found.Unreadable(f"holds a layout with {field.name} {value!r}")
+    return layout
+
+
+def _most_used(records: Sequence[Record]) -> str:
+    """The layout that most records have, as `parse` reads it."""
+    names = [field.name for field in dataclasses.fields(Layout)]
+    used = [
+        {n: v for n, v in record.layout.items() if n in names} for record in records
+    ]
+    texts = [",".join(f"{n}={_spelt(v)}" for n, v in each.items()) for each in used]
+    return collections.Counter(texts).most_common(1)[0][0]
+
+
+def _spelt(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _sentence(run: Run, tried: Tried) -> str:

@@ -46,8 +46,12 @@ DISK = (
     errno.EPERM,
     errno.EROFS,
     errno.ENOTDIR,
+    errno.EEXIST,  # a file where a folder should be
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
 )
-_DISK_WORDS = tuple(os.strerror(number) for number in DISK[:3])
+_DISK_WORDS = tuple(os.strerror(number) for number in (*DISK[:3], errno.EROFS))
 _MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "bad_alloc", "Out of memory")
 
 
@@ -224,12 +228,13 @@ def _describe_failure(error: Exception) -> dict[str, Any]:
     body: dict[str, Any] = {"cause": "crash", "message": message}
     if isinstance(error, UserError):
         body["user"] = [error.field, _plain(error.value), error.expected]
-    elif isinstance(error, MemoryError) or any(w in message for w in _MEMORY_WORDS):
-        body["cause"] = "out of memory"
+    # Before memory: tensorstore says RESOURCE_EXHAUSTED of a full disk, too.
     elif getattr(error, "errno", None) in DISK or any(
         word in message for word in _DISK_WORDS
     ):
         body["disk"] = message
+    elif isinstance(error, MemoryError) or any(w in message for w in _MEMORY_WORDS):
+        body["cause"] = "out of memory"
     return body
 
 

@@ -256,3 +256,11 @@ def test_a_request_is_not_lost_when_the_child_is_dead(settings, tmp_path):
         engine.run([make_pack("raise")], store, lambda event: None)
         (attempt,) = store.attempts()
         assert attempt.cause == "crash" and "signal 9" in attempt.message
+
+
+def test_a_full_disk_under_a_checkpoint_is_no_lack_of_memory():
+    """tensorstore has one code for both."""
+    said = "RESOURCE_EXHAUSTED: Error writing x: No space left on device"
+    assert "disk" in worker._describe_failure(ValueError(said))
+    body = worker._describe_failure(RuntimeError("RESOURCE_EXHAUSTED: allocating"))
+    assert body["cause"] == "out of memory" and "disk" not in body

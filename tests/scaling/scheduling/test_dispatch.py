@@ -153,6 +153,8 @@ def test_a_lock_keeps_others_out_and_is_freed(tmp_path):
 def test_other_errors_than_the_disks_are_not_dressed_up():
     with pytest.raises(UserError, match="No space left"), dispatch.disk_errors():
         raise OSError(28, "No space left on device")
+    with pytest.raises(UserError, match="in the way"), dispatch.disk_errors():
+        raise FileExistsError(17, "File exists", "in the way")
     with pytest.raises(OSError, match="reset"), dispatch.disk_errors():
         raise OSError(104, "Connection reset")
 

@@ -17,6 +17,7 @@ from scaling.run import Model
 from scaling.scheduling import layouts
 from scaling.training import trainer
 from tests.scaling.engines.test_engine import make_run
+from tests.scaling.test_record import make_record
 
 CPU = Layout(run=2, width=2)
 
@@ -125,11 +126,38 @@ def test_a_choice_is_said_kept_and_used_again(tmp_path, monkeypatch):
     assert [entry["tokens_per_second"] for entry in kept["tried"]][-1] == 190.0
 
 
-def test_a_damaged_choice_is_refused_in_one_line(tmp_path):
-    for wrong in ("{", '{"all programs": {"layout": {"nonsense": 1}}}', "[]", "{}x"):
-        (tmp_path / "layout.json").write_text(wrong)
-        with pytest.raises(UserError, match=r"layout.json.* delete this file"):
-            layouts.Layouts(Store(tmp_path), CPU, lambda run, layout: 1.0, print)
+DAMAGED = (
+    "",
+    "{",
+    "[]",
+    "null",
+    "{}x",
+    '{"all programs": 3}',
+    '{"all programs": {"layout": {"nonsense": 1}}}',
+    '{"all programs": {"layout": {"width": "2"}}}',
+    '{"all programs": {"layout": {"width": 0}}}',
+)
+
+
+@pytest.mark.parametrize("wrong", DAMAGED)
+def test_a_damaged_choice_is_made_again_while_no_run_depends_on_it(tmp_path, wrong):
+    path, store = tmp_path / "layout.json", Store(tmp_path)
+    path.write_text(wrong)
+    said = []
+    found = layouts.Layouts(store, CPU, lambda run, layout: 1.0, said.append)
+    assert len(said) == 1 and str(path) in said[0] and "measured again" in said[0]
+    chosen = found.of(make_run(), 1, 1)
+    never = lambda run, layout: pytest.fail("measured")
+    again = layouts.Layouts(store, CPU, never, print)
+    assert again.of(make_run(), 1, 1) == chosen
+
+    path.write_text(wrong)
+    layout = Layout(run=2, width=4, replicate=True)
+    store.write(make_record(layout=layout.to_json() | {"more": 1}))
+    with pytest.raises(UserError, match=r"layout\.json.* delete it") as refused:
+        layouts.Layouts(store, CPU, never, print)
+    given = refused.value.expected.rpartition("--layout ")[2]
+    assert layouts.parse(given, CPU) == layout
 
 
 def test_the_users_own_layout_is_not_measured(tmp_path):
