@@ -397,11 +397,18 @@ def _spread(wanted: Sequence[float], gap: float) -> list[float]:
 
 
 def _line_labels(axes: Any, x: float, ys: Sequence[float], texts, colours) -> None:
-    """Direct labels at the right end of lines, moved apart."""
+    """Direct labels at the right end of lines, moved apart; no more than have room."""
     scaled = axes.transScale.transform([(x, y) for y in ys])
     wanted = axes.transLimits.transform(scaled)[:, 1]
     rows = axes.get_subplotspec().get_gridspec().nrows
     gap = 9.5 * rows / (axes.figure.get_size_inches()[1] * 72 * 0.8)
+    room = max(2, int(1 / gap))
+    if len(wanted) > room:
+        # The outermost lines, and those between them in even steps.
+        order = np.argsort(wanted, kind="stable")
+        kept = order[np.linspace(0, len(order) - 1, room).round().astype(int)]
+        wanted = wanted[kept]
+        texts, colours = ([known[i] for i in kept] for known in (texts, colours))
     for share, text, colour in zip(
         _spread(list(wanted), gap), texts, colours, strict=True
     ):

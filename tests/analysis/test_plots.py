@@ -236,3 +236,13 @@ def test_many_panels_go_on_below():
 
 def _numbered(axis):
     return any(tick.label1.get_visible() for tick in axis.get_major_ticks())
+
+
+def test_no_more_lines_are_named_than_there_is_room_for():
+    figure = Figure(figsize=(4, 2.5))
+    axes = figure.subplots()
+    axes.set_ylim(2, 3)
+    names = [str(i) for i in range(60)]
+    plots._line_labels(axes, 1.0, np.linspace(2, 3, 60), names, ["k"] * 60)
+    shown = [text.get_text() for text in axes.texts]
+    assert 2 < len(shown) < 20 and {"0", "59"} <= set(shown)
