@@ -198,7 +198,11 @@ def summary(analysis: Analysis) -> list[str]:
     ratios = plots.at_fitted(_of(analysis.ratios, target))
     measured = words.measured(_of(analysis.measured, target)) if ratios.empty else []
     if not sentences:
-        sentences += measured or [f"Architecture against data {words.UNDETERMINED}."]
+        used = analysis.runs.used.astype(bool)
+        runs = analysis.runs[used] if used.any() else analysis.runs
+        sentences += measured or [
+            words.nothing(runs.family.nunique(), runs.corpus.nunique())
+        ]
         sentences += _refused(analysis)
     else:
         sentences.insert(0, _opening(analysis, found, target))

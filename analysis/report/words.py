@@ -366,8 +366,26 @@ def doubling(frame: pd.DataFrame, target: str, unit: str) -> str:
     saved = f"{number(row.gain)} {unit} ({interval(row.low, row.high)})"
     if verdict(row.low, row.high, 0.0) == "undetermined":
         return f"{at(row)}, whether {text} saves anything {UNDETERMINED}: {saved}."
-    most = ", the most of all families" if len(own) > 1 else ""
+    several = [
+        plural
+        for plural, names in (("families", own.family), ("corpora", own.corpus))
+        if names.nunique() > 1
+    ]
+    most = f", the most of all {' and '.join(several)}" if several else ""
     return f"{at(row)}, {text} saves {saved}{most}."
+
+
+def nothing(families: int, corpora: int) -> str:
+    """That no effect could be told, and what the runs lack for one."""
+    text = f"Architecture against data {UNDETERMINED}"
+    lacks = [
+        one
+        for one, many in (("one family", families), ("one corpus", corpora))
+        if many < 2
+    ]
+    if not lacks:
+        return f"{text}."
+    return f"{text}: it has {' and '.join(lacks)}, and a comparison needs two."
 
 
 def measured(frame: pd.DataFrame) -> list[str]:

@@ -51,9 +51,15 @@ def select(table: Table, most: int) -> Table:
         first = every.reason.iloc[0] if len(every) else "no reading"
         raise UserError("table", table.title, f"no row can be used; the first: {first}")
     thin = _thin_warnings(thinned.size, readings.run_id.nunique())
+    # A target that only rows left out were read on has no answer to lead with.
+    targets = tuple(t for t in table.targets if (readings.target == t).any())
+    lost = [target for target in table.targets if target not in targets]
+    if lost:
+        thin += (f"no row has a loss that can be used on {', '.join(lost)}",)
     return dataclasses.replace(
         table,
-        runs=runs,
+        runs=runs.drop(columns=[f"loss:{target}" for target in lost]),
+        targets=targets,
         readings=readings,
         exclusions=every,
         warnings=table.warnings + _unit_warnings(runs) + thin,

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis import main
+from analysis.report import words
 from analysis.tables.load import from_frame
 from scaling.errors import UserError
 
@@ -175,9 +176,9 @@ def test_the_command_unmaps_and_keeps_rows(tmp_path, capsys):
 )
 def test_names_as_people_write_them(names):
     frame = grid()
-    for power, words in ((6, ("_M", "_millions")), (9, ("_B", "_bn"))):
+    for power, ends in ((6, ("_M", "_millions")), (9, ("_B", "_bn"))):
         for place, name in zip(("N", "D"), names, strict=False):
-            if name.endswith(words):
+            if name.endswith(ends):
                 frame[place] /= 10**power
     table = from_frame(frame.set_axis(names, axis=1))
     np.testing.assert_allclose(table.runs.params, grid().N)
@@ -209,3 +210,35 @@ def test_text_that_makes_rows_differ_may_be_the_family():
     (text,) = from_frame(twice).warnings
     assert "--map family=kind compares its values" in text
     assert "family=size" not in from_frame(grid(size="x")).warnings[0]
+
+
+def test_a_target_whose_rows_are_all_left_out_is_none():
+    both = pd.concat([grid(eval_set="first", part="a"), grid(eval_set="z", part="b")])
+    table = from_frame(both, where=["part == b"])
+    assert table.targets == ("z",) and len(table.exclusions) == 16
+    # A column without a number is a target that nothing was read on.
+    frame = grid(**{"loss:empty": np.nan}).rename(columns={"loss": "loss:full"})
+    table = from_frame(frame)
+    assert table.targets == ("full",)
+    assert "no row has a loss that can be used on empty" in table.warnings
+
+
+def test_what_a_comparison_lacks_is_said():
+    text = words.nothing(1, 1)
+    assert text.endswith(
+        "it has one family and one corpus, and a comparison needs two."
+    )
+    assert "one corpus" not in words.nothing(1, 3)
+    assert (
+        words.nothing(2, 2)
+        == "Architecture against data cannot be told from this grid."
+    )
+
+
+def test_doubling_is_compared_with_what_there_is():
+    row = dict(target="t", params=1e8, tokens=1e9, gain=0.2, low=0.1, high=0.3)
+    rows = [
+        row | dict(family="f", corpus=c, gain=g) for c, g in (("a", 0.2), ("b", 0.3))
+    ]
+    said = words.doubling(pd.DataFrame(rows), "t", "nats/token")
+    assert said.endswith("the most of all corpora.")
