@@ -226,6 +226,33 @@ def test_the_next_program_compiles_in_a_thread(made, tmp_path, monkeypatch):
     assert asked.get(timeout=60) == (following.program(), False)
 
 
+def test_what_was_compiled_ahead_outlives_the_memory_given_back(
+    made, tmp_path, monkeypatch
+):
+    now, following = made.run(), made.run(size=18_000)
+    made_ready, again = queue.SimpleQueue(), []
+    ready = trainer.ready
+
+    def tell(program, *rest):
+        found = ready(program, *rest)
+        made_ready.put(program)
+        return found
+
+    def listen(event, seconds, **_):
+        if event.endswith("backend_compile_duration"):
+            again.append(event)
+
+    monkeypatch.setattr(trainer, "ready", tell)
+    pack = Pack((now,), made.ids(now), ALONE, ahead=(following, ALONE))
+    trainer.train(pack, made.prepared, Store(tmp_path), lambda event: None)
+    while made_ready.get(timeout=60) != following.program():
+        pass
+    trainer.give_back()
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    trained(made, [following], tmp_path)
+    assert not again
+
+
 def test_analytic_flops_agree_with_the_compiled_program(made, tmp_path):
     for name, layout in {"alone": ALONE, "packed": PACKED}.items():
         (record,) = trained(made, [made.run()], tmp_path / name, layout)
