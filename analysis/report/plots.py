@@ -496,7 +496,11 @@ def side_note(axes: Axes, y: float, text: str) -> None:
 
 
 def legend(figure: Figure, handles: Sequence[Line2D], columns: int = 7) -> None:
-    """A legend outside the panels, so that it hides no data."""
+    """A legend outside the panels, so that it hides no data, in columns that fit."""
+    # An entry takes a mark and its gaps, about 40 points, and 5 for each letter.
+    longest = max((len(str(one.get_label())) for one in handles), default=1)
+    wide = figure.get_size_inches()[0] * 72
+    columns = max(1, min(columns, int(wide / (40 + 5 * longest))))
     figure.legend(handles=list(handles), loc="outside upper left", ncols=columns)
 
 

@@ -246,3 +246,13 @@ def test_no_more_lines_are_named_than_there_is_room_for():
     plots._line_labels(axes, 1.0, np.linspace(2, 3, 60), names, ["k"] * 60)
     shown = [text.get_text() for text in axes.texts]
     assert 2 < len(shown) < 20 and {"0", "59"} <= set(shown)
+
+
+def test_a_legend_stays_within_a_narrow_figure():
+    figure = Figure(figsize=(3.6, 2.5), layout="constrained")
+    figure.subplots()
+    sizes = ("parameters:", "12M", "40M", "130M", "420M", "1.3B", "4.2B")
+    plots.legend(figure, [plots.key(size, "k", "o", "-") for size in sizes])
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
