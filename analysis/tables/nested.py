@@ -118,8 +118,10 @@ def opened(frame: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
         inner = inner.set_axis([f"{column}.{name}" for name in inner.columns], axis=1)
         parts.append(inner.set_index(frame.index))
         said += more
-    if len(parts) == len(frame.columns) and not said:
-        return frame, ()
+    if all(
+        part.columns.equals(frame.columns[i : i + 1]) for i, part in enumerate(parts)
+    ):
+        return frame, tuple(said)
     return pd.concat(parts, axis=1), tuple(said)
 
 

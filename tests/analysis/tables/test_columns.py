@@ -8,6 +8,7 @@ import pytest
 
 from analysis import main
 from analysis.report import words
+from analysis.tables import nested
 from analysis.tables.load import from_frame
 from scaling.errors import UserError
 
@@ -242,3 +243,9 @@ def test_doubling_is_compared_with_what_there_is():
     ]
     said = words.doubling(pd.DataFrame(rows), "t", "nats/token")
     assert said.endswith("the most of all corpora.")
+
+
+def test_cells_of_records_are_opened_where_nothing_is_left_out():
+    frame = pd.DataFrame({"id": ["r"], "config": ['{"model": {"params": 5}}']})
+    opened, _ = nested.opened(frame)
+    assert list(opened.columns) == ["id", "config.model.params"]
