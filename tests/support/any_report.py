@@ -35,6 +35,7 @@ from analysis.questions import (
     variance,
 )
 from analysis.report import build, plots
+from analysis.results import Analysis
 from analysis.tables import table
 from scaling.errors import UserError
 from tests.support import any_table
@@ -127,10 +128,10 @@ def _command(*argv: str) -> tuple[int, str, str]:
 
 
 def _judged(path: Path, rows: int, options: list[str], folder: Path) -> Judged:
-    kept: list[pipeline.Analysis] = []
+    kept: list[Analysis] = []
     analyse = pipeline.analyse
 
-    def once(loaded: table.Table, **asked: Any) -> pipeline.Analysis:
+    def once(loaded: table.Table, **asked: Any) -> Analysis:
         if not kept:
             try:
                 kept.append(analyse(loaded, **asked | {"processes": 1, "shown": False}))
@@ -174,7 +175,7 @@ def _strict_json(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def _whole(analysis: pipeline.Analysis, folder: Path) -> list[str]:
+def _whole(analysis: Analysis, folder: Path) -> list[str]:
     """What is wrong with the written report: its JSON, its sections, its figures."""
     wrong = []
     for name in ("report.json", "checklist.json"):
@@ -215,7 +216,18 @@ def _alike(one: Any, two: Any) -> bool:
     return bool(one == two) or (one != one and two != two)
 
 
-def _unlisted(analysis: pipeline.Analysis, rows: int) -> list[str]:
+def _scored_on_its_own(analysis: Analysis) -> bool:
+    """Whether each run was read on its own corpus alone, as where nothing is said."""
+    losses = analysis.runs[[f"loss:{target}" for target in analysis.targets]]
+    elsewhere = [
+        losses.loc[analysis.runs.corpus != target, f"loss:{target}"]
+        for target in analysis.targets
+    ]
+    corpora = set(analysis.targets) <= set(analysis.runs.corpus)
+    return corpora and all(values.isna().all() for values in elsewhere)
+
+
+def _unlisted(analysis: Analysis, rows: int) -> list[str]:
     """Rows of the table that neither a fit saw nor a reason names."""
     wrong = []
     known = len(analysis.runs) + int(analysis.excluded.unnamed.sum())
@@ -224,7 +236,10 @@ def _unlisted(analysis: pipeline.Analysis, rows: int) -> list[str]:
     left = analysis.exclusions
     for target in analysis.targets:
         gone = set(left.run_id[left.target.isin(["", target])])
-        kept = [run_id for run_id in analysis.runs.run_id if run_id not in gone]
+        asked = analysis.runs
+        if _scored_on_its_own(analysis):
+            asked = asked[asked.corpus == target]
+        kept = [run_id for run_id in asked.run_id if run_id not in gone]
         joint = analysis.quality[
             (analysis.quality.target == target)
             & (analysis.quality.law == "joint")
@@ -240,7 +255,7 @@ def _unlisted(analysis: pipeline.Analysis, rows: int) -> list[str]:
     return wrong
 
 
-def _silly(analysis: pipeline.Analysis, printed: str) -> list[str]:
+def _silly(analysis: Analysis, printed: str) -> list[str]:
     """Sentences that show a number that is none."""
     names = {*analysis.runs.family, *analysis.runs.corpus, *analysis.targets}
     texts = [*build.summary(analysis), *(note.text for note in analysis.notes)]
