@@ -326,7 +326,7 @@ def _left_out(table: Table) -> dict[str, Any]:
 
 
 def _fit_one(args: argparse.Namespace) -> int:
-    from analysis.report import words
+    from analysis.questions import runs
     from analysis.surfaces import lawfit
     from scaling import plugins
 
@@ -344,20 +344,21 @@ def _fit_one(args: argparse.Namespace) -> int:
     ]
     chosen = {"fits": found.parameters, "quality": found.quality}
     chosen["counts"] = found.counts
-    said = [words.counts(row) for row in found.counts.itertuples()]
+    said = [runs.counts(row) for row in found.counts.itertuples()]
     _print(args, chosen | _left_out(table), reasons + said)
     return NOTHING if found.parameters.empty else DONE
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from analysis.report import build, plots
+    from analysis.questions._view import at_fitted, one_way
+    from analysis.report import build
 
     if args.source_run is not None or args.to_run is not None:
         return _attribute(args)
     analysis = _analyse(args)
     chosen = {
-        "equivalents": plots.at_fitted(plots.one_way(analysis.equivalents)),
-        "ratios": plots.at_fitted(analysis.ratios),
+        "equivalents": at_fitted(one_way(analysis.equivalents)),
+        "ratios": at_fitted(analysis.ratios),
         "joint": analysis.joint,
         "variance": analysis.variance,
         "measured": analysis.measured,
@@ -372,7 +373,6 @@ def _compare(args: argparse.Namespace) -> int:
 def _attribute(args: argparse.Namespace) -> int:
     """The gap between two named runs, by cause."""
     from analysis.questions import attribution
-    from analysis.report import words
 
     for option, name in (("from", args.source_run), ("to", args.to_run)):
         if not name:
@@ -388,7 +388,7 @@ def _attribute(args: argparse.Namespace) -> int:
         bootstrap=args.bootstrap,
     )
     frames = {"attribution": found} | _left_out(table)
-    _print(args, frames, words.attribution(found, table.unit))
+    _print(args, frames, attribution.sentences(found, table.unit))
     return DONE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from scaling.errors import unknown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from analysis.questions._view import View
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +120,13 @@ class Analysis:
         columns = [(c.name, c.unit, c.meaning) for c in known[name].columns]
         return pd.DataFrame(columns, columns=["column", "unit", "meaning"])
 
+    @functools.cached_property
+    def view(self) -> View:
+        """What the report tells of it, chosen once."""
+        from analysis.questions._view import View
+
+        return View(self)
+
     def summary(self) -> list[str]:
         """The answer in a few sentences, on the first target."""
         from analysis.report import build
@@ -127,7 +137,7 @@ class Analysis:
         """A figure of the report, as a matplotlib Figure.
 
         Args:
-          name: one of analysis.report.build.PLOTS.
+          name: of a question's figure; a name that is none of them lists all.
           target: the evaluation set; the first one by default.
 
         Raises:

@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.design import factors
 from analysis.design.cells import repeated, target_frame
 from analysis.fitting.fit import DELTA
+from analysis.formatting import interval_text, joined, number
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.questions.effects import Surface
@@ -172,3 +173,21 @@ def _attributed(
             "share": every[0] / gap + 0.0 if gap else np.nan,
         }
     )
+
+
+def sentences(frame: pd.DataFrame, unit: str) -> list[str]:
+    """The gap between two runs, a sentence a target; rows of attribution.attribute."""
+    sentences = []
+    for target, rows in frame.groupby("target", sort=False):
+        by = rows.set_index("factor")
+        gap = by.loc["total"]
+        causes = by.drop("total").sort_values("nats", key=abs, ascending=False)
+        said = joined(
+            f"{factor} {number(row.nats)} ({interval_text(row.low, row.high)})"
+            for factor, row in causes.iterrows()
+        )
+        sentences.append(
+            f"On {target}, {gap.to} less {gap.source} is {number(gap.nats)} {unit}: "
+            f"{said}."
+        )
+    return sentences

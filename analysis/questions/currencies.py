@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.formatting import UNDETERMINED, few, interval_text, number, percent
+from analysis.questions._question import Absent, Drawing, Question, Table
+from analysis.questions._view import View
+from analysis.report.style import (
+    Nothing,
+    banded,
+    factor_axis,
+    key,
+    legend,
+    log_axis,
+    looks,
+    panels_of,
+    resize,
+    rows_of,
+    span,
+    trained,
+)
+from analysis.results import Analysis
 from analysis.schema import Column, declare
 
 FRAMES = (
@@ -40,5 +64,86 @@ FRAMES = (
         Column("wall_low", "lower end of its 95% interval"),
         Column("wall_high", "upper end of its 95% interval"),
         "factor low high p_infinite",
+    ),
+)
+
+
+def crossovers(frame: pd.DataFrame) -> list[str]:
+    """A sentence a crossover, of many the first."""
+    return few([crossover(row) for row in frame.itertuples()])
+
+
+def crossover(row: Any) -> str:
+    """From which compute one system is ahead of another."""
+    place = f"on {row.held}" if row.kind == "architecture" else f"for {row.held}"
+    swap = f"{row.to} is ahead of {row.source} {place}"
+    reach = f"{number(row.range_low)} to {number(row.range_high)} FLOPs"
+    if math.isnan(row.compute):
+        return f"{swap}: where it begins {UNDETERMINED}."
+    if row.compute == 0:
+        share = percent(row.p_none)
+        return f"{swap} all the way from {reach} (no crossing in {share})."
+    if math.isinf(row.compute):
+        share = percent(row.p_none)
+        return f"{swap} nowhere from {reach} (no crossing in {share})."
+    start = f"{swap} from {number(row.compute)} FLOPs on"
+    if row.low == 0 and math.isinf(row.high):
+        return f"{start} by the law; where it begins {UNDETERMINED}."
+    return f"{start} ({interval_text(row.low, row.high)})."
+
+
+def draw_compute(figure: Figure, analysis: Analysis, target: str) -> None:
+    """What each architecture swap is worth in compute, as compute grows."""
+    frame = rows_of(analysis.multipliers, target)
+    frame = frame[(frame.currency == "compute") & (frame.kind == "architecture")]
+    frame = frame[frame.compute.notna() & (frame.held != "*")]
+    if frame.empty or frame.compute.nunique() < 2:
+        raise Nothing
+    held = list(dict.fromkeys(frame.held))
+    swaps = list(dict.fromkeys(zip(frame.source, frame.to, strict=True)))
+    resize(figure, 3.0, 1.8 + 2.8 * max(2, len(held)))
+    panels = panels_of(figure, 1, len(held), sharex=True)[0]
+    limits = span(frame.factor.clip(upper=100), frame.low.clip(0.1, 1), [0.9, 2.2])
+    for axes, level in zip(panels, held, strict=True):
+        log_axis(axes.xaxis, lambda c: number(c, 1), span(frame.compute))
+        factor_axis(axes, limits, upward=True)
+        axes.set_title(trained(level).strip())
+        for swap in swaps:
+            mine = frame[
+                (frame.held == level)
+                & (frame.source == swap[0])
+                & (frame.to == swap[1])
+            ].sort_values("compute")
+            banded(axes, mine.compute, mine.factor, mine, looks(swaps, swap))
+    panels[0].set_ylabel("compute-equivalent gain\n(times the FLOPs)")
+    figure.supxlabel("training FLOPs", fontsize=8.5)
+    legend(figure, [key(f"{a} → {b}", *looks(swaps, (a, b))) for a, b in swaps], 4)
+
+
+def _overall(view: View) -> pd.DataFrame:
+    """The multipliers over all cells, where there are such."""
+    every = view.analysis.multipliers
+    overall = every[every.params.isna() & every.tokens.isna()]
+    return every if overall.empty else overall
+
+
+QUESTION = Question(
+    name="currencies",
+    title="The same in parameters and in compute",
+    place=40,
+    absent=Absent("parameter- or compute-equivalents", ("multipliers",), ("effects",)),
+    said=lambda view: crossovers(view.rows("crossovers")),
+    figures={
+        "compute": Drawing(
+            draw_compute,
+            "What an architecture swap is worth in compute, both sides at their own "
+            "compute-optimal split. Bands are 95% intervals.",
+        )
+    },
+    about=("compute",),
+    tables=(
+        Table("Equivalents in parameters and in compute", _overall),
+        Table("Crossovers", "crossovers"),
+        Table("What each family cost: FLOPs and wall time", "costs"),
     ),
 )

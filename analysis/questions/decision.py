@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analysis.design.cells import shared
+from analysis.formatting import UNDETERMINED, number, on, percent, scale
 from analysis.inference.intervals import interval
+from analysis.inference.verdict import DECIDES
 from analysis.laws import Array
+from analysis.questions._question import Absent, Drawing, Question, Table
+from analysis.questions._view import leading
 from analysis.questions.frontier import Frontier
+from analysis.report.style import (
+    FAINT,
+    banded,
+    families_of,
+    key,
+    legend,
+    log_axis,
+    looks,
+    panels_of,
+    plain,
+    resize,
+    rows_of,
+    span,
+    trained,
+)
+from analysis.results import Analysis
 from analysis.schema import LOSS, Column, declare
 
 FRAMES = (
@@ -117,3 +139,74 @@ def small_ranks(
     smallest = common.loc[[place]]
     ranks = dict(zip(smallest.family, smallest.loss.rank(), strict=True))
     return ranks, (float(smallest.params.mean()), float(smallest.tokens.mean()))
+
+
+def sentences(frame: pd.DataFrame) -> list[str]:
+    """The best family of each corpus at the largest compute that was run."""
+    if frame.empty:
+        return []
+    sentences = []
+    # Computes are 0.1, 1, 10 and 100 times that of the largest run.
+    at = sorted(frame.compute.unique())[min(1, frame.compute.nunique() - 1)]
+    for corpus, rows in frame[frame.compute == at].groupby("corpus", sort=False):
+        if len(rows) < 2:
+            continue
+        best = max(rows.itertuples(), key=lambda row: row.p_best)
+        where = f"At {number(at)} FLOPs{on(corpus)}"
+        share = f"{percent(best.p_best)} of draws"
+        if best.p_best >= DECIDES:
+            text = (
+                f"{where}, {best.family} is the best of {len(rows)} families ({share})"
+            )
+        else:
+            text = f"{where}, which family is best {UNDETERMINED}"
+            text += f": {best.family} in {share}"
+        if not math.isnan(best.small_rank) and best.small_rank > 1:
+            place = scale(best.small_params, best.small_tokens)
+            text += f"; in the smallest cell, {place}, it ranked {best.small_rank:.0f}"
+        sentences.append(f"{text}.")
+    return sentences
+
+
+def draw_decisions(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Loss of each family at its compute-optimal split, a panel per corpus."""
+    frame = leading(rows_of(analysis.decisions, target))
+    families = families_of(analysis)
+    corpora = sorted(set(frame.corpus))
+    resize(figure, 3.2, 1.8 + 2.8 * max(2, len(corpora)))
+    panels = panels_of(figure, 1, len(corpora), sharex=True)[0]
+    limits = span(frame.compute, pad=0.1), span(frame.loss, pad=0.1)
+    for axes, corpus in zip(panels, corpora, strict=True):
+        log_axis(axes.xaxis, lambda c: number(c, 1), limits[0])
+        log_axis(axes.yaxis, plain, limits[1])
+        axes.set_title(trained(corpus).strip())
+        for family in families:
+            mine = frame[(frame.family == family) & (frame.corpus == corpus)]
+            mine = mine.sort_values("compute")
+            banded(axes, mine.compute, mine.loss, mine, looks(families, family))
+        largest = analysis.cells[analysis.cells.corpus == corpus].flops.max()
+        if limits[0][0] < largest < limits[0][1]:
+            axes.axvline(largest, color=FAINT, lw=0.9, ls="--")
+    panels[0].set_ylabel(f"compute-optimal loss\n({analysis.unit})")
+    figure.supxlabel("training FLOPs (dashed: the largest run)", fontsize=8.5)
+    legend(figure, [key(f, *looks(families, f)) for f in families])
+
+
+QUESTION = Question(
+    name="decision",
+    title="Which family is best at which compute",
+    place=60,
+    absent=Absent(
+        "ranking of families", ("decisions",), ("effects", "joint", "compute")
+    ),
+    said=lambda view: sentences(leading(view.rows("decisions"))),
+    figures={
+        "decisions": Drawing(
+            draw_decisions,
+            "Compute-optimal loss of each family, with its 95% interval. Beyond the "
+            "dashed line nothing was run.",
+        )
+    },
+    about=("compute",),
+    tables=(Table("All computes and targets", "decisions"),),
+)

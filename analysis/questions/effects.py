@@ -18,45 +18,6 @@ import pandas as pd
 
 from analysis.inference.intervals import interval
 from analysis.laws import Array
-from analysis.schema import LOSS, Column, declare
-
-FRAMES = (
-    declare(
-        "equivalents",
-        "Data-equivalents of every swap, each told in the direction in which it helps "
-        "overall. params and tokens are NaN in the row over all points. The first of "
-        "the methods preferred, joint, family and paired that there is leads.",
-        "kind source to held target params tokens factor low high p_infinite method",
-        Column(
-            "log_ratio", "measured ln loss of `to` less that of `source` (paired alone)"
-        ),
-        Column(
-            "flag",
-            "no difference shown; infinite in ... of draws; varies with ... (a main "
-            "effect to be read per cell only)",
-        ),
-        "fitted",
-    ),
-    declare(
-        "measured",
-        "Each swap over its matched cells, whatever is held, without a law.",
-        "kind source to target",
-        Column("cells", "how many matched cells"),
-        Column("log_ratio", "mean log loss of `to` less that of `source`"),
-        "low high",
-        Column("params_low", "the smallest of the cells", "count"),
-        Column("params_high", "the largest of the cells", "count"),
-        Column("tokens_low", "the least tokens of the cells", "count"),
-        Column("tokens_high", "the most tokens of the cells", "count"),
-    ),
-    declare(
-        "doubling",
-        "What doubling the data saves.",
-        "family corpus target params tokens",
-        Column("gain", "loss saved", LOSS),
-        "low high fitted",
-    ),
-)
 
 # (family, corpus, params [k], tokens [k]) -> loss [B, k]; NaN where there is no fit.
 Surface = Callable[[str, str, Array, Array], Array]

@@ -2,6 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.formatting import joined
+from analysis.questions import known_floor
+from analysis.questions._question import Drawing, Placed, Question
+from analysis.questions._view import View
+from analysis.report import markup
+from analysis.report.style import (
+    WIDTH,
+    Nothing,
+    corpora_of,
+    families_of,
+    forest_axis,
+    looks,
+    ordered,
+    panels_of,
+    reach,
+    resize,
+    rows_of,
+    whisker,
+)
+from analysis.results import Analysis
 from analysis.schema import Column, declare
 
 FRAMES = (
@@ -28,4 +57,111 @@ FRAMES = (
         Column("flag", "doubts about the fit, or empty"),
         Column("params", "the size, of a law at one size; else NaN", "count"),
     ),
+)
+
+
+def draw_fits(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Parameters of the per-family laws with 95% intervals."""
+    frame = rows_of(analysis.fits, target)
+    # Laws at one size have as many rows as sizes: they stand in the table alone.
+    whole = frame[frame.params.isna()]
+    frame = whole[whole.law == whole.law.iloc[0]] if len(whole) else whole
+    if frame.empty:
+        raise Nothing
+    parameters = ordered(frame.parameter)
+    keys = list(dict.fromkeys(zip(frame.family, frame.corpus, strict=True)))
+    families, corpora = families_of(analysis), corpora_of(analysis)
+    columns = min(3, len(parameters))
+    lines = math.ceil(len(parameters) / columns)
+    resize(figure, 0.5 + lines * (0.7 + 0.22 * len(keys)), WIDTH + 0.6)
+    panels = panels_of(figure, lines, columns).ravel()
+    for axes, name in itertools.zip_longest(panels, parameters):
+        if name is None:
+            axes.set_axis_off()
+            continue
+        mine = frame[frame.parameter == name].set_index(["family", "corpus"])
+        _limit(axes, mine)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.grid(True, axis="x")
+        for y, key in enumerate(keys):
+            if key not in mine.index:
+                continue
+            row = mine.loc[key].to_dict()
+            colour, marker, _ = looks(families, key[0])
+            hollow = {"mfc": "white"} if row["bound"] else {}
+            whisker(axes, y, row, colour, marker, **hollow)
+        axes.set_title({"alpha": "α", "beta": "β"}.get(name, name))
+        named = len(corpora) > 1
+        labels = [f"{f}, {c}" if named else f for f, c in keys]
+        forest_axis(axes, labels, range(len(keys)))
+    if frame.bound.any():
+        figure.supxlabel(
+            "hollow: the estimate, or an end of its interval, is on a bound", fontsize=8
+        )
+
+
+def _limit(axes: Axes, mine: pd.DataFrame) -> None:
+    """Limits by what is finite of values and intervals: a fit may leave some open.
+
+    One interval without a useful end shall not flatten all the others.
+    """
+    lows, values, highs = (
+        mine[name][np.isfinite(mine[name])] for name in ("low", "value", "high")
+    )
+    if values.empty:
+        return
+    right = max(values.max(), min(max([*values, *highs]), 2.5 * values.max()))
+    axes.set_xlim(*reach(values, lows, [right]))
+
+
+def said(view: View) -> list[str]:
+    laws = joined(dict.fromkeys(view.analysis.fits.law))
+    return [f"Fitted on log loss: {laws}."] if laws else []
+
+
+def _built(view: View, figure: Placed) -> str:
+    analysis = view.analysis
+    if analysis.fits.empty:
+        missing = markup.absent(analysis, "fits", "fits")
+        return missing + markup.about(analysis, "fits") + _truth(analysis)
+    quality = (
+        "Quality: gap is to the best of all starts, agree the share of starts that end "
+        "there"
+    )
+    return "".join(
+        [
+            markup.paragraph(*said(view)),
+            figure("fits"),
+            markup.about(analysis, "fits"),
+            _truth(analysis),
+            markup.fold("Parameters with 95% intervals", analysis.fits),
+            markup.fold(quality, analysis.quality),
+        ]
+    )
+
+
+def _truth(analysis: Analysis) -> str:
+    """The fitted floors beside the truth, or nothing where none is known."""
+    if analysis.truth.empty:
+        return ""
+    lead = markup.paragraph(
+        "What infinite size and data would leave of the loss, by the laws, beside the "
+        "loss of the true chances on the same documents:"
+    )
+    told = markup.bullets(known_floor.said(analysis.truth, analysis.unit))
+    return lead + told + markup.fold("Fitted floors beside the truth", analysis.truth)
+
+
+QUESTION = Question(
+    name="fits",
+    title="The law of each family and corpus",
+    place=100,
+    said=said,
+    figures={
+        "fits": Drawing(
+            draw_fits,
+            "Parameters of the law of each family and corpus, with 95% intervals.",
+        )
+    },
+    build=_built,
 )

@@ -18,10 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analysis import laws
 from analysis.design.cells import codes
 from analysis.fitting.fit import Refusal
+from analysis.formatting import count, joined, number, range_text
 from analysis.inference.intervals import (
     Draws,
     interval,
@@ -31,6 +33,21 @@ from analysis.inference.intervals import (
     part,
 )
 from analysis.laws import Array
+from analysis.questions._question import Absent, Drawing, Question, Table
+from analysis.report.style import (
+    INK,
+    forest_axis,
+    key,
+    legend,
+    looks,
+    ordered,
+    reach,
+    resize,
+    rows_of,
+    side_note,
+    tint,
+)
+from analysis.results import Analysis
 from analysis.schema import LOSS, Column, declare
 from analysis.surfaces.surfaces import Fitted, Surfaces, fit_one
 
@@ -425,3 +442,72 @@ def _rows(
                 }
             )
     return out
+
+
+def sentences(frame: pd.DataFrame) -> list[str]:
+    """By law, how many withheld cells fell where they were predicted."""
+    if frame.empty:
+        return []
+    said = []
+    for law, rows in frame.groupby("law", sort=False):
+        error = (rows.observed / rows.predicted - 1).abs().max()
+        inside = int(rows.inside.sum())
+        worst = f"largest error {number(100 * error, 2)}%"
+        said.append(f"{inside} of {len(rows)} by the {law} law ({worst})")
+    return [
+        f"Of the largest cells ({range_text(frame)}), withheld, so many fell inside "
+        f"their 95% prediction interval: {joined(said)}."
+    ]
+
+
+def draw_holdout(figure: Figure, analysis: Analysis, target: str) -> None:
+    """The withheld largest cells against their predictions, by each law."""
+    frame = rows_of(analysis.holdout, target)
+    keys = ["family", "corpus", "params", "tokens"]
+    groups = list(frame.groupby(keys))
+    laws = ordered(frame.law)
+    resize(figure, 1.2 + (0.1 + 0.2 * len(laws)) * len(groups))
+    axes = figure.subplots()
+    relative = frame[["low", "high", "observed"]].div(frame.predicted, axis=0) - 1
+    most = 100 * reach(relative.abs(), pad=0.08)[1]
+    axes.set_xlim(-most, most)
+    axes.axvline(0, color=INK, lw=0.8)
+    labels = []
+    offsets = np.linspace(-0.2, 0.2, len(laws)) if len(laws) > 1 else [0.0]
+    for y, ((family, corpus, params, tokens), group) in enumerate(groups):
+        for row in group.itertuples():
+            at = y + offsets[laws.index(row.law)]
+            part = 100 * relative.loc[row.Index]
+            colour, marker, _ = looks(laws, row.law)
+            axes.plot([part.low, part.high], [at, at], color=tint(colour, 0.3), lw=5)
+            face = colour if row.inside else "white"
+            axes.plot(part.observed, at, color=colour, marker=marker, mfc=face, ms=5.5)
+        outside = group.law[~group.inside.astype(bool)]
+        side_note(axes, y, f"outside: {joined(outside)}" if len(outside) else "")
+        where = f"{count(params)}, {count(tokens)} tokens"
+        labels.append(f"{family}, {corpus}, {where}")
+    forest_axis(axes, labels, range(len(groups)))
+    axes.set_xlabel("observed loss, % above its prediction (bars: 95% interval)")
+    axes.grid(True, axis="x")
+    legend(figure, [key(f"{law} law", *looks(laws, law)[:2]) for law in laws])
+
+
+QUESTION = Question(
+    name="holdout",
+    title="The largest cells, withheld and predicted",
+    place=150,
+    absent=Absent("withheld cells", ("holdout",), ("holdout",)),
+    said=lambda view: sentences(view.rows("holdout")),
+    figures={
+        "holdout": Drawing(
+            draw_holdout,
+            "The largest cells, set aside before fitting, against their prediction "
+            "from the rest. Hollow: outside the interval.",
+        )
+    },
+    about=("holdout",),
+    tables=(
+        Table("Withheld cells", "holdout"),
+        Table("How well each law extrapolates", "extrapolation"),
+    ),
+)

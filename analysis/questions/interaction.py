@@ -13,11 +13,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from analysis.formatting import count, few, interval_text, number, swap_text
 from analysis.inference.intervals import interval
 from analysis.laws import Array
+from analysis.questions._question import Absent, Drawing, Question, Table
 from analysis.questions.effects import SIZES, LogFactors, Swap, by_pair, overall
 from analysis.questions.matched_cells import Match, Matches
+from analysis.report.style import (
+    ALARM,
+    PALETTE,
+    Nothing,
+    factor_axis,
+    forest_axis,
+    resize,
+    rows_of,
+    span,
+    whisker,
+)
+from analysis.results import Analysis
 from analysis.schema import Column, declare
 
 FRAMES = (
@@ -196,3 +211,92 @@ def flags(interactions: pd.DataFrame) -> dict[tuple[str, str, str, str, str], st
                 if varies not in known:
                     out[key] = f"{known} and {varies}" if known else varies
     return out
+
+
+def sentences(frame: pd.DataFrame) -> list[str]:
+    """Which effects change with what is held, with size or with budget."""
+    frame = frame[(frame.quantity == "ln M_D") & frame.difference.notna()]
+    if frame.empty:
+        return []
+    open_ = len(frame) - int(frame.differs.astype(bool).sum())
+    sentences = []
+    for row in frame[frame.differs.astype(bool)].itertuples():
+        ends = interval_text(_exp(row.low), _exp(row.high))
+        times = f"{number(_exp(row.difference))} times as large"
+        if math.isinf(_exp(row.difference)):
+            times = "infinite there and finite here"
+        sentences.append(f"{compared(row)}, its data-equivalent is {times} ({ends}).")
+    if open_:
+        text = f"No change is shown in {open_} of {len(frame)} such comparisons."
+        return [*few(sentences), text]
+    return few(sentences)
+
+
+def compared(row: Any) -> str:
+    """What an interaction compares, from a row of Analysis.interactions."""
+    held = f" ({row.held})" if row.held != "*" else ""
+    unit = {"params": " parameters", "tokens": " tokens"}.get(row.by, "")
+    first, second = _place(str(row.first)), _place(str(row.second))
+    return f"{swap_text(row)}{held}: {second} against {first}{unit}"
+
+
+def _place(name: str) -> str:
+    """A level that two effects are compared at; counts are shortened."""
+    try:
+        return count(float(name))
+    except ValueError:
+        return name
+
+
+def _exp(log: float) -> float:
+    return math.exp(log) if log < 700 else math.inf
+
+
+def draw_interactions(figure: Figure, analysis: Analysis, target: str) -> None:
+    """How each swap's data-equivalent changes with what is held, size and budget.
+
+    What has no interval tells nothing, and is left to the table.
+    """
+    frame = rows_of(analysis.interactions, target)
+    frame = frame[(frame.quantity == "ln M_D") & np.isfinite(frame.difference)]
+    frame = frame[frame.low.notna() & frame.high.notna()]
+    if frame.empty:
+        raise Nothing
+    ratio = pd.DataFrame(
+        {
+            "value": np.exp(frame.difference),
+            "low": np.exp(frame.low),
+            "high": np.exp(frame.high),
+            "differs": frame.differs,
+        }
+    )
+    resize(figure, 0.9 + 0.24 * len(frame))
+    axes = figure.subplots()
+    low, high = span(ratio.value, ratio.low.clip(0.1, 10), ratio.high.clip(0.1, 10))
+    factor_axis(axes, (min(low, 0.9), max(high, 1.1)))
+    for y, row in enumerate(ratio.to_dict("records")):
+        colour = ALARM if row["differs"] else PALETTE[0]
+        whisker(axes, y, row, colour, "s" if row["differs"] else "o")
+    names = [compared(row) for row in frame.itertuples()]
+    forest_axis(axes, names, range(len(frame)))
+    axes.set_xlabel("times the data-equivalent (red: its interval leaves out 1)")
+
+
+QUESTION = Question(
+    name="interaction",
+    title="Does an effect change with scale, or with what it goes with?",
+    place=50,
+    absent=Absent("interactions", ("interactions", "agreement"), ("effects",)),
+    said=lambda view: sentences(view.rows("interactions")),
+    figures={
+        "interactions": Drawing(
+            draw_interactions,
+            "How the data-equivalent of a swap changes between the two places named: "
+            "1 is no change. Lines are 95% intervals.",
+        )
+    },
+    tables=(
+        Table("All comparisons", "interactions"),
+        Table("Measured on matched cells against modelled there", "agreement"),
+    ),
+)

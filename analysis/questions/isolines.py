@@ -6,15 +6,43 @@ the lowest loss (Hoffmann et al. 2022, section 3.3), found again in every draw.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from analysis.formatting import count, interval_text, joined, number, on
 from analysis.inference.intervals import interval
 from analysis.laws import Array
+from analysis.questions._question import Drawing, Placed, Question
+from analysis.questions._view import View
 from analysis.questions.effects import Surface
 from analysis.questions.frontier import Rate
+from analysis.report import markup
+from analysis.report.style import (
+    FAINT,
+    INK,
+    LINES,
+    MARKERS,
+    MOST_COLUMNS,
+    Nothing,
+    corpora_of,
+    families_of,
+    key,
+    legend,
+    log_axis,
+    looks,
+    panels_of,
+    plain,
+    resize,
+    rows_of,
+    span,
+    trained,
+    wrapped,
+)
+from analysis.results import Analysis
 from analysis.schema import LOSS, Column, declare
 from analysis.surfaces.surfaces import Surfaces
 
@@ -167,3 +195,223 @@ def _equal_compute(
             pd.DataFrame(columns | {"loss": losses[0], "low": low, "high": high})
         )
     return _joined(parts)
+
+
+def powers(frame: pd.DataFrame) -> list[str]:
+    """What the methods without a law say of the compute-optimal size."""
+    sentences = []
+    for (family, corpus), rows in frame[frame.of == "params"].groupby(
+        ["family", "corpus"]
+    ):
+        said = joined(
+            f"{row.method} {number(row.exponent)} ({interval_text(row.low, row.high)})"
+            for row in rows.itertuples()
+        )
+        sentences.append(
+            f"The best size of {family}{on(corpus)} grows as compute to the power: "
+            f"{said}."
+        )
+    return sentences
+
+
+def no_optimum(frame: pd.DataFrame) -> list[str]:
+    """Why no budget shows a best size by itself; nothing where one does."""
+    if frame.empty or frame.params.notna().any():
+        return []
+    budgets = frame.drop_duplicates(["family", "corpus", "compute"])
+    reasons = frame.warning.str.replace(r"\d", "", regex=True)
+    common = frame.warning[reasons == reasons.mode().iloc[0]].iloc[0]
+    return [
+        f"Methods that know no law find no best size at any of {len(budgets)} budgets; "
+        f"most often: {common}."
+    ]
+
+
+# A cell belongs to an isoFLOP line whose compute is within this share of its own.
+NEAR = 0.25
+
+
+def draw_isoflops(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Loss against size along lines of equal compute, with the cells near them."""
+    lines = rows_of(analysis.isoflops, target)
+    cells = analysis.cells[analysis.cells.target == target]
+    families, corpora = families_of(analysis), sorted(set(lines.corpus))
+    margins = 0.9, 2.0
+    panels = wrapped(figure, len(corpora), len(families), 2.2, margins)
+    limits = span(lines.params), span(cells.loss, pad=0.15)
+    for (i, corpus), (j, family) in itertools.product(
+        enumerate(corpora), enumerate(families)
+    ):
+        axes = panels[i, j]
+        log_axis(axes.xaxis, count, limits[0])
+        log_axis(axes.yaxis, plain, limits[1])
+        mine = lines[(lines.family == family) & (lines.corpus == corpus)]
+        near = cells[(cells.family == family) & (cells.corpus == corpus)]
+        for k, (compute, line) in enumerate(mine.groupby("compute")):
+            colour, marker, style = looks(range(len(MARKERS)), k)
+            axes.plot(line.params, line.loss, color=colour, ls=style)
+            axes.fill_between(
+                line.params, line.low, line.high, color=colour, alpha=0.15, lw=0
+            )
+            lowest = line.loc[line.loss.idxmin()]
+            if line.params.min() < lowest.params < line.params.max():
+                axes.plot(lowest.params, lowest.loss, "|", color=colour, ms=11)
+            on = near[np.abs(np.log(near.flops / compute)) < NEAR]
+            axes.plot(on.params, on.loss, marker=marker, color=colour, ls="")
+        if i == 0:
+            axes.set_title(family, color=looks(families, family)[0])
+        if j % MOST_COLUMNS == 0:
+            axes.set_ylabel(f"{trained(corpus)}loss ({analysis.unit})")
+    figure.supxlabel("parameters (bar: the lowest loss of the compute)", fontsize=8.5)
+    # Systems are spent on alike, and not to the digit: a name is a range.
+    ranks = lines.groupby(["family", "corpus"]).compute.rank(method="dense")
+    keys = []
+    for rank, some in lines.groupby(ranks):
+        ends = [number(c, 2) for c in (some.compute.min(), some.compute.max())]
+        named = " to ".join(dict.fromkeys(ends)) + " FLOPs"
+        keys.append(key(named, *looks(range(len(MARKERS)), int(rank) - 1)))
+    legend(figure, keys, 2)
+
+
+def draw_isolosses(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Lines of equal loss over sizes and budgets, with the compute-optimal path."""
+    lines = rows_of(analysis.isolosses, target)
+    path = analysis.frontier[analysis.frontier.target == target]
+    cells = analysis.cells[analysis.cells.target == target]
+    families, corpora = families_of(analysis), sorted(set(lines.corpus))
+    margins = 0.9, 1.6
+    panels = wrapped(figure, len(corpora), len(families), 2.3, margins)
+    x_limits = span(cells.tokens, pad=0.35)
+    y_limits = span(cells.params, lines.params, pad=0.04)
+    for (i, corpus), (j, family) in itertools.product(
+        enumerate(corpora), enumerate(families)
+    ):
+        axes = panels[i, j]
+        log_axis(axes.xaxis, count, x_limits)
+        log_axis(axes.yaxis, count, y_limits)
+        colour = looks(families, family)[0]
+        mine = lines[(lines.family == family) & (lines.corpus == corpus)]
+        for k, (loss, line) in enumerate(mine.groupby("loss")):
+            axes.plot(line.tokens, line.params, color=FAINT, lw=0.9)
+            # Labels stand clear of the axis and of its numbers.
+            inside = line.tokens.between(1.5 * x_limits[0], x_limits[1])
+            shown = line[inside & line.params.le(y_limits[1])]
+            if len(shown):
+                # Neighbours' labels stand at different heights.
+                ordered = shown.sort_values("params")
+                at = ordered.iloc[int((0.9 - 0.17 * (k % 3)) * (len(ordered) - 1))]
+                axes.annotate(
+                    f"{loss:.2f}",
+                    (at.tokens, at.params),
+                    fontsize=6.5,
+                    ha="center",
+                    va="center",
+                    bbox={"facecolor": "white", "lw": 0, "pad": 0.6},
+                )
+        one = path[(path.family == family) & (path.corpus == corpus)]
+        one = one.sort_values("compute")
+        axes.plot(one.tokens, one.params, color=colour, lw=1.8)
+        axes.fill_betweenx(
+            one.params, one.tokens_low, one.tokens_high, color=colour, alpha=0.2, lw=0
+        )
+        run = cells[(cells.family == family) & (cells.corpus == corpus)]
+        axes.plot(run.tokens, run.params, ".", color=INK, ms=3)
+        if i == 0:
+            axes.set_title(family, color=colour)
+        if j % MOST_COLUMNS == 0:
+            axes.set_ylabel(f"{trained(corpus)}parameters")
+    figure.supxlabel("training tokens", fontsize=8.5)
+    legend(
+        figure,
+        [
+            key(f"equal loss ({analysis.unit})", FAINT, None, LINES[0]),
+            key("compute-optimal, with its 95% interval", INK, None, LINES[0]),
+            key("run", INK, "."),
+        ],
+    )
+
+
+def draw_optima(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Compute-optimal sizes by methods without a law, beside the law's own path."""
+    frame = rows_of(analysis.optima, target)
+    frame = frame[np.isfinite(frame.params)]
+    if frame.empty:
+        raise Nothing
+    path = analysis.frontier[analysis.frontier.target == target]
+    families, corpora = families_of(analysis), corpora_of(analysis)
+    resize(figure, 0.9 + 2.2 * len(corpora), 1.6 + 2.3 * max(1, len(families)))
+    panels = panels_of(figure, len(corpora), len(families), sharex=True)
+    limits = span(frame.compute, pad=0.1), span(frame.params, path.params, pad=0.1)
+    methods = [method for method in METHODS if method in set(frame.method)]
+    # Side by side: where methods agree, one mark would hide the other.
+    aside = (limits[0][1] / limits[0][0]) ** 0.02
+    for (i, corpus), (j, family) in itertools.product(
+        enumerate(corpora), enumerate(families)
+    ):
+        axes = panels[i, j]
+        log_axis(axes.xaxis, lambda c: number(c, 1), limits[0])
+        log_axis(axes.yaxis, count, limits[1])
+        line = path[(path.family == family) & (path.corpus == corpus)]
+        axes.plot(line.compute, line.params, color=INK, lw=1.2)
+        mine = frame[(frame.family == family) & (frame.corpus == corpus)]
+        for k, method in enumerate(methods):
+            colour, marker, _ = looks(METHODS, method)
+            moved = aside ** (k - (len(methods) - 1) / 2)
+            for doubted, face in ((False, colour), (True, "white")):
+                some = mine[(mine.method == method) & ((mine.warning != "") == doubted)]
+                x, y = some.compute * moved, some.params
+                axes.plot(x, y, marker, color=colour, mfc=face, ms=4)
+        if i == 0:
+            axes.set_title(family, color=looks(families, family)[0])
+        if j == 0:
+            axes.set_ylabel(f"{trained(corpus)}best size")
+    figure.supxlabel("training FLOPs (hollow: with a warning)", fontsize=8.5)
+    keys = [key(method, *looks(METHODS, method)[:2]) for method in methods]
+    legend(figure, [*keys, key("the law", INK, None, "-")])
+
+
+METHODS = ("parabola", "interpolation", "envelope")
+
+
+def _built(view: View, figure: Placed) -> str:
+    analysis = view.analysis
+    if analysis.isolosses.empty and analysis.isoflops.empty:
+        return markup.absent(analysis, "fitted surface", "fits", "joint")
+    return "".join(
+        [
+            figure("isolosses"),
+            figure("isoflops"),
+            markup.bullets(powers(view.rows("powers"))),
+            figure("optima") or markup.paragraph(*no_optimum(analysis.optima)),
+            markup.fold("The compute-optimal path", analysis.frontier),
+            markup.fold("Best sizes by methods without a law", analysis.optima),
+            markup.fold("Their powers of compute", analysis.powers),
+        ]
+    )
+
+
+QUESTION = Question(
+    name="surface",
+    title="Equal loss, equal compute, and the best split",
+    place=90,
+    said=lambda view: powers(view.rows("powers")),
+    figures={
+        "isoflops": Drawing(
+            draw_isoflops,
+            "Loss along lines of equal compute, by the fit, with its 95% interval; "
+            "marks are cells whose compute is near the line's.",
+        ),
+        "isolosses": Drawing(
+            draw_isolosses,
+            "Lines of equal loss, by the fit, and the compute-optimal path with its "
+            "95% interval. Off the dots it is extrapolation.",
+        ),
+        "optima": Drawing(
+            draw_optima,
+            "The best size at each compute by methods that know no law, beside the "
+            "fit's path. None shares anything between budgets: the fit is the better "
+            "answer.",
+        ),
+    },
+    build=_built,
+)

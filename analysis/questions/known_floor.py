@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.report import words
+from analysis.formatting import interval_text, joined, number
 from analysis.schema import LOSS, Column, declare
 
 FRAMES = (
@@ -142,37 +142,37 @@ def _counted(rows: pd.DataFrame, target: str, law: str, unit: str) -> str:
         ("", "are not known"),
     ):
         some = rows[rows.interval == lie]
-        named = f" ({words.joined(some.family)})" * (len(some) < len(rows) / 2)
+        named = f" ({joined(some.family)})" * (len(some) < len(rows) / 2)
         parts += [f"{len(some)} {of}{named}"] * bool(len(some))
-    truth = f"{words.number(rows.truth.iloc[0], 4)} {unit}"
+    truth = f"{number(rows.truth.iloc[0], 4)} {unit}"
     text = (
         f"On {target}, where the truth is {truth}, of the intervals of {len(rows)} "
-        f"families' floors by {law} {words.joined(parts)}."
+        f"families' floors by {law} {joined(parts)}."
     )
     wide = (rows.high - rows.low).dropna()
     if len(wide):
         best = rows.loc[wide.idxmin()]
-        ends = words.interval(best.low, best.high)
-        floor = words.number(best.floor, 4)
+        ends = interval_text(best.low, best.high)
+        floor = number(best.floor, 4)
         text += f" The narrowest is {best.family}'s, {floor} ({ends})."
     return text
 
 
 def _said(row: Any, unit: str) -> str:
     who = row.family if row.family != "*" else "all families"
-    truth = f"{words.number(row.truth, 4)} {unit} on {row.target}"
+    truth = f"{number(row.truth, 4)} {unit} on {row.target}"
     if np.isnan(row.floor):
         return f"No floor was fitted to {who}; the truth is {truth}."
     where = {
-        "below": f"is {words.number(row.truth - row.floor)} below the truth",
-        "above": f"is {words.number(row.floor - row.truth)} above the truth",
+        "below": f"is {number(row.truth - row.floor)} below the truth",
+        "above": f"is {number(row.floor - row.truth)} above the truth",
         "holds it": "is not told from the truth",
         "": "has no interval to set beside the truth",
     }[row.interval]
     lowest = ""
     if not np.isnan(row.lowest):
-        lowest = f"; the lowest loss measured is {words.number(row.lowest, 4)}"
-    fitted = f"{words.number(row.floor, 4)} ({words.interval(row.low, row.high)})"
+        lowest = f"; the lowest loss measured is {number(row.lowest, 4)}"
+    fitted = f"{number(row.floor, 4)} ({interval_text(row.low, row.high)})"
     if row.bound is True or row.bound == 1:
         lowest += "; it, or an end of its interval, is on a bound of the fit"
     return f"The floor of {who} by {row.law}, {fitted}, {where}, {truth}{lowest}."

@@ -9,20 +9,46 @@ law beside the law's.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analysis.fitting.fit import Fit, Refusal, influence, sweep
+from analysis.formatting import MOST_SENTENCES, count, joined, number, scale
 from analysis.inference.intervals import Sample
 from analysis.inference.likelihood import Likelihood, seed_check
 from analysis.inference.profiles import profile
 from analysis.laws import Array
 from analysis.questions import optima
+from analysis.questions._question import Absent, Drawing, Question, Table
+from analysis.questions._view import View
 from analysis.questions.frontier import Rate
 from analysis.questions.model_choice import likelihood_of
 from analysis.questions.optima import Optima
+from analysis.report.style import (
+    ALARM,
+    FAINT,
+    INK,
+    PALETTE,
+    WIDTH,
+    Nothing,
+    families_of,
+    key,
+    legend,
+    log_axis,
+    looks,
+    panels_of,
+    plain,
+    reach,
+    resize,
+    rows_of,
+    span,
+)
+from analysis.results import Analysis
 from analysis.schema import Column, declare
 from analysis.surfaces.surfaces import Fitted, Surfaces
 from scaling.errors import UserError
@@ -243,3 +269,149 @@ def _budgets(found: Optima) -> pd.DataFrame:
             | {"loss": one.loss, "sizes": one.runs, "warning": "; ".join(one.warnings)}
         )
     return pd.DataFrame(rows)
+
+
+def sentences(frame: pd.DataFrame) -> list[str]:
+    """Outliers by name, and the run that a parameter hangs on most."""
+    if frame.empty:
+        return []
+    out = frame[frame.flagged.astype(bool)]
+    sentences = []
+    if len(out):
+        few = joined(str(run) for run in out.run_id.head(MOST_SENTENCES))
+        more = ", ..." if len(out) > MOST_SENTENCES else ""
+        sentences.append(f"{len(out)} of {len(frame)} runs are outliers: {few}{more}.")
+    else:
+        sentences.append(f"None of the {len(frame)} runs is an outlier.")
+    row = frame.loc[frame.spreads.abs().idxmax()]
+    sentences.append(
+        f"Without run {row.run_id} ({row.family} on {row.corpus}, "
+        f"{scale(row.params, row.tokens)}) {row.parameter} moves furthest, by "
+        f"{number(abs(row.spreads), 2)} of its standard deviations."
+    )
+    return sentences
+
+
+COLUMNS = 3
+
+
+def draw_profiles(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Twice the log likelihood lost, against the value that a parameter is held at."""
+    frame = rows_of(analysis.profiles, target)
+    names = list(dict.fromkeys(frame.parameter))
+    columns = min(COLUMNS, len(names))
+    lines = math.ceil(len(names) / columns)
+    resize(figure, 0.3 + 2.0 * lines)
+    panels = panels_of(figure, lines, columns).ravel()
+    for axes, name in itertools.zip_longest(panels, names):
+        if name is None:
+            axes.set_axis_off()
+            continue
+        mine = frame[frame.parameter == name].sort_values("value")
+        first = mine.iloc[0]
+        axes.plot(mine.value, mine["drop"], color=PALETTE[0], marker="o", ms=3)
+        axes.axhline(first.threshold, color=FAINT, lw=0.9, ls="--")
+        axes.axvline(first.best, color=INK, lw=0.8)
+        for end in (first.low, first.high):
+            if math.isfinite(end):
+                axes.axvline(end, color=INK, lw=0.8, ls=":")
+        axes.set_ylim(0, reach([0.0, first.threshold], pad=1.5)[1])
+        axes.grid(True, axis="y")
+        axes.set_title(name)
+    panels[0].set_ylabel("twice the log likelihood lost")
+    label = "value (line: the fit; dotted: ends of the 95% interval; dashed: threshold)"
+    figure.supxlabel(label, fontsize=8.5)
+
+
+def draw_influence(figure: Figure, analysis: Analysis, target: str) -> None:
+    """How far each run lies from the curve, and how far the fit moves without it."""
+    frame = rows_of(analysis.influence, target)
+    families = families_of(analysis)
+    resize(figure, 3.2)
+    axes = figure.subplots()
+    for family in families:
+        mine = frame[(frame.family == family) & ~frame.flagged.astype(bool)]
+        colour, marker, _ = looks(families, family)
+        axes.plot(mine.score, mine.spreads.abs(), marker, color=colour, ms=4, alpha=0.8)
+    out = frame[frame.flagged.astype(bool)]
+    axes.plot(out.score, out.spreads.abs(), "X", color=ALARM, ms=7)
+    for row in frame.loc[frame.spreads.abs().nlargest(1).index].itertuples():
+        # Above the highest run there is nothing that the words could cover.
+        axes.annotate(
+            f"{row.family}, {count(row.params)}: {row.parameter}",
+            (row.score, abs(row.spreads)),
+            xytext=(-3, 6),
+            textcoords="offset points",
+            fontsize=7.5,
+        )
+    axes.set_xlim(0, reach(frame.score, [0.0], pad=0.35)[1])
+    axes.set_ylim(0, reach(frame.spreads.abs(), [0.0], pad=0.2)[1])
+    axes.grid(True)
+    axes.set_xlabel("distance from the curve (robust standard deviations)")
+    axes.set_ylabel("largest move of a parameter\n(bootstrap standard deviations)")
+    keys = [key(f, *looks(families, f)[:2]) for f in families]
+    legend(figure, [*keys, key("outlier", ALARM, "X")] if len(out) else keys)
+
+
+def draw_sweeps(figure: Figure, analysis: Analysis, target: str) -> None:
+    """The main parameters against Huber's delta, as a share of their own value."""
+    frame = rows_of(analysis.sweeps, target)
+    own = frame[frame.own.astype(bool)].set_index("parameter").value
+    frame = frame.assign(ratio=frame.value / frame.parameter.map(own).to_numpy())
+    names, deltas = list(dict.fromkeys(frame.parameter)), sorted(frame.delta.unique())
+    if len(deltas) < 2:
+        raise Nothing
+    resize(figure, 2.9, WIDTH)
+    axes = figure.subplots()
+    log_axis(axes.yaxis, plain, span(frame.ratio, [0.9, 1.1], pad=0.15))
+    for name in names:
+        mine = frame[frame.parameter == name].sort_values("delta")
+        places = [deltas.index(delta) for delta in mine.delta]
+        colour, marker, line = looks(names, name)
+        axes.plot(places, mine.ratio, color=colour, marker=marker, ls=line)
+    labels = ["∞" if math.isinf(delta) else f"{delta:g}" for delta in deltas]
+    axes.set_xticks(range(len(deltas)), labels)
+    axes.axhline(1, color=INK, lw=0.8)
+    axes.set_xlabel("Huber's delta (∞: least squares)")
+    axes.set_ylabel("value, as a share\nof the reported one")
+    legend(figure, [key(name, *looks(names, name)) for name in names])
+
+
+def _strongest_first(view: View) -> pd.DataFrame:
+    frame = view.analysis.influence
+    return frame.loc[frame.spreads.abs().sort_values(ascending=False).index]
+
+
+QUESTION = Question(
+    name="doubts",
+    title="What the fit hangs on: single runs, delta, profiles",
+    place=170,
+    absent=Absent(
+        "influence of single runs",
+        ("influence", "sweeps", "profiles"),
+        ("joint", "fits"),
+    ),
+    said=lambda view: sentences(view.rows("influence")),
+    figures={
+        "influence": Drawing(
+            draw_influence,
+            "Each run left out of the fit: how far it lies from the curve, and how "
+            "far the parameter that it moves most goes without it.",
+        ),
+        "sweeps": Drawing(
+            draw_sweeps,
+            "The main parameters of the leading law when residuals are counted "
+            "otherwise.",
+        ),
+        "profiles": Drawing(
+            draw_profiles,
+            "Profile likelihoods of the leading law: all else fitted again at each "
+            "value.",
+        ),
+    },
+    tables=(
+        Table("Every run left out", _strongest_first),
+        Table("Every delta", "sweeps"),
+        Table("Profiles", "profiles"),
+    ),
+)

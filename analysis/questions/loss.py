@@ -2,6 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.formatting import count
+from analysis.questions._question import Absent, Drawing, Question, Table
+from analysis.report.style import (
+    INK,
+    LINES,
+    MARKERS,
+    MOST_COLUMNS,
+    corpora_of,
+    families_of,
+    key,
+    legend,
+    line_labels,
+    log_axis,
+    looks,
+    near,
+    ordered,
+    panels_of,
+    plain,
+    resize,
+    rows_of,
+    shade,
+    sizes_of,
+    span,
+    trained,
+    wrapped,
+)
+from analysis.results import Analysis
 from analysis.schema import LOSS, Column, declare
 
 FRAMES = (
@@ -32,4 +64,123 @@ FRAMES = (
         "The fitted law on a fine grid of tokens for each size, for drawing.",
         "family corpus target params tokens loss low high law",
     ),
+)
+
+
+def draw_loss(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Loss against data: a panel per corpus and family, a line per size."""
+    cells = rows_of(analysis.cells, target)
+    curves = analysis.curves[analysis.curves.target == target]
+    curves = curves[curves.law.isin(ordered(curves.law)[:1])]
+    withheld = analysis.holdout[analysis.holdout.target == target]
+    families, corpora = families_of(analysis), sorted(set(cells.corpus))
+    margins = 0.8, 2.2
+    panels = wrapped(figure, len(corpora), len(families), 2.5, margins)
+    x_limits = span(cells.tokens, withheld.tokens, pad=0.12)
+    y_limits = span(cells.loss, withheld.observed, pad=0.08)
+    rungs = sizes_of(cells)
+    for (i, corpus), (j, family) in itertools.product(
+        enumerate(corpora), enumerate(families)
+    ):
+        axes = panels[i, j]
+        log_axis(axes.xaxis, count, x_limits)
+        log_axis(axes.yaxis, plain, y_limits)
+        mine = cells[(cells.family == family) & (cells.corpus == corpus)]
+        ends, names, colours = [], [], []
+        for params, points in mine.groupby("params"):
+            rung = int(rungs[points.index[0]])
+            colour = shade(families, family, rung, rungs.max())
+            line = curves[
+                (curves.family == family)
+                & (curves.corpus == corpus)
+                & near(curves.params, params)
+            ].sort_values("tokens")
+            line = line[line.tokens.between(*x_limits)]
+            axes.plot(line.tokens, line.loss, color=colour, ls=LINES[rung % 4])
+            axes.fill_between(
+                line.tokens, line.low, line.high, color=colour, alpha=0.15, lw=0
+            )
+            once = points[points.epochs < 1.001]
+            again = points[points.epochs >= 1.001]
+            style = {"color": colour, "ls": ""}
+            marker = MARKERS[rung % len(MARKERS)]
+            axes.plot(
+                once.tokens, once.loss, marker=marker, mec="white", mew=0.5, **style
+            )
+            axes.plot(again.tokens, again.loss, marker="x", mew=1.5, **style)
+            last = points.sort_values("tokens").iloc[-1]
+            ends.append(line.loss.iloc[-1] if len(line) else last.loss)
+            names.append(count(params))
+            colours.append(looks(families, family)[0])
+        out = withheld[(withheld.family == family) & (withheld.corpus == corpus)]
+        axes.plot(
+            out.tokens, out.observed, color=INK, marker="o", mfc="none", ms=8, ls=""
+        )
+        if ends:
+            line_labels(axes, x_limits[1], ends, names, colours)
+        if i == 0:
+            axes.set_title(family, color=looks(families, family)[0])
+        if j % MOST_COLUMNS == 0:
+            axes.set_ylabel(f"{trained(corpus)}loss ({analysis.unit})")
+    figure.supxlabel("training tokens (line labels: parameters)", fontsize=8.5)
+    ring = Line2D([], [], color=INK, marker="o", mfc="none", ms=8, ls="")
+    ring.set_label("withheld largest cell")
+    keys = [ring] if len(withheld) else []
+    if (cells.epochs >= 1.001).any():
+        keys.append(key("repeated data", INK, "x"))
+    if keys:
+        legend(figure, keys)
+
+
+def draw_design(figure: Figure, analysis: Analysis, target: str) -> None:
+    """The design: which sizes and budgets were run, and what was withheld."""
+    cells = rows_of(analysis.cells, target)
+    withheld = analysis.holdout[analysis.holdout.target == target]
+    families, corpora = families_of(analysis), corpora_of(analysis)
+    resize(figure, 2.7, 1.4 + 2.3 * max(2, len(corpora)))
+    panels = panels_of(figure, 1, len(corpora))[0]
+    for axes, corpus in zip(panels, corpora, strict=True):
+        log_axis(axes.xaxis, count, span(cells.tokens, pad=0.15))
+        log_axis(axes.yaxis, count, span(cells.params, pad=0.15))
+        axes.set_title(corpus)
+        for k, family in enumerate(families):
+            colour, marker, _ = looks(families, family)
+            nudge = 1 + 0.09 * (k - (len(families) - 1) / 2)
+            mine = cells[(cells.family == family) & (cells.corpus == corpus)]
+            axes.plot(
+                mine.tokens * nudge, mine.params, color=colour, marker=marker, ls=""
+            )
+            out = withheld[(withheld.family == family) & (withheld.corpus == corpus)]
+            axes.plot(
+                out.tokens * nudge,
+                out.params,
+                color=colour,
+                marker=marker,
+                mfc="white",
+                ms=7,
+                ls="",
+            )
+    panels[0].set_ylabel("parameters")
+    figure.supxlabel("training tokens (hollow: withheld)", fontsize=8.5)
+    legend(figure, [key(f, *looks(families, f)[:2]) for f in families])
+
+
+QUESTION = Question(
+    name="loss",
+    title="Loss against data",
+    place=80,
+    absent=Absent("usable cells", ("cells",), ("table", "fits")),
+    figures={
+        "loss": Drawing(
+            draw_loss,
+            "Loss against training tokens, a line for each model size, with each "
+            "family's fitted law and its 95% interval.",
+            every=True,
+        ),
+        "design": Drawing(
+            draw_design,
+            "The cells that were run: sizes against budgets.",
+        ),
+    },
+    tables=(Table("All cells", "cells", "Best run of each cell.", counted=False),),
 )

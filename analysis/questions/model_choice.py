@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.fitting.fit import Refusal
+from analysis.formatting import joined, number
 from analysis.inference.intervals import Draws
 from analysis.inference.likelihood import (
     Likelihood,
@@ -26,6 +27,7 @@ from analysis.inference.likelihood import (
     ratio_tests,
 )
 from analysis.questions import effects
+from analysis.questions._question import Absent, Question, Table
 from analysis.questions.effects import Equivalents, Swap
 from analysis.questions.holdout import held_out_error
 from analysis.schema import Column, declare
@@ -89,7 +91,7 @@ WITHIN = 4.0
 LEVEL = 0.05
 
 
-class Question(NamedTuple):
+class Freed(NamedTuple):
     """A parameter that may be shared, and the two laws that differ in it.
 
     Attributes:
@@ -117,14 +119,14 @@ MODELS: dict[str, Options] = {
     "rhoD by cell": {"crossed": ("tokens",)},
 }
 QUESTIONS = (
-    Question("E", "families", BASE, "E by family", ("family",)),
-    Question("E", "corpora", "one E", BASE, ("corpus",)),
-    Question("alpha", "families", BASE, "alpha by family", ("family",)),
-    Question("alpha", "corpora", BASE, "alpha by corpus", ("corpus",)),
-    Question("beta", "families", BASE, "beta by family", ("family",)),
-    Question("beta", "corpora", BASE, "beta by corpus", ("corpus",)),
-    Question("rhoN", "cells", BASE, "rhoN by cell", ("family", "corpus")),
-    Question("rhoD", "cells", BASE, "rhoD by cell", ("family", "corpus")),
+    Freed("E", "families", BASE, "E by family", ("family",)),
+    Freed("E", "corpora", "one E", BASE, ("corpus",)),
+    Freed("alpha", "families", BASE, "alpha by family", ("family",)),
+    Freed("alpha", "corpora", BASE, "alpha by corpus", ("corpus",)),
+    Freed("beta", "families", BASE, "beta by family", ("family",)),
+    Freed("beta", "corpora", BASE, "beta by corpus", ("corpus",)),
+    Freed("rhoN", "cells", BASE, "rhoN by cell", ("family", "corpus")),
+    Freed("rhoD", "cells", BASE, "rhoD by cell", ("family", "corpus")),
 )
 
 
@@ -146,7 +148,7 @@ class Nested:
     models: dict[str, Likelihood]
     errors: dict[str, float]
     refused: dict[str, str]
-    questions: tuple[Question, ...]
+    questions: tuple[Freed, ...]
 
 
 def fit_nested(surfaces: Surfaces, delta: float, seed: int) -> Nested:
@@ -273,3 +275,32 @@ def multipliers_frame(
         whole |= {"weight": row.weight, "draws": len(fewer)}
         parts.append(frame[frame.params.isna()].assign(**whole))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def sentences(frame: pd.DataFrame) -> list[str]:
+    """Which parameters families and corpora share, by the nested models."""
+    sentences = []
+    for across, rows in frame.groupby("across", sort=False):
+        apart = rows[rows.differs.astype(bool)]
+        same = rows[~rows.differs.astype(bool)]
+        said = joined(
+            f"{row.parameter} (p {number(row.p, 2)})" for row in apart.itertuples()
+        )
+        if len(apart):
+            sentences.append(f"Across {across} these differ: {said}.")
+        if len(same):
+            names = joined(
+                f"{row.parameter} (p {number(row.p, 2)})" for row in same.itertuples()
+            )
+            sentences.append(f"Across {across} no difference is shown in {names}.")
+    return sentences
+
+
+QUESTION = Question(
+    name="sharing",
+    title="What families and corpora share",
+    place=120,
+    absent=Absent("nested models", ("nested",), ("joint", "effects")),
+    said=lambda view: sentences(view.rows("nested")),
+    tables=(Table("Likelihood ratios", "nested"), Table("Models", "models")),
+)

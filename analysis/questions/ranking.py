@@ -8,11 +8,31 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analysis.design.cells import shared
+from analysis.formatting import UNNAMED, number, percent, scale
 from analysis.inference.intervals import interval
+from analysis.questions._question import Drawing, Placed, Question
+from analysis.questions._view import View
 from analysis.questions.effects import Equivalents, share
 from analysis.questions.matched_cells import DocumentError, Noise, margin
+from analysis.report import markup
+from analysis.report.style import (
+    PALETTE,
+    WIDTH,
+    factor_axis,
+    forest_axis,
+    panels_of,
+    reach,
+    resize,
+    rows_of,
+    side_note,
+    span,
+    trained,
+    whisker,
+)
+from analysis.results import Analysis
 from analysis.schema import LOSS, Column, declare
 
 FRAMES = (
@@ -105,3 +125,116 @@ def _needs(model: Equivalents, family: str, best: str, corpus: str) -> dict[str,
         "fit_params": params,
         "fit_tokens": tokens,
     }
+
+
+def sentence(frame: pd.DataFrame, unit: str) -> str:
+    """What the table of standings on one corpus shows, and where."""
+    first, last = frame.iloc[0], frame.iloc[-1]
+    measured = scale(first.params, first.tokens)
+    needed = ""
+    if frame.factor.notna().sum() > 1:
+        fitted = scale(first.fit_params, first.fit_tokens)
+        needed = (
+            " Data needed: how many times its own data a family takes for the loss of "
+            f"{first.family}, by the law at {fitted}."
+        )
+    trained = "With" if first.corpus == UNNAMED else f"Trained on {first.corpus} with"
+    return (
+        f"{trained} {measured}, the largest cell that all "
+        f"{len(frame)} families share, the measured loss goes from "
+        f"{number(first.loss)} ({first.family}) to {number(last.loss)} {unit} "
+        f"({last.family}).{needed}"
+    )
+
+
+def draw_standings(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Measured loss of each family, and the data it needs for the lowest of them."""
+    frame = rows_of(analysis.standings, target)
+    own = frame[frame.corpus == target]
+    frame = own if len(own) else frame[frame.corpus == frame.corpus.iloc[0]]
+    ys = range(len(frame))
+    resize(figure, 0.9 + 0.26 * len(frame), WIDTH + 0.6)
+    told = frame.factor.notna().sum() > 1
+    left, *rest = panels_of(figure, 1, 2 if told else 1)[0]
+    lowest = frame.loss.min()
+    measured = pd.DataFrame(
+        {
+            "value": frame.loss,
+            "low": lowest + frame.above_low,
+            "high": lowest + frame.above_high,
+        }
+    )
+    left.set_xlim(*reach(measured, pad=0.04))
+    left.grid(True, axis="x")
+    left.set_axisbelow(True)
+    for y, row in zip(ys, measured.to_dict("records"), strict=True):
+        whisker(left, y, row, PALETTE[0], "o")
+    forest_axis(left, list(frame.family), ys)
+    elsewhere = trained(frame.corpus.iloc[0]).strip() if own.empty else ""
+    elsewhere = f"\n{elsewhere}" * bool(elsewhere)
+    left.set_xlabel(f"measured loss ({analysis.unit}){elsewhere}")
+    for right in rest:
+        ends = frame.low.clip(lower=0.05), frame.high.clip(upper=100)
+        factor_axis(right, span(frame.factor, *ends, [0.9]))
+        for y, row in zip(ys, frame.to_dict("records"), strict=True):
+            whisker(right, y, row | {"value": row["factor"]}, PALETTE[0], "o")
+            if row["p_infinite"] > 0:
+                side_note(right, y, f"∞ in {percent(row['p_infinite'])}")
+        right.tick_params(axis="y", length=0)
+        right.set_xlabel(f"times the data\nfor the loss of {frame.against.iloc[0]}")
+
+
+# In place of the standings on the first target.
+NO_STANDING = (
+    "No two families, or no cell of new data that all of them have: nothing is set "
+    "side by side here."
+)
+
+
+def _first(view: View) -> pd.DataFrame:
+    """The families on the target's own text, or on the first that they were read on."""
+    own = view.own("standings")
+    return own[own.corpus.isin(own.corpus[:1])]
+
+
+def said(view: View) -> list[str]:
+    first = _first(view)
+    return [sentence(first, view.analysis.unit)] if len(first) else []
+
+
+def _built(view: View, figure: Placed) -> str:
+    first = _first(view)
+    rest = view.analysis.standings.drop(first.index)
+    named = {"factor": "data_needed"}
+    known = ["corpus", "target", "fit_params", "fit_tokens", "against", "rank"]
+    lead = f'<p class="none">{markup.text_of(NO_STANDING)}</p>'
+    if len(first):
+        lead = markup.paragraph(*said(view)) + figure("standings")
+    shown = first.drop(columns=known).rename(columns=named)
+    return "".join(
+        [
+            lead,
+            markup.elsewhere(view, figure, "standings"),
+            markup.table(shown) * bool(len(first)),
+            markup.fold("On the other corpora and targets", rest.rename(columns=named)),
+        ]
+    )
+
+
+QUESTION = Question(
+    name="standings",
+    title="How every family stands",
+    place=10,
+    said=said,
+    figures={
+        "standings": Drawing(
+            draw_standings,
+            "Left, the measured loss of each family at the largest cell that all "
+            "share, with the 95% interval of its distance to the lowest: seeds and "
+            "documents. Right, how many times its data it needs for the lowest, by "
+            "the law at the largest cell that was fitted, with its 95% interval.",
+            every=True,
+        )
+    },
+    build=_built,
+)

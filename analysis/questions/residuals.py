@@ -2,6 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import textwrap
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.formatting import count
+from analysis.questions._question import Absent, Drawing, Question, Table
+from analysis.questions._view import View
+from analysis.report.style import (
+    INK,
+    LABEL,
+    MOST_COLUMNS,
+    corpora_of,
+    families_of,
+    key,
+    legend,
+    log_axis,
+    looks,
+    ordered,
+    rows_of,
+    span,
+    wrapped,
+)
+from analysis.results import Analysis
 from analysis.schema import LOSS, Column, declare
 
 FRAMES = (
@@ -13,5 +41,87 @@ FRAMES = (
         Column("predicted", "fitted loss", LOSS),
         Column("residual", "log observed less log predicted"),
         "law",
+    ),
+)
+
+
+def draw_residuals(figure: Figure, analysis: Analysis, target: str) -> None:
+    """What the laws leave over, against data, with the seeds' noise behind."""
+    frame = rows_of(analysis.residuals, target)
+    fitness = analysis.fitness[analysis.fitness.target == target]
+    families, corpora = families_of(analysis), corpora_of(analysis)
+    laws = [law for law in ordered(frame.law) if _whole(analysis, law)]
+    margins = 0.9, 1.4
+    panels = wrapped(figure, len(laws), len(families), 2.0, margins, narrowest=2)
+    widest = math.log(frame.params.max() / frame.params.min()) or 1.0
+    for (i, law), (j, family) in itertools.product(
+        enumerate(laws), enumerate(families)
+    ):
+        axes = panels[i, j]
+        log_axis(axes.xaxis, count, span(frame.tokens, pad=0.1))
+        axes.axhline(0, color=INK, lw=0.8)
+        for row in fitness.itertuples():
+            if math.isfinite(row.seed_noise):
+                band = 200 * row.seed_noise
+                axes.axhspan(-band, band, color="#ececec", lw=0)
+        mine = frame[(frame.family == family) & (frame.law == law)]
+        for corpus in corpora:
+            part = mine[mine.corpus == corpus]
+            colour, marker, _ = looks(corpora, corpus)
+            area = 12 + 26 * np.log(part.params / frame.params.min()) / widest
+            axes.scatter(
+                part.tokens,
+                100 * part.residual,
+                s=area,
+                color=colour,
+                marker=marker,
+                alpha=0.8,
+                lw=0,
+            )
+        axes.grid(True, axis="y")
+        if i == 0:
+            axes.set_title(family, color=looks(families, family)[0])
+        if j % MOST_COLUMNS == 0:
+            name = textwrap.fill(f"{law} law", LABEL)
+            axes.set_ylabel(f"{name}\nobserved − fitted, %")
+    figure.supxlabel("training tokens (larger mark: larger model)", fontsize=8.5)
+    shown = sorted(set(frame.corpus))
+    keys = [key(corpus, *looks(corpora, corpus)[:2]) for corpus in shown]
+    band = Line2D(
+        [], [], color="#e0e0e0", lw=7, label="±2 standard deviations of seeds"
+    )
+    legend(figure, [*keys, band] if fitness.seed_noise.notna().any() else keys)
+
+
+def _whole(analysis: Analysis, law: str) -> bool:
+    """Whether the law covers all sizes of a family, and not one size at a time."""
+    mine = analysis.quality[analysis.quality.law == law]
+    return mine.empty or bool(mine.params.isna().any())
+
+
+def _largest_first(view: View) -> pd.DataFrame:
+    frame = view.analysis.residuals
+    return frame.loc[frame.residual.abs().sort_values(ascending=False).index]
+
+
+QUESTION = Question(
+    name="residuals",
+    title="Residuals",
+    place=160,
+    absent=Absent("residuals", ("residuals",), ("fits",)),
+    figures={
+        "residuals": Drawing(
+            draw_residuals,
+            "What the laws leave over. A pattern along the axis means a law of the "
+            "wrong shape; the grey band is what seeds alone would do.",
+        )
+    },
+    tables=(
+        Table(
+            "All residuals",
+            _largest_first,
+            "Residuals, the largest first.",
+            counted=False,
+        ),
     ),
 )

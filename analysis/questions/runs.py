@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from analysis.formatting import joined
+from analysis.questions import run_times
+from analysis.questions._question import Placed, Question
+from analysis.questions._view import View
+from analysis.report import markup
+from analysis.results import Analysis
 from analysis.schema import Column, declare
 
 FRAMES = (
@@ -57,4 +65,77 @@ FRAMES = (
             "how many are not in `runs` either, each counted under its first reason",
         ),
     ),
+)
+
+
+def counts(row: Any) -> str:
+    """What became of a target's usable rows, from a row of Analysis.counts."""
+    left = [
+        f"{value:.0f} {are if value > 1 else is_} {what}"
+        for value, is_, are, what in (
+            (row.other_settings, "is", "are", "not at the best setting of their cell"),
+            (row.aside, "is", "are", "set aside to be predicted"),
+            (
+                row.repeated,
+                "repeats",
+                "repeat",
+                "data, and these laws are of one epoch",
+            ),
+        )
+        if value
+    ]
+    text = f"Rows fitted on {row.target}: {row.fitted:.0f} of {row.usable:.0f} usable"
+    return text + (f"; {joined(left)}." if left else ".")
+
+
+# From this share of a table on, data that is repeated is what the table is about.
+MOSTLY = 0.5
+
+
+REPEATED_LAW = "data_constrained"
+
+
+def repeats(row: Any) -> list[str]:
+    """Which law takes the rows that repeat data, where they are most of the table."""
+    if not row.usable or row.repeated < MOSTLY * row.usable:
+        return []
+    return [
+        f"{row.repeated:.0f} of {row.usable:.0f} rows on {row.target} read some data "
+        "more than once: the law made for that takes all of them, by "
+        f"`scaling-analysis fit TABLE --law {REPEATED_LAW}`."
+    ]
+
+
+def unnamed(analysis: Analysis) -> int:
+    """Rows of the table that are counted but not listed."""
+    return int(analysis.excluded.unnamed.sum())
+
+
+def _built(view: View, figure: Placed) -> str:
+    analysis = view.analysis
+    more = unnamed(analysis)
+    ids = analysis.exclusions.run_id.nunique() + more
+    lead = (
+        f"{len(analysis.runs) + more} runs; {ids} of them or of those planned left out "
+        "of one fit or of all."
+    )
+    return "".join(
+        [
+            markup.paragraph(lead),
+            markup.fold("Left out, counted by reason", analysis.excluded),
+            markup.fold("Left out, each with its reason", analysis.exclusions),
+            markup.about(analysis, "table"),
+            markup.fold("All runs", analysis.runs),
+            markup.bullets(run_times.sentences(analysis.estimates)),
+            markup.fold("Measured over estimated time", analysis.estimates),
+        ]
+    )
+
+
+QUESTION = Question(
+    name="runs",
+    title="Runs, and what was left out",
+    place=200,
+    said=lambda view: run_times.sentences(view.analysis.estimates),
+    build=_built,
 )

@@ -8,20 +8,38 @@ refits take fewer draws than the analysis; each row says how many.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analysis.design import levels
 from analysis.design.cells import at_optimum
 from analysis.design.cells import points as points_of_interest
 from analysis.fitting.fit import DELTA
+from analysis.formatting import joined
 from analysis.questions import effects
+from analysis.questions._question import Absent, Drawing, Question, Table
 from analysis.questions.effects import Equivalents, Surface, Swap
-from analysis.report import words
+from analysis.report.style import (
+    ALARM,
+    PALETTE,
+    WIDTH,
+    Nothing,
+    factor_axis,
+    forest_axis,
+    panels_of,
+    resize,
+    rows_of,
+    side_note,
+    span,
+    whisker,
+)
+from analysis.results import Analysis
 from analysis.schema import Column, declare
 from analysis.surfaces.surfaces import Options, Surfaces, joint_surfaces
 
@@ -174,7 +192,7 @@ def moved(frame: pd.DataFrame) -> pd.DataFrame:
     known = pd.MultiIndex.from_frame(frame[keys])
     base = reported.reindex(known).to_numpy()
     moves = (base != frame.verdict.to_numpy()) & pd.notna(base)
-    return frame.assign(moves=moves & ~words.silent(frame))
+    return frame.assign(moves=moves & ~silent(frame))
 
 
 def across_targets(frame: pd.DataFrame, targets: Sequence[str]) -> pd.DataFrame:
@@ -226,3 +244,115 @@ def _ends(row: Mapping[str, Any]) -> frozenset[Any]:
     return frozenset(
         (end, frozenset(row[end].split(" -> "))) for end in ("source", "to")
     )
+
+
+def silent(frame: pd.DataFrame) -> pd.Series:
+    """Marks settings that give a value and no interval: they decide nothing."""
+    open_ = frame.verdict == "undetermined"
+    return open_ & frame.value.notna() & frame.low.isna()
+
+
+def _asked_of(question: str, source: str, to: str) -> list[frozenset[str]]:
+    """The swaps that a verdict is about: one, or the two that are compared."""
+    if " or " not in question:
+        return [frozenset((source, to))]
+    return [frozenset(text.split(" -> ")) for text in (source, to)]
+
+
+def sentences(frame: pd.DataFrame, agreement: pd.DataFrame | None = None) -> list[str]:
+    """Which verdicts other choices move, and how many stay as reported.
+
+    Args:
+      agreement: of the law with matched cells, as in Analysis. A verdict on a swap for
+        which they disagree is not said to hold.
+    """
+    apart = _disputed_ends(agreement)
+    others = frame[(frame.setting != "as reported") & ~silent(frame)]
+    if others.empty:
+        return []
+    sentences, steady, against = [], 0, 0
+    keys = ["question", "source", "to"]
+    for (question, source, to), rows in others.groupby(keys, sort=False):
+        moves = rows[rows.moves.astype(bool)]
+        if moves.empty:
+            doubted = any(one in apart for one in _asked_of(question, source, to))
+            against += doubted
+            steady += not doubted
+            continue
+        swap = f"{source} against {to}" if " or " in question else f"{source} → {to}"
+        said = joined(f"{row.setting} ({row.verdict})" for row in moves.itertuples())
+        swap = swap.replace("->", "→")
+        text = f"Over all cells, the verdict on {swap} moves with: {said}."
+        sentences.append(text)
+    tried = others.setting.nunique()
+    checks = f"all of {tried} other choices" if tried > 1 else "the one other choice"
+    total = steady + against + len(sentences)
+    if against:
+        text = f"{against} of {total} verdicts over all cells rest on swaps for which "
+        sentences.append(text + "measured matched cells and the leading law disagree.")
+    if steady:
+        text = f"{steady} of {total} verdicts over all cells hold under {checks}."
+        sentences.append(text)
+    return sentences
+
+
+def _disputed_ends(agreement: pd.DataFrame | None) -> set[frozenset[str]]:
+    """The two levels of each swap on which the law and what was measured disagree."""
+    if agreement is None or agreement.empty:
+        return set()
+    apart = agreement[~agreement.agrees.astype(bool)]
+    return {frozenset(ends) for ends in zip(apart.source, apart.to, strict=True)}
+
+
+def draw_verdicts(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Each overall effect under other choices; what moves its verdict is red."""
+    frame = rows_of(analysis.verdicts, target)
+    frame = frame[frame.question != "architecture or corpus"]
+    if frame.empty:
+        raise Nothing
+    settings = list(dict.fromkeys(frame.setting))
+    swaps = list(dict.fromkeys(zip(frame.source, frame.to, strict=True)))
+    columns = min(3, len(swaps))
+    lines = math.ceil(len(swaps) / columns)
+    resize(figure, 0.6 + lines * (0.6 + 0.22 * len(settings)), WIDTH + 0.6)
+    panels = panels_of(figure, lines, columns).ravel()
+    for axes, swap in itertools.zip_longest(panels, swaps):
+        if swap is None:
+            axes.set_axis_off()
+            continue
+        mine = frame[(frame.source == swap[0]) & (frame.to == swap[1])]
+        low, high = span(
+            mine.value, mine.low.clip(lower=0.05), mine.high.clip(upper=50), [0.9, 1.1]
+        )
+        factor_axis(axes, (max(low, 0.04), min(high, 60)))
+        rows = mine.drop_duplicates("setting").set_index("setting").reindex(settings)
+        for y, row in enumerate(rows.to_dict("records")):
+            colour = ALARM if row["moves"] is True else PALETTE[0]
+            whisker(axes, y, row, colour, "s" if row["moves"] is True else "o")
+            if math.isinf(row["value"]):
+                side_note(axes, y, "∞")
+        forest_axis(axes, settings, range(len(settings)))
+        axes.set_title(f"{swap[0]} → {swap[1]}")
+    figure.supxlabel(
+        "data-equivalent over all cells (red: another verdict)", fontsize=8.5
+    )
+
+
+QUESTION = Question(
+    name="verdict",
+    title="What moves the verdict",
+    place=70,
+    absent=Absent("other choices tried", ("verdicts",), ("effects",)),
+    said=lambda view: sentences(view.rows("verdicts"), view.analysis.agreement),
+    figures={
+        "verdicts": Drawing(
+            draw_verdicts,
+            "The overall data-equivalents under other choices of law, of Huber's "
+            "delta, of the runs that are kept and of how parameters are counted.",
+        )
+    },
+    tables=(
+        Table("Every choice", "verdicts"),
+        Table("Every model within 4 AICc", "model_multipliers"),
+    ),
+)

@@ -2,6 +2,38 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator
+
+from analysis.formatting import count
+from analysis.questions._question import Drawing, Placed, Question
+from analysis.questions._view import View
+from analysis.report import markup
+from analysis.report.style import (
+    ALARM,
+    INK,
+    LINES,
+    MARKERS,
+    MOST_COLUMNS,
+    apart,
+    families_of,
+    legend,
+    line_labels,
+    log_axis,
+    looks,
+    plain,
+    rows_of,
+    shade,
+    sizes_of,
+    span,
+    wrapped,
+)
+from analysis.results import Analysis
 from analysis.schema import LOSS, Column, declare
 
 FRAMES = (
@@ -31,4 +63,117 @@ FRAMES = (
         Column("tried_loss", "loss at the best tried rate", LOSS),
         Column("warning", "why the quadratic was not used, or empty"),
     ),
+)
+
+
+def draw_tuning(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Loss against the learning rate: where each family's optimum lies."""
+    frame = rows_of(analysis.tuning, target)
+    families = families_of(analysis)
+    tuned = [family for family in families if family in set(frame.family)]
+    rungs = sizes_of(frame)
+    margins = 0.7, 1.4
+    panels = wrapped(figure, 1, len(tuned), 2.4, margins, narrowest=2)
+    limits = span(frame.learning_rate, pad=0.12)
+    keys = ["corpus", "params", "tokens"]
+    least = frame.groupby(["family", *keys]).loss.transform("min")
+    frame = frame.assign(excess=100 * (frame.loss / least - 1))
+    where = ["family", *keys]
+    cells = analysis.cells[analysis.cells.target == target]
+    # Repeated data has a cell of its own at the same place, of one rate.
+    edges = cells[cells.rates > 1].set_index(where).edge
+    edges = edges[~edges.index.duplicated()]
+    frame["run_edge"] = (
+        edges.reindex(frame.set_index(where).index).fillna("").to_numpy()
+    )
+    top = frame.excess[np.isfinite(frame.excess)].max()
+    for (_, j), axes in panels.items():
+        family = tuned[j]
+        log_axis(axes.xaxis, plain, limits)
+        axes.set_ylim(-0.08 * (top or 1), 1.08 * (top or 1))
+        axes.grid(True, axis="y")
+        rates = apart(axes, _rates(frame.learning_rate), plain)
+        axes.xaxis.set_major_locator(FixedLocator(rates))
+        base = looks(families, family)[0]
+        ends, names, colours = [], [], []
+        for (_, params, _), mine in frame[frame.family == family].groupby(keys):
+            mine = mine.sort_values("learning_rate")
+            rung = int(rungs[mine.index[0]])
+            colour = shade(families, family, rung, rungs.max())
+            marker = MARKERS[rung % len(MARKERS)]
+            axes.plot(
+                mine.learning_rate,
+                mine.excess,
+                color=colour,
+                ls=LINES[rung % 4],
+                marker=marker,
+            )
+            best = mine[mine.best]
+            at_edge = best.run_edge.ne("").any()
+            axes.plot(
+                best.learning_rate,
+                best.excess,
+                color=ALARM if at_edge else INK,
+                marker="s" if at_edge else "o",
+                mfc="none",
+                ms=10,
+                ls="",
+            )
+            ends.append(mine.excess.iloc[-1])
+            names.append(count(params))
+            colours.append(base)
+        if ends:
+            line_labels(axes, limits[1], ends, names, colours)
+        axes.set_title(family, color=base)
+        if j % MOST_COLUMNS == 0:
+            axes.set_ylabel("loss above the best rate's, %")
+    figure.supxlabel("learning rate (line labels: parameters)", fontsize=8.5)
+    ring = Line2D([], [], color=INK, marker="o", mfc="none", ms=9, ls="", label="best")
+    edge = Line2D([], [], color=ALARM, marker="s", mfc="none", ms=9, ls="")
+    edge.set_label("best, at the edge of its grid")
+    legend(figure, [ring, edge])
+
+
+def _rates(rates: pd.Series) -> list[float]:
+    """The rates tried, as ticks: at most five."""
+    tried = sorted(set(rates))
+    return tried[:: max(1, math.ceil(len(tried) / 5))]
+
+
+def said(view: View) -> list[str]:
+    if view.analysis.tuning.empty:
+        return []
+    cells = view.rows("cells")
+    several = cells[cells.rates > 1]
+    edges = int(several.edge.ne("").sum())
+    return [
+        f"{len(several)} of {len(cells)} cells were tried at two or more rates; in "
+        f"{edges} of these the best rate is at the edge of its grid. The other cells "
+        "rest on the rate found there."
+    ]
+
+
+def _built(view: View, figure: Placed) -> str:
+    analysis = view.analysis
+    notes = markup.about(analysis, "tuning")
+    if analysis.tuning.empty:
+        what = "tuning runs: one rate per cell"
+        return markup.absent(analysis, what, "tuning") + notes
+    lead = markup.paragraph(*said(view)) + figure("tuning")
+    return lead + notes + markup.fold("All rates", analysis.tuning, counted=False)
+
+
+QUESTION = Question(
+    name="tuning",
+    title="Tuning: was every family given its best rate?",
+    place=180,
+    said=said,
+    figures={
+        "tuning": Drawing(
+            draw_tuning,
+            "Loss against the learning rate, above the best of each size. A best rate "
+            "at the edge of its grid (red square) may not be the best there is.",
+        )
+    },
+    build=_built,
 )

@@ -12,11 +12,29 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from analysis.formatting import UNDETERMINED, count, joined, percent
 from analysis.inference.intervals import interval
 from analysis.laws import Array
+from analysis.questions._question import Drawing, Placed, Question
+from analysis.questions._view import View, of_target
 from analysis.questions.effects import Surface
-from analysis.report import words
+from analysis.report import markup
+from analysis.report.style import (
+    PALETTE,
+    forest_axis,
+    key,
+    legend,
+    looks,
+    ordered,
+    resize,
+    rows_of,
+    share_axis,
+    tint,
+    whisker,
+)
+from analysis.results import Analysis
 from analysis.schema import Column, declare
 
 FRAMES = (
@@ -100,8 +118,8 @@ def box_of(frame: pd.DataFrame) -> Box:
 
 def box_text(box: Box) -> str:
     (n_low, n_high), (d_low, d_high) = box
-    size = f"{words.count(n_low)} to {words.count(n_high)} parameters"
-    return f"{size}, {words.count(d_low)} to {words.count(d_high)} tokens"
+    size = f"{count(n_low)} to {count(n_high)} parameters"
+    return f"{size}, {count(d_low)} to {count(d_high)} tokens"
 
 
 def variance_frame(
@@ -261,3 +279,99 @@ def shapley_r2(terms: Mapping[str, Array], losses: Array) -> Array:
 
     shares = shapley(explained, len(columns))
     return np.concatenate([shares, 1.0 - shares.sum(axis=1, keepdims=True)], axis=1)
+
+
+def sentence(frame: pd.DataFrame) -> str:
+    """Which factor carries most of the variance, if the intervals decide it."""
+    ordered = frame.sort_values("share", ascending=False)
+    rows = list(ordered.itertuples())
+    shares = joined(
+        f"{row.factor} {percent(row.share)} ({percent(row.low)} to {percent(row.high)})"
+        for row in rows
+    )
+    box = f" over {rows[0].box}" if rows[0].box else ""
+    if len(rows) == 1:
+        return f"Share of the variance of the loss{box}: {shares}."
+    if rows[0].low > max(row.high for row in rows[1:]):
+        return f"Most of the variance of the loss{box} is {rows[0].factor}'s: {shares}."
+    return (
+        f"Which factor carries most of the variance of the loss{box} "
+        f"{UNDETERMINED}: {shares}."
+    )
+
+
+def draw_variance(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Shares of the variance of the loss by factor, on each target."""
+    rows_of(analysis.variance, target)
+    frame = analysis.variance
+    targets = [target, *(t for t in ordered(frame.target) if t != target)]
+    factors = ordered(frame[frame.target == target].factor)
+    resize(figure, 1.0 + (0.16 + 0.17 * len(targets)) * len(factors))
+    axes = figure.subplots()
+    height = 0.8 / len(targets)
+    share_axis(axes, frame, "share of the variance of the loss")
+    for k, name in enumerate(targets):
+        colour, marker, _ = looks(targets, name)
+        mine = frame[frame.target == name].set_index("factor").reindex(factors)
+        ys = np.arange(len(factors)) - 0.4 + height * (k + 0.5)
+        axes.barh(ys, mine.share, 0.86 * height, color=tint(colour, 0.55))
+        for y, row in zip(ys, mine.to_dict("records"), strict=True):
+            whisker(axes, y, row | {"value": row["share"]}, colour, marker)
+    forest_axis(axes, factors, range(len(factors)))
+    if len(targets) > 1:
+        legend(figure, [key(f"on {t}", *looks(targets, t)[:2]) for t in targets])
+
+
+def draw_shares(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Shares of the variance of the measured losses, with what is unexplained."""
+    frame = rows_of(analysis.shares, target)
+    resize(figure, 0.9 + 0.24 * len(frame))
+    axes = figure.subplots()
+    share_axis(axes, frame, "share of the variance of the measured losses")
+    for y, row in enumerate(frame.to_dict("records")):
+        axes.barh(y, row["share"], 0.6, color="#bcd8ea")
+        whisker(axes, y, row | {"value": row["share"]}, PALETTE[0], "o")
+    forest_axis(axes, list(frame.factor), range(len(frame)))
+
+
+def said(view: View) -> list[str]:
+    mine = of_target(view.analysis.variance, view.target)
+    return [sentence(mine)] if len(mine) else []
+
+
+def _built(view: View, figure: Placed) -> str:
+    analysis = view.analysis
+    if analysis.variance.empty:
+        return markup.absent(analysis, "shares of variance", "variance")
+    box = "Shares hold on the stated box and no other."
+    return "".join(
+        [
+            markup.paragraph(*said(view)),
+            figure("variance"),
+            markup.about(analysis, "variance"),
+            markup.table(analysis.variance, box),
+            figure("shares"),
+            markup.fold("Shares of the measured losses", analysis.shares),
+        ]
+    )
+
+
+QUESTION = Question(
+    name="variance",
+    title="Share of the variance by factor",
+    place=130,
+    said=said,
+    figures={
+        "variance": Drawing(
+            draw_variance,
+            "Share of the variance of the loss by factor, over the box of sizes and "
+            "budgets stated in the table; lines are 95% intervals.",
+        ),
+        "shares": Drawing(
+            draw_shares,
+            "Share of the variance of the measured losses by factor and by pairs of "
+            "factors, with what stays unexplained.",
+        ),
+    },
+    build=_built,
+)

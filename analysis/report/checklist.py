@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis import laws
 from analysis.fitting.fit import DELTA, RANDOM_STARTS
-from analysis.report import words
+from analysis.questions import model_choice, sensitivity
 from analysis.results import Analysis
 
 Answer = str | int | float | list[Any] | list[float] | dict[str, Any] | None
@@ -60,7 +60,7 @@ def _hypothesis(analysis: Analysis) -> dict[str, Answer]:
         },
         "laws fitted": len(analysis.quality),
         "parameters a law": _counts(analysis),
-        "assumptions that were tested": words.shared(analysis.nested),
+        "assumptions that were tested": model_choice.sentences(analysis.nested),
     }
 
 
@@ -150,7 +150,7 @@ def _fitting(analysis: Analysis) -> dict[str, Answer]:
             if len(analysis.holdout)
             else None
         ),
-        "other choices and what they move": words.moved(
+        "other choices and what they move": sensitivity.sentences(
             analysis.verdicts, analysis.agreement
         ),
     }

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.fitting.fit import Refusal
+from analysis.formatting import UNNAMED, count, number, on, scale
 from analysis.questions import frontier
 from analysis.questions.model_choice import BASE, WITHIN
-from analysis.report import words
 from analysis.results import Note
 from analysis.surfaces.surfaces import Fitted, Surfaces, doubts
 from analysis.tables import exclusions
@@ -21,8 +21,8 @@ def of_table(table: Table, excluded: pd.DataFrame) -> list[Note]:
     out += [Note("asked", "effects", text) for text in table.asked]
     out += [Note("read", "table", text) for text in table.said]
     whole = excluded.assign(reason=exclusions.kinds(excluded))
-    for reason, count in whole.groupby("reason").run_id.nunique().items():
-        text = f"{count} run{'s' * (count != 1)} left out: {reason}."
+    for reason, left in whole.groupby("reason").run_id.nunique().items():
+        text = f"{left} run{'s' * (left != 1)} left out: {reason}."
         out.append(Note("excluded", "table", text))
     if len(exclusions.listed(excluded)) < len(excluded):
         text = (
@@ -74,7 +74,7 @@ def _edges(tried: pd.DataFrame) -> list[Note]:
         if edge.empty:
             continue
         named = [
-            f"{row.edge} end at {row.value} ({words.scale(row.params, row.tokens)})"
+            f"{row.edge} end at {row.value} ({scale(row.params, row.tokens)})"
             for row in edge.head(MOST_NAMED).itertuples()
         ]
         more = len(edge) - MOST_NAMED
@@ -140,14 +140,14 @@ def of_fits(surfaces: Surfaces, target: str) -> list[Note]:
 
 
 def _reach(values: pd.Series) -> str:
-    return f"{words.count(values.min())} to {words.count(values.max())}"
+    return f"{count(values.min())} to {count(values.max())}"
 
 
 def _name(fitted: Fitted) -> str:
     at = ""
     if np.isfinite(fitted.params):
-        at = f" at {words.count(fitted.params)} parameters"
-    return f"{fitted.law.name} of {fitted.family}{words.on(fitted.corpus)}{at}"
+        at = f" at {count(fitted.params)} parameters"
+    return f"{fitted.law.name} of {fitted.family}{on(fitted.corpus)}{at}"
 
 
 def _count(named: list[str]) -> str:
@@ -336,7 +336,7 @@ def of_design(surfaces: Surfaces, target: str) -> list[Note]:
     ):
         if len(names) < 2:
             shared = f"All runs share {names[0]}"
-            if names[0] == words.UNNAMED:
+            if names[0] == UNNAMED:
                 shared = f"The table names no {plural}"
             text = f"{shared}: two are needed for an effect of {plural}."
             out.append(Note("undetermined", "effects", text))
@@ -365,8 +365,8 @@ def of_compute(fitted: pd.DataFrame, target: str) -> list[Note]:
         text = (
             f"At equal compute {family} is not compared on target {target}: its "
             "largest fitted run took "
-            f"{words.number(mine, 2)} FLOPs, the largest of all "
-            f"{words.number(known.flops.max(), 2)}."
+            f"{number(mine, 2)} FLOPs, the largest of all "
+            f"{number(known.flops.max(), 2)}."
         )
         out.append(Note("undetermined", "compute", text))
     return out

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.design.cells import points, target_frame
-from analysis.questions import effects, model_choice, sensitivity
+from analysis.questions import effects, matched_cells, model_choice, sensitivity
 from analysis.questions.effects import Equivalents
-from analysis.report import words
 from analysis.surfaces.surfaces import Surfaces, joint_surfaces
 from analysis.tables.load import from_frame
 from tests.support.made_surfaces import CORPORA, FAMILIES, Truth
@@ -132,8 +131,8 @@ def test_a_setting_without_an_interval_moves_no_verdict():
     frame = pd.DataFrame([head | row for row in rows])
     moved = sensitivity.moved(frame)
     assert moved.moves.tolist() == [False, False, True, True]
-    assert words.moved(moved[:2]) == []
-    (said,) = words.moved(moved)
+    assert sensitivity.sentences(moved[:2]) == []
+    (said,) = sensitivity.sentences(moved)
     assert "wide (undetermined) and turned (loss)" in said
 
 
@@ -149,11 +148,11 @@ def test_no_verdict_holds_against_what_was_measured():
     row |= {"target": "t", "cells": 8, "measured": 0.02, "low": 0.01, "high": 0.03}
     row |= {"modelled": 0.05, "model_low": 0.04, "model_high": 0.06, "agrees": False}
     agreement = pd.DataFrame([row])
-    (said,) = words.moved(frame, agreement.assign(agrees=True))
+    (said,) = sensitivity.sentences(frame, agreement.assign(agrees=True))
     assert "2 of 2 verdicts" in said
-    against, holds = words.moved(frame, agreement)
+    against, holds = sensitivity.sentences(frame, agreement)
     assert "1 of 2" in holds and "hold" in holds
     assert "1 of 2" in against and "disagree" in against
-    (first,) = words.disputed(agreement)
+    (first,) = matched_cells.disputed(agreement)
     assert "Measured" in first and "The leading law disagrees: 0.05" in first
-    assert words.disputed(agreement.assign(agrees=True)) == []
+    assert matched_cells.disputed(agreement.assign(agrees=True)) == []

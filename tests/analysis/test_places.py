@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import formatting
 from analysis.main import DONE, NOTHING, main, parse
-from analysis.report import words
+from analysis.questions import matched_cells
 
 
 def made(families=("a", "b"), corpora=("d", "e"), sizes=2, budgets=3) -> pd.DataFrame:
@@ -106,11 +107,11 @@ def test_measured_effects_whose_intervals_meet_are_undetermined():
     row |= {"high": -0.01, "params_low": 1e7, "params_high": 1e8}
     row |= {"tokens_low": 1e8, "tokens_high": 1e9}
     rows = [row | {"kind": "architecture"}, row | {"kind": "corpus", "log_ratio": 0.1}]
-    (said,) = words.measured(pd.DataFrame(rows))
-    assert words.UNDETERMINED in said
+    (said,) = matched_cells.measured_sentences(pd.DataFrame(rows))
+    assert formatting.UNDETERMINED in said
     rows[1] |= {"low": 0.06, "high": 0.14}
-    (said,) = words.measured(pd.DataFrame(rows))
+    (said,) = matched_cells.measured_sentences(pd.DataFrame(rows))
     assert "the corpus moves the loss more" in said
     rows[1] |= {"low": np.nan}
-    (said,) = words.measured(pd.DataFrame(rows))
-    assert words.UNDETERMINED in said and "interval not known" in said
+    (said,) = matched_cells.measured_sentences(pd.DataFrame(rows))
+    assert formatting.UNDETERMINED in said and "interval not known" in said

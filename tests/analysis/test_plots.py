@@ -12,38 +12,29 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis.report import plots, plots_checks, plots_effects, plots_surface
+from analysis import formatting
+from analysis.questions import (
+    _view,
+    equivalents,
+    fits,
+    loss,
+    paths,
+    ratio,
+    residuals,
+    tuning,
+)
+from analysis.questions._question import drawings
+from analysis.report import style
 from tests.support.made_analysis import emptied, made_analysis
 from tests.support.made_answers import answers
 
-DRAWS = [
-    plots.equivalents,
-    plots.scale,
-    plots.ratios,
-    plots.loss,
-    plots.design,
-    plots.fits,
-    plots.joint,
-    plots.variance,
-    plots.noise,
-    plots.holdout,
-    plots.residuals,
-    plots.tuning,
-    plots.paths,
-    plots_effects.compute,
-    plots_effects.interactions,
-    plots_effects.decisions,
-    plots_effects.verdicts,
-    plots_effects.shares,
-    plots_effects.standings,
-    plots_surface.isoflops,
-    plots_surface.isolosses,
-    plots_checks.profiles,
-    plots_checks.influence,
-    plots_checks.sweeps,
-    plots_checks.optima,
-]
-FRAME = {"scale": "equivalents", "design": "cells", "compute": "multipliers"}
+DRAWS = {name: drawing.draw for name, drawing in drawings().items()}
+FRAME = {
+    "loss": "cells",
+    "scale": "equivalents",
+    "design": "cells",
+    "compute": "multipliers",
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +44,10 @@ def study():
 
 @pytest.fixture(scope="module")
 def rendered(study):
-    return {draw.__name__: plots.render(draw, study, "mixture") for draw in DRAWS}
+    return {name: style.render(draw, study, "mixture") for name, draw in DRAWS.items()}
 
 
-@pytest.mark.parametrize("name", [draw.__name__ for draw in DRAWS])
+@pytest.mark.parametrize("name", DRAWS)
 def test_drawn(rendered, name):
     svg, png = rendered[name]
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
@@ -73,7 +64,7 @@ def test_drawn(rendered, name):
 
 
 def test_ids_are_apart(rendered):
-    one, two = (plots.identified(rendered["fits"][0], name) for name in "ab")
+    one, two = (style.identified(rendered["fits"][0], name) for name in "ab")
     ids = [set(re.findall(r'\sid="([^"]+)"', svg)) for svg in (one, two)]
     assert ids[0] and not ids[0] & ids[1]
     for svg, known in zip((one, two), ids, strict=True):
@@ -81,21 +72,20 @@ def test_ids_are_apart(rendered):
         assert used and set(used) <= known
 
 
-@pytest.mark.parametrize("draw", DRAWS, ids=lambda draw: draw.__name__)
-def test_empty_frame_is_nothing(study, draw):
-    name = "cells" if draw is plots.loss else draw.__name__
+@pytest.mark.parametrize("name", DRAWS)
+def test_empty_frame_is_nothing(study, name):
     bare = emptied(study, FRAME.get(name, name))
-    with pytest.raises(plots.Nothing):
-        draw(Figure(), bare, "mixture")
+    with pytest.raises(style.Nothing):
+        DRAWS[name](Figure(), bare, "mixture")
 
 
 def test_rendering_leaves_no_state(study):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    first = plots.render(plots.ratios, study, "mixture")[0]
+    first = style.render(ratio.draw_ratios, study, "mixture")[0]
     assert dict(matplotlib.rcParams) == before
-    assert plots.render(plots.ratios, study, "mixture")[0] == first
+    assert style.render(ratio.draw_ratios, study, "mixture")[0] == first
 
 
 @pytest.mark.parametrize(
@@ -107,20 +97,20 @@ def test_rendering_leaves_no_state(study):
     ],
 )
 def test_ticks_are_round(low, high, wanted):
-    assert [float(f"{mark:.6g}") for mark in plots.ticks(low, high)] == wanted
+    assert [float(f"{mark:.6g}") for mark in style.ticks(low, high)] == wanted
 
 
 def test_ticks_are_inside_and_enough():
-    for ratio in (1.1, 1.5, 3, 10, 1e3, 1e7):
-        marks = plots.ticks(0.7, 0.7 * ratio)
+    for factor in (1.1, 1.5, 3, 10, 1e3, 1e7):
+        marks = style.ticks(0.7, 0.7 * factor)
         assert 3 <= len(marks) <= 10
-        assert all(0.7 <= mark <= 0.7 * ratio * 1.000001 for mark in marks)
+        assert all(0.7 <= mark <= 0.7 * factor * 1.000001 for mark in marks)
 
 
 def test_labels_of_a_log_axis_do_not_touch():
     figure = Figure(figsize=(7.6, 3))
     for axes in figure.subplots(1, 3):
-        plots.log_axis(axes.xaxis, plots.words.count, (1.2e5, 3.4e5))
+        style.log_axis(axes.xaxis, formatting.count, (1.2e5, 3.4e5))
         figure.canvas.draw()
         boxes = [
             label.get_window_extent()
@@ -138,7 +128,7 @@ def test_infinity_is_drawn(rendered, study):
     frame.loc[frame.method == "joint", "p_infinite"] = 0.4
     figure = Figure()
     known = study.replace(equivalents=frame)
-    plots.equivalents(figure, known, "mixture")
+    equivalents.draw_equivalents(figure, known, "mixture")
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert any("∞ in 40%" in text for text in texts)
 
@@ -148,7 +138,7 @@ def test_one_way_keeps_the_gain(study):
     mirrored = mirrored.assign(
         factor=1 / mirrored.factor, low=1 / mirrored.high, high=1 / mirrored.low
     )
-    both = plots.one_way(
+    both = _view.one_way(
         pd.concat([study.equivalents, mirrored], ignore_index=True).query(
             "target == 'mixture'"
         )
@@ -160,10 +150,15 @@ def test_one_way_keeps_the_gain(study):
 
 
 def test_a_family_keeps_its_colour(study):
-    families = plots.families_of(study)
-    colours = {family: plots.looks(families, family)[0] for family in families}
+    families = style.families_of(study)
+    colours = {family: style.looks(families, family)[0] for family in families}
     assert len(set(colours.values())) == len(families)
-    for draw in (plots.loss, plots.tuning, plots.residuals, plots.paths):
+    for draw in (
+        loss.draw_loss,
+        tuning.draw_tuning,
+        residuals.draw_residuals,
+        paths.draw_paths,
+    ):
         figure = Figure()
         draw(figure, study, "mixture")
         titles = {axes.get_title(loc="left"): axes for axes in figure.axes}
@@ -187,26 +182,26 @@ def test_limits_are_finite_where_a_fit_left_numbers_open():
             "high": [np.inf, np.inf, 4.0],
         }
     )
-    plots._limit(axes, frame)
+    fits._limit(axes, frame)
     left, right = axes.get_xlim()
     assert 0.5 < left < 1.0 and 4.0 < right < 4.5
-    plots._limit(axes, frame[1:2])  # nothing to go by: as it was
+    fits._limit(axes, frame[1:2])  # nothing to go by: as it was
     assert axes.get_xlim() == (left, right)
 
 
 def test_one_wide_interval_does_not_flatten_the_others():
     axes = Figure().subplots()
     ends = {"low": [1.0, 1.0], "value": [2.0, 3.0], "high": [2.5, 900.0]}
-    plots._limit(axes, pd.DataFrame(ends))
+    fits._limit(axes, pd.DataFrame(ends))
     assert axes.get_xlim()[1] < 9.0
 
 
 def test_repeated_data_at_the_same_place_hides_no_edge(study):
     def alarms(analysis):
         figure = Figure()
-        plots.tuning(figure, analysis, "mixture")
+        tuning.draw_tuning(figure, analysis, "mixture")
         lines = [line for axes in figure.axes for line in axes.lines]
-        return sum(line.get_color() == plots.ALARM for line in lines)
+        return sum(line.get_color() == style.ALARM for line in lines)
 
     again = study.cells.assign(unique_tokens=1.0, rates=1, edge="")
     both = pd.concat([again, study.cells], ignore_index=True)
@@ -215,7 +210,7 @@ def test_repeated_data_at_the_same_place_hides_no_edge(study):
 
 def test_many_panels_go_on_below():
     figure = Figure()
-    panels = plots.wrapped(figure, 2, 6, height=2.0, margins=(1.0, 1.5))
+    panels = style.wrapped(figure, 2, 6, height=2.0, margins=(1.0, 1.5))
     assert len(panels) == 12
     assert tuple(figure.get_size_inches()) == (1.5 + 4 * 2.3, 1.0 + 4 * 2.0)
     figure.canvas.draw()
@@ -243,7 +238,7 @@ def test_no_more_lines_are_named_than_there_is_room_for():
     axes = figure.subplots()
     axes.set_ylim(2, 3)
     names = [str(i) for i in range(60)]
-    plots._line_labels(axes, 1.0, np.linspace(2, 3, 60), names, ["k"] * 60)
+    style.line_labels(axes, 1.0, np.linspace(2, 3, 60), names, ["k"] * 60)
     shown = [text.get_text() for text in axes.texts]
     assert 2 < len(shown) < 20 and {"0", "59"} <= set(shown)
 
@@ -252,7 +247,7 @@ def test_a_legend_stays_within_a_narrow_figure():
     figure = Figure(figsize=(3.6, 2.5), layout="constrained")
     figure.subplots()
     sizes = ("parameters:", "12M", "40M", "130M", "420M", "1.3B", "4.2B")
-    plots.legend(figure, [plots.key(size, "k", "o", "-") for size in sizes])
+    style.legend(figure, [style.key(size, "k", "o", "-") for size in sizes])
     figure.canvas.draw()
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width

@@ -13,8 +13,18 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from analysis import main, schema
-from analysis.report import build, plots, words
+from analysis import formatting, main, schema
+from analysis.questions import (
+    _view,
+    currencies,
+    equivalents,
+    fits,
+    ranking,
+    ratio,
+    variance,
+)
+from analysis.questions._question import drawings, questions
+from analysis.report import build, markup, style
 from analysis.results import Note
 from tests.support.made_analysis import emptied, made_analysis
 from tests.support.made_answers import answers
@@ -29,10 +39,16 @@ def study():
 def written(study, tmp_path_factory):
     """The report on one target; one drawing stands for each, all are in test_plots."""
     one = study.replace(targets=("mixture",))
-    drawing = plots.render(plots.fits, one, "mixture")
+    drawing = style.render(fits.draw_fits, one, "mixture")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "render", lambda *_: drawing)
+        patch.setattr(style, "render", lambda *_: drawing)
         return build.write(one, tmp_path_factory.mktemp("report"))
+
+
+def _sections(analysis):
+    """The HTML of every section by name, without figures."""
+    told = build.sections(analysis, lambda *_: "")
+    return {name: inner for name, _, inner in told}
 
 
 def test_every_section_in_order(written):
@@ -59,7 +75,7 @@ def test_without_a_shared_cell_the_page_says_so(study):
     for stands in (other, study.standings[:0]):
         page = build.page(study.replace(standings=stands), {})
         section = page.split('<section id="standings">')[1].split("</section>")[0]
-        assert build.NO_STANDING in section
+        assert ranking.NO_STANDING in section
         assert ("On the other corpora" in section) == (len(stands) > 0)
 
 
@@ -75,7 +91,7 @@ def test_page_is_self_contained(written):
 def test_figures_beside_the_page(written, study):
     folder = written.parent / "figures"
     names = {path.stem for path in folder.glob("*.png")}
-    assert names == set(build.PLOTS) == {path.stem for path in folder.glob("*.svg")}
+    assert names == set(drawings()) == {path.stem for path in folder.glob("*.svg")}
     page = written.read_text()
     for name in names:
         assert f'id="figure-{name}"' in page
@@ -111,11 +127,11 @@ def test_json_is_plain(written):
 def test_an_empty_frame_gives_its_reason(study, name):
     bare = emptied(study, name)
     page = build.page(bare, {})
-    assert page.count("<section ") == len(build.SECTIONS)
-    builds = {b.__name__: b for b in build.SECTIONS}
+    assert page.count("<section ") == len(questions()) + 3
+    told = _sections(bare)
     named = {"cells": "loss", "ratios": "ratio"}.get(name, name)
-    if named in builds:
-        assert "No " in builds[named](bare, lambda *_: "")
+    if named in told:
+        assert "No " in told[named]
     assert "nan" not in re.sub(r"<style>.*</style>", "", page, flags=re.S).split()
 
 
@@ -124,13 +140,13 @@ def test_the_reason_is_the_notes(study):
         "refused", "joint", "All runs lie on one D/N line: B and beta are lost."
     )
     bare = emptied(study.replace(notes=(note,)), "joint")
-    assert note.text in build.joint(bare, lambda *_: "")
+    assert note.text in _sections(bare)["joint"]
 
 
 def test_nothing_measured_is_nothing_concluded(study):
     names = [n for n in schema.frames() if n not in ("runs", "cells")]
     sentences = build.summary(emptied(study, *names))
-    assert words.UNDETERMINED in sentences[0]
+    assert formatting.UNDETERMINED in sentences[0]
     assert sentences[1:] == ["No law could be fitted."]
 
 
@@ -164,7 +180,7 @@ def test_parameters_are_printed_to_the_digits_that_predictions_need(study):
     """Predictions from the printed digits are within 1e-6 of those from float64."""
     fits = study.fits[study.fits.law == "chinchilla"]
     for _, one in fits.groupby(["family", "corpus", "target"]):
-        page = build._table(one)
+        page = markup.table(one)
         cells = re.findall(r'data-v="([^"]+)">([^<]+)</td>', page)
         shown = {float(exact): float(text.replace("−", "-")) for exact, text in cells}
         exact = one.set_index("parameter").value
@@ -184,16 +200,16 @@ def test_further_questions_are_answered_in_words(study):
         "FLOPs on code, transformer is the best of 3 families (98% of draws); in the"
         in said
     )
-    section = build.interaction(study, lambda *_: "")
+    section = _sections(study)["interaction"]
     assert "1.35 times as large (1.11 to 1.65)" in section
     assert "No change is shown in 6 of 8" in section
-    section = build.verdict(study, lambda *_: "")
+    section = _sections(study)["verdict"]
     assert "lstm → transformer moves with: least squares (undetermined)" in section
     assert "1 of 2 verdicts over all cells hold under all of 2 other choices" in section
-    section = build.sharing(study, lambda *_: "")
+    section = _sections(study)["sharing"]
     assert "Across corpora these differ: E (p 0.010)" in section
     assert "no difference is shown in alpha (p 0.40)" in section
-    section = build.currencies(study, lambda *_: "")
+    section = _sections(study)["currencies"]
     assert "transformer is ahead of lstm on docstrings from 3.00e12 FLOPs" in section
 
 
@@ -213,28 +229,28 @@ def swap(factor, low, high, p_infinite=0.0, **more):
         (swap(3.0, 2.2, 4.1), ["is worth 3.00 times", "more than a doubling"], "loss"),
         (swap(1.5, 1.2, 1.8), ["is worth", "less than a doubling"], "more than"),
         (swap(1.9, 1.2, 2.8), ["is worth 1.90", "(1.20 to 2.80)"], "doubling"),
-        (swap(1.4, 0.9, 2.1), [words.UNDETERMINED, "1.40 times"], "is worth"),
+        (swap(1.4, 0.9, 2.1), [formatting.UNDETERMINED, "1.40 times"], "is worth"),
         (swap(0.4, 0.3, 0.6), ["is a loss", "0.400 times"], "is worth"),
         (swap(math.nan, math.nan, math.nan), ["Nothing can be said"], "–"),
     ],
 )
 def test_direction_follows_the_interval(row, said, unsaid):
-    sentence = words.equivalence(row)
+    sentence = equivalents.equivalence(row)
     assert all(part in sentence for part in said), sentence
     assert unsaid not in sentence
     assert sentence.count("(") <= 1
 
 
 def test_infinity_is_said_with_its_probability():
-    rare = words.equivalence(swap(2.5, 2.1, 9.0, 0.004))
+    rare = equivalents.equivalence(swap(2.5, 2.1, 9.0, 0.004))
     assert "none is enough in under 1% of draws" in rare
     never = swap(math.inf, math.inf, math.inf, 1.0)
-    assert words.equivalence(never) == (
+    assert equivalents.equivalence(never) == (
         "No amount of data on code gives what transformer gives to lstm "
         "(100% of draws)."
     )
-    open_ = words.equivalence(swap(math.inf, 0.4, math.inf, 0.62))
-    assert words.UNDETERMINED in open_ and "no finite amount" in open_
+    open_ = equivalents.equivalence(swap(math.inf, 0.4, math.inf, 0.62))
+    assert formatting.UNDETERMINED in open_ and "no finite amount" in open_
     assert "at least 0.400; none is enough in 62% of draws" in open_
 
 
@@ -245,12 +261,12 @@ def corpora(**more):
 
 def test_families_that_share_a_verdict_share_a_sentence():
     rows = [corpora(held="lstm"), corpora(held="transformer")]
-    assert words.equivalences(pd.DataFrame(rows), "code") == [
+    assert equivalents.equivalences(pd.DataFrame(rows), "code") == [
         "No amount of kjv gives what code gives, for lstm or transformer "
         "(100% of draws)."
     ]
     rows[1] |= {"factor": 3.0, "low": 2.2, "high": 4.1, "p_infinite": 0.0}
-    one, two = words.equivalences(pd.DataFrame(rows), "code")
+    one, two = equivalents.equivalences(pd.DataFrame(rows), "code")
     assert "is worth 3.00" in two and one.endswith("for lstm (100% of draws).")
 
 
@@ -261,10 +277,10 @@ def test_the_target_comes_first_and_what_is_open_elsewhere_shares_a_line():
         swap(1.2, 0.7, 1.9, held="kjv", source="gru"),
     ]
     frame = pd.DataFrame([vars(row) for row in rows])
-    first, second = words.equivalences(frame, "code")
+    first, second = equivalents.equivalences(frame, "code")
     assert "is worth 3.00" in first
     assert second == (
-        f"Trained on kjv, whether these help {words.UNDETERMINED}: "
+        f"Trained on kjv, whether these help {formatting.UNDETERMINED}: "
         "lstm → transformer and gru → transformer."
     )
 
@@ -272,41 +288,41 @@ def test_the_target_comes_first_and_what_is_open_elsewhere_shares_a_line():
 def test_a_swap_is_told_once_and_as_a_gain():
     rows = [swap(0.4, 0.3, 0.6), swap(2.5, 2, 3, source="transformer", to="lstm")]
     frame = pd.DataFrame([vars(row) for row in rows])
-    told = words.told_once(frame, frame.factor)
+    told = _view.told_once(frame, frame.factor)
     assert told.factor.tolist() == [2.5]
-    (said,) = words.equivalences(frame, "code")
+    (said,) = equivalents.equivalences(frame, "code")
     assert said.startswith("transformer → lstm on code is worth 2.50")
     apart = frame.assign(held=["code", "kjv"])
-    assert len(words.told_once(apart, apart.factor)) == 2
+    assert len(_view.told_once(apart, apart.factor)) == 2
 
 
 def test_many_swaps_share_a_sentence_the_smallest_first():
     rows = [vars(swap(3.0 + i, 2.2, 9.1, source=f"f{9 - i}")) for i in range(9)]
     rows.append(vars(swap(1.2, 0.9, 1.5, source="near")))
-    (first,) = words.equivalences(pd.DataFrame(rows), "code")
+    (first,) = equivalents.equivalences(pd.DataFrame(rows), "code")
     assert "of near 1.20 (0.900 to 1.50), f9 3.00 (2.20 to 9.10), f8 4.00" in first
     assert all(f"f{i} " in first for i in range(1, 10))
-    assert first.endswith(f"Whether near differs {words.UNDETERMINED}.")
+    assert first.endswith(f"Whether near differs {formatting.UNDETERMINED}.")
 
 
 def test_where_a_lead_begins_is_told_as_far_as_it_is_known():
     row = {"kind": "architecture", "source": "a", "to": "b", "held": "code"}
     row |= {"compute": 2e9, "range_low": 1e8, "range_high": 1e12, "p_none": 0.1}
-    known, open_ = words.crossovers(
+    known, open_ = currencies.crossovers(
         pd.DataFrame(
             [row | {"low": 1e9, "high": 4e9}, row | {"low": 0.0, "high": math.inf}]
         )
     )
     assert known == "b is ahead of a on code from 2.00e9 FLOPs on (1.00e9 to 4.00e9)."
-    assert "2.00e9" in open_ and words.UNDETERMINED in open_
-    many = words.crossovers(pd.DataFrame([row | {"low": 1e9, "high": 4e9}] * 9))
-    assert len(many) == words.MOST_SENTENCES + 1
+    assert "2.00e9" in open_ and formatting.UNDETERMINED in open_
+    many = currencies.crossovers(pd.DataFrame([row | {"low": 1e9, "high": 4e9}] * 9))
+    assert len(many) == formatting.MOST_SENTENCES + 1
 
 
 def test_what_stays_many_is_left_to_the_table():
     rows = [vars(swap(3.0, 2.2, 4.1, source=f"f{i}", to=f"t{i}")) for i in range(10)]
-    said = words.equivalences(pd.DataFrame(rows), "code")
-    assert len(said) == words.MOST_SENTENCES + 1
+    said = equivalents.equivalences(pd.DataFrame(rows), "code")
+    assert len(said) == formatting.MOST_SENTENCES + 1
     assert said[-1].startswith("4 more ")
 
 
@@ -318,13 +334,13 @@ def test_a_refused_fit_says_why(study):
     bare = bare.replace(equivalents=nothing, notes=(note,))
     said = build.summary(bare)
     assert said[1:] == ["No law could be fitted.", note.text]
-    assert words.UNDETERMINED in said[0] and "–" not in " ".join(said)
+    assert formatting.UNDETERMINED in said[0] and "–" not in " ".join(said)
 
 
 def test_notes_that_change_a_verdict_come_first_and_the_rest_is_folded():
     notes = [Note("bound", "fits", f"law {i} ends on a bound") for i in range(9)]
     notes += [Note("disagree", "joint", f"target {i} disagrees") for i in range(3)]
-    page = build._notes(notes)
+    page = markup.notes_of(notes)
     assert page.count('class="kind"') == 2 and page.count("<details>") == 2
     seen = re.sub(r"<details>.*?</details>", "", page)
     assert "target 0 disagrees" in seen and "target 1" not in seen
@@ -336,7 +352,7 @@ def test_notes_that_change_a_verdict_come_first_and_the_rest_is_folded():
 
 def test_an_infinite_corpus_effect_has_no_lambda():
     row = {"architecture": "a -> b", "corpus": "d -> e", "p_architecture": 0.0}
-    said = words.ratio(row | {"lambda": -0.0, "low": -0.0, "high": 0.0})
+    said = ratio.sentence(row | {"lambda": -0.0, "low": -0.0, "high": 0.0})
     assert said == (
         "The corpus (d → e) moves the loss more than the architecture (a → b) "
         "(100% of draws): no amount of data makes up for it."
@@ -345,12 +361,12 @@ def test_an_infinite_corpus_effect_has_no_lambda():
 
 @pytest.mark.parametrize(
     ("share", "said"),
-    [(0.99, "more than"), (0.01, "less than"), (0.9, words.UNDETERMINED)],
+    [(0.99, "more than"), (0.01, "less than"), (0.9, formatting.UNDETERMINED)],
 )
 def test_ratio_needs_the_draws(share, said):
     row = {"architecture": "a -> b", "corpus": "d -> e", "p_architecture": share}
-    sentence = words.ratio(row | {"lambda": 2.5, "low": 0.4, "high": 9.0})
-    kinds = ("more than", "less than", words.UNDETERMINED)
+    sentence = ratio.sentence(row | {"lambda": 2.5, "low": 0.4, "high": 9.0})
+    kinds = ("more than", "less than", formatting.UNDETERMINED)
     assert [kind for kind in kinds if kind in sentence] == [said]
 
 
@@ -359,22 +375,22 @@ def test_variance_names_a_factor_only_if_clear():
         {"factor": ["tokens", "family"], "share": [0.5, 0.3], "box": ["", ""]}
     )
     apart = frame.assign(low=[0.45, 0.2], high=[0.6, 0.4])
-    assert "Most of" in words.variance(apart)
-    assert words.UNDETERMINED in words.variance(apart.assign(high=[0.6, 0.46]))
+    assert "Most of" in variance.sentence(apart)
+    assert formatting.UNDETERMINED in variance.sentence(apart.assign(high=[0.6, 0.46]))
 
 
 def test_disagreement_is_reported(study):
     rows = [swap(3.0, 2.2, 4.1), swap(1.2, 1.0, 1.5, method="paired")]
     frame = pd.DataFrame([vars(row) | {"target": "mixture"} for row in rows])
-    assert len(words.disagreements(frame)) == 1
+    assert len(equivalents.disagreements(frame)) == 1
     frame.loc[1, "high"] = 2.3
-    assert words.disagreements(frame) == []
+    assert equivalents.disagreements(frame) == []
 
 
 def test_limits_name_what_is_open(study):
     frame = study.equivalents.assign(low=0.5, high=3.0, factor=1.2)
     said = " ".join(build.unsaid(study.replace(equivalents=frame)))
-    assert words.UNDETERMINED in said and "lstm → transformer (code)" in said
+    assert formatting.UNDETERMINED in said and "lstm → transformer (code)" in said
 
 
 @pytest.mark.parametrize(
@@ -389,13 +405,13 @@ def test_limits_name_what_is_open(study):
     ],
 )
 def test_numbers(value, text):
-    assert words.number(value) == text
+    assert formatting.number(value) == text
 
 
 def test_counts():
     values = (950, 8_160, 72_000, 2_457_600, 1e9 - 0.1, 3e9, 2.5e15)
     shown = ["950", "8.16k", "72k", "2.46M", "1B", "3B", "2.50e15"]
-    assert [words.count(value) for value in values] == shown
+    assert [formatting.count(value) for value in values] == shown
 
 
 # The command

@@ -9,9 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.questions import effects_of_target, model_choice
+from analysis import formatting
+from analysis.questions import (
+    _view,
+    effects_of_target,
+    equivalents,
+    isolines,
+    model_choice,
+    ratio,
+)
 from analysis.questions.leading_law import main_parameters
-from analysis.report import build, plots, words
+from analysis.report import build
 from tests.support.made_analysis import BUDGETS, SIZES, made_analysis
 
 
@@ -45,10 +53,10 @@ def test_a_point_is_covered_where_every_system_was_fitted():
 
 def test_the_headline_stands_at_the_largest_fitted_cell():
     study = made_analysis()
-    found = build.headline(study.equivalents, "mixture")
+    found = _view.headline(study.equivalents, "mixture")
     assert found.fitted.all() and set(found.params) == {SIZES[-1]}
     assert set(found.tokens) == {BUDGETS[-2]}
-    far = plots.beyond(study.equivalents)
+    far = _view.beyond(study.equivalents)
     assert set(far.tokens) == {BUDGETS[-1]} and not far.fitted.any()
     said = build.summary(study)
     assert "the largest cell that was fitted" in said[0]
@@ -73,19 +81,21 @@ def test_other_factors_are_told_too_and_damaged_text_beside_sound_text():
 
 def test_the_preferred_law_leads_and_is_named():
     frame = pd.DataFrame([swap(1.1, 2.0, "joint"), swap(1.2, 1.9, "preferred")])
-    lead = plots.leading(frame)
+    lead = _view.leading(frame)
     assert set(lead.method) == {"preferred"}
     row = next(lead.itertuples())
-    said = words.opening(row, "web", "rhoN by cell", 7.4)
+    said = equivalents.opening(row, "web", "rhoN by cell", 7.4)
     assert "rhoN free for each pair of family and corpus (AICc 7.4 lower)" in said
-    assert "AICc" not in words.opening(next(frame.itertuples()), "web", "joint", 0.0)
+    assert "AICc" not in equivalents.opening(
+        next(frame.itertuples()), "web", "joint", 0.0
+    )
 
 
 def test_the_joint_law_is_heard_where_it_decides_otherwise():
     lead = pd.DataFrame([swap(1.1, 2.0), swap(0.8, 1.3, to="c")])
-    assert "same 2 verdicts" in words.joint_instead(lead, lead)
+    assert "same 2 verdicts" in equivalents.joint_instead(lead, lead)
     other = pd.DataFrame([swap(0.9, 2.0), swap(0.8, 1.3, to="c")])
-    said = words.joint_instead(lead, other)
+    said = equivalents.joint_instead(lead, other)
     assert (
         "decides otherwise on a → b (web)" in said and "c" not in said.split(" on ")[1]
     )
@@ -97,9 +107,9 @@ def test_pairs_with_an_infinite_corpus_effect_share_a_sentence():
         pair | {"architecture": f"a -> {to}", "p_architecture": share}
         for to, share in (("b", 0.0), ("c", 0.02), ("f", 0.4))
     ]
-    merged, *rest = reversed(words.ratios(pd.DataFrame(rows)))
+    merged, *rest = reversed(ratio.sentences(pd.DataFrame(rows)))
     assert "(a → b or a → c), in 98% of draws or more" in merged
-    assert len(rest) == 1 and words.UNDETERMINED in rest[0]
+    assert len(rest) == 1 and formatting.UNDETERMINED in rest[0]
 
 
 def test_why_no_budget_shows_a_best_size():
@@ -108,9 +118,9 @@ def test_why_no_budget_shows_a_best_size():
         {"family": "a", "corpus": "web", "compute": c, "params": np.nan, "warning": few}
         for c in (1e10, 1e11)
     ]
-    (said,) = words.no_optimum(pd.DataFrame(rows))
+    (said,) = isolines.no_optimum(pd.DataFrame(rows))
     assert "any of 2 budgets" in said and few in said
-    assert words.no_optimum(pd.DataFrame(rows).assign(params=[np.nan, 3e4])) == []
+    assert isolines.no_optimum(pd.DataFrame(rows).assign(params=[np.nan, 3e4])) == []
 
 
 def test_the_main_parameters_are_exponents_and_multipliers_of_data():

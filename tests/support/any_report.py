@@ -34,7 +34,8 @@ from analysis.questions import (
     sensitivity,
     variance,
 )
-from analysis.report import build, plots
+from analysis.questions._question import questions
+from analysis.report import build, style
 from analysis.results import Analysis
 from analysis.tables import table
 from scaling.errors import UserError
@@ -192,9 +193,9 @@ def _whole(analysis: Analysis, folder: Path) -> list[str]:
             wrong.append(f"{field.name} read back differs")
     page = (folder / "report.html").read_text("utf-8")
     wrong += [
-        f"no section {section.__name__}"
-        for section in build.SECTIONS
-        if f'<section id="{section.__name__}">' not in page
+        f"no section {name}"
+        for name in ("answer", *(one.name for one in questions()), "limits", "method")
+        if f'<section id="{name}">' not in page
     ]
     return wrong
 
@@ -276,9 +277,9 @@ def _silly(analysis: Analysis, printed: str) -> list[str]:
 @contextlib.contextmanager
 def _looked_at(wrong: list[str]) -> Iterator[None]:
     """Figures are looked at as they are drawn; what is wrong goes into the list."""
-    render = plots.render
+    render = style.render
 
-    def checked(draw: plots.Draw, analysis: Any, target: str) -> tuple[str, bytes]:
+    def checked(draw: style.Draw, analysis: Any, target: str) -> tuple[str, bytes]:
         seen: list[Figure] = []
 
         def drawn(figure: Figure, *more: Any) -> None:
@@ -289,7 +290,7 @@ def _looked_at(wrong: list[str]) -> Iterator[None]:
         wrong.extend(f"figure {draw.__name__}: {w}" for w in _empty(seen[0]))
         return out
 
-    with mock.patch.object(plots, "render", checked):
+    with mock.patch.object(style, "render", checked):
         yield
 
 

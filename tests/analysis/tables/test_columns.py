@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis import main
-from analysis.report import words
+from analysis.questions import equivalents
 from analysis.tables import nested
 from analysis.tables.load import from_frame
 from scaling.errors import UserError
@@ -225,13 +225,13 @@ def test_a_target_whose_rows_are_all_left_out_is_none():
 
 
 def test_what_a_comparison_lacks_is_said():
-    text = words.nothing(1, 1)
+    text = equivalents.nothing(1, 1)
     assert text.endswith(
         "it has one family and one corpus, and a comparison needs two."
     )
-    assert "one corpus" not in words.nothing(1, 3)
+    assert "one corpus" not in equivalents.nothing(1, 3)
     assert (
-        words.nothing(2, 2)
+        equivalents.nothing(2, 2)
         == "Architecture against data cannot be told from this grid."
     )
 
@@ -241,7 +241,7 @@ def test_doubling_is_compared_with_what_there_is():
     rows = [
         row | dict(family="f", corpus=c, gain=g) for c, g in (("a", 0.2), ("b", 0.3))
     ]
-    said = words.doubling(pd.DataFrame(rows), "t", "nats/token")
+    said = equivalents.doubling_sentence(pd.DataFrame(rows), "t", "nats/token")
     assert said.endswith("the most of all corpora.")
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.questions import fits as fits_question
 from analysis.questions import known_floor
-from analysis.report import build
+from analysis.report import build, markup
 from scaling import corpora
 from scaling.corpora import (
     _known,
@@ -480,7 +481,9 @@ def test_the_report_tells_the_truth_with_laws_and_without():
     made = known_floor.frame(known, parts, study.cells, study.fits, study.joint)
     told = study.replace(truth=made)
     written = [
-        build.fits(analysis, lambda *name, **chosen: "")
+        markup.section(
+            fits_question.QUESTION, analysis.view, lambda *name, **chosen: ""
+        )
         for analysis in (study, told, emptied(told, "fits"))
     ]
     shown = ["The floor of lstm by chinchilla" in text for text in written]

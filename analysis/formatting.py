@@ -1,0 +1,128 @@
+"""Numbers and lists as a person reads them, the same in every sentence and figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+UNDETERMINED = "cannot be told from this grid"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """`digits` significant digits, without an exponent where that stays readable."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    value += 0.0  # no minus before a zero
+    if value != 0 and not 1e-4 <= abs(value) < 1e6:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        return f"{mantissa}e{int(exponent)}".replace("-", "−")
+    places = 0 if value == 0 else digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:.{max(0, places)}f}".replace("-", "−")
+
+
+def count(value: float) -> str:
+    """Parameters, tokens, FLOPs: 8.2k, 24k, 1.02M, 3B, 2.5e15."""
+    if not math.isfinite(value):
+        return number(value)
+    for unit, suffix in ((1e12, ""), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        # As printed: 999,999,999.9 is 1B and not 1e+03M.
+        if abs(float(f"{value:.3g}")) >= unit:
+            return f"{value / unit:.3g}{suffix}" if suffix else number(value)
+    return f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    """A share in whole percent; never 0% or 100% of what is merely rare or common."""
+    if math.isnan(share):
+        return "–"
+    if 0 < share < 0.01:
+        return "under 1%"
+    if 0.99 < share < 1:
+        return "over 99%"
+    return f"{100 * share:.0f}%"
+
+
+def interval_text(low: float, high: float) -> str:
+    if math.isnan(low) or math.isnan(high):
+        return "interval not known"
+    if math.isinf(high):
+        return f"at least {number(low)}" if math.isfinite(low) else "no upper end"
+    return f"{number(low)} to {number(high)}"
+
+
+def joined(parts: Iterable[str], last: str = "and") -> str:
+    """a; a and b; a, b and c."""
+    items = list(parts)
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {last} {items[-1]}"
+
+
+def capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def scale(params: float, tokens: float) -> str:
+    """Where on the grid a statement holds."""
+    places = []
+    if not math.isnan(params):
+        places.append(f"{count(params)} parameters")
+    if not math.isnan(tokens):
+        places.append(f"{count(tokens)} tokens")
+    return joined(places)
+
+
+def at(row: Any) -> str:
+    """`At ...` for a row's params and tokens, and whether the fits reach as far.
+
+    A row over all cells has neither.
+    """
+    if math.isnan(row.params) and math.isnan(row.tokens):
+        return "Over all cells"
+    reached = getattr(row, "fitted", True)
+    beyond = "" if reached else " (an extrapolation)"
+    return f"At {scale(row.params, row.tokens)}{beyond}"
+
+
+def on(corpus: str) -> str:
+    """` on CORPUS`, or nothing where the table names no corpus."""
+    return "" if corpus == UNNAMED else f" on {corpus}"
+
+
+# The one family or corpus of a table that has no column for it.
+UNNAMED = "all"
+
+
+def range_text(frame: pd.DataFrame) -> str:
+    """The range of params and tokens of a frame's rows."""
+    ends = []
+    for name, what in (("params", "parameters"), ("tokens", "tokens")):
+        low, high = count(frame[name].min()), count(frame[name].max())
+        ends.append(f"{low} {what}" if low == high else f"{low} to {high} {what}")
+    return joined(ends)
+
+
+def percent_error(log_error: float) -> str:
+    """A standard deviation of logs as a relative error."""
+    return "–" if math.isnan(log_error) else f"{number(100 * log_error, 2)}%"
+
+
+def swap_text(row: Any) -> str:
+    """What is compared: the loss of `to`, reached with `source` on more data."""
+    return f"{row.source} → {row.to}"
+
+
+def few(sentences: list[str]) -> list[str]:
+    more = len(sentences) - MOST_SENTENCES
+    if more <= 1:
+        return sentences
+    return [*sentences[:MOST_SENTENCES], f"{more} more stand in the tables."]
+
+
+# So many sentences on one kind of swap are read; a table is better for more.
+MOST_SENTENCES = 6

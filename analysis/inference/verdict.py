@@ -1,0 +1,23 @@
+"""The one rule by which an interval, or a share of draws, decides a comparison."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+Verdict = Literal["above", "below", "undetermined"]
+
+
+# A share of bootstrap draws this large decides a comparison: the two-sided 95% level.
+DECIDES = 0.975
+
+
+def verdict(low: float, high: float, null: float) -> Verdict:
+    """Where a 95% interval lies about `null`; a missing end decides nothing."""
+    if math.isnan(low) or math.isnan(high):
+        return "undetermined"
+    if low > null:
+        return "above"
+    if high < null:
+        return "below"
+    return "undetermined"

@@ -1,0 +1,147 @@
+"""What a question is: all that the report says of one thing, in one file.
+
+A file of a question declares `QUESTION`, and `FRAMES` where it answers with frames of
+its own. Questions are found by import: a new one is one new file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from analysis.questions._view import View
+from analysis.report.style import Draw
+
+# Gives a figure of the report as HTML by its name, on the target named or the first.
+Placed = Callable[..., str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """A figure of the report.
+
+    Attributes:
+      draw: draws it on a matplotlib Figure; raises `Nothing` where there is nothing.
+      caption: what it shows, for whoever sees it alone.
+      every: it is drawn for all targets and not for the first alone.
+      scored: losses in it are read on the target, which the caption then names.
+      otherwise: what the page says in its place where it is not drawn.
+    """
+
+    draw: Draw
+    caption: str
+    every: bool = False
+    scored: bool = True
+    otherwise: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table that the page folds away; one without rows is left out.
+
+    Attributes:
+      title: what unfolds it.
+      frame: the name of a frame, or what gives the rows.
+      caption: stands over the table once it is unfolded.
+      counted: the title says how many rows there are.
+    """
+
+    title: str
+    frame: str | Callable[[View], pd.DataFrame]
+    caption: str = ""
+    counted: bool = True
+
+    def rows(self, view: View) -> pd.DataFrame:
+        if callable(self.frame):
+            return self.frame(view)
+        return view.analysis.frames[self.frame]
+
+
+@dataclasses.dataclass(frozen=True)
+class Absent:
+    """What is said where all of a question's frames are empty.
+
+    Attributes:
+      what: what there is none of.
+      frames: by name; one with rows is enough for an answer.
+      about: the notes that hold the reason are about one of these.
+    """
+
+    what: str
+    frames: tuple[str, ...]
+    about: tuple[str, ...]
+
+    def holds(self, view: View) -> bool:
+        return all(view.analysis.frames[name].empty for name in self.frames)
+
+
+def _silent(view: View) -> Sequence[str]:
+    return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One thing that a reader wants to know.
+
+    Attributes:
+      name: of its place in the page, for links.
+      title: the section's heading.
+      place: sections stand in this order; no two questions have the same.
+      absent: what to say is missing; None where there is always something.
+      said: the sentences, from the numbers and their intervals alone; none where the
+        frames behind them are empty.
+      figures: by name, in order. No two questions have figures of one name.
+      about: notes about these are listed under the figures.
+      tables: folded away at the end.
+      prose: the sentences are one paragraph and not a list.
+      build: the section's HTML, where it does not have the usual order.
+    """
+
+    name: str
+    title: str
+    place: int
+    absent: Absent | None = None
+    said: Callable[[View], Sequence[str]] = _silent
+    figures: Mapping[str, Drawing] = dataclasses.field(default_factory=dict)
+    about: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    prose: bool = False
+    build: Callable[[View, Placed], str] | None = None
+
+
+@functools.cache
+def questions() -> tuple[Question, ...]:
+    """Every question of this folder, in the order of the report.
+
+    Raises:
+      ValueError: two questions have one place.
+    """
+    from analysis import questions as folder
+
+    found: dict[int, Question] = {}
+    for module in pkgutil.iter_modules(folder.__path__):
+        if module.name.startswith("_"):
+            continue
+        file = importlib.import_module(f"{folder.__name__}.{module.name}")
+        one: Question | None = getattr(file, "QUESTION", None)
+        if one is None:
+            continue
+        other = found.setdefault(one.place, one)
+        if other is not one:
+            raise ValueError(f"{other.name} and {one.name} share place {one.place}")
+    return tuple(found[place] for place in sorted(found))
+
+
+@functools.cache
+def drawings() -> dict[str, Drawing]:
+    """Every figure of every question, by name, in the order of the report."""
+    return {
+        name: drawing
+        for question in questions()
+        for name, drawing in question.figures.items()
+    }

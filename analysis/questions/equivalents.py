@@ -1,0 +1,573 @@
+"""What each swap is worth in data, and how that is told; computed in effects.py."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.formatting import (
+    MOST_SENTENCES,
+    UNDETERMINED,
+    UNNAMED,
+    at,
+    capitalised,
+    count,
+    few,
+    interval_text,
+    joined,
+    number,
+    on,
+    percent,
+    scale,
+    swap_text,
+)
+from analysis.inference.verdict import verdict
+from analysis.questions._question import Drawing, Placed, Question
+from analysis.questions._view import (
+    METHODS,
+    View,
+    at_fitted,
+    beyond,
+    leading,
+    of_target,
+    one_way,
+    told_once,
+)
+from analysis.report import markup
+from analysis.report.shortlist import centres
+from analysis.report.style import (
+    FAINT,
+    LABEL,
+    MOST_COLUMNS,
+    Nothing,
+    banded,
+    factor_axis,
+    forest_axis,
+    key,
+    legend,
+    log_axis,
+    looks,
+    near,
+    ordered,
+    resize,
+    rows_of,
+    side_note,
+    span,
+    whisker,
+    wrapped,
+)
+from analysis.results import Analysis
+from analysis.schema import LOSS, Column, declare
+
+FRAMES = (
+    declare(
+        "equivalents",
+        "Data-equivalents of every swap, each told in the direction in which it helps "
+        "overall. params and tokens are NaN in the row over all points. The first of "
+        "the methods preferred, joint, family and paired that there is leads.",
+        "kind source to held target params tokens factor low high p_infinite method",
+        Column(
+            "log_ratio", "measured ln loss of `to` less that of `source` (paired alone)"
+        ),
+        Column(
+            "flag",
+            "no difference shown; infinite in ... of draws; varies with ... (a main "
+            "effect to be read per cell only)",
+        ),
+        "fitted",
+    ),
+    declare(
+        "measured",
+        "Each swap over its matched cells, whatever is held, without a law.",
+        "kind source to target",
+        Column("cells", "how many matched cells"),
+        Column("log_ratio", "mean log loss of `to` less that of `source`"),
+        "low high",
+        Column("params_low", "the smallest of the cells", "count"),
+        Column("params_high", "the largest of the cells", "count"),
+        Column("tokens_low", "the least tokens of the cells", "count"),
+        Column("tokens_high", "the most tokens of the cells", "count"),
+    ),
+    declare(
+        "doubling",
+        "What doubling the data saves.",
+        "family corpus target params tokens",
+        Column("gain", "loss saved", LOSS),
+        "low high fitted",
+    ),
+)
+
+
+def equivalence(row: Any) -> str:
+    """One sentence on one swap, from a row of Analysis.equivalents."""
+    held = row.held or UNNAMED
+    place = f" for {held}" if row.kind != "architecture" else f" on {held}"
+    place = place if held != UNNAMED else ""
+    lie = verdict(row.low, row.high, 1.0)
+    span = f"({interval_text(row.low, row.high)}{_never(row)})"
+    if math.isnan(row.factor):
+        return f"Nothing can be said of {swap_text(row)}{place}."
+    if lie == "above" and math.isinf(row.factor):
+        what = row.source if row.kind == "corpus" else f"data{place}"
+        gives = f"gives what {row.to} gives" + (
+            place if row.kind == "corpus" else f" to {row.source}"
+        )
+        share = percent(row.p_infinite)
+        return f"No amount of {what} {gives} ({share} of draws)."
+    if lie == "above":
+        beside = {
+            "above": ", more than a doubling",
+            "below": ", less than a doubling",
+            "undetermined": "",
+        }[verdict(row.low, row.high, 2.0)]
+        worth = f"is worth {number(row.factor)} times the data {span}{beside}"
+        return f"{swap_text(row)}{place} {worth}."
+    if lie == "below":
+        less = f"{row.source} does as well with {number(row.factor)} times the data"
+        return f"{swap_text(row)}{place} is a loss: {less} {span}."
+    value = "no finite amount of" if math.isinf(row.factor) else number(row.factor)
+    worth = f"{value} times the data" if math.isfinite(row.factor) else f"{value} data"
+    open_ = f"whether {swap_text(row)}{place} helps {UNDETERMINED}"
+    return capitalised(f"{open_}: {worth} {span}.")
+
+
+def _never(row: Any) -> str:
+    """The share of draws in which no amount of data is enough, where there are any."""
+    if math.isnan(row.p_infinite) or row.p_infinite == 0:
+        return ""
+    return f"; none is enough in {percent(row.p_infinite)} of draws"
+
+
+def _merged(rows: Sequence[Any]) -> list[str]:
+    """Sentences of one corpus swap; families for which nothing differs share one."""
+    never = [row for row in rows if math.isinf(row.factor) and row.low > 1]
+    if len(never) < 2:
+        return [equivalence(row) for row in rows]
+    first, least = never[0], min(row.p_infinite for row in never)
+    held = joined((row.held for row in never), "or")
+    text = f"No amount of {first.source} gives what {first.to} gives, for {held}"
+    share = f"{percent(least)} of draws" + (" or more" if least < 1 else "")
+    rest = [equivalence(row) for row in rows if row not in never]
+    return [f"{text} ({share}).", *rest]
+
+
+def equivalences(frame: pd.DataFrame, target: str) -> list[str]:
+    """Short sentences on the swaps of one kind at one scale, the target's own first.
+
+    What is trained on another text than the one that is scored, and is undetermined,
+    shares one sentence. Many swaps share theirs.
+    """
+    gained = told_once(frame, frame.factor)
+    gained = gained[gained.factor.notna()]
+    kinds = set(gained.kind)
+    if len(gained) > MOST_SENTENCES and kinds <= {"architecture", "corpus"}:
+        return _together(gained, target)
+    if (gained.kind == "corpus").any():
+        groups = [list(g.itertuples()) for _, g in gained.groupby(["source", "to"])]
+        return few([text for rows in groups for text in _merged(rows)])
+    own = gained[gained.held == target] if (gained.held == target).any() else gained
+    sentences = [equivalence(row) for row in own.itertuples()]
+    for held, rows in gained.drop(own.index).groupby("held", sort=False):
+        open_ = []
+        for row in rows.itertuples():
+            if verdict(row.low, row.high, 1.0) == "undetermined":
+                open_.append(swap_text(row))
+            else:
+                sentences.append(equivalence(row))
+        if open_:
+            text = f"Trained on {held}, whether these help {UNDETERMINED}"
+            sentences.append(f"{text}: {joined(open_)}.")
+    return few(sentences)
+
+
+def _together(frame: pd.DataFrame, target: str) -> list[str]:
+    """A sentence for all swaps to or from one family, or all of one pair of corpora."""
+    ordered = frame.sort_values("factor", kind="stable")
+    ordered = ordered.sort_values("held", key=lambda h: h != target, kind="stable")
+    if (frame.kind == "corpus").any():
+        groups = ordered.groupby(["source", "to"], sort=False)
+        return few([_sentence(rows, "held") for _, rows in groups])
+    # Each swap beside those with which it shares an end: the one that more have.
+    by_to, by_source = (
+        ordered.groupby(["held", end]).factor.transform("size")
+        for end in ("to", "source")
+    )
+    from_one = by_source > by_to
+    groups = [
+        *ordered[~from_one].groupby(["held", "to"], sort=False),
+        *ordered[from_one].groupby(["held", "source"], sort=False),
+    ]
+    texts = [
+        (key[0], _sentence(rows, "to" if from_one[rows.index[0]] else "source"))
+        for key, rows in groups
+    ]
+    order = list(dict.fromkeys(ordered.held))
+    texts.sort(key=lambda pair: order.index(pair[0]))
+    return few([text for _, text in texts])
+
+
+def _sentence(rows: pd.DataFrame, differs: str) -> str:
+    """One sentence on swaps that differ in `differs`: held, source or to."""
+    if len(rows) == 1:
+        return equivalence(next(rows.itertuples()))
+    first, told, open_ = rows.iloc[0], [], []
+    for row in rows.itertuples():
+        level = str(getattr(row, differs))
+        told.append(
+            f"{level} {number(row.factor)} "
+            f"({interval_text(row.low, row.high)}{_never(row)})"
+        )
+        if verdict(row.low, row.high, 1.0) == "undetermined":
+            open_.append(level)
+    named = first.held != UNNAMED
+    place, the = (f"On {first.held}, ", "the") if named else ("", "The")
+    lead = {
+        "held": f"{first.source} → {first.to} is worth so many times the data: for",
+        "source": f"{place}{the} loss of {first.to} takes so many times the data: of",
+        "to": f"{place}{first.source} takes so many times its data for the loss: of",
+    }[differs]
+    text = f"{lead} {joined(told)}."
+    if open_:
+        which = "any of these" if len(open_) == len(told) > 1 else joined(open_, "or")
+        text += f" Whether {which} differs {UNDETERMINED}."
+    return text
+
+
+def doubling_sentence(frame: pd.DataFrame, target: str, unit: str) -> str:
+    """What doubling the data saves at most, on the target's own corpus if it is one."""
+    own = frame[frame.corpus == target] if (frame.corpus == target).any() else frame
+    row = max(own.itertuples(), key=lambda row: row.gain)
+    text = f"doubling the data{_of_whom(row.family, row.corpus)}"
+    saved = f"{number(row.gain)} {unit} ({interval_text(row.low, row.high)})"
+    if verdict(row.low, row.high, 0.0) == "undetermined":
+        return f"{at(row)}, whether {text} saves anything {UNDETERMINED}: {saved}."
+    several = [
+        plural
+        for plural, names in (("families", own.family), ("corpora", own.corpus))
+        if names.nunique() > 1
+    ]
+    most = f", the most of all {' and '.join(several)}" if several else ""
+    return f"{at(row)}, {text} saves {saved}{most}."
+
+
+def nothing(families: int, corpora: int) -> str:
+    """That no effect could be told, and what the runs lack for one."""
+    text = f"Architecture against data {UNDETERMINED}"
+    lacks = [
+        one
+        for one, many in (("one family", families), ("one corpus", corpora))
+        if many < 2
+    ]
+    if not lacks:
+        return f"{text}."
+    return f"{text}: it has {' and '.join(lacks)}, and a comparison needs two."
+
+
+def _of_whom(family: str, corpus: str) -> str:
+    """`of FAMILY on CORPUS`; what the table does not tell apart is not named."""
+    family = "" if family == UNNAMED else f" of {family}"
+    return family + on(corpus)
+
+
+def centre(by_target: Mapping[str, str], families: int) -> list[str]:
+    """Which of many swaps figures and sentences tell, where they do not tell all."""
+    if not by_target:
+        return []
+    firsts = joined(f"{family} ({target})" for target, family in by_target.items())
+    pairs = families * (families - 1) // 2
+    return [
+        f"Of {pairs} pairs of families, figures and sentences tell those with the one "
+        f"that stands first on a target: {firsts}. All are in report.json."
+    ]
+
+
+def opening(row: Any, target: str, model: str, above: float) -> str:
+    """Where and by which law the answer holds.
+
+    Args:
+      row: of Analysis.equivalents, the first that is told.
+      model: of Analysis.models, the law that leads.
+      above: AICc of the joint law over it.
+    """
+    if row.method == "paired":
+        return f"Over matched cells, without a law, scored on {target} (95% intervals):"
+    place = f"At {scale(row.params, row.tokens)}"
+    place += (
+        ", the largest cell that was fitted" if row.fitted else ", an extrapolation"
+    )
+    law = ""
+    if row.method == "preferred":
+        by = model.replace("by cell", "free for each pair of family and corpus")
+        law = f", by the joint law with {by} (AICc {number(above, 2)} lower)"
+    return f"{place}{law}, scored on {target} (95% intervals):"
+
+
+def joint_instead(lead: pd.DataFrame, joint: pd.DataFrame) -> str:
+    """Where the joint law gives another verdict than the law that leads.
+
+    Args:
+      lead, joint: rows of Analysis.equivalents at one cell, by the two laws.
+    """
+    keys = ["kind", "source", "to", "held"]
+    both = lead.merge(joint, on=keys, suffixes=("", "_joint"))
+    if both.empty:
+        return ""
+    said = []
+    for row in both.itertuples():
+        own = verdict(row.low, row.high, 1.0)
+        other = verdict(row.low_joint, row.high_joint, 1.0)
+        if own != other:
+            ends = interval_text(row.low_joint, row.high_joint)
+            swap = f"{swap_text(row)} ({row.held})"
+            said.append(f"{swap} {number(row.factor_joint)} times ({ends})")
+    if not said:
+        return f"The plain joint law gives the same {len(both)} verdicts."
+    return f"The plain joint law decides otherwise on {joined(said)}."
+
+
+def extrapolated(frame: pd.DataFrame) -> str:
+    """The equivalents at a cell that was not fitted, in one sentence."""
+    frame = frame[frame.factor.notna()]
+    if frame.empty:
+        return ""
+    first = frame.iloc[0]
+    said = [
+        f"{swap_text(row)}{_held(row.held)} {number(row.factor)} "
+        f"({interval_text(row.low, row.high)})"
+        for row in frame.head(MOST_SENTENCES).itertuples()
+    ]
+    if len(frame) > MOST_SENTENCES:
+        said.append(f"{len(frame) - MOST_SENTENCES} more below")
+    return f"Extrapolated to {scale(first.params, first.tokens)}: {joined(said)}."
+
+
+def disagreements(frame: pd.DataFrame) -> list[str]:
+    """Sentences for swaps on which two methods' intervals do not meet."""
+    keys = ["kind", "source", "to", "held", "target", "params", "tokens"]
+    sentences = []
+    for _, group in frame.groupby(keys, sort=False, dropna=False):
+        rows = list(group.dropna(subset=["low", "high"]).itertuples())
+        apart = len(rows) > 1 and max(r.low for r in rows) > min(r.high for r in rows)
+        if apart:
+            said = joined(
+                f"{row.method} {interval_text(row.low, row.high)}" for row in rows
+            )
+            first = rows[0]
+            sentences.append(
+                f"The methods disagree on {swap_text(first)} ({first.held}) "
+                f"at {scale(first.params, first.tokens)}: {said}."
+            )
+    return sentences
+
+
+def _held(level: str) -> str:
+    """` (LEVEL)`, or nothing where the table does not name it."""
+    return "" if level == UNNAMED else f" ({level})"
+
+
+def draw_equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
+    """What each swap is worth in data at the largest fitted cell, by every method."""
+    told = one_way(rows_of(analysis.equivalents, target))
+    frame = at_fitted(told)
+    if frame.empty:
+        raise Nothing
+    given = set(frame[frame.factor.notna()].method)
+    methods = [method for method in METHODS if method in given]
+    frame = frame[frame.method.isin(methods)]
+    if frame.empty:
+        raise Nothing
+    keys = ["source", "to", "held"]
+    kinds = ordered(frame.kind)
+    heights = [
+        frame[frame.kind == kind].drop_duplicates(keys).shape[0] for kind in kinds
+    ]
+    resize(figure, 0.9 + 0.5 * len(kinds) + 0.42 * sum(heights))
+    panels = figure.subplots(len(kinds), 1, squeeze=False, height_ratios=heights)[:, 0]
+    outside = leading(beyond(told))
+    for axes, kind in zip(panels, kinds, strict=True):
+        groups = frame[frame.kind == kind].groupby(keys, sort=False)
+        _swaps_of_a_kind(axes, list(groups), outside[outside.kind == kind], methods)
+        axes.set_title(f"{kind} (no effect: 1; dashed: a doubling of the data)")
+    figure.supxlabel(
+        "data-equivalent: times the data of the first that gives the loss of the "
+        "second",
+        fontsize=8.5,
+    )
+    marks = [key(m, *looks(METHODS, m)[:2]) for m in methods]
+    far = Line2D([], [], color=FAINT, marker="o", mfc="white", ls="-", ms=5)
+    far.set_label("extrapolated to the withheld largest cell")
+    legend(figure, [*marks, far] if len(outside) else marks)
+
+
+def _swaps_of_a_kind(
+    axes: Axes,
+    groups: Sequence[tuple[Any, pd.DataFrame]],
+    outside: pd.DataFrame,
+    methods: Sequence[str],
+) -> None:
+    """A row a swap and what is held, a mark a method; kinds differ in their reach."""
+    frame = pd.concat([group for _, group in groups])
+    finite = frame[np.isfinite(frame.factor)]
+    low, high = span(finite.factor, finite.low, [0.9, 2.2])
+    ends = frame.high[np.isfinite(frame.high)]
+    high = max(high, min(ends.max() if len(ends) else high, 10 * high))
+    factor_axis(axes, (max(low, 1e-3) / 1.1, high * 1.1))
+    axes.axvline(2, color=FAINT, lw=0.9, ls="--")
+    offsets = np.linspace(-0.3, 0.3, len(methods) + (len(outside) > 0))
+    for y, (names, group) in enumerate(groups):
+        for row in group.to_dict("records"):
+            shift = offsets[methods.index(row["method"])]
+            colour, marker, _ = looks(METHODS, row["method"])
+            whisker(axes, y + shift, row | {"value": row["factor"]}, colour, marker)
+        same = (outside[["source", "to", "held"]] == list(names)).all(axis=1)
+        for row in outside[same].to_dict("records"):
+            far = row | {"value": row["factor"]}
+            whisker(axes, y + offsets[-1], far, FAINT, "o", mfc="white")
+        never = group.p_infinite.max()
+        if never > 0:
+            side_note(axes, y, f"∞ in {percent(never)}\nof draws")
+    named = [f"{names[0]} → {names[1]}  ({names[2]})" for names, _ in groups]
+    forest_axis(axes, named, range(len(groups)))
+
+
+def draw_scale(figure: Figure, analysis: Analysis, target: str) -> None:
+    """The data-equivalent of each architecture swap as a function of scale."""
+    frame = leading(one_way(rows_of(analysis.equivalents, target)))
+    frame = frame[(frame.kind == "architecture") & frame.params.notna()]
+    if frame.empty or frame.tokens.nunique() < 2:
+        raise Nothing
+    held = ordered(frame.held)
+    swaps = list(dict.fromkeys(zip(frame.source, frame.to, strict=True)))
+    margins = 0.9, 1.8
+    panels = wrapped(figure, len(held), len(swaps), 2.1, margins)
+    top = frame.high[np.isfinite(frame.high)].max()
+    finite = frame.factor[np.isfinite(frame.factor)].clip(upper=100)
+    bottom = frame.low.clip(lower=0.1)
+    y_limits = span(finite, bottom.clip(upper=1), [0.9, 2.5, min(top, 100)], pad=0.1)
+    sizes = sorted(frame.params.unique())
+    for (i, level), (j, (source, to)) in itertools.product(
+        enumerate(held), enumerate(swaps)
+    ):
+        axes = panels[i, j]
+        log_axis(axes.xaxis, count, span(frame.tokens, pad=0.12))
+        factor_axis(axes, y_limits, upward=True)
+        axes.axhline(2, color=FAINT, lw=0.8, ls="--")
+        for params in sizes:
+            look = looks(sizes, params)
+            mine = frame[
+                (frame.held == level)
+                & (frame.source == source)
+                & (frame.to == to)
+                & near(frame.params, params)
+            ].sort_values("tokens")
+            banded(axes, mine.tokens, mine.factor, mine, look)
+            for row in mine[mine.factor > y_limits[1]].itertuples():
+                text = f"{count(row.factor)} ↑"
+                share = 0.99 - 0.08 * sizes.index(params)
+                _at_top(axes, row.tokens, share, text, look[0])
+        if i == 0:
+            apart = "\n" if len(source) + len(to) > 2 * LABEL - 12 else " "
+            axes.set_title(f"{source}{apart}→ {to}", fontsize=8.5)
+        if j % MOST_COLUMNS == 0:
+            axes.set_ylabel(f"{level}\ntimes the data")
+    figure.supxlabel("training tokens", fontsize=8.5)
+    keys = [key(count(s), *looks(sizes, s)) for s in sizes]
+    legend(figure, [key("parameters:", "none"), *keys])
+
+
+def _at_top(axes: Axes, x: float, share: float, text: str, colour: str) -> None:
+    """Says what lies above the axis, `share` of the way up."""
+    axes.annotate(
+        text,
+        (x, share),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 0),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        bbox={"facecolor": "white", "alpha": 0.85, "lw": 0, "pad": 0.8},
+        color=colour,
+        fontsize=7.5,
+    )
+
+
+def _agreement(frame: pd.DataFrame) -> str:
+    methods = list(dict.fromkeys(frame.method))
+    if len(methods) < 2:
+        return f"One method only, {joined(methods)}: nothing to check it against."
+    named = joined(methods)
+    return f"The intervals of the methods ({named}) overlap for every swap."
+
+
+def said(view: View) -> list[str]:
+    """Where the methods disagree at the largest fitted cell, or that none does."""
+    shown = at_fitted(one_way(view.rows("equivalents")))
+    if shown.empty:
+        return []
+    return disagreements(shown) or [_agreement(shown)]
+
+
+def _built(view: View, figure: Placed) -> str:
+    frame = view.analysis.equivalents
+    if frame.empty:
+        return markup.absent(view.analysis, "data-equivalents", "effects", "joint")
+    parts = [
+        markup.paragraph(
+            "The data-equivalent of a swap is the factor on the data of the first that "
+            "gives the loss of the second, the other factor held fixed: above 1 the "
+            "swap is a gain, at 2 it is worth a doubling of the data, and it is "
+            "infinite where no amount of data is enough.",
+            *centre(centres(view.analysis), view.analysis.cells.family.nunique()),
+        ),
+        figure("equivalents"),
+        figure("scale"),
+        markup.elsewhere(view, figure, "equivalents"),
+        markup.about(view.analysis, "effects"),
+    ]
+    doubling = at_fitted(of_target(view.analysis.doubling, view.target))
+    if len(doubling):
+        caption = f"Beside it: what doubling the data saves ({view.analysis.unit})"
+        parts.append(markup.fold(caption, doubling))
+    told = one_way(frame)
+    both = pd.concat([at_fitted(told), beyond(told)], ignore_index=True)
+    title = "Data-equivalents at the largest fitted cell and beyond it"
+    parts.append(markup.fold(title, both))
+    shown = at_fitted(one_way(view.rows("equivalents")))
+    apart = disagreements(shown)
+    parts.append(markup.bullets(apart) or markup.paragraph(_agreement(shown)))
+    every = "Data-equivalents at every cell."
+    parts.append(markup.fold("At every cell", frame, every, counted=False))
+    return "".join(parts)
+
+
+QUESTION = Question(
+    name="equivalents",
+    title="What a better architecture is worth in data",
+    place=20,
+    said=said,
+    figures={
+        "equivalents": Drawing(
+            draw_equivalents,
+            "Data-equivalent of each swap at the largest fitted cell: how many times "
+            "the data of the first gives the loss of the second (held in brackets). "
+            "Lines are 95% intervals; an arrow means that the interval goes on, to "
+            "infinity where a share of draws is given.",
+            every=True,
+        ),
+        "scale": Drawing(
+            draw_scale,
+            "The data-equivalent of each architecture swap as the grid grows. Bands "
+            "are 95% intervals; a number with an arrow lies above the axis, ∞ where "
+            "no amount of data is enough. Dashed: a doubling of the data.",
+        ),
+    },
+    build=_built,
+)

@@ -1,0 +1,199 @@
+"""Pieces of the page: text, lists, notes, tables and what is folded away."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.formatting import count, number
+from analysis.questions._question import Placed, Question
+from analysis.questions._view import View
+from analysis.results import Analysis, Note
+
+
+def text_of(value: Any) -> str:
+    return html.escape(str(value))
+
+
+def paragraph(*sentences: str) -> str:
+    return f"<p>{text_of(' '.join(sentences))}</p>" if sentences else ""
+
+
+def bullets(sentences: Iterable[str]) -> str:
+    items = "".join(f"<li>{text_of(sentence)}</li>" for sentence in sentences)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+# What changes a verdict stands in sight; the rest is folded under its number.
+KINDS = {
+    "asked": "to be said",
+    "refused": "cannot be fitted",
+    "disagree": "disagreements",
+    "undetermined": "open",
+    "warning": "warnings",
+    "edge": "best rate at the edge of its grid",
+    "bound": "parameters on a bound",
+    "read": "how the table was read",
+    "excluded": "left out",
+}
+
+
+FOREMOST = ("asked", "refused", "disagree", "undetermined")
+
+
+def notes_of(notes: Iterable[Note]) -> str:
+    """A line a kind, what changes a verdict first; all but its first note folded."""
+    kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for note in notes:
+        kinds.setdefault(note.kind, []).append(text_of(note.text))
+    items, minor = [], []
+    for kind, texts in kinds.items():
+        if not texts:
+            continue
+        head = f'<span class="kind">{text_of(KINDS.get(kind, kind))}</span>'
+        if kind in FOREMOST:
+            fold = _folded(f"{len(texts) - 1} more", texts[1:])
+            items.append(f"<li>{head}{texts[0]}{fold}</li>")
+        else:
+            minor.append(f"<li>{head}{_folded(f'{len(texts)}', texts)}</li>")
+    every = "".join(items + minor)
+    return f'<ul class="notes">{every}</ul>' if every else ""
+
+
+def _folded(title: str, texts: Sequence[str]) -> str:
+    if not texts:
+        return ""
+    inner = "".join(f"<li>{text}</li>" for text in texts)
+    return f"<details><summary>{title}</summary><ul>{inner}</ul></details>"
+
+
+def about(analysis: Analysis, *about: str) -> str:
+    return notes_of(note for note in analysis.notes if note.about in about)
+
+
+def absent(analysis: Analysis, what: str, *about: str) -> str:
+    """The reason why a section has no numbers, never silence."""
+    reasons = [
+        note.text
+        for note in analysis.notes
+        if note.about in about and note.kind in ("asked", "refused", "undetermined")
+    ]
+    reason = " ".join(reasons) or "The design of this table does not give it."
+    return f'<p class="none">No {text_of(what)}. {text_of(reason)}</p>'
+
+
+HEADINGS = {
+    "p_infinite": "P(∞)",
+    "lambda": "Λ",
+    "p_architecture": "P(|arch.| > |corpus|)",
+    "low": "95% low",
+    "high": "95% high",
+    "params_total": "params with embeddings",
+    "sd_log": "sd of log loss",
+    "fitted": "within the fit",
+    "above_low": "95% low",
+    "above_high": "95% high",
+}
+
+
+# Counts read better with a suffix; what is exact stays in the sort key and the JSON.
+COUNTS = {"params", "params_total", "tokens", "unique_tokens", "flops", "size"}
+COUNTS |= {"compute", "small_params", "small_tokens", "fit_params", "fit_tokens"}
+
+
+# At so many significant digits of every parameter a prediction changes by less than
+# 1e-6 of itself: an exponent is multiplied by a logarithm of at most about 30.
+DIGITS = 8
+
+
+EXACT = {"value"}
+
+
+def table(frame: pd.DataFrame, caption: str = "", limit: int = 500) -> str:
+    """A sortable table of all columns; the JSON holds what is beyond `limit`."""
+    numeric = {
+        name: pd.api.types.is_numeric_dtype(frame[name])
+        and not pd.api.types.is_bool_dtype(frame[name])
+        for name in frame
+    }
+    heads = "".join(
+        f'<th scope="col"{" class=num" if numeric[name] else ""}>'
+        f"{text_of(HEADINGS.get(name, name.replace('_', ' ')))}</th>"
+        for name in frame
+    )
+    rows = [
+        "".join(_cell(name, value, numeric[name]) for name, value in row.items())
+        for row in frame.head(limit).to_dict("records")
+    ]
+    if len(frame) > limit:
+        caption += f" The first {limit} of {len(frame)} rows; all are in report.json."
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    named = f"<caption>{text_of(caption)}</caption>" if caption else ""
+    return (
+        f'<div class="table"><table>{named}<thead><tr>{heads}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>\n"
+    )
+
+
+def _cell(name: str, value: Any, numeric: bool) -> str:
+    if not numeric:
+        shown = {True: "yes", False: "no"}.get(value, value)
+        missing = isinstance(value, float) and math.isnan(value)
+        wrap = ' class="wrap"' if name in ("reason", "box") else ""
+        return f"<td{wrap}>{'' if missing else text_of(shown)}</td>"
+    amount = float(value)
+    key = "" if math.isnan(amount) else repr(amount).replace("inf", "Infinity")
+    if name in COUNTS:
+        shown = count(amount)
+    elif amount == int(amount) if math.isfinite(amount) else False:
+        shown = f"{int(amount)}" if abs(amount) < 1e6 else number(amount)
+    else:
+        shown = number(amount, DIGITS if name in EXACT else 4)
+    return f'<td class="num" data-v="{key}">{shown}</td>'
+
+
+def fold(
+    title: str, frame: pd.DataFrame, caption: str = "", counted: bool = True
+) -> str:
+    """A table folded away under its title; nothing where it has no rows."""
+    if frame.empty:
+        return ""
+    rows = "1 row" if len(frame) == 1 else f"{len(frame)} rows"
+    head = text_of(title) + f" ({rows})" * counted
+    inner = table(frame, caption)
+    return f"<details><summary>{head}</summary>{inner}</details>"
+
+
+def elsewhere(view: View, figure: Placed, *names: str) -> str:
+    """The same figures on the other targets, folded away."""
+    folds = []
+    for target in view.analysis.targets[1:]:
+        inner = "".join(figure(name, target) for name in names)
+        if inner:
+            head = f"<summary>Scored on {text_of(target)}</summary>"
+            folds.append(f"<details>{head}{inner}</details>")
+    return "".join(folds)
+
+
+def section(question: Question, view: View, figure: Placed) -> str:
+    """A question's section: sentences, figures, notes and folded tables."""
+    if question.build is not None:
+        return question.build(view, figure)
+    if question.absent is not None and question.absent.holds(view):
+        return absent(view.analysis, question.absent.what, *question.absent.about)
+    said = question.said(view)
+    parts = [paragraph(*said) if question.prose else bullets(said)]
+    for name, drawing in question.figures.items():
+        otherwise = [drawing.otherwise] if drawing.otherwise else []
+        parts.append(figure(name) or paragraph(*otherwise))
+        parts.append(elsewhere(view, figure, name) if drawing.every else "")
+    parts.append(about(view.analysis, *question.about) if question.about else "")
+    folds = (
+        fold(one.title, one.rows(view), one.caption, one.counted)
+        for one in question.tables
+    )
+    return "".join([*parts, *folds])
