@@ -322,11 +322,12 @@ def agreement_frame(surface: Surface, found: Matches, target: str) -> pd.DataFra
         ]
         modelled = np.log(sides[1]) - np.log(sides[0])
         drawn = modelled.mean(axis=1)
-        if len(matched) < 3 or np.isnan(drawn[0]):
+        known = drawn[1:][~np.isnan(drawn[1:])]
+        if len(matched) < 3 or np.isnan(drawn[0]) or known.size < 2:
             continue
         logs = np.array([match.log_ratio for match in matched])
         low, high = mean_interval(logs)
-        spread = float(np.nanstd(drawn[1:]))
+        spread = float(known.std())
         reach = 1.96 * spread
         error = math.hypot(_error(logs - modelled[0]), spread)
         apart = abs(float(logs.mean() - drawn[0]))

@@ -117,9 +117,11 @@ def _unusable_runs(runs: pd.DataFrame) -> pd.DataFrame:
             reason[(reason == "") & values.isna()] = f"{name} is missing"
         reason[(reason == "") & np.isinf(values)] = f"{name} is not finite"
         reason[(reason == "") & (values <= 0)] = f"{name} is not above zero"
-        if name != "flops":
-            outside = (values < LEAST) | (values > MOST)
-            reason[(reason == "") & outside] = f"{name} is {OUTSIDE}"
+        # FLOPs are a product of two counts.
+        most = MOST**2 if name == "flops" else MOST
+        outside = (values < LEAST) | (values > most)
+        span = f"{name} is outside {LEAST:g} to {most:g}"
+        reason[(reason == "") & outside] = span
     range_ = (runs.quality > 0) & (runs.quality <= 1)
     reason[(reason == "") & ~range_] = "quality is not above 0 and at most 1"
     other = (reason == "") & (runs.status != "done")

@@ -42,6 +42,9 @@ def load_workdir(
     chosen = {study: studies[study]} if study is not None else studies
     wanted = [i for body in chosen.values() for i in body.get("runs", ())]
     records, corrupt = store.records()
+    short = {r.run_id: _lacking(r) for r in records if _lacking(r)}
+    corrupt |= {i: f"its run has no {', '.join(names)}" for i, names in short.items()}
+    records = [r for r in records if r.run_id not in short]
     if study is not None:
         records = [r for r in records if r.run_id in set(wanted)]
     if not records:
@@ -118,6 +121,17 @@ def _varied(runs: pd.DataFrame) -> pd.DataFrame:
     beside = [c for c in runs if c.startswith((SETTING, APART))]
     same = [c for c in beside if runs[c].nunique(dropna=False) < 2]
     return runs.drop(columns=same)
+
+
+# What a row needs of a record's run.
+NEEDED = (
+    *("model.family", "model.size", "data.corpus", "data.seed", "batch", "init_seed"),
+    *("optimiser.name", "optimiser.learning_rate"),
+)
+
+
+def _lacking(record: Record) -> list[str]:
+    return [name for name in NEEDED if name not in record.run]
 
 
 def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:

@@ -200,3 +200,9 @@ def test_curves_of_unlike_lengths_are_left_out():
     assert not workdir._alike(arrays, "step", "loss")
     assert not workdir._alike(arrays, "step", "words")
     assert workdir._alike(arrays, "step", "step")
+
+
+def test_a_record_whose_run_lacks_what_a_row_needs_is_left_out(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "w")
+    with pytest.raises(UserError, match="no record yet"):
+        workdir.load_workdir(Store(tmp_path / "w"))

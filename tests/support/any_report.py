@@ -221,11 +221,16 @@ def _scored_on_its_own(analysis: Analysis) -> bool:
     """Whether each run was read on its own corpus alone, as where nothing is said."""
     losses = analysis.runs[[f"loss:{target}" for target in analysis.targets]]
     elsewhere = [
-        losses.loc[analysis.runs.corpus != target, f"loss:{target}"]
+        losses.loc[~_on(analysis.runs.corpus, target), f"loss:{target}"]
         for target in analysis.targets
     ]
-    corpora = set(analysis.targets) <= set(analysis.runs.corpus)
-    return corpora and all(values.isna().all() for values in elsewhere)
+    corpora = [_on(analysis.runs.corpus, target).any() for target in analysis.targets]
+    return all(corpora) and all(values.isna().all() for values in elsewhere)
+
+
+def _on(corpus: pd.Series, target: str) -> pd.Series:
+    """Which runs read a corpus, whatever was done to its text."""
+    return corpus.eq(target) | corpus.astype(str).str.startswith(f"{target}, ")
 
 
 def _unlisted(analysis: Analysis, rows: int) -> list[str]:
@@ -239,7 +244,7 @@ def _unlisted(analysis: Analysis, rows: int) -> list[str]:
         gone = set(left.run_id[left.target.isin(["", target])])
         asked = analysis.runs
         if _scored_on_its_own(analysis):
-            asked = asked[asked.corpus == target]
+            asked = asked[_on(asked.corpus, target)]
         kept = [run_id for run_id in asked.run_id if run_id not in gone]
         joint = analysis.quality[
             (analysis.quality.target == target)
