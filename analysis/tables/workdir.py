@@ -42,7 +42,7 @@ def load_workdir(
     chosen = {study: studies[study]} if study is not None else studies
     wanted = [i for body in chosen.values() for i in body.get("runs", ())]
     records, corrupt = store.records()
-    short = {r.run_id: _lacking(r) for r in records if _lacking(r)}
+    short = {r.run_id: names for r in records if (names := _lacking(r))}
     corrupt |= {i: f"its run has no {', '.join(names)}" for i, names in short.items()}
     records = [r for r in records if r.run_id not in short]
     if study is not None:
