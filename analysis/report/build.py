@@ -133,7 +133,8 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
         "title": analysis.title,
         "unit": analysis.unit,
         "targets": list(analysis.targets),
-        "encoding": 'in number columns "NaN", "Infinity" and "-Infinity" are numbers',
+        "encoding": 'in number columns "NaN", "Infinity" and "-Infinity" are numbers; '
+        "in columns of text null is none",
         "answer": summary(analysis),
         "checklist": checklist(analysis),
         "notes": [dataclasses.asdict(note) for note in analysis.notes],
@@ -174,6 +175,8 @@ def frame_json(frame: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def _encode(column: pd.Series) -> list[Any]:
+    if str(column.dtype) == "str":  # "NaN" may be a text that somebody wrote
+        return [None if pd.isna(value) else value for value in column.tolist()]
     return [
         _encoded(value) if isinstance(value, float) else value
         for value in column.tolist()

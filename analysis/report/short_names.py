@@ -24,6 +24,10 @@ COLUMNS = (
 def shortened(analysis: Analysis) -> Analysis:
     """The analysis under names of at most `MOST` letters, or as it is."""
     names = {*analysis.targets, *analysis.runs.family, *analysis.runs.corpus}
+    # Where another factor is a part of a family's name, swaps have it without that.
+    for frame in analysis.frames.values():
+        for column in frame.columns.intersection(["source", "to"]):
+            names |= set(frame[column])
     short = short_names(map(str, names))
     if not short:
         return analysis

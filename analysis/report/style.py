@@ -484,7 +484,18 @@ def trained(corpus: str) -> str:
     return "" if corpus == UNNAMED else f"trained on {corpus}\n"
 
 
+# Letters of a row's label that leave room for a panel beside them in a whole page.
+ROW_LABEL = 60
+
+
 def forest_axis(axes: Axes, labels: Sequence[str], ys: Sequence[float]) -> None:
+    """A row a label, from above; a figure whose labels are very long is wider."""
+    figure = axes.get_figure(root=True)
+    more = max((len(label) for label in labels), default=0) - ROW_LABEL
+    if figure is not None and more > 0:
+        wide, high = figure.get_size_inches()
+        # A letter takes about 4.6 points.
+        resize(figure, high, max(wide, WIDTH + 4.6 * more / 72))
     axes.set_yticks(list(ys), list(labels))
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -505,11 +516,18 @@ def side_note(axes: Axes, y: float, text: str) -> None:
 
 
 def legend(figure: Figure, handles: Sequence[Line2D], columns: int = 7) -> None:
-    """A legend outside the panels, so that it hides no data, in columns that fit."""
+    """A legend outside the panels, so that it hides no data, in columns that fit.
+
+    The figure grows by what the legend has beyond two lines, so that many entries or
+    long ones take no height from the panels; call it after `resize`.
+    """
     # An entry takes a mark and its gaps, about 40 points, and 5 for each letter.
     longest = max((len(str(one.get_label())) for one in handles), default=1)
-    wide = figure.get_size_inches()[0] * 72
-    columns = max(1, min(columns, int(wide / (40 + 5 * longest))))
+    wide, high = figure.get_size_inches()
+    columns = max(1, min(columns, int(wide * 72 / (40 + 5 * longest))))
+    lines = math.ceil(len(handles) / columns)
+    # 8-point letters and the gap below them.
+    resize(figure, high + max(0, lines - 2) * 13 / 72, wide)
     figure.legend(handles=list(handles), loc="outside upper left", ncols=columns)
 
 

@@ -25,6 +25,7 @@ from analysis.questions import (
 )
 from analysis.questions._question import drawings
 from analysis.report import style
+from analysis.report.short_names import MOST, shortened
 from tests.support.made_analysis import emptied, made_analysis
 from tests.support.made_answers import answers
 
@@ -251,3 +252,30 @@ def test_a_legend_stays_within_a_narrow_figure():
     figure.canvas.draw()
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+
+
+def test_a_long_legend_takes_no_height_from_the_panels():
+    figure = Figure(figsize=(3.6, 2.5), layout="constrained")
+    figure.subplots()
+    swaps = [f"{'a' * 24} → {'b' * 20}, adam {i}" for i in range(40)]
+    style.legend(figure, [style.key(swap, "k", "o", "-") for swap in swaps])
+    figure.canvas.draw()  # warns where nothing is left of a panel
+    assert figure.axes[0].get_window_extent().height > figure.dpi
+
+
+def test_rows_with_very_long_labels_leave_room_for_their_panel():
+    figure = Figure(figsize=(style.WIDTH, 2.5), layout="constrained")
+    axes = figure.subplots()
+    labels = [f"{'m' * 40} → {'m' * 40} ({'n' * 40}, {i})" for i in range(3)]
+    style.forest_axis(axes, labels, range(3))
+    figure.canvas.draw()
+    assert axes.get_window_extent().width > figure.dpi
+
+
+def test_names_that_carry_another_factor_are_shortened_part_by_part():
+    one, two = ("transformer of the second kind", "transformer of the first kind")
+    runs = pd.DataFrame({"family": [f"{one}, adam", f"{two}, adam"], "corpus": "all"})
+    swaps = pd.DataFrame({"source": [one], "to": [two], "held": ["adam, all"]})
+    shown = shortened(made_analysis().replace(runs=runs, equivalents=swaps))
+    told = shown.equivalents.iloc[0]
+    assert max(map(len, told)) <= MOST and told.source != told.to

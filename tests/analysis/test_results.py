@@ -57,6 +57,14 @@ def test_saved_and_read_it_is_the_same(study, tmp_path):
         pd.testing.assert_frame_equal(again.frames[name], frame.reset_index(drop=True))
 
 
+def test_a_gap_in_a_column_of_text_is_read_back_as_one(study, tmp_path):
+    notes = ["NaN", None] * len(study.runs)
+    runs = study.runs.assign(note=pd.Series(notes[: len(study.runs)], dtype="str"))
+    study.replace(runs=runs).save(tmp_path / "study.json")
+    again = analysis.read(tmp_path / "study.json").runs.note
+    pd.testing.assert_series_equal(again, runs.note, check_exact=True)
+
+
 def test_figures_are_matplotlib_figures(study):
     figure = study.plot("equivalents", study.targets[1])
     assert isinstance(figure, matplotlib.figure.Figure) and figure.axes

@@ -11,7 +11,10 @@ import dataclasses
 import io
 import json
 import math
+import re
 import signal
+import subprocess
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
@@ -54,6 +57,8 @@ CHEAPER = {
     (variance, "RESAMPLES"): 20,
     (fit, "MORE_STEPS"): 20,
     (profiles, "MORE_STEPS"): 20,
+    # The figures' PNG are looked at by nobody here; the layout is in inches.
+    (style, "DPI"): 50,
 }
 OUTCOMES = ("reported", "refused", "traceback", "warning", "hang", "wrong")
 
@@ -84,6 +89,32 @@ def judged(
         return Judged("hang", (_told(error),))
     except (Exception, SystemExit) as error:  # whatever it is, a user would see it
         return Judged("traceback", (_told(error),))
+
+
+def by_the_command(
+    chosen: Mapping[str, Any], seed: int, folder: Path, seconds: int = 300
+) -> Judged:
+    """The same table through the installed command alone, nothing made cheaper."""
+    path = folder / "runs.csv"
+    path.write_text(any_table.made(chosen, seed), encoding="utf-8")
+    program = Path(sys.executable).with_name("scaling-analysis")
+    options = ["--draws", DRAWS, "--out", str(folder / "report")]
+    try:
+        ended = subprocess.run(
+            [program, "report", path, *options],
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired as error:
+        return Judged("hang", (str(error),))
+    said = ended.stdout + ended.stderr
+    if ended.returncode not in (main.DONE, main.WRONG, main.NOTHING):
+        return Judged("traceback", (said,))
+    if re.search(r"^\S+\.py:\d+: \w*Warning: ", said, re.MULTILINE):
+        return Judged("warning", (said,))
+    refused = ended.returncode == main.WRONG
+    return _refused(ended.stderr) if refused else Judged("reported")
 
 
 def _told(error: BaseException) -> str:
