@@ -23,7 +23,7 @@ from scaling.layout import Layout
 from scaling.planning import cost, hardware, hlo_traffic
 from scaling.planning.estimates import Step
 from scaling.run import Run
-from scaling.training import trainer
+from scaling.training import programs
 
 
 def step(run: Run, vocab: int, layout: Layout, target: str) -> Step:
@@ -68,12 +68,12 @@ def _devices(machine: hardware.Hardware) -> Sequence[Any]:
 
 
 def _compiled(run: Run, vocab: int, layout: Layout, devices: Sequence[Any]) -> Step:
-    lowered = trainer.lowered(run.program(), layout, vocab, devices)
+    lowered = programs.lowered(run.program(), layout, vocab, devices)
     compiled = lowered.compile()
     used = compiled.memory_analysis()
     assert used is not None, "the CPU and TPU compilers state memory"
-    calls = trainer.STEPS_PER_CALL
-    flops, why = cost.flops_xla(lowered, calls)
+    steps = programs.STEPS_PER_CALL
+    flops, why = cost.flops_xla(lowered, steps)
     if flops is None:
         return Step(reason=why)
     moved = hlo_traffic.count(compiled.as_text() or "")
@@ -86,8 +86,8 @@ def _compiled(run: Run, vocab: int, layout: Layout, devices: Sequence[Any]) -> S
         + used.generated_code_size_in_bytes,
         state=state,
         flops=flops / layout.devices,
-        moved=moved.moved / calls,
-        sent=moved.sent / calls,
+        moved=moved.moved / steps,
+        sent=moved.sent / steps,
     )
 
 

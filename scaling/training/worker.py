@@ -55,8 +55,8 @@ _DISK_WORDS = tuple(os.strerror(number) for number in (*DISK[:3], errno.EROFS))
 _MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "bad_alloc", "Out of memory")
 
 
-class Trainer(Protocol):
-    """What a worker does with requests; `Real` is the one that trains."""
+class Worker(Protocol):
+    """What the child does with requests; `JaxWorker` is the one that trains."""
 
     def train(
         self,
@@ -77,7 +77,7 @@ class Trainer(Protocol):
     def probe(self) -> dict[str, Any]: ...
 
 
-class Real:
+class JaxWorker:
     """Trains with JAX. Everything heavy is imported on first use."""
 
     def __init__(self, data_dir: str, checkpoint_seconds: float = CHECKPOINT_SECONDS):
@@ -99,7 +99,7 @@ class Real:
         emit: Callable[[Event], None],
         stopping: Callable[[], bool],
     ) -> None:
-        from scaling.training import trainer
+        from scaling.training import programs, trainer
 
         prepared = {
             part.key: self._prepared(part, run.data.tokenizer)
@@ -107,12 +107,12 @@ class Real:
             for part in run.corpora()
         }
         trainer.train(pack, prepared, store, emit, stopping, self.checkpoint_seconds)
-        trainer.give_back()
+        programs.give_back()
 
     def measure(self, run: Run, vocab: int, layout: Layout) -> float | None:
-        from scaling.training import trainer
+        from scaling.training import speed
 
-        return trainer.tokens_per_second(run, layout, vocab)
+        return speed.tokens_per_second(run, layout, vocab)
 
     def describe(self, runs: list[Run], vocab: int) -> list[dict[str, Any]]:
         """Costs, once every name that only code behind JAX knows has been checked."""
@@ -152,7 +152,7 @@ class Real:
         }
 
 
-def serve(trainer: Trainer, arguments: argparse.Namespace) -> None:
+def serve(worker: Worker, arguments: argparse.Namespace) -> None:
     """Answers requests until told to stop; a failure is reported and ends the child."""
     _end_with_parent(arguments.parent)
     replies = os.fdopen(arguments.replies, "w", buffering=1, encoding="utf-8")
@@ -171,7 +171,7 @@ def serve(trainer: Trainer, arguments: argparse.Namespace) -> None:
     store = Store(arguments.workdir)
     for request in _requests():
         try:
-            send({"reply": _answer(request, trainer, store, send, stop.is_set)})
+            send({"reply": _answer(request, worker, store, send, stop.is_set)})
         except Exception as error:
             traceback.print_exc()  # into the log, before the parent reads its tail
             sys.stderr.flush()
@@ -181,25 +181,25 @@ def serve(trainer: Trainer, arguments: argparse.Namespace) -> None:
 
 def _answer(
     request: Mapping[str, Any],
-    trainer: Trainer,
+    worker: Worker,
     store: Store,
     send: Callable[[Mapping[str, Any]], None],
     stopping: Callable[[], bool],
 ) -> Any:
     if request["do"] == "probe":
-        return trainer.probe()
+        return worker.probe()
     if request["do"] == "describe":
         runs = [Run.from_json(run) for run in request["runs"]]
-        return trainer.describe(runs, request["vocab"])
+        return worker.describe(runs, request["vocab"])
     if request["do"] == "preflight":
         run, layout = Run.from_json(request["run"]), Layout(**request["layout"])
-        return trainer.preflight(run, request["vocab"], layout, request["target"])
+        return worker.preflight(run, request["vocab"], layout, request["target"])
     if request["do"] == "measure":
         layout = Layout(**request["layout"])
-        return trainer.measure(Run.from_json(request["run"]), request["vocab"], layout)
+        return worker.measure(Run.from_json(request["run"]), request["vocab"], layout)
     pack = unpack(request["pack"])
     emit = lambda event: send({"event": dataclasses.asdict(event)})
-    trainer.train(pack, store, emit, stopping)
+    worker.train(pack, store, emit, stopping)
     return {"stopped": stopping()}
 
 
@@ -297,7 +297,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def main() -> None:
     arguments = parse(sys.argv[1:])
     configure(arguments.devices, arguments.cache)
-    serve(Real(arguments.data_dir, arguments.checkpoint_seconds), arguments)
+    serve(JaxWorker(arguments.data_dir, arguments.checkpoint_seconds), arguments)
 
 
 if __name__ == "__main__":

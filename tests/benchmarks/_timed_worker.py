@@ -21,7 +21,7 @@ import jax
 import psutil
 
 from scaling import corpora, record
-from scaling.training import checkpoint, trainer, worker
+from scaling.training import checkpoint, programs, speed, trainer, worker
 
 TIMES = "DATALAW_TIMES"
 IDLE = "waiting for the parent"
@@ -34,8 +34,8 @@ PHASES: dict[str, tuple[tuple[Any, str], ...]] = {
         (corpora.TokenStream, "batches"),
     ),
     "evaluation": ((trainer.Trainer, "_scores"),),
-    "compilation": ((trainer, "ready"), (trainer, "compiled")),
-    "measuring layouts": ((trainer, "tokens_per_second"),),
+    "compilation": ((programs, "ready"), (programs, "compiled")),
+    "measuring layouts": ((speed, "tokens_per_second"),),
     "checkpoints and records": (
         (trainer.Trainer, "_finish"),
         (checkpoint, "restore"),
@@ -44,8 +44,8 @@ PHASES: dict[str, tuple[tuple[Any, str], ...]] = {
         (record.Store, "exists"),
     ),
     "filling slots": ((trainer.Trainer, "_fill"), (trainer.Trainer, "_branch")),
-    "the rest of a pack": ((worker.Real, "train"),),
-    "names and costs": ((worker.Real, "describe"), (worker.Real, "probe")),
+    "the rest of a pack": ((worker.JaxWorker, "train"),),
+    "names and costs": ((worker.JaxWorker, "describe"), (worker.JaxWorker, "probe")),
 }
 
 

@@ -38,7 +38,7 @@ from scaling.record import Store
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Run
 from scaling.scheduling.progress import short
 from scaling.study import corpus
-from scaling.training import trainer
+from scaling.training import programs, speed, trainer
 
 VOCAB = 257
 BATCH = 8
@@ -85,11 +85,11 @@ def measure(family: str, size: int, length: int, width: int) -> Point:
     run = make_run(family, size, length)
     devices = min(cores(), width, 2)
     layout = Layout(run=devices, width=width)
-    rate = trainer.tokens_per_second(run, layout, VOCAB, seconds=0.7)
-    program = trainer.compiled(run.program(), layout, VOCAB).advance
+    rate = speed.tokens_per_second(run, layout, VOCAB, seconds=0.7)
+    program = programs.compiled(run.program(), layout, VOCAB).advance
     used = program.memory_analysis()
     described = cost.describe(run, VOCAB)
-    trainer.compiled.cache_clear()
+    programs.compiled.cache_clear()
     tokens = run.tokens_per_step
     return Point(
         slots=width // devices,

@@ -21,7 +21,7 @@ from scaling import families
 from scaling.layout import Layout
 from scaling.planning import cost
 from scaling.run import Data, Model, Optimiser, Part, Run
-from scaling.training import trainer
+from scaling.training import speed
 
 VOCAB = 257
 SHAPES = ((24_000, 8, 64), (300_000, 8, 256))  # size, batch, length
@@ -43,7 +43,7 @@ def measure(names: list[str], shape: tuple[int, int, int], rounds: int) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name, run in runs.items():
-            rate = trainer.tokens_per_second(run, Layout(), VOCAB, seconds=0.5)
+            rate = speed.tokens_per_second(run, Layout(), VOCAB, seconds=0.5)
             assert rate is not None
             seconds[name].append(batch * length / rate)
     print(f"\n{size:,} parameters, {batch} x {length} tokens a step\n")

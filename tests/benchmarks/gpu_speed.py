@@ -38,7 +38,7 @@ from scaling.layout import Layout
 from scaling.planning import cost
 from scaling.run import Data, Model, Optimiser, Part, Run
 from scaling.scheduling.progress import short
-from scaling.training import trainer
+from scaling.training import programs, speed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,13 +114,13 @@ def fastest(
     for run in runs:
         for layout in layouts:
             try:
-                rate = trainer.tokens_per_second(run, layout, plan.vocab, plan.seconds)
+                rate = speed.tokens_per_second(run, layout, plan.vocab, plan.seconds)
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):
                     raise
                 continue
             finally:
-                trainer.compiled.cache_clear()  # programs hold device memory
+                programs.compiled.cache_clear()  # programs hold device memory
             found.append((rate, run, layout))
     return max(found, key=lambda entry: entry[0], default=None)
 

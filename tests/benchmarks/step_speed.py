@@ -68,7 +68,7 @@ def ours(
     size: int, layout: Layout, without: str = "", optimiser: str = "adamw"
 ) -> Rate:
     """The trainer's own step."""
-    from scaling.training import trainer
+    from scaling.training import programs, speed
 
     part = Part("random")
     plain_sgd = run_options(momentum=0.0) if optimiser == "sgd" else ()
@@ -81,8 +81,8 @@ def ours(
         length=LENGTH,
         evaluation=(EvaluationSet("none", (part,)),),
     )
-    trainer.compiled(run.program(), layout, VOCAB)
-    return lambda seconds: trainer.tokens_per_second(run, layout, VOCAB, seconds)
+    programs.compiled(run.program(), layout, VOCAB)
+    return lambda seconds: speed.tokens_per_second(run, layout, VOCAB, seconds)
 
 
 def nanodo(folder: str, size: int) -> Rate:

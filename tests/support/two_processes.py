@@ -15,7 +15,7 @@ import numpy as np
 
 from scaling.layout import Layout
 from scaling.run import VALUES, Data, Model, Optimiser, Part, Run, Schedule
-from scaling.training import mesh, trainer
+from scaling.training import mesh, programs
 
 RUN = Run(
     model=Model("lstm", 8_000),
@@ -30,12 +30,12 @@ RUN = Run(
 
 def losses() -> tuple[list[float], list[float]]:
     """Losses of the run's steps, and the trained model's nats on the last batch."""
-    program = trainer.compiled(RUN.program(), Layout(data=2), 257)
+    program = programs.compiled(RUN.program(), Layout(data=2), 257)
     on_slots = mesh.slots(program.mesh)
     values = {
         name: np.full(1, value, VALUES[name]) for name, value in RUN.values().items()
     }
-    shape = (1, trainer.STEPS_PER_CALL, RUN.batch, RUN.length)
+    shape = (1, programs.STEPS_PER_CALL, RUN.batch, RUN.length)
     batches = np.random.default_rng(0).integers(0, 257, shape).astype(np.int32)
     with jax.set_mesh(program.mesh):
         values = mesh.put(values, on_slots)

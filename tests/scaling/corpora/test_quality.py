@@ -15,7 +15,7 @@ from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.record import Store
 from scaling.run import Data, Part, canonical, options
-from scaling.training import trainer
+from scaling.training import evaluation, trainer
 
 STEP = 8 * 32
 LEVELS = (0.0, 0.2, 0.55, 1.0)
@@ -277,13 +277,13 @@ def test_held_out_text_stays_clean_and_the_record_has_the_share(
     made, tmp_path, monkeypatch
 ):
     scored = []
-    score = trainer.evaluation.score
+    score = evaluation.score
 
     def spy(nats, windows, sharding):
         scored.append(windows.tokens)
         return score(nats, windows, sharding)
 
-    monkeypatch.setattr(trainer.evaluation, "score", spy)
+    monkeypatch.setattr(evaluation, "score", spy)
     runs = [
         made.run("ngram", data=data(made, *how, steps=12))
         for how in ((), ("random_bytes", 1.0))

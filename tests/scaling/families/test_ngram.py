@@ -16,7 +16,7 @@ from scaling.errors import UserError
 from scaling.families import Tokens, ngram
 from scaling.layout import Layout
 from scaling.record import Store, substance
-from scaling.training import aot, trainer
+from scaling.training import aot, speed, trainer
 
 VOCAB = 6
 SEPARATOR = VOCAB - 1
@@ -235,7 +235,7 @@ def test_a_stopped_pack_of_counts_goes_on_with_the_runs_it_has_not_done(made, tm
 
 def test_no_layout_is_measured_with_a_family_that_takes_no_steps(made):
     assert families.fitted("ngram") and not families.fitted("transformer")
-    assert trainer.tokens_per_second(made.run("ngram"), Layout(), 257) is None
+    assert speed.tokens_per_second(made.run("ngram"), Layout(), 257) is None
 
 
 def test_a_plan_for_another_machine_reckons_with_the_table_and_compiles_nothing(made):

@@ -15,7 +15,7 @@ from scaling.layout import Layout
 from scaling.record import Store
 from scaling.run import Model
 from scaling.scheduling import layouts
-from scaling.training import trainer
+from scaling.training import programs, speed
 from tests.scaling.engines.test_engine import make_run
 from tests.scaling.test_record import make_record
 
@@ -177,8 +177,8 @@ def test_the_users_own_layout_is_not_measured(tmp_path):
 
 def test_a_measurement_counts_the_tokens_of_every_slot(made, monkeypatch):
     clock = iter(range(1000))  # every call of the clock is a second later
-    monkeypatch.setattr(trainer.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(speed.time, "monotonic", lambda: float(next(clock)))
     run = made.run()
     for width in (1, 2):
-        speed = trainer.tokens_per_second(run, Layout(run=width, width=width), 257)
-        assert speed == trainer.STEPS_PER_CALL * run.tokens_per_step * width
+        rate = speed.tokens_per_second(run, Layout(run=width, width=width), 257)
+        assert rate == programs.STEPS_PER_CALL * run.tokens_per_step * width

@@ -20,7 +20,7 @@ from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.record import Store
 from scaling.run import VALUES, Model
-from scaling.training import checkpoint, mesh, trainer
+from scaling.training import checkpoint, mesh, programs
 from tests.conftest import every_family
 from tests.support.two_processes import RUN, losses
 
@@ -68,7 +68,9 @@ def per_layer(monkeypatch, family, layout):
     for depth in (2, 3):
         with monkeypatch.context() as patch:
             of_depth(patch, family, depth)
-            calls = trainer.compiled.__wrapped__(sized(family).program(), layout, VOCAB)
+            calls = programs.compiled.__wrapped__(
+                sized(family).program(), layout, VOCAB
+            )
         counts.append(collectives(calls.advance.as_text()))
     return {
         (kind, shape): counts[1][kind, shape] - counts[0][kind, shape]
@@ -114,7 +116,7 @@ def loops(text, trips):
 
 def test_no_time_step_of_a_recurrence_communicates():
     run = sized("lstm")
-    text = trainer.compiled(run.program(), Layout(data=4), VOCAB).advance.as_text()
+    text = programs.compiled(run.program(), Layout(data=4), VOCAB).advance.as_text()
     found = loops(text, run.length)
     assert len(found) >= 2  # forward and backward
     assert not any(collectives(body) for body in found)
@@ -123,7 +125,7 @@ def test_no_time_step_of_a_recurrence_communicates():
 def test_rematerialised_layers_gather_again_in_a_loop():
     layout = Layout(data=4, scan_layers=True, remat="full")
     run = sized("transformer")
-    text = trainer.compiled(run.program(), layout, VOCAB).advance.as_text()
+    text = programs.compiled(run.program(), layout, VOCAB).advance.as_text()
     once = {
         shape: n for (kind, shape), n in collectives(text).items() if "gath" in kind
     }
@@ -147,13 +149,13 @@ def test_tensor_parallel_sums_each_branch_once_each_way(monkeypatch, family, bra
 @every_family("transformer")
 def test_packed_runs_do_not_communicate(family):
     run = sized(family, 8_000)
-    calls = trainer.compiled(run.program(), Layout(run=8, width=8), VOCAB)
+    calls = programs.compiled(run.program(), Layout(run=8, width=8), VOCAB)
     assert not collectives(calls.advance.as_text())
 
 
 def temporary(run, layout):
     """Bytes beside arguments and results that XLA plans for a call."""
-    calls = trainer.compiled.__wrapped__(run.program(), layout, VOCAB)
+    calls = programs.compiled.__wrapped__(run.program(), layout, VOCAB)
     return calls.advance.memory_analysis().temp_size_in_bytes
 
 
@@ -173,11 +175,11 @@ def advanced(run, layout, state, store=None, slot=0):
 
     The state is fresh where `state` is None; otherwise a step to restore from `store`.
     """
-    calls = trainer.compiled(run.program(), layout, VOCAB)
+    calls = programs.compiled(run.program(), layout, VOCAB)
     slots = mesh.slots(calls.mesh)
     spread = lambda value, dtype: np.full(layout.width, value, dtype)
     values = {k: spread(v, VALUES[k]) for k, v in run.values().items()}
-    shape = (1, trainer.STEPS_PER_CALL, run.batch, run.length)
+    shape = (1, programs.STEPS_PER_CALL, run.batch, run.length)
     batches = np.random.default_rng(state or 0).integers(0, VOCAB, shape)
     with jax.set_mesh(calls.mesh):
         values = mesh.put(values, slots)

@@ -16,7 +16,7 @@ from scaling.engines import Pack
 from scaling.layout import Layout
 from scaling.record import Store, substance
 from scaling.run import Model, Optimiser
-from scaling.training import trainer
+from scaling.training import programs, trainer
 from tests.conftest import every_family
 
 ALONE = Layout()
@@ -121,7 +121,7 @@ def test_layouts_agree(made, tmp_path, family):
 
 def test_parameters_are_really_sharded(made):
     run = made.run(model=Model("transformer", 30_000, options=(("queries_per_kv", 1),)))
-    made_for = trainer.compiled(run.program(), Layout(data=4, model=2), 257)
+    made_for = programs.compiled(run.program(), Layout(data=4, model=2), 257)
     kinds = jax.tree.leaves(families.groups(made_for.one.model))
     shardings = jax.tree.leaves(made_for.one_shardings.model)
     abstract = jax.tree.leaves(made_for.one.model)
@@ -176,15 +176,15 @@ def test_slots_are_filled_again_as_runs_end(made, tmp_path):
 
 
 def forget():
-    trainer.compiled.cache_clear()
-    trainer._ready.cache_clear()
+    programs.compiled.cache_clear()
+    programs._ready.cache_clear()
 
 
 def test_a_run_pauses_at_its_own_step_within_a_call(made, tmp_path, monkeypatch):
     data = dataclasses.replace(made.run().data, tokens=256 * 10)
     run = made.run(data=data, evaluations=2)  # scored after steps 5 and 10
     (by_eight,) = trained(made, [run], tmp_path / "by eight")
-    monkeypatch.setattr(trainer, "STEPS_PER_CALL", 1)
+    monkeypatch.setattr(programs, "STEPS_PER_CALL", 1)
     forget()
     (by_one,) = trained(made, [run], tmp_path / "by one")
     forget()
@@ -202,24 +202,24 @@ def test_five_rates_compile_once(made, tmp_path):
 
     base = made.run(size=10_000)  # that no other test compiles
     runs = [rate(base, r) for r in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)]
-    before = trainer.compiled.cache_info().misses
+    before = programs.compiled.cache_info().misses
     trained(made, runs[:1], tmp_path)
     jax.monitoring.register_event_duration_secs_listener(listen)
     trained(made, runs, tmp_path)
     assert not made_new
-    assert trainer.compiled.cache_info().misses == before + 1
+    assert programs.compiled.cache_info().misses == before + 1
 
 
 def test_the_next_program_compiles_in_a_thread(made, tmp_path, monkeypatch):
     now, following = made.run(), made.run(size=20_000)
     asked = queue.SimpleQueue()
-    ready = trainer.ready
+    ready = programs.ready
 
     def listen(program, *rest):
         asked.put((program, threading.current_thread() is threading.main_thread()))
         return ready(program, *rest) if program == now.program() else None
 
-    monkeypatch.setattr(trainer, "ready", listen)
+    monkeypatch.setattr(programs, "ready", listen)
     pack = Pack((now,), made.ids(now), ALONE, ahead=(following, ALONE))
     trainer.train(pack, made.prepared, Store(tmp_path), lambda event: None)
     assert asked.get(timeout=60) == (now.program(), True)
@@ -231,7 +231,7 @@ def test_what_was_compiled_ahead_outlives_the_memory_given_back(
 ):
     now, following = made.run(), made.run(size=18_000)
     made_ready, again = queue.SimpleQueue(), []
-    ready = trainer.ready
+    ready = programs.ready
 
     def tell(program, *rest):
         found = ready(program, *rest)
@@ -242,12 +242,12 @@ def test_what_was_compiled_ahead_outlives_the_memory_given_back(
         if event.endswith("backend_compile_duration"):
             again.append(event)
 
-    monkeypatch.setattr(trainer, "ready", tell)
+    monkeypatch.setattr(programs, "ready", tell)
     pack = Pack((now,), made.ids(now), ALONE, ahead=(following, ALONE))
     trainer.train(pack, made.prepared, Store(tmp_path), lambda event: None)
     while made_ready.get(timeout=60) != following.program():
         pass
-    trainer.give_back()
+    programs.give_back()
     jax.monitoring.register_event_duration_secs_listener(listen)
     trained(made, [following], tmp_path)
     assert not again

@@ -1,0 +1,67 @@
+"""Families that are fitted: on the host, run after run, with nothing to resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import jax.numpy as jnp
+import numpy as np
+
+from scaling import families
+from scaling.corpora import Prepared, TokenStream
+from scaling.engines import Event, Pack
+from scaling.layout import Layout
+from scaling.record import Record, Store
+from scaling.training import evaluation, mesh, outcome
+from scaling.training.slots import Slot
+
+
+def fit(
+    pack: Pack,
+    prepared: Mapping[str, Prepared],
+    store: Store,
+    emit: Callable[[Event], None],
+    stopping: Callable[[], bool],
+) -> None:
+    """As `trainer.train`, each run whole: one that was cut short is fitted again."""
+    layout = Layout()
+    scorer = outcome.Scorer(prepared, mesh.windows(mesh.make(layout).mesh))
+    for run, run_id in zip(pack.runs, pack.run_ids, strict=True):
+        if store.exists(run_id):
+            continue
+        if stopping():
+            return
+        slot = Slot(run, run_id, TokenStream(run, prepared))
+        emit(Event("started", run_id, steps=run.steps))
+        record = _fitted(slot, scorer, store, layout)
+        store.write(record)
+        emit(
+            Event(
+                "done",
+                run_id,
+                step=slot.step,
+                steps=run.steps,
+                loss=record.readings[0].value,
+                status=record.status,
+            )
+        )
+
+
+def _fitted(slot: Slot, scorer: outcome.Scorer, store: Store, layout: Layout) -> Record:
+    """Fits and scores the run in a slot; its record."""
+    run = slot.run
+    started = time.monotonic()
+    spec = families.Tokens(slot.stream.vocab, run.length)
+    family, config = families.member(run.model, spec)
+    fitted = family.fit(slot.stream, config, run.values())
+    scores = scorer(run, lambda tokens: jnp.asarray(fitted.nats(np.asarray(tokens))))
+    slot.step, slot.seconds = run.steps, time.monotonic() - started
+    final = evaluation.readings(run.evaluation, scores, "final", slot.step)
+    readings = final + evaluation.better([], final)
+    files = {
+        "fit.npz": evaluation.npz(fitted.facts),
+        "nats.npz": evaluation.to_npz(scores),
+    }
+    none = (None, "fitted on the host: there is no program")
+    return outcome.record(slot, scorer.prepared, store, layout, readings, files, none)

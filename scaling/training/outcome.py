@@ -1,0 +1,127 @@
+"""What is kept of a run at its end: readings, artifacts and the record."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import importlib.metadata
+import platform
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from scaling import plugins, trunks
+from scaling.corpora import EvaluationWindows, Prepared, evaluation_windows
+from scaling.layout import Layout
+from scaling.planning import cost
+from scaling.record import Reading, Record, Store, source_commit
+from scaling.run import Run
+from scaling.training import evaluation
+from scaling.training.slots import Slot
+
+Scores = dict[tuple[str, int], evaluation.Score]
+
+
+class Scorer:
+    """Scores models on evaluation sets; cuts each set into windows once.
+
+    Args:
+      prepared: by corpus key, for every corpus that the runs touch.
+      sharding: of a call's windows, as `evaluation.score` takes it.
+    """
+
+    def __init__(
+        self, prepared: Mapping[str, Prepared], sharding: jax.sharding.NamedSharding
+    ):
+        self.prepared, self.sharding = prepared, sharding
+        self._windows: dict[tuple[str, int], EvaluationWindows] = {}
+
+    def __call__(self, run: Run, nats: Callable[[jax.Array], jax.Array]) -> Scores:
+        """The scores of a model on every part of the run's evaluation sets.
+
+        Args:
+          nats: as `evaluation.score` takes it.
+        """
+        scores: Scores = {}
+        for held_out in run.evaluation:
+            for part in held_out.parts:
+                key = (part.key, held_out.tokens)
+                if key not in self._windows:
+                    self._windows[key] = evaluation_windows(
+                        part, held_out.tokens, run.length, self.prepared
+                    )
+                if key not in scores:
+                    scores[key] = evaluation.score(
+                        nats, self._windows[key], self.sharding
+                    )
+        return scores
+
+
+def curve_file(slot: Slot) -> bytes:
+    """The training loss of every step."""
+    curve = {
+        "step": np.arange(1, len(slot.curve) + 1, dtype=np.int32),
+        "loss": np.asarray(slot.curve, np.float32),
+    }
+    return evaluation.npz(curve)
+
+
+def record(
+    slot: Slot,
+    prepared: Mapping[str, Prepared],
+    store: Store,
+    layout: Layout,
+    readings: Sequence[Reading],
+    files: Mapping[str, bytes],
+    flops_xla: tuple[float | None, str],
+) -> Record:
+    """The record of the run in a slot; writes its files first.
+
+    Args:
+      flops_xla: of a step, or None and the reason why.
+    """
+    run, run_id = slot.run, slot.run_id
+    artifacts = tuple(
+        store.write_artifact(run_id, name, data) for name, data in files.items()
+    )
+    digests = {part.key: prepared[part.key].digest for part in run.corpora()}
+    costs = cost.describe(run, slot.stream.vocab)
+    per_step, reason = flops_xla
+    return Record(
+        run_id=run_id,
+        status="diverged" if slot.diverged else "done",
+        run=run.flat(),
+        digests=digests,
+        trajectory=trunks.trajectory(run, run_id, digests),
+        params_total=costs.params_total,
+        params_active=costs.params_active,
+        params_embedding=costs.params_embedding,
+        steps=run.steps,
+        tokens=run.tokens,
+        unique_tokens=run.unique_tokens,
+        epochs=run.steps / run.unique_steps,
+        damage=slot.stream.damage(),
+        flops=costs.flops,
+        flops_xla=None if per_step is None else per_step * run.steps,
+        flops_xla_reason=reason,
+        readings=tuple(readings),
+        artifacts=artifacts,
+        attempt=1 + sum(1 for _ in store.attempts(run_id)),
+        layout=layout.to_json(),
+        wall_seconds=slot.seconds,
+        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        host=platform.node(),
+        device=jax.devices(layout.platform)[0].device_kind,
+        versions=_versions(),
+        commit=source_commit(),
+    )
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Of the packages that compute, and digests of a user's own included files."""
+    names = ("jax", "jaxlib", "flax", "optax", "datalaw")
+    found = {name: importlib.metadata.version(name) for name in names}
+    own = {f"include {name}": sha for name, sha in plugins.included().items()}
+    return found | {"python": platform.python_version()} | own

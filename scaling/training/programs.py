@@ -1,0 +1,350 @@
+"""The compiled calls of one program on one layout.
+
+Train state, batches and losses carry a leading run axis. What a run computes is
+written for one run (`OneRun`) and vmapped; runs that differ in rate, budget or seed
+differ only in `values`, and a slot that is empty, finished or not finite is frozen by a
+mask. Therefore what a run computes does not depend on what the other slots hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import functools
+import gc
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from scaling import families, objective, optim
+from scaling.families._layers import Tracing, gathered, tracing
+from scaling.layout import Layout
+from scaling.planning import cost
+from scaling.run import VALUES, Program
+from scaling.training import evaluation, mesh
+
+# Steps that one call makes: enough to hide the cost of a call behind a tiny model's
+# steps, few enough that a slot which ends in between wastes little.
+STEPS_PER_CALL = 8
+
+
+class State(nnx.Pytree):
+    """What a step changes. Every leaf leads with the run axis when packed.
+
+    step: int32, steps made. diverged: bool, a loss or gradient was not finite.
+    """
+
+    def __init__(self, model: Any, optimiser: Any, step: Any, diverged: Any):
+        self.model = nnx.data(model)
+        self.optimiser = nnx.data(optimiser)
+        self.step = nnx.data(step)
+        self.diverged = nnx.data(diverged)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """The compiled calls of one program on one layout, and what they were made for.
+
+    one, one_shardings: shapes and shardings of one run's state, without the run axis.
+    empty(): a state of zeros, for slots that hold no run yet.
+    refill(state, values, fresh): initial states where `fresh`, the rest untouched.
+    advance(state, values, until, batches) -> (state, losses [slot, step]): up to
+      STEPS_PER_CALL steps a slot, none at or beyond its `until`; NaN where diverged.
+    select(state, slot): one run's state, without the run axis.
+    insert(state, one, slot): the inverse.
+    nats(model, tokens): the reading of one run at every position.
+    arguments: shapes and dtypes of what `advance` is called with.
+    """
+
+    mesh: jax.sharding.Mesh
+    one: Any
+    one_shardings: Any
+    empty: Callable[[], Any]
+    refill: Callable[..., Any]
+    advance: Any
+    select: Callable[..., Any]
+    insert: Callable[..., Any]
+    nats: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    flops_xla: tuple[float | None, str] = (None, "not compiled yet")
+
+
+# Programs whose compiled calls a process keeps: the one that trains, the one compiled
+# ahead, and those of layouts that are tried for one of them. Each holds tens of MB.
+KEPT_PROGRAMS = 3
+
+
+@functools.lru_cache(KEPT_PROGRAMS)
+def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
+    """Compiles a program once for a layout; the next packs of the process reuse it.
+
+    Raises:
+      UserError: a name, size or option that no family, optimiser or objective knows.
+    """
+    calls = uncompiled(program, layout, vocab)
+    advance = _lower(calls).compile()
+    steps = STEPS_PER_CALL * layout.width
+    flops = cost.flops_xla(advance, steps)
+    return dataclasses.replace(calls, advance=advance, flops_xla=flops)
+
+
+_compiling = threading.Lock()
+
+
+def ready(program: Program, layout: Layout, vocab: int) -> Compiled:
+    """As `compiled`, with the other calls compiled too, by one thread at a time."""
+    with _compiling:
+        return _ready(program, layout, vocab)
+
+
+@functools.lru_cache(KEPT_PROGRAMS - 1)
+def _ready(program: Program, layout: Layout, vocab: int) -> Compiled:
+    # The compiler lets go of the interpreter, so that one call compiles while the next
+    # is traced, and all of them while another program trains.
+    calls = compiled(program, layout, vocab)
+    state, values, _, _ = calls.arguments
+    width, length = layout.width, program.length
+    rows = evaluation.windows_per_call(length, mesh.windows(calls.mesh))
+    tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+    arguments = {
+        "refill": (state, values, jax.ShapeDtypeStruct((width,), jnp.bool_)),
+        "nats": (calls.one.model, tokens),
+        "insert": (state, calls.one, 0),
+        "select": (state, 0),
+    }
+    with jax.set_mesh(calls.mesh), futures.ThreadPoolExecutor() as pool:
+        made = {
+            name: pool.submit(getattr(calls, name).lower(*given).compile)
+            for name, given in arguments.items()
+        }
+    return dataclasses.replace(
+        calls, **{name: future.result() for name, future in made.items()}
+    )
+
+
+def give_back() -> None:
+    """Returns the memory of programs that are kept no more to the operating system.
+
+    JAX keeps what it traced for as long as the process lives unless told, and the C
+    library keeps what was freed.
+    """
+    with _compiling:  # not under the hands of a program that is compiled ahead
+        jax.clear_caches()
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def lowered(
+    program: Program, layout: Layout, vocab: int, devices: Sequence[Any]
+) -> jax.stages.Lowered:
+    """The same STEPS_PER_CALL training steps, to be compiled for devices elsewhere.
+
+    Args:
+      devices: at least `layout.devices`; those of a topology do.
+
+    Raises:
+      UserError: as `compiled`.
+    """
+    return _lower(uncompiled(program, layout, vocab, devices))
+
+
+def _lower(calls: Compiled) -> jax.stages.Lowered:
+    with jax.set_mesh(calls.mesh):
+        return calls.advance.lower(*calls.arguments)
+
+
+class OneRun:
+    """What one run computes, as functions of arrays without the run axis.
+
+    Raises:
+      UserError: a name, size or option that no family or objective knows.
+    """
+
+    def __init__(self, program: Program, layout: Layout, vocab: int, rules: mesh.Rules):
+        self.program, self.layout = program, layout
+        self.spec = families.Tokens(vocab, program.length)
+        self.family, self.config = families.member(program.model, self.spec)
+        self.objective = objective.make(program.objective, self.spec)
+        self.tracing = Tracing(layout, functools.partial(mesh.gather, rules=rules))
+
+    def nats(self, model: Any, tokens: jax.Array) -> jax.Array:
+        """The reading at every position of a batch."""
+        with tracing(self.tracing):
+            return self.objective.nats(gathered(self._cast(model)), tokens)
+
+    def loss(self, model: Any, batch: jax.Array) -> jax.Array:
+        with tracing(self.tracing):
+            return self.objective.loss(gathered(self._cast(model)), batch)
+
+    def fresh(self, values: Any) -> State:
+        """The state before the first step."""
+        rngs = nnx.Rngs(jax.random.key(values["init_seed"]))
+        model = self.family.Model(self.config, self.spec, rngs)
+        optimiser = optim.transform(self.program, values).init(model)
+        return State(model, optimiser, jnp.int32(0), jnp.bool_(False))
+
+    def refill(self, state: State, values: Any, fresh: jax.Array) -> State:
+        return _where(fresh, self.fresh(values), state)
+
+    def step(
+        self, state: State, values: Any, until: jax.Array, batch: jax.Array
+    ) -> tuple[State, jax.Array]:
+        """One step, unless the run has come to `until` or has diverged."""
+        descent = _accumulated(jax.value_and_grad(self.loss), self.layout.accumulate)
+        loss, gradients = descent(state.model, batch)
+        updates, optimiser = optim.transform(self.program, values).update(
+            gradients, state.optimiser, state.model
+        )
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients))
+        active = (state.step < until) & ~state.diverged
+        moved = State(
+            optax.apply_updates(state.model, updates),
+            optimiser,
+            state.step + 1,
+            state.diverged,
+        )
+        state = _where(active & finite, moved, state)
+        state.diverged = state.diverged | (active & ~finite)
+        return state, jnp.where(state.diverged, jnp.nan, loss)
+
+    def advance(
+        self, state: State, values: Any, until: jax.Array, batches: jax.Array
+    ) -> tuple[State, jax.Array]:
+        """As many steps as there are batches."""
+        return jax.lax.scan(
+            lambda carry, batch: self.step(carry, values, until, batch), state, batches
+        )
+
+    def _cast(self, model: Any) -> Any:
+        """Matrices and embeddings in the compute dtype; the rest stays float32."""
+        dtype = jnp.dtype(self.layout.precision)
+        if dtype == jnp.float32:
+            return model
+        return jax.tree.map(
+            lambda p, kind: p.astype(dtype) if kind in ("matrix", "embedding") else p,
+            model,
+            families.groups(model),
+        )
+
+
+def uncompiled(
+    program: Program, layout: Layout, vocab: int, devices: Sequence[Any] | None = None
+) -> Compiled:
+    """The calls of one program, none of them compiled. Raises as `compiled`."""
+    optim.check(program)
+    mesh.check(program.batch, layout)
+    rules = mesh.make(layout, devices)
+    run = OneRun(program, layout, vocab, rules)
+    vmapped = functools.partial(jax.vmap, spmd_axis_name=mesh.RUN)
+    arguments = _arguments(program, layout, vmapped(run.fresh))
+    abstract = arguments[0]
+    one = jax.eval_shape(lambda s: jax.tree.map(lambda x: x[0], s), abstract)
+    packed, slots = mesh.state(abstract, rules), mesh.slots(rules.mesh)
+    unpacked = mesh.state(one, rules, packed=False)
+    # Runs once a run: on a CPU, compiling it well would take longer than running it.
+    once = {"xla_backend_optimization_level": 0} if layout.platform == "cpu" else None
+    return Compiled(
+        mesh=rules.mesh,
+        one=one,
+        one_shardings=unpacked,
+        empty=lambda: jax.tree.map(_zeros, abstract, packed),
+        refill=jax.jit(
+            vmapped(run.refill),
+            in_shardings=(packed, slots, slots),
+            out_shardings=packed,
+            donate_argnums=0,
+            compiler_options=once,
+        ),
+        advance=jax.jit(
+            vmapped(run.advance),
+            in_shardings=(packed, slots, slots, mesh.batches(rules.mesh)),
+            out_shardings=(packed, slots),
+            donate_argnums=0,
+        ),
+        select=jax.jit(
+            _select,
+            in_shardings=(packed, None),
+            out_shardings=unpacked,
+            compiler_options=once,
+        ),
+        insert=jax.jit(
+            _insert,
+            in_shardings=(packed, unpacked, None),
+            out_shardings=packed,
+            donate_argnums=0,
+            compiler_options=once,
+        ),
+        nats=jax.jit(run.nats, in_shardings=(unpacked.model, mesh.windows(rules.mesh))),
+        arguments=arguments,
+    )
+
+
+def _arguments(
+    program: Program, layout: Layout, fresh: Callable[[Any], Any]
+) -> tuple[Any, ...]:
+    """Shapes and dtypes of what `advance` is called with.
+
+    Args:
+      fresh: from the values of all slots to their states before the first step.
+    """
+    width = layout.width
+    values = {n: jax.ShapeDtypeStruct((width,), dtype) for n, dtype in VALUES.items()}
+    until = jax.ShapeDtypeStruct((width,), jnp.int32)
+    shape = (width, STEPS_PER_CALL, program.batch, program.length)
+    batches = jax.ShapeDtypeStruct(shape, jnp.int32)
+    return jax.eval_shape(fresh, values), values, until, batches
+
+
+def _select(state: Any, slot: Any) -> Any:
+    return jax.tree.map(lambda x: x[slot], state)
+
+
+def _insert(state: Any, one: Any, slot: Any) -> Any:
+    return jax.tree.map(lambda x, y: x.at[slot].set(y), state, one)
+
+
+def _accumulated(descent: Callable[..., Any], parts: int) -> Callable[..., Any]:
+    """`descent(model, batch) -> (loss, gradients)` as the mean over `parts` of a batch.
+
+    The parts are interleaved, so that each lies over the devices as the batch does.
+    """
+    if parts == 1:
+        return descent
+
+    def mean(model: Any, batch: jax.Array) -> Any:
+        micro = batch.reshape(-1, parts, *batch.shape[1:]).swapaxes(0, 1)
+        zeros = jax.tree.map(jnp.zeros_like, (jnp.float32(0.0), model))
+        total, _ = jax.lax.scan(
+            lambda sums, part: (
+                jax.tree.map(jnp.add, sums, descent(model, part)),
+                None,
+            ),
+            zeros,
+            micro,
+        )
+        return jax.tree.map(lambda x: x / parts, total)
+
+    return mean
+
+
+def _zeros(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.Array:
+    return jax.make_array_from_callback(
+        leaf.shape,
+        sharding,
+        lambda index: np.zeros(sharding.shard_shape(leaf.shape), leaf.dtype),
+    )
+
+
+def _where(condition: jax.Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
