@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.pipeline import analyse as analyse
-    from analysis.report.build import read as read
+    from analysis.report.saved import read as read
     from analysis.results import Analysis as Analysis
     from analysis.surfaces.lawfit import LawFit as LawFit
     from analysis.surfaces.lawfit import fit_law as fit_law
@@ -60,7 +60,7 @@ HOMES = {
     "fit_law": ("analysis.surfaces.lawfit", "fit_law"),
     "from_frame": ("analysis.tables.load", "from_frame"),
     "load": ("analysis.tables.load", "load"),
-    "read": ("analysis.report.build", "read"),
+    "read": ("analysis.report.saved", "read"),
 }
 __all__ = ["Analysis", "LawFit", "Table", "analyse", "fit_law"]
 __all__ += ["from_frame", "load", "read"]

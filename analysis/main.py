@@ -12,6 +12,7 @@ No logic of its own.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import os
@@ -275,32 +276,34 @@ def _report(args: argparse.Namespace) -> int:
 
 def _answer(args: argparse.Namespace, analysis: Analysis, path: str | None) -> None:
     """What a report says in short; `path`: of its page, None where there is none."""
-    from analysis.report import build
+    from analysis.report.answer import extent, summary
+    from analysis.report.front import front
 
+    first, said = front(analysis), summary(analysis)
     if args.json:
-        answer = {"report": path, "answer": build.summary(analysis)}
+        answer = {"report": path, "front": dataclasses.asdict(first), "answer": said}
         print(json.dumps(answer, indent=1))
         return
-    print(f"report: {path or 'not written'}\n{build.extent(analysis)}\n")
-    for sentence in build.summary(analysis):
-        print(f"- {sentence}")
+    print(f"report: {path or 'not written'}\n{extent(analysis)}\n")
+    parts = {first.question: first.said, "What this does not show:": first.limits}
+    for title, sentences in (parts | {"The answer in full:": said}).items():
+        print("\n".join([title, *(f"- {text}" for text in sentences)]), end="\n\n")
 
 
 def _code(analysis: Analysis) -> int:
-    from analysis.report import build
 
-    return NOTHING if build.lawless(analysis) else DONE
+    return NOTHING if analysis.view.lawless else DONE
 
 
 def _fit(args: argparse.Namespace) -> int:
-    from analysis.report import build
+    from analysis.questions import runs
 
     if args.law:
         return _fit_one(args)
     analysis = _analyse(args)
     said = [note.text for note in analysis.notes if note.kind in NO_ANSWER]
     for target in analysis.targets:
-        said += build.rows(analysis, target)
+        said += runs.rows(analysis, target)
     chosen = {
         "fits": analysis.fits,
         "joint": analysis.joint,
@@ -351,7 +354,7 @@ def _fit_one(args: argparse.Namespace) -> int:
 
 def _compare(args: argparse.Namespace) -> int:
     from analysis.questions._view import at_fitted, one_way
-    from analysis.report import build
+    from analysis.report.answer import summary
 
     if args.source_run is not None or args.to_run is not None:
         return _attribute(args)
@@ -366,8 +369,8 @@ def _compare(args: argparse.Namespace) -> int:
         "excluded": analysis.excluded,
         "exclusions": analysis.exclusions,
     }
-    _print(args, chosen, build.summary(analysis))
-    return DONE if build.told(analysis) else NOTHING
+    _print(args, chosen, summary(analysis))
+    return DONE if analysis.view.compared else NOTHING
 
 
 def _attribute(args: argparse.Namespace) -> int:
@@ -394,10 +397,10 @@ def _attribute(args: argparse.Namespace) -> int:
 
 def _print(args: argparse.Namespace, frames: Any, sentences: Any) -> None:
     """Frames as aligned text, or all at full precision as JSON."""
-    from analysis.report import build
+    from analysis.report import saved
 
     if args.json:
-        body = {name: build.frame_json(frame) for name, frame in frames.items()}
+        body = {name: saved.frame_json(frame) for name, frame in frames.items()}
         print(json.dumps({"answer": sentences} | body, indent=1, allow_nan=False))
         return
     for name, frame in frames.items():

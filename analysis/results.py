@@ -129,9 +129,9 @@ class Analysis:
 
     def summary(self) -> list[str]:
         """The answer in a few sentences, on the first target."""
-        from analysis.report import build
+        from analysis.report.answer import summary
 
-        return build.summary(self)
+        return summary(self)
 
     def plot(self, name: str, target: str | None = None) -> Figure:
         """A figure of the report, as a matplotlib Figure.
@@ -143,15 +143,15 @@ class Analysis:
         Raises:
           UserError: no such figure or target, or nothing to draw in it.
         """
-        from analysis.report import build
+        from analysis.report import figures
 
-        return build.plot(self, name, target)
+        return figures.plot(self, name, target)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes all of it as JSON, from which `analysis.read` gives it back."""
-        from analysis.report import build
+        from analysis.report import saved
 
-        build.save(self, path)
+        saved.save(self, path)
 
     def write_report(self, folder: str | os.PathLike[str]) -> Path:
         """Writes the page, its figures and the JSON; returns the page's path."""
@@ -171,6 +171,6 @@ class Analysis:
         return "\n".join(f"- {sentence}" for sentence in self.summary())
 
     def _repr_html_(self) -> str:
-        from analysis.report import build
+        from analysis.report import figures
 
-        return build.in_notebook(self)
+        return figures.in_notebook(self)

@@ -17,6 +17,28 @@ import pandas as pd
 from analysis.questions._view import View
 from analysis.report.style import Draw
 
+# Parts of the report that sentences of every question meet in: the front page, what it
+# does not show, and the answer in full.
+FRONT, LIMIT, ANSWER = "front", "limit", "answer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sentence:
+    """What a question says outside its own section.
+
+    Attributes:
+      text: a whole sentence.
+      weight: how much a reader loses without it, 0 to 100. Sentences of a part stand in
+        falling order of weight, and the front page has room for the first few.
+      part: FRONT, for a person who is no statistician; LIMIT, what the data at hand
+        cannot show; ANSWER, with all that stands behind it.
+    """
+
+    text: str
+    weight: float
+    part: str = ANSWER
+
+
 # Gives a figure of the report as HTML by its name, on the target named or the first.
 Placed = Callable[..., str]
 
@@ -31,6 +53,8 @@ class Drawing:
       every: it is drawn for all targets and not for the first alone.
       scored: losses in it are read on the target, which the caption then names.
       otherwise: what the page says in its place where it is not drawn.
+      front: how well it answers on the front page, which shows the highest of all that
+        have something to show; 0 for not at all.
     """
 
     draw: Draw
@@ -38,6 +62,7 @@ class Drawing:
     every: bool = False
     scored: bool = True
     otherwise: str = ""
+    front: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +109,10 @@ def _silent(view: View) -> Sequence[str]:
     return ()
 
 
+def _unheard(view: View) -> Sequence[Sentence]:
+    return ()
+
+
 @dataclasses.dataclass(frozen=True)
 class Question:
     """One thing that a reader wants to know.
@@ -95,6 +124,8 @@ class Question:
       absent: what to say is missing; None where there is always something.
       said: the sentences, from the numbers and their intervals alone; none where the
         frames behind them are empty.
+      answers: what it adds to the front page, to what cannot be concluded and to the
+        answer in full, by weight.
       figures: by name, in order. No two questions have figures of one name.
       about: notes about these are listed under the figures.
       tables: folded away at the end.
@@ -107,6 +138,7 @@ class Question:
     place: int
     absent: Absent | None = None
     said: Callable[[View], Sequence[str]] = _silent
+    answers: Callable[[View], Sequence[Sentence]] = _unheard
     figures: Mapping[str, Drawing] = dataclasses.field(default_factory=dict)
     about: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
@@ -145,3 +177,15 @@ def drawings() -> dict[str, Drawing]:
         for question in questions()
         for name, drawing in question.figures.items()
     }
+
+
+def sentences(view: View, part: str, more: Sequence[Sentence] = ()) -> list[str]:
+    """What all questions say for a part of the report, the weightiest first.
+
+    Args:
+      more: what is to stand among it.
+    """
+    every = [one for question in questions() for one in question.answers(view)]
+    every += more
+    mine = [one for one in every if one.part == part]
+    return [one.text for one in sorted(mine, key=lambda one: -one.weight)]

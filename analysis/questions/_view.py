@@ -143,3 +143,14 @@ class View:
         frame = self.rows(name)
         own = frame[frame.corpus == self.target]
         return own if len(own) else frame
+
+    @property
+    def lawless(self) -> bool:
+        """Whether no law over sizes and budgets could be fitted, on any target."""
+        whole = self.analysis.fits[self.analysis.fits.params.isna()]
+        return whole.empty and self.analysis.joint.empty
+
+    @property
+    def compared(self) -> bool:
+        """Whether a law stands, or effects were measured without one."""
+        return not self.lawless or len(self.analysis.measured) > 0

@@ -15,8 +15,8 @@ from analysis.formatting import UNDETERMINED, number, on, percent, scale
 from analysis.inference.intervals import interval
 from analysis.inference.verdict import DECIDES
 from analysis.laws import Array
-from analysis.questions._question import Absent, Drawing, Question, Table
-from analysis.questions._view import leading
+from analysis.questions._question import Absent, Drawing, Question, Sentence, Table
+from analysis.questions._view import View, leading
 from analysis.questions.frontier import Frontier
 from analysis.report.style import (
     FAINT,
@@ -192,6 +192,11 @@ def draw_decisions(figure: Figure, analysis: Analysis, target: str) -> None:
     legend(figure, [key(f, *looks(families, f)) for f in families])
 
 
+def answers(view: View) -> list[Sentence]:
+    found = leading(view.own("decisions"))
+    return [Sentence(text, 60) for text in sentences(found)]
+
+
 QUESTION = Question(
     name="decision",
     title="Which family is best at which compute",
@@ -200,6 +205,7 @@ QUESTION = Question(
         "ranking of families", ("decisions",), ("effects", "joint", "compute")
     ),
     said=lambda view: sentences(leading(view.rows("decisions"))),
+    answers=answers,
     figures={
         "decisions": Drawing(
             draw_decisions,

@@ -30,7 +30,15 @@ from analysis.formatting import (
     swap_text,
 )
 from analysis.inference.verdict import verdict
-from analysis.questions._question import Drawing, Placed, Question
+from analysis.questions import matched_cells, model_choice
+from analysis.questions._question import (
+    FRONT,
+    LIMIT,
+    Drawing,
+    Placed,
+    Question,
+    Sentence,
+)
 from analysis.questions._view import (
     METHODS,
     View,
@@ -515,6 +523,143 @@ def said(view: View) -> list[str]:
     return disagreements(shown) or [_agreement(shown)]
 
 
+def foremost_of(view: View, kind: str) -> pd.DataFrame:
+    """The answer's swaps of a kind, trained on the target where that was done."""
+    found = view.headline[view.headline.kind == kind]
+    found = told_once(found, found.factor)
+    found = found[found.factor.notna()]
+    own = found[found.held == view.target]
+    return own if len(own) else found
+
+
+# What the swap of a kind is called on the front page.
+EXCHANGE = {
+    "architecture": "Exchanging {source} for {to}",
+    "corpus": "Training on {to} in place of {source}",
+}
+
+
+def plainly(view: View) -> list[Sentence]:
+    """What the best swap of each kind is worth, for a person who is no statistician."""
+    said = []
+    for kind in dict.fromkeys(("architecture", "corpus", *view.headline.kind)):
+        found = foremost_of(view, kind)
+        if found.empty:
+            continue
+        lies = np.array([verdict(r.low, r.high, 1.0) for r in found.itertuples()])
+        gained = found[lies == "above"]
+        text = f"Whether any exchange of {kind} is worth more data {UNDETERMINED}."
+        if len(gained):
+            text = _plain_worth(gained, found, kind)
+        said.append(Sentence(text, 80, FRONT))
+    return said
+
+
+def _plain_worth(gained: pd.DataFrame, found: pd.DataFrame, kind: str) -> str:
+    """The largest gain among those that are decided, and of how many."""
+    largest = gained.low if kind == "corpus" else gained.factor
+    best = gained.loc[largest.idxmax()]
+    lead = EXCHANGE.get(kind, "Going from {source} to {to}")
+    lead = lead.format(source=best.source, to=best.to)
+    same = found[(found.source == best.source) & (found.to == best.to)]
+    place = ""
+    if len(same) > 1:
+        decided = same.index.intersection(gained.index)
+        every = len(decided) == len(same)
+        one, many = (
+            ("family", "families") if kind == "corpus" else ("corpus", "corpora")
+        )
+        held = f"every {one}" if every else f"{len(decided)} of {len(same)} {many}"
+        place = f" for {held}"
+        best = gained.loc[decided].sort_values("low").iloc[0]
+    ends = f"({number(best.low)} to {number(best.high)})"
+    worth = f"is worth {number(best.factor)} times the data{place} {ends}"
+    if math.isinf(best.high) or len(same) > 1:
+        worth = f"is worth at least {number(best.low)} times the data{place}"
+    rest = len(found.drop(same.index))
+    told = len(gained.drop(same.index, errors="ignore"))
+    if not rest:
+        return f"{lead} {worth}."
+    others = f"{told or 'none'} of {rest} other swap{'s' * (rest > 1)} of {kind}"
+    return f"{lead} {worth}; {others} can be told from no difference."
+
+
+def answers(view: View) -> list[Sentence]:
+    """What each swap is worth, or that no swap can be told."""
+    analysis, found, target = view.told, view.headline, view.target
+    ratios = at_fitted(of_target(analysis.ratios, target))
+    measured = (
+        matched_cells.measured_sentences(of_target(analysis.measured, target))
+        if ratios.empty
+        else []
+    )
+    worth: list[str] = []
+    for kind in dict.fromkeys(("architecture", "corpus", *found.kind)):
+        worth += equivalences(found[found.kind == kind], target)
+    if worth:
+        worth = [_opening(analysis, found, target), *worth, *_beside(analysis, found)]
+    elif not measured:
+        used = analysis.runs.used.astype(bool)
+        fitted = analysis.runs[used] if used.any() else analysis.runs
+        worth = [nothing(fitted.family.nunique(), fitted.corpus.nunique())]
+    said = [Sentence(text, 90) for text in [*worth, *measured]] + plainly(view)
+    if view.headline.factor.isna().all():
+        said.append(Sentence([*worth, *measured][0], 80, FRONT))
+    doubling = at_fitted(of_target(analysis.doubling, target)).dropna(subset="gain")
+    if len(doubling):
+        text = doubling_sentence(doubling, target, analysis.unit)
+        said += [Sentence(text, 75), Sentence(text, 40, FRONT)]
+    return said + [Sentence(text, 60, LIMIT) for text in _open(found)]
+
+
+def _opening(analysis: Analysis, found: pd.DataFrame, target: str) -> str:
+    """Where and by which law the answer holds."""
+    models = of_target(analysis.models, target).set_index("model")
+    leads = models[models.preferred.eq(True)].index if len(models) else []
+    first = next(found[found.factor.notna()].itertuples())
+    model = str(leads[0]) if len(leads) else model_choice.BASE
+    return opening(
+        first, target, model, models.delta_aicc.get(model_choice.BASE, math.nan)
+    )
+
+
+def _beside(analysis: Analysis, found: pd.DataFrame) -> list[str]:
+    """The joint law's verdicts where another leads, and the withheld largest cell."""
+    target = str(found.target.iloc[0])
+    told = one_way(of_target(analysis.equivalents, target))
+    said = []
+    if (found.method == "preferred").any():
+        joint = at_fitted(told[told.method == "joint"])
+        said.append(joint_instead(found, joint))
+    far = beyond(leading(told))
+    # What leads with an extrapolation has said it already.
+    far = far[(far.kind == "architecture") & found.fitted.astype(bool).any()]
+    own = far[far.held == target]
+    said.append(extrapolated(own if len(own) else far))
+    return [sentence for sentence in said if sentence]
+
+
+def _open(found: pd.DataFrame) -> list[str]:
+    """Swaps of the answer without a verdict, and those without an upper end."""
+    said = []
+    lies = [verdict(row.low, row.high, 1.0) for row in found.itertuples()]
+    open_ = [
+        f"{swap_text(row)} ({row.held})"
+        for row, lie in zip(found.itertuples(), lies, strict=True)
+        if lie == "undetermined"
+    ]
+    if open_:
+        swaps = joined(dict.fromkeys(open_))
+        said.append(f"Gain or loss {UNDETERMINED}: {swaps}.")
+    never = [
+        f"{swap_text(row)} ({row.held}; {percent(row.p_infinite)} of draws)"
+        for row in found[found.p_infinite > 0].itertuples()
+    ]
+    if never:
+        said.append(f"There is no upper bound for {joined(never)}.")
+    return said
+
+
 def _built(view: View, figure: Placed) -> str:
     frame = view.analysis.equivalents
     if frame.empty:
@@ -553,6 +698,7 @@ QUESTION = Question(
     title="What a better architecture is worth in data",
     place=20,
     said=said,
+    answers=answers,
     figures={
         "equivalents": Drawing(
             draw_equivalents,
@@ -561,6 +707,7 @@ QUESTION = Question(
             "Lines are 95% intervals; an arrow means that the interval goes on, to "
             "infinity where a share of draws is given.",
             every=True,
+            front=50,
         ),
         "scale": Drawing(
             draw_scale,

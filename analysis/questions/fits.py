@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.formatting import joined
 from analysis.questions import known_floor
-from analysis.questions._question import Drawing, Placed, Question
+from analysis.questions._question import Drawing, Placed, Question, Sentence
 from analysis.questions._view import View
 from analysis.report import markup
 from analysis.report.style import (
@@ -152,11 +152,21 @@ def _truth(analysis: Analysis) -> str:
     return lead + told + markup.fold("Fitted floors beside the truth", analysis.truth)
 
 
+def answers(view: View) -> list[Sentence]:
+    """Why no law could be fitted, in the words of the refusals; none if one was."""
+    if not view.lawless or view.headline.factor.notna().any():
+        return []
+    reasons = [note.text for note in view.analysis.notes if note.kind == "refused"]
+    told = ["No law could be fitted.", *reasons[:1]]
+    return [Sentence(text, 80) for text in told]
+
+
 QUESTION = Question(
     name="fits",
     title="The law of each family and corpus",
     place=100,
     said=said,
+    answers=answers,
     figures={
         "fits": Drawing(
             draw_fits,

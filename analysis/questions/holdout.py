@@ -33,7 +33,8 @@ from analysis.inference.intervals import (
     part,
 )
 from analysis.laws import Array
-from analysis.questions._question import Absent, Drawing, Question, Table
+from analysis.questions._question import Absent, Drawing, Question, Sentence, Table
+from analysis.questions._view import View, of_target
 from analysis.report.style import (
     INK,
     forest_axis,
@@ -492,12 +493,18 @@ def draw_holdout(figure: Figure, analysis: Analysis, target: str) -> None:
     legend(figure, [key(f"{law} law", *looks(laws, law)[:2]) for law in laws])
 
 
+def answers(view: View) -> list[Sentence]:
+    found = of_target(view.told.holdout, view.target)
+    return [Sentence(text, 35) for text in sentences(found)]
+
+
 QUESTION = Question(
     name="holdout",
     title="The largest cells, withheld and predicted",
     place=150,
     absent=Absent("withheld cells", ("holdout",), ("holdout",)),
     said=lambda view: sentences(view.rows("holdout")),
+    answers=answers,
     figures={
         "holdout": Drawing(
             draw_holdout,

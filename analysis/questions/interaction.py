@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from analysis.formatting import count, few, interval_text, number, swap_text
 from analysis.inference.intervals import interval
 from analysis.laws import Array
-from analysis.questions._question import Absent, Drawing, Question, Table
+from analysis.questions._question import Absent, Drawing, Question, Sentence, Table
+from analysis.questions._view import View, of_target
 from analysis.questions.effects import SIZES, LogFactors, Swap, by_pair, overall
-from analysis.questions.matched_cells import Match, Matches
+from analysis.questions.matched_cells import Match, Matches, disputed
 from analysis.report.style import (
     ALARM,
     PALETTE,
@@ -282,12 +283,19 @@ def draw_interactions(figure: Figure, analysis: Analysis, target: str) -> None:
     axes.set_xlabel("times the data-equivalent (red: its interval leaves out 1)")
 
 
+def answers(view: View) -> list[Sentence]:
+    """Where the law and what was measured disagree, what was measured comes first."""
+    agreement = of_target(view.told.agreement, view.target)
+    return [Sentence(text, 100) for text in disputed(agreement)]
+
+
 QUESTION = Question(
     name="interaction",
     title="Does an effect change with scale, or with what it goes with?",
     place=50,
     absent=Absent("interactions", ("interactions", "agreement"), ("effects",)),
     said=lambda view: sentences(view.rows("interactions")),
+    answers=answers,
     figures={
         "interactions": Drawing(
             draw_interactions,

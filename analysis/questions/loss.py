@@ -176,6 +176,7 @@ QUESTION = Question(
             "Loss against training tokens, a line for each model size, with each "
             "family's fitted law and its 95% interval.",
             every=True,
+            front=10,
         ),
         "design": Drawing(
             draw_design,

@@ -15,8 +15,8 @@ from analysis.formatting import (
     percent_error,
 )
 from analysis.inference.verdict import verdict
-from analysis.questions._question import Drawing, Placed, Question
-from analysis.questions._view import View
+from analysis.questions._question import LIMIT, Drawing, Placed, Question, Sentence
+from analysis.questions._view import View, of_target
 from analysis.report import markup
 from analysis.report.style import (
     INK,
@@ -142,11 +142,28 @@ def _built(view: View, figure: Placed) -> str:
     )
 
 
+def answers(view: View) -> list[Sentence]:
+    found = of_target(view.told.fitness, view.target).dropna(subset="lack_of_fit")
+    said = [Sentence(fitness(row), 40) for row in found.itertuples()]
+    if view.analysis.noise.empty:
+        text = "No cell has two seeds, so whether the laws miss more than noise "
+        return [*said, Sentence(f"{text}{UNDETERMINED}.", 75, LIMIT)]
+    noise = of_target(view.analysis.noise, view.target)
+    cells = len(of_target(view.analysis.cells, view.target))
+    if len(noise):
+        spread = math.sqrt((noise.sd_log**2).mean())
+        text = f"{len(noise)} of {cells} cells were trained with more than one seed, "
+        text += f"which spread by {percent_error(spread)}; the others are one run each."
+        said.append(Sentence(text, 75, LIMIT))
+    return said
+
+
 QUESTION = Question(
     name="noise",
     title="Seeds: the noise level beside the lack of fit",
     place=140,
     said=said,
+    answers=answers,
     figures={
         "noise": Drawing(
             draw_noise,

@@ -19,8 +19,8 @@ from analysis.formatting import (
     percent,
 )
 from analysis.inference.verdict import DECIDES
-from analysis.questions._question import Absent, Drawing, Question, Table
-from analysis.questions._view import View, at_fitted
+from analysis.questions._question import Absent, Drawing, Question, Sentence, Table
+from analysis.questions._view import View, at_fitted, of_target
 from analysis.report.style import (
     FAINT,
     INK,
@@ -162,12 +162,18 @@ def said(view: View) -> list[str]:
     return sentences(at_fitted(view.rows("ratios")))
 
 
+def answers(view: View) -> list[Sentence]:
+    found = at_fitted(of_target(view.told.ratios, view.target))
+    return [Sentence(text, 70) for text in sentences(found)]
+
+
 QUESTION = Question(
     name="ratio",
     title="Architecture against corpus",
     place=30,
     absent=Absent("ratio of architecture to corpus", ("ratios",), ("effects", "joint")),
     said=said,
+    answers=answers,
     figures={
         "ratios": Drawing(
             draw_ratios,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.formatting import joined
+import pandas as pd
+
+from analysis.formatting import count, joined, number
 from analysis.questions import run_times
-from analysis.questions._question import Placed, Question
-from analysis.questions._view import View
+from analysis.questions._question import LIMIT, Placed, Question, Sentence
+from analysis.questions._view import View, of_target
 from analysis.report import markup
 from analysis.results import Analysis
 from analysis.schema import Column, declare
@@ -132,10 +134,48 @@ def _built(view: View, figure: Placed) -> str:
     )
 
 
+def rows(analysis: Analysis, target: str) -> list[str]:
+    """How many rows the fits of a target saw, and which law takes repeated data."""
+    mine = of_target(analysis.counts, target)
+    return [text for row in mine.itertuples() for text in (counts(row), *repeats(row))]
+
+
+def answers(view: View) -> list[Sentence]:
+    said = [Sentence(text, 30) for text in rows(view.analysis, view.target)]
+    used = view.analysis.runs[view.analysis.runs.used.astype(bool)]
+    if used.empty:
+        return said
+    sizes, budgets = (_span(used[name]) for name in ("params", "tokens"))
+    text = (
+        f"Nothing outside {sizes[0]} parameters (a factor {sizes[1]}) and {budgets[0]} "
+        f"tokens (a factor {budgets[1]}) was measured: what the laws say beyond is "
+        "extrapolation."
+    )
+    return [*said, Sentence(f"{text} {_scored(view)}", 90, LIMIT)]
+
+
+def _scored(view: View) -> str:
+    """What was trained on and scored, where it is little."""
+    corpora, targets = view.analysis.runs.corpus.nunique(), len(view.analysis.targets)
+    trained = "one corpus" if corpora == 1 else f"{corpora} corpora"
+    scored = f"one evaluation set, {view.target}"
+    if targets > 1:
+        scored = f"{targets} evaluation sets; the front page is about {view.target}"
+    return f"The runs read {trained} and are scored on {scored}."
+
+
+def _span(values: pd.Series) -> tuple[str, str]:
+    """The range of what was run, and the factor between its ends."""
+    low, high = values.min(), values.max()
+    ends = count(low) if low == high else f"{count(low)} to {count(high)}"
+    return ends, number(high / low, 2)
+
+
 QUESTION = Question(
     name="runs",
     title="Runs, and what was left out",
     place=200,
     said=lambda view: run_times.sentences(view.analysis.estimates),
+    answers=answers,
     build=_built,
 )

@@ -23,7 +23,15 @@ from analysis.design.cells import points as points_of_interest
 from analysis.fitting.fit import DELTA
 from analysis.formatting import joined
 from analysis.questions import effects
-from analysis.questions._question import Absent, Drawing, Question, Table
+from analysis.questions._question import (
+    FRONT,
+    Absent,
+    Drawing,
+    Question,
+    Sentence,
+    Table,
+)
+from analysis.questions._view import View, of_target
 from analysis.questions.effects import Equivalents, Surface, Swap
 from analysis.report.style import (
     ALARM,
@@ -338,12 +346,30 @@ def draw_verdicts(figure: Figure, analysis: Analysis, target: str) -> None:
     )
 
 
+def answers(view: View) -> list[Sentence]:
+    """Which verdicts other choices move; where many do, how many hold."""
+    agreement = of_target(view.told.agreement, view.target)
+    moved = sentences(view.rows("verdicts"), agreement)
+    said = [Sentence(text, 50) for text in (moved if len(moved) <= 3 else moved[-1:])]
+    others = view.rows("verdicts")
+    others = others[(others.setting != REPORTED) & ~silent(others)]
+    swaps = others.groupby(["question", "source", "to"]).moves.any()
+    if len(swaps):
+        text = (
+            f"{int((~swaps.astype(bool)).sum())} of {len(swaps)} such comparisons come "
+            "out the same under every other choice of law, data and target tried."
+        )
+        said.append(Sentence(text, 60, FRONT))
+    return said
+
+
 QUESTION = Question(
     name="verdict",
     title="What moves the verdict",
     place=70,
     absent=Absent("other choices tried", ("verdicts",), ("effects",)),
     said=lambda view: sentences(view.rows("verdicts"), view.analysis.agreement),
+    answers=answers,
     figures={
         "verdicts": Drawing(
             draw_verdicts,

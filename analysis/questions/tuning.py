@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
 from analysis.formatting import count
-from analysis.questions._question import Drawing, Placed, Question
-from analysis.questions._view import View
+from analysis.questions._question import LIMIT, Drawing, Placed, Question, Sentence
+from analysis.questions._view import View, of_target
 from analysis.report import markup
 from analysis.report.style import (
     ALARM,
@@ -163,11 +163,28 @@ def _built(view: View, figure: Placed) -> str:
     return lead + notes + markup.fold("All rates", analysis.tuning, counted=False)
 
 
+def answers(view: View) -> list[Sentence]:
+    """How many cells tried more than one rate, and in how many the last was best."""
+    cells = of_target(view.analysis.cells, view.target)
+    tried = of_target(view.analysis.settings, view.target)
+    if cells.empty:
+        return []
+    rates = tried[tried.setting == "learning rate"]
+    if rates.empty:
+        text = "No cell tried two learning rates: how well each is tuned is not known."
+        return [Sentence(text, 80, LIMIT)]
+    text = f"The learning rate was tuned in {len(rates)} of {len(cells)} cells"
+    edge = int(rates.edge.ne("").sum())
+    text += f"; in {edge} the best was the least or greatest tried" if edge else ""
+    return [Sentence(f"{text}.", 80, LIMIT)]
+
+
 QUESTION = Question(
     name="tuning",
     title="Tuning: was every family given its best rate?",
     place=180,
     said=said,
+    answers=answers,
     figures={
         "tuning": Drawing(
             draw_tuning,

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.formatting import UNDETERMINED, count, joined, percent
+from analysis.formatting import UNDETERMINED, capitalised, count, joined, percent
 from analysis.inference.intervals import interval
 from analysis.laws import Array
-from analysis.questions._question import Drawing, Placed, Question
+from analysis.questions._question import FRONT, Drawing, Placed, Question, Sentence
 from analysis.questions._view import View, of_target
 from analysis.questions.effects import Surface
 from analysis.report import markup
@@ -339,6 +339,48 @@ def said(view: View) -> list[str]:
     return [sentence(mine)] if len(mine) else []
 
 
+# What a factor is called on the front page.
+PLAIN = {
+    "architecture": "the architecture",
+    "corpus": "the text trained on",
+    "params": "the size of the model",
+    "tokens": "the amount of data",
+}
+
+
+def plain_shares(analysis: Analysis, target: str) -> pd.DataFrame:
+    """Shares of the factors themselves, the largest first: measured, or by the law."""
+    measured = of_target(analysis.shares, target)
+    frame = measured if len(measured) else of_target(analysis.variance, target)
+    frame = frame[frame.factor.isin(FACTORS)]
+    return frame.sort_values("share", ascending=False, kind="stable")
+
+
+def answers(view: View) -> list[Sentence]:
+    """What moves the loss most, if the intervals decide it, for the front page."""
+    rows = list(plain_shares(view.analysis, view.target).itertuples())
+    if len(rows) < 2:
+        return []
+    told = [f"{PLAIN[row.factor]} {percent(row.share)}" for row in rows]
+    first, second = rows[:2]
+    said = f"{joined(told[1:])}"
+    ends = f"{percent(first.low)} to {percent(first.high)}"
+    if first.low > max(row.high for row in rows[1:]):
+        most = "most of" if first.low > 0.5 else "the largest part of"
+        text = (
+            f"{capitalised(most)} the differences in loss between these runs goes with "
+            f"{PLAIN[first.factor]}: {percent(first.share)} ({ends}); {said}"
+        )
+    else:
+        pair = f"{PLAIN[first.factor]} or {PLAIN[second.factor]}"
+        text = f"Which moves the loss more here, {pair}, {UNDETERMINED}: {joined(told)}"
+        text += " of the differences between runs"
+    fixed = [PLAIN[name] for name in FACTORS if name not in {r.factor for r in rows}]
+    if fixed:
+        text += f". {capitalised(joined(fixed))} did not vary"
+    return [Sentence(f"{text}.", 90, FRONT)]
+
+
 def _built(view: View, figure: Placed) -> str:
     analysis = view.analysis
     if analysis.variance.empty:
@@ -361,6 +403,7 @@ QUESTION = Question(
     title="Share of the variance by factor",
     place=130,
     said=said,
+    answers=answers,
     figures={
         "variance": Drawing(
             draw_variance,

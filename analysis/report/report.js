@@ -60,6 +60,27 @@ stage.addEventListener("click", (event) => {
 });
 dialog.addEventListener("close", () => stage.replaceChildren());
 
+// Parts: a link to one, or to something in one, opens what it lies in.
+const reveal = () => {
+  const id = decodeURIComponent(location.hash.slice(1));
+  const place = id && document.getElementById(id);
+  if (!place) return;
+  for (let at = place.querySelector(":scope > details.part") ?? place; at;
+    at = at.parentElement) {
+    if (at.tagName === "DETAILS") at.open = true;
+  }
+  place.scrollIntoView();
+};
+window.addEventListener("hashchange", reveal);
+reveal();
+const unfold = document.getElementById("unfold");
+unfold.addEventListener("click", () => {
+  const parts = [...document.querySelectorAll("details.part")];
+  const open = parts.some((part) => !part.open);
+  for (const part of parts) part.open = open;
+  unfold.textContent = open ? "Fold all" : "Unfold all";
+});
+
 // Print shows what is folded away on the screen, but for tables of several pages: those
 // are for sorting, and stand in report.json.
 const PRINTED_ROWS = 40;

@@ -23,8 +23,14 @@ from analysis.questions import (
     ratio,
     variance,
 )
-from analysis.questions._question import drawings, questions
-from analysis.report import build, markup, style
+from analysis.questions._question import (
+    FRONT,
+    Question,
+    Sentence,
+    drawings,
+    questions,
+)
+from analysis.report import answer, build, figures, front, markup, saved, style
 from analysis.results import Note
 from tests.support.made_analysis import emptied, made_analysis
 from tests.support.made_answers import answers
@@ -54,7 +60,8 @@ def _sections(analysis):
 def test_every_section_in_order(written):
     page = written.read_text()
     assert re.findall(r'<section id="(\w+)">', page) == [
-        *("answer", "standings", "equivalents", "ratio", "currencies", "interaction"),
+        *("front", "answer", "standings", "growth", "equivalents", "ratio"),
+        *("currencies", "interaction"),
         *("decision", "verdict", "loss", "surface", "fits", "joint", "sharing"),
         *("variance", "noise", "holdout", "residuals", "doubts", "tuning", "paths"),
         *("runs", "limits", "method"),
@@ -66,7 +73,7 @@ def test_every_section_in_order(written):
 def test_every_family_has_its_row(written, study):
     page = written.read_text()
     section = page.split('<section id="standings">')[1].split("</section>")[0]
-    rows = re.findall(r"<tr><td>([^<]*)</td>", section.split("<details")[0])
+    rows = re.findall(r"<tr><td>([^<]*)</td>", section.split("<details")[1])
     assert rows == list(dict.fromkeys(study.standings.family))
 
 
@@ -100,7 +107,7 @@ def test_figures_beside_the_page(written, study):
 
 
 def test_json_gives_the_analysis_back(written, study):
-    back = build.read(written.parent / "report.json")
+    back = saved.read(written.parent / "report.json")
     assert (back.title, back.unit, back.notes) == (study.title, study.unit, study.notes)
     for name in schema.frames():
         frame, known = getattr(back, name), getattr(study, name)
@@ -120,14 +127,14 @@ def test_json_is_plain(written):
     assert "Infinity" in body["frames"]["equivalents"]["high"]
     assert body["answer"] and body["encoding"]
     with pytest.raises(ValueError, match="schema"):
-        build.from_json(body | {"schema": 99})
+        saved.from_json(body | {"schema": 99})
 
 
 @pytest.mark.parametrize("name", [n for n in schema.frames() if n != "runs"])
 def test_an_empty_frame_gives_its_reason(study, name):
     bare = emptied(study, name)
     page = build.page(bare, {})
-    assert page.count("<section ") == len(questions()) + 3
+    assert page.count("<section ") == len(questions()) + 4
     told = _sections(bare)
     named = {"cells": "loss", "ratios": "ratio"}.get(name, name)
     if named in told:
@@ -145,7 +152,7 @@ def test_the_reason_is_the_notes(study):
 
 def test_nothing_measured_is_nothing_concluded(study):
     names = [n for n in schema.frames() if n not in ("runs", "cells")]
-    sentences = build.summary(emptied(study, *names))
+    sentences = answer.summary(emptied(study, *names))
     assert formatting.UNDETERMINED in sentences[0]
     assert sentences[1:] == ["No law could be fitted."]
 
@@ -194,7 +201,7 @@ def test_parameters_are_printed_to_the_digits_that_predictions_need(study):
 
 
 def test_further_questions_are_answered_in_words(study):
-    said = " ".join(build.summary(study))
+    said = " ".join(answer.summary(study))
     assert "which family is best" not in said
     assert (
         "FLOPs on code, transformer is the best of 3 families (98% of draws); in the"
@@ -332,7 +339,7 @@ def test_a_refused_fit_says_why(study):
     bare = emptied(study, "fits", "joint", "doubling", "ratios", "fitness", "holdout")
     bare = emptied(bare, "decisions", "verdicts")
     bare = bare.replace(equivalents=nothing, notes=(note,))
-    said = build.summary(bare)
+    said = answer.summary(bare)
     assert said[1:] == ["No law could be fitted.", note.text]
     assert formatting.UNDETERMINED in said[0] and "–" not in " ".join(said)
 
@@ -389,7 +396,7 @@ def test_disagreement_is_reported(study):
 
 def test_limits_name_what_is_open(study):
     frame = study.equivalents.assign(low=0.5, high=3.0, factor=1.2)
-    said = " ".join(build.unsaid(study.replace(equivalents=frame)))
+    said = " ".join(front.unsaid(study.replace(equivalents=frame)))
     assert formatting.UNDETERMINED in said and "lstm → transformer (code)" in said
 
 
@@ -424,6 +431,39 @@ def test_mapping_is_read():
             main.mapping(wrong)
 
 
+def test_page_and_json_have_one_front(written):
+    told = front.front(saved.read(written.parent / "report.json"))
+    assert 2 <= len(told.said) <= front.MOST_SAID and told.limits
+    body = json.loads((written.parent / "report.json").read_text())
+    assert body["front"]["said"] == told.said
+    assert body["front"]["limits"] == told.limits
+    page = written.read_text()
+    first = page[: page.index('id="answer"')]
+    assert all(markup.text_of(text) in first for text in told.said + told.limits)
+    assert '<figure id="front-growth">' in first
+
+
+def test_front_concludes_nothing_that_intervals_do_not(study):
+    open_ = study.equivalents.assign(low=0.5, high=3.0, factor=1.2)
+    shares = study.variance.assign(low=0.0, high=1.0)
+    flat = study.interactions.assign(differs=False)
+    changed = study.replace(equivalents=open_, variance=shares, interactions=flat)
+    changed = changed.replace(shares=study.shares.assign(low=0.0, high=1.0))
+    said = " ".join(front.front(changed).said)
+    assert " times the data" not in said and " grows " not in said.replace(
+        "grows or", ""
+    )
+    assert said.count(formatting.UNDETERMINED) >= 2
+
+
+def test_a_new_question_reaches_the_front_by_its_interface(study, monkeypatch):
+    text = "The moon was full in all of it."
+    new = Question("moon", "Moon", 1, answers=lambda _: [Sentence(text, 99, FRONT)])
+    every = (*questions(), new)
+    monkeypatch.setattr("analysis.questions._question.questions", lambda: every)
+    assert front.front(study).said[0] == text
+
+
 def command(*arguments):
     return main.main(main.parse(["scaling-analysis", *arguments]))
 
@@ -438,11 +478,13 @@ def analysed(study, monkeypatch, tmp_path):
 
 
 def test_report_prints_where_and_what(analysed, study, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(build, "draw", lambda _: {})
+    monkeypatch.setattr(figures, "draw", lambda _: {})
     assert command("report", analysed, "--out", str(tmp_path / "out")) == 0
     said = capsys.readouterr().out
     assert str(tmp_path / "out" / "report.html") in said
-    assert all(sentence in said for sentence in build.summary(study))
+    told = front.front(study)
+    sentences = [*answer.summary(study), *told.said, *told.limits]
+    assert all(sentence in said for sentence in sentences)
     assert (tmp_path / "out" / "report.json").exists()
 
 
@@ -485,7 +527,9 @@ def test_opens_in_a_browser_without_errors(written, tmp_path):
       document.querySelector(".zoom").click();
       const enlarged = document.querySelector("dialog[open] svg") !== null;
       document.querySelector("dialog button").click();
-      document.body.dataset.check = `sorted ${sorted} enlarged ${enlarged}`;
+      const open = document.querySelector("#fits details").open;
+      document.body.dataset.check =
+        `sorted ${sorted} enlarged ${enlarged} unfolded ${open}`;
     </script></body>"""
     page = tmp_path / "page.html"
     page.write_text(written.read_text().replace("</body>", check))
@@ -495,11 +539,16 @@ def test_opens_in_a_browser_without_errors(written, tmp_path):
         "--enable-logging=stderr --virtual-time-budget=5000 --dump-dom"
     )
     done = subprocess.run(
-        [BROWSER, *flags.split(), f"--user-data-dir={tmp_path}", page.as_uri()],
+        [
+            BROWSER,
+            *flags.split(),
+            f"--user-data-dir={tmp_path}",
+            page.as_uri() + "#fits",
+        ],
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert 'data-check="sorted true enlarged true"' in done.stdout
+    assert 'data-check="sorted true enlarged true unfolded true"' in done.stdout
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert complaints == []

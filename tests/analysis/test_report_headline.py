@@ -19,7 +19,7 @@ from analysis.questions import (
     ratio,
 )
 from analysis.questions.leading_law import main_parameters
-from analysis.report import build
+from analysis.report import answer
 from tests.support.made_analysis import BUDGETS, SIZES, made_analysis
 
 
@@ -58,7 +58,7 @@ def test_the_headline_stands_at_the_largest_fitted_cell():
     assert set(found.tokens) == {BUDGETS[-2]}
     far = _view.beyond(study.equivalents)
     assert set(far.tokens) == {BUDGETS[-1]} and not far.fitted.any()
-    said = build.summary(study)
+    said = answer.summary(study)
     assert "the largest cell that was fitted" in said[0]
     assert any(text.startswith("Extrapolated to 72k parameters") for text in said)
 
@@ -71,11 +71,11 @@ def test_other_factors_are_told_too_and_damaged_text_beside_sound_text():
     pairs = (("strings 0.5", "sound"), ("cut 0.5", "strings 0.5"))
     rows = [quality.assign(source=source, to=to) for source, to in pairs]
     equivalents = pd.concat([study.equivalents, *rows], ignore_index=True)
-    said = build.summary(study.replace(equivalents=equivalents))
+    said = answer.summary(study.replace(equivalents=equivalents))
     assert any("strings 0.5 → sound for lstm, web" in text for text in said)
     assert not any("cut 0.5" in text for text in said)
     neither = equivalents.replace("sound", "whole")
-    said = build.summary(study.replace(equivalents=neither))
+    said = answer.summary(study.replace(equivalents=neither))
     assert any("cut 0.5 → strings 0.5 for lstm, web" in text for text in said)
 
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from analysis import main
-from analysis.report import build
+from analysis.report import build, figures
 from tests.support.made_analysis import made_analysis
 from tests.support.made_answers import answers
 from tests.support.small_disks import mounted
@@ -16,7 +16,7 @@ from tests.support.small_disks import mounted
 def report(monkeypatch, capsys):
     """The command on a made analysis: its exit code, and what it says."""
     one = made_analysis().replace(**answers()).replace(targets=("mixture",))
-    monkeypatch.setattr(build, "draw", lambda analysis: {"fits": ("<svg />", b"png")})
+    monkeypatch.setattr(figures, "draw", lambda analysis: {"fits": ("<svg />", b"png")})
 
     def run(folder):
         arguments = ["scaling-analysis", "report", "any.csv", "--out", str(folder)]

@@ -38,7 +38,7 @@ from analysis.questions import (
     variance,
 )
 from analysis.questions._question import questions
-from analysis.report import build, style
+from analysis.report import answer, saved, style
 from analysis.results import Analysis
 from analysis.tables import table
 from scaling.errors import UserError
@@ -212,7 +212,7 @@ def _whole(analysis: Analysis, folder: Path) -> list[str]:
     wrong = []
     for name in ("report.json", "checklist.json"):
         _strict_json((folder / name).read_text("utf-8"))
-    again = build.read(folder / "report.json")
+    again = saved.read(folder / "report.json")
     for field in dataclasses.fields(analysis):
         one, two = getattr(analysis, field.name), getattr(again, field.name)
         if isinstance(one, pd.DataFrame):
@@ -295,7 +295,7 @@ def _unlisted(analysis: Analysis, rows: int) -> list[str]:
 def _silly(analysis: Analysis, printed: str) -> list[str]:
     """Sentences that show a number that is none."""
     names = {*analysis.runs.family, *analysis.runs.corpus, *analysis.targets}
-    texts = [*build.summary(analysis), *(note.text for note in analysis.notes)]
+    texts = [*answer.summary(analysis), *(note.text for note in analysis.notes)]
     texts += printed.splitlines()
     wrong = []
     for text in dict.fromkeys(texts):

@@ -13,7 +13,7 @@ import pytest
 
 from analysis.questions import fits as fits_question
 from analysis.questions import known_floor
-from analysis.report import build, markup
+from analysis.report import markup, saved
 from scaling import corpora
 from scaling.corpora import (
     _known,
@@ -488,7 +488,7 @@ def test_the_report_tells_the_truth_with_laws_and_without():
     ]
     shown = ["The floor of lstm by chinchilla" in text for text in written]
     assert shown == [False, True, True]
-    read = build.from_json(build.to_json(told))
+    read = saved.from_json(saved.to_json(told))
     pd.testing.assert_frame_equal(read.truth, made, check_dtype=False)
 
 

@@ -1,0 +1,41 @@
+"""What the questions say together: the answer in full, and what was measured.
+
+Sentences come from the questions, with their weights; which questions there are is
+not known here.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.formatting import count, joined
+from analysis.questions._question import ANSWER, Sentence, sentences
+from analysis.results import Analysis
+
+
+def summary(analysis: Analysis) -> list[str]:
+    """The answer in a few sentences, on the first target."""
+    asked = [note.text for note in analysis.notes if note.kind == "asked"]
+    return sentences(analysis.view, ANSWER, [Sentence(text, 45) for text in asked])
+
+
+def extent(analysis: Analysis) -> str:
+    """One line on what was measured."""
+    runs, used = analysis.runs, int(analysis.runs.used.sum())
+    # A row that was left out may give any number for its size.
+    sized = runs[runs.used] if used else runs
+    families, corpora = runs.family.nunique(), runs.corpus.nunique()
+    sizes, budgets = _range(sized.params), _range(sized.tokens)
+    every = len(runs) + int(analysis.excluded.unnamed.sum())
+    return (
+        f"{every} runs ({used} fitted), {families} "
+        f"{'family' if families == 1 else 'families'}, {corpora} "
+        f"{'corpus' if corpora == 1 else 'corpora'}; {sizes} parameters, "
+        f"{budgets} training tokens; losses in {analysis.unit} on "
+        f"{joined(analysis.targets)}."
+    )
+
+
+def _range(values: pd.Series) -> str:
+    low, high = count(values.min()), count(values.max())
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,107 @@
+"""The report's figures: drawn, named and captioned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from analysis.questions._question import drawings
+from analysis.report import markup, style
+from analysis.report.answer import summary
+from analysis.report.short_names import shortened
+from analysis.results import Analysis
+from scaling.errors import UserError, unknown
+
+
+def draw(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
+    """SVG and PNG by file name; what has no rows is left out."""
+    shown, figures = shortened(analysis.view.told), {}
+    names = list(zip(analysis.targets, shown.targets, strict=True))
+    for name, plot in drawings().items():
+        for target, short in names if plot.every else names[:1]:
+            try:
+                drawn = style.render(plot.draw, shown, short)
+            except style.Nothing:
+                continue
+            figures[figure_name(analysis, name, target)] = drawn
+    return figures
+
+
+def plot(analysis: Analysis, name: str, target: str | None = None) -> Figure:
+    """One figure as a matplotlib Figure; see Analysis.plot.
+
+    Raises:
+      UserError: no such figure or target, or nothing to draw in it.
+    """
+    if name not in drawings():
+        raise unknown("figure", name, drawings())
+    target = analysis.targets[0] if target is None else target
+    if target not in analysis.targets:
+        raise unknown("target", target, analysis.targets)
+    try:
+        return style.figure(drawings()[name].draw, analysis.view.told, target)
+    except style.Nothing:
+        raise UserError("figure", name, "this table gives nothing to draw") from None
+
+
+def figure_name(analysis: Analysis, name: str, target: str) -> str:
+    """File name without its ending: the first target's figures have the plain name."""
+    place = analysis.targets.index(target)
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", target).strip("-")
+    return name if place == 0 else f"{name}-{place}-{slug}"
+
+
+def captioned(
+    analysis: Analysis,
+    figures: Mapping[str, str],
+    name: str,
+    target: str | None = None,
+    on: str = "figure",
+) -> str:
+    """A captioned figure, or nothing where it was not drawn.
+
+    Args:
+      figures: SVG elements by name.
+      on: keeps the ids of the same figure at two places of a page apart.
+    """
+    key = figure_name(analysis, name, target or analysis.targets[0])
+    if key not in figures:
+        return ""
+    svg = style.identified(figures[key], key if on == "figure" else f"{on}-{key}")
+    caption = markup.text_of(drawings()[name].caption)
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{caption}" ', 1)
+    scored = f" Scored on {markup.text_of(target or analysis.targets[0])}."
+    caption += scored if drawings()[name].scored else ""
+    return (
+        f'<figure id="{on}-{key}"><button type="button" class="zoom"{_width(svg)} '
+        f'title="Click to enlarge">{svg}</button>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+# Of a point of a figure on the page: its text is then as large as the captions.
+PIXELS = 1.6
+
+
+def _width(svg: str) -> str:
+    """A style that shows all figures at one scale, the narrow ones narrower."""
+    found = re.search(r'\swidth="([\d.]+)pt"', svg)
+    return f' style="max-width:{PIXELS * float(found[1]):.0f}px"' if found else ""
+
+
+def in_notebook(analysis: Analysis) -> str:
+    """The front page's words and figure, for a notebook's output cell."""
+    shown = analysis.view.told
+    figure = ""
+    by_weight = sorted(drawings().values(), key=lambda one: -one.front)
+    for one in [one for one in by_weight if one.front > 0]:
+        try:
+            figure, _ = style.render(one.draw, shown, shown.targets[0])
+        except style.Nothing:
+            continue
+        break
+    said = markup.bullets(summary(analysis))
+    head = f"<h3>{markup.text_of(analysis.title)}</h3>"
+    return head + said + style.identified(figure, "answer")

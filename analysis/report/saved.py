@@ -1,0 +1,120 @@
+"""An Analysis as JSON, and back to the last bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from etils import epath
+
+from analysis.report.answer import summary
+from analysis.report.checklist import checklist
+from analysis.report.front import front
+from analysis.results import Analysis, Note
+from scaling.record import write_atomic
+
+SCHEMA = 1
+
+
+def dumped(body: Any) -> bytes:
+    return json.dumps(body, indent=1, allow_nan=False).encode()
+
+
+def save(analysis: Analysis, path: str | os.PathLike[str]) -> None:
+    """Writes all of an Analysis as JSON, from which `read` gives it back."""
+    write_atomic(epath.Path(path), dumped(to_json(analysis)))
+
+
+def read(path: str | os.PathLike[str]) -> Analysis:
+    """The Analysis that a report.json was written from."""
+    return from_json(json.loads(epath.Path(path).read_text()))
+
+
+def to_json(analysis: Analysis) -> dict[str, Any]:
+    """Frames by column at full float64; numbers JSON lacks as the strings in ENCODING.
+
+    `pandas.DataFrame(body["frames"]["fits"])` is a frame again; `types` says which
+    columns are numbers.
+    """
+    frames = analysis.frames
+    return {
+        "schema": SCHEMA,
+        "title": analysis.title,
+        "unit": analysis.unit,
+        "targets": list(analysis.targets),
+        "encoding": 'in number columns "NaN", "Infinity" and "-Infinity" are numbers; '
+        "in columns of text null is none",
+        "front": dataclasses.asdict(front(analysis)),
+        "answer": summary(analysis),
+        "checklist": checklist(analysis),
+        "notes": [dataclasses.asdict(note) for note in analysis.notes],
+        "types": {
+            name: {column: str(kind) for column, kind in frame.dtypes.items()}
+            for name, frame in frames.items()
+        },
+        "frames": {name: frame_json(frame) for name, frame in frames.items()},
+        "versions": versions(),
+    }
+
+
+def from_json(body: Mapping[str, Any]) -> Analysis:
+    """Inverse of `to_json`. Raises ValueError for another schema."""
+    if body.get("schema") != SCHEMA:
+        raise ValueError(f"schema {body.get('schema')!r}, not {SCHEMA}")
+    frames = {
+        name: pd.DataFrame(
+            {
+                column: _decode(values, body["types"][name][column])
+                for column, values in columns.items()
+            }
+        )
+        for name, columns in body["frames"].items()
+    }
+    return Analysis.of(
+        title=body["title"],
+        unit=body["unit"],
+        targets=tuple(body["targets"]),
+        notes=tuple(Note(**note) for note in body["notes"]),
+        **frames,
+    )
+
+
+def frame_json(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    """A frame by column, at full precision and without what JSON has no word for."""
+    return {str(column): _encode(frame[column]) for column in frame}
+
+
+def _encode(column: pd.Series) -> list[Any]:
+    if str(column.dtype) == "str":  # "NaN" may be a text that somebody wrote
+        return [None if pd.isna(value) else value for value in column.tolist()]
+    return [
+        _encoded(value) if isinstance(value, float) else value
+        for value in column.tolist()
+    ]
+
+
+def _encoded(value: float) -> float | str:
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _decode(values: Sequence[Any], kind: str) -> pd.Series:
+    if kind.startswith("float"):
+        return pd.Series([float(value) for value in values], dtype=kind)
+    if kind == "object":
+        values = [math.nan if value == "NaN" else value for value in values]
+    return pd.Series(values, dtype=kind)
+
+
+def versions() -> dict[str, str]:
+    names = ("datalaw", "numpy", "pandas", "scipy", "matplotlib")
+    return {name: importlib.metadata.version(name) for name in names}
