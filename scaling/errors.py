@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import errno
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -39,3 +41,40 @@ def unknown(field: str, name: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UserError(field, name, f"{hint}known: {', '.join(names) or 'none'}")
+
+
+# What the file system says when it can take no more; a study cannot go on then.
+DISK = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,  # a file where a folder should be
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
+
+
+def disk_error(message: str) -> UserError:
+    """The one line for a disk that is full or not to be written."""
+    return UserError(
+        "workdir or data_dir",
+        message,
+        "it could not be written: free space there or choose another folder, then run "
+        "the same command again; finished runs are kept",
+    )
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turns a full or unwritable disk into one line that says so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise disk_error(str(error)) from error

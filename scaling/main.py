@@ -16,7 +16,7 @@ from scaling import quiet
 from scaling.errors import Ended, UserError
 
 if TYPE_CHECKING:
-    from scaling.scheduling.dispatch import Options
+    from scaling.scheduling.study_plan import Options
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -90,10 +90,10 @@ def _add_study_options(command: argparse.ArgumentParser) -> None:
 
 def _options(arguments: argparse.Namespace) -> Options:
     from scaling import corpora
-    from scaling.engines import CHECKPOINT_SECONDS
-    from scaling.engines.local import Settings
+    from scaling.engines.child import Settings
+    from scaling.packs import CHECKPOINT_SECONDS
     from scaling.record import absolute
-    from scaling.scheduling.dispatch import Options
+    from scaling.scheduling.study_plan import Options
 
     data_dir = os.path.abspath(corpora.data_folder(arguments.data_dir))
     seconds = getattr(arguments, "checkpoint_seconds", CHECKPOINT_SECONDS)
@@ -119,14 +119,14 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from scaling.scheduling import dispatch, plan_tables
+    from scaling.scheduling import commands, plan_tables
     from scaling.scheduling.progress import Progress
 
     if arguments.target:
         return _plan_target(arguments)
     if arguments.price is not None:
         raise UserError("price", arguments.price, "give the --target it is a price of")
-    entries = dispatch.plan(_options(arguments), Progress())
+    entries = commands.plan(_options(arguments), Progress())
     show = plan_tables.plan_json if arguments.json else plan_tables.plan_table
     print(show(entries))
     return 0
@@ -145,10 +145,10 @@ def _plan_target(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from scaling.scheduling import dispatch
+    from scaling.scheduling import commands
     from scaling.scheduling.progress import Progress
 
-    return dispatch.run(_options(arguments), Progress())
+    return commands.run(_options(arguments), Progress())
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,6 @@ A workdir, local or gs://, holds
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -33,6 +32,7 @@ from etils import epath
 
 from scaling import found
 from scaling.errors import UserError
+from scaling.writing import write_atomic, write_once
 
 SCHEMA = 1
 ROOT = Path(__file__).resolve().parents[1]  # of the source tree
@@ -477,69 +477,3 @@ def _study(body: dict[str, Any]) -> dict[str, Any]:
     if not all(isinstance(run_id, str) for run_id in body.get("runs", (None,))):
         raise ValueError("is no study (it lists no runs)")
     return body
-
-
-def write_atomic(path: epath.Path, data: bytes) -> None:
-    """Replaces `path` by `data`, whole or not at all."""
-    if found.is_remote(
-        path
-    ):  # an object store writes whole objects, and has no folders
-        path.write_bytes(data)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if os.path.isdir(path) and not os.path.islink(path):
-        _out_of_the_way(path)
-    partial = path.parent / f".{path.name}.{os.getpid()}"
-    try:
-        _write_synced(partial, data)
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(OSError):  # it is gone where it was renamed
-            os.unlink(partial)
-
-
-def _out_of_the_way(folder: epath.Path) -> None:
-    """Renames a folder that stands where a file belongs."""
-    number = 0
-    while os.path.lexists(f"{os.fspath(folder)}.damaged.{number}"):
-        number += 1
-    os.rename(folder, f"{os.fspath(folder)}.damaged.{number}")
-
-
-def write_once(path: epath.Path, data: bytes) -> bool:
-    """As `write_atomic`, but leaves an existing file alone and returns False."""
-    if found.is_remote(path):
-        return _create(path, data)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.{os.getpid()}"
-    try:
-        _write_synced(partial, data)
-        os.link(partial, path)  # fails, and atomically so, where the name is taken
-    except FileExistsError:
-        return False
-    finally:
-        with contextlib.suppress(OSError):  # it was never made
-            os.unlink(partial)
-    return True
-
-
-def _create(path: epath.Path, data: bytes) -> bool:
-    """Makes an object where there is none: the bucket decides between two writers."""
-    bucket, _ = fsspec.core.url_to_fs(os.fspath(path))
-    try:
-        bucket.pipe_file(os.fspath(path), data, mode="create")
-    except FileExistsError:
-        return False
-    return True
-
-
-def _write_synced(path: epath.Path, data: bytes) -> None:
-    try:
-        with open(path, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        if error.filename is None:  # what is full is said by open alone
-            error.filename = os.fspath(path)
-        raise

@@ -25,7 +25,7 @@ from analysis.report.front import figure_of, front_page, unsaid
 from analysis.results import Analysis
 from scaling.errors import UserError
 from scaling.found import is_remote
-from scaling.record import write_atomic
+from scaling.writing import write_atomic
 
 # Notes of these kinds limit what may be concluded.
 LIMITS = ("asked", "refused", "undetermined", "disagree", "edge", "bound", "warning")

@@ -229,7 +229,7 @@ def instructions(text: str) -> tuple[Instructions, str]:
     return computations, entry
 
 
-def turns(computations: Instructions, attributes: str) -> int:
+def trip_count(computations: Instructions, attributes: str) -> int:
     """How often a loop runs: as XLA says, or as its condition does.
 
     The TPU compiler does not say. A scan counts from zero, and its condition compares
@@ -278,7 +278,7 @@ def _products(computations: Instructions, name: str, known: dict[str, float]) ->
             )
         )
         if opcode == "while" and inside:
-            inside *= turns(computations, attributes)
+            inside *= trip_count(computations, attributes)
         total += inside
     known[name] = total
     return total

@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from scaling.record import Store, write_atomic
+from scaling.record import Store
+from scaling.writing import write_atomic
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import dataclasses
 import math
 import re
 
-from scaling.planning.cost import Instructions, instructions, turns
+from scaling.planning.cost import Instructions, instructions, trip_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _computation(computations: Instructions, name: str) -> Traffic:
         called = re.search(r"(?:body|to_apply|calls)=%?([\w.\-]+)", attributes)
         if opcode == "while" and called:
             turn = _computation(computations, called[1])
-            total += turn * turns(computations, attributes)
+            total += turn * trip_count(computations, attributes)
         elif opcode == "call" and called:
             total += _computation(computations, called[1])
         else:

@@ -22,9 +22,10 @@ from scaling import found
 from scaling.engines.local import cores
 from scaling.errors import UserError, unknown
 from scaling.layout import Layout
-from scaling.record import Record, Store, write_atomic
+from scaling.record import Record, Store
 from scaling.run import Run, canonical
 from scaling.scheduling.progress import short
+from scaling.writing import write_atomic
 
 # What a doubling of slots on the same devices must gain: noise is below it, and wider
 # packs idle more at their end. A doubling of devices must not lose.

@@ -29,9 +29,9 @@ from typing import Any
 
 from etils import epath
 
-from scaling.engines.local import disk_error
-from scaling.errors import UserError
-from scaling.record import Store, absolute, write_atomic, write_once
+from scaling.errors import UserError, disk_error
+from scaling.record import Store, absolute
+from scaling.writing import write_atomic, write_once
 
 BEAT_SECONDS = 15.0
 STALE_SECONDS = 120.0

@@ -17,8 +17,8 @@ from scaling.run import Run
 from scaling.scheduling.progress import describe, duration, short
 
 if TYPE_CHECKING:
-    from scaling.scheduling.dispatch import Entry
     from scaling.scheduling.preflight import Forecast
+    from scaling.scheduling.study_plan import Entry
 
 
 def plan_table(entries: Sequence[Entry]) -> str:

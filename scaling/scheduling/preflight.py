@@ -20,17 +20,20 @@ from typing import Any
 
 from etils import epath
 
-from scaling.engines.local import Child, Failed, Stop
-from scaling.errors import Ended, UserError
+from scaling.engines.child import Child, Failed
+from scaling.engines.stop import Stop
+from scaling.errors import Ended, UserError, disk_errors
 from scaling.layout import Layout
 from scaling.planning import estimates, hardware
 from scaling.planning.estimates import Estimate, Step
 from scaling.planning.hardware import Hardware
-from scaling.record import write_atomic
 from scaling.run import Program, Run, canonical
-from scaling.scheduling import dispatch, layouts
-from scaling.scheduling.dispatch import Desk, Entry, Options
+from scaling.scheduling import layouts
+from scaling.scheduling.commands import opened
+from scaling.scheduling.cost_cache import code_digest
 from scaling.scheduling.progress import Progress, describe
+from scaling.scheduling.study_plan import Entry, Options, StudyPlan
+from scaling.writing import write_atomic
 
 CHILDREN = 2
 TIMEOUT = 120.0  # seconds a program
@@ -89,19 +92,19 @@ def plan(
     if price is not None and not price >= 0:
         raise UserError("price", price, "give what a chip-hour costs, 0 or more")
     with (
-        dispatch.disk_errors(),
+        disk_errors(),
         Stop() as stop,
-        dispatch.opened(options, stop, progress) as desk,
+        opened(options, stop, progress) as study,
     ):
-        entries = desk.entries()
-        steps = Steps(desk, machine, stop, progress)
+        entries = study.entries()
+        steps = Steps(study, machine, stop, progress)
         steps.find(entry.run for entry in entries)
         if stop:
             line = "stopped: what was compiled is kept for the next plan"
             raise Ended(line, 128 + stop.signal)
         forecasts = [_forecast(entry, machine, steps, price) for entry in entries]
         known = [f.estimate() for f in forecasts if f.seconds is not None]
-        estimates.keep(desk.store, known, replace=True)
+        estimates.keep(study.store, known, replace=True)
     return forecasts
 
 
@@ -139,7 +142,7 @@ def _forecast(
     entry: Entry, machine: Hardware, steps: Steps, price: float | None
 ) -> Forecast:
     run = entry.run
-    layout = layout_there(run, machine, steps.desk.layouts)
+    layout = layout_there(run, machine, steps.study.layouts)
     step, smallest = steps.of(run)
     there = memory_there(machine, layout)
     seconds = step_seconds = money = None
@@ -176,11 +179,13 @@ def _fits(step: Step, there: float) -> bool:
 class Steps:
     """The steps of a study's programs, compiled in children, each once for good."""
 
-    def __init__(self, desk: Desk, machine: Hardware, stop: Stop, progress: Progress):
-        self.desk, self.machine, self.stop = desk, machine, stop
+    def __init__(
+        self, study: StudyPlan, machine: Hardware, stop: Stop, progress: Progress
+    ):
+        self.study, self.machine, self.stop = study, machine, stop
         self.progress = progress
-        self._folder = epath.Path(desk.options.settings.data_dir) / "preflight"
-        self._code = dispatch.code_digest()
+        self._folder = epath.Path(study.options.settings.data_dir) / "preflight"
+        self._code = code_digest()
         self._mine = threading.local()
         self._children: list[Child] = []
         self._found: dict[Program, tuple[Step, str]] = {}
@@ -199,13 +204,13 @@ class Steps:
                     ordered, pool.map(self._find, ordered), strict=True
                 ):
                     self._found[run.program()] = found
-                    self._tell(run, len(ordered))
+                    self._show(run, len(ordered))
             finally:
                 # Before the threads end: a child goes with the thread that began it.
                 for child in self._children:
                     child.end()
 
-    def _tell(self, run: Run, programs: int) -> None:
+    def _show(self, run: Run, programs: int) -> None:
         step, _ = self._found[run.program()]
         said = step.reason and f"not compiled: {step.reason}"
         said = said or f"{step.how} in {step.seconds:.1f} s"
@@ -224,7 +229,7 @@ class Steps:
         it is compiled for another slice only where that does not settle the question.
         """
         machine = self.machine
-        here = layout_there(run, machine, self.desk.layouts)
+        here = layout_there(run, machine, self.study.layouts)
         fits_here = _fits(step, memory_there(machine, here))
         if not step.memory:
             return ""
@@ -249,8 +254,8 @@ class Steps:
         return "none"
 
     def _step(self, run: Run, machine: Hardware) -> Step:
-        layout = layout_there(run, machine, self.desk.layouts)
-        vocab = self.desk.vocab(run)
+        layout = layout_there(run, machine, self.study.layouts)
+        vocab = self.study.vocab(run)
         path = self._folder / f"{self._key(run, layout, vocab, machine)}.json"
         if path.exists():
             return Step(**json.loads(path.read_text()))
@@ -276,7 +281,7 @@ class Steps:
     def _child(self, layout: Layout) -> Child:
         """This thread's child; a new one after a failure."""
         if getattr(self._mine, "child", None) is None:
-            settings, store = self.desk.options.settings, self.desk.store
+            settings, store = self.study.options.settings, self.study.store
             devices = layout.devices if layout.platform == "cpu" else 1
             self._mine.child = Child(settings, store, self.stop, devices)
             self._children.append(self._mine.child)

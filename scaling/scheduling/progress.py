@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from typing import TextIO
 
-from scaling.engines import Event
+from scaling.packs import Event
 from scaling.run import Program, Run
 
 REDRAW_SECONDS = 0.2

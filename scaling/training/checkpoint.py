@@ -26,7 +26,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from scaling.record import Store, write_atomic
+from scaling.record import Store
+from scaling.writing import write_atomic
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest and of what the checkpoint holds

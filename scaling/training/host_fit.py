@@ -10,8 +10,8 @@ import numpy as np
 
 from scaling import families
 from scaling.corpora import Prepared, TokenStream
-from scaling.engines import Event, Pack
 from scaling.layout import Layout
+from scaling.packs import Event, Pack
 from scaling.record import Record, Store
 from scaling.training import evaluation, mesh, outcome
 from scaling.training.slots import Slot

@@ -11,7 +11,7 @@ import numpy as np
 
 from scaling import trunks
 from scaling.corpora import Prepared, TokenStream
-from scaling.engines import Pack
+from scaling.packs import Pack
 from scaling.record import Reading, Store
 from scaling.run import Run
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from scaling import families
 from scaling.corpora import Prepared
-from scaling.engines import CHECKPOINT_SECONDS, Event, Pack
 from scaling.layout import Layout
+from scaling.packs import CHECKPOINT_SECONDS, Event, Pack
 from scaling.record import Reading, Store
 from scaling.run import VALUES, Program, Run
 from scaling.training import checkpoint, evaluation, host_fit, mesh, outcome, programs

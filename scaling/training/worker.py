@@ -31,27 +31,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from scaling import plugins
-from scaling.engines import CHECKPOINT_SECONDS, Event, Pack
-from scaling.errors import UserError
+from scaling.errors import DISK, UserError
 from scaling.layout import Layout
+from scaling.packs import CHECKPOINT_SECONDS, Event, Pack, pack_from_json
 from scaling.record import Store
 from scaling.run import Part, Run
 
-# What the file system says when it can take no more; a study cannot go on then.
-DISK = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EEXIST,  # a file where a folder should be
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-)
-_DISK_WORDS = tuple(os.strerror(number) for number in (*DISK[:3], errno.EROFS))
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_DISK_WORDS = tuple(os.strerror(number) for number in _FULL)
 _MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "bad_alloc", "Out of memory")
 
 
@@ -197,29 +184,10 @@ def _answer(
     if request["do"] == "measure":
         layout = Layout(**request["layout"])
         return worker.measure(Run.from_json(request["run"]), request["vocab"], layout)
-    pack = unpack(request["pack"])
+    pack = pack_from_json(request["pack"])
     emit = lambda event: send({"event": dataclasses.asdict(event)})
     worker.train(pack, store, emit, stopping)
     return {"stopped": stopping()}
-
-
-def pack_to_json(pack: Pack) -> dict[str, Any]:
-    return {
-        "runs": [run.to_json() for run in pack.runs],
-        "run_ids": list(pack.run_ids),
-        "layout": pack.layout.to_json(),
-        "ahead": pack.ahead and [part.to_json() for part in pack.ahead],
-    }
-
-
-def unpack(body: Mapping[str, Any]) -> Pack:
-    """The inverse of `pack_to_json`."""
-    runs = tuple(Run.from_json(run) for run in body["runs"])
-    ahead = None
-    if body["ahead"]:
-        run, layout = body["ahead"]
-        ahead = Run.from_json(run), Layout(**layout)
-    return Pack(runs, tuple(body["run_ids"]), Layout(**body["layout"]), ahead)
 
 
 def _describe_failure(error: Exception) -> dict[str, Any]:

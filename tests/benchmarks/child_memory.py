@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scaling import corpora
-from scaling.engines import Pack
-from scaling.engines.local import Local, Settings, Stop, resident_bytes
+from scaling.engines.child import Settings, resident_bytes
+from scaling.engines.local import Local
+from scaling.engines.stop import Stop
 from scaling.layout import Layout
+from scaling.packs import Pack
 from scaling.record import Store
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
 from scaling.study import corpus

@@ -30,9 +30,9 @@ import numpy as np
 from scipy.optimize import nnls
 
 from scaling import corpora
-from scaling.engines import Pack
 from scaling.engines.local import cores
 from scaling.layout import Layout
+from scaling.packs import Pack
 from scaling.planning import cost
 from scaling.record import Store
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Run

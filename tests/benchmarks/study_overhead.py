@@ -27,8 +27,8 @@ import time
 from pathlib import Path
 
 from scaling import corpora
-from scaling.engines.local import Settings
-from scaling.scheduling import dispatch
+from scaling.engines.child import Settings
+from scaling.scheduling import commands, study_plan
 from scaling.scheduling.progress import Progress
 
 QUICK = Path(__file__).parents[2] / "configs" / "quickstart.py"
@@ -59,13 +59,13 @@ def seconds_by_phase(
         worker="tests.benchmarks._timed_worker",
     )
     workdir = str(folder / name)
-    options = dispatch.Options(str(study), workdir, settings, families)
-    dispatch.plan(options, Progress())  # prepares the corpora
+    options = study_plan.Options(str(study), workdir, settings, families)
+    commands.plan(options, Progress())  # prepares the corpora
     times.unlink()
     shutil.rmtree(workdir)
     started = time.monotonic()
     with open(folder / f"{name}.txt", "w") as progress:
-        code = dispatch.run(options, Progress(progress))
+        code = commands.run(options, Progress(progress))
     wall = time.monotonic() - started
     assert code == 0, (folder / f"{name}.txt").read_text()[-2000:]
     seconds: dict[str, float] = {}

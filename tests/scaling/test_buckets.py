@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from scaling import record
+from scaling import record, writing
 from scaling.errors import UserError
 from scaling.scheduling import lock
 from tests.scaling.engines.test_engine import make_pack
@@ -113,7 +113,7 @@ def test_a_workdir_in_a_bucket_is_reported_into_the_bucket(bucket, tmp_path):
 def test_an_object_is_made_once_by_one_of_many(bucket):
     path = record.Store(f"{bucket}/once").path("records", "a.json")
     made = []
-    write = lambda i: made.append(record.write_once(path, str(i).encode()))
+    write = lambda i: made.append(writing.write_once(path, str(i).encode()))
     threads = [threading.Thread(target=write, args=(i,)) for i in range(6)]
     for thread in threads:
         thread.start()
@@ -124,10 +124,10 @@ def test_an_object_is_made_once_by_one_of_many(bucket):
 
 def test_what_another_process_writes_is_seen(bucket):
     store = record.Store(f"{bucket}/seen")
-    record.write_once(store.path("records", "a.json"), b"{}")
+    writing.write_once(store.path("records", "a.json"), b"{}")
     assert len(store.records()[1]) == 1 and not store.exists("b")
     elsewhere = (
-        "from scaling.record import Store, write_once;"
+        "from scaling.record import Store; from scaling.writing import write_once;"
         f"write_once(Store('{bucket}/seen').path('records', 'b.json'), b'{{}}')"
     )
     subprocess.run([sys.executable, "-c", elsewhere], check=True, timeout=60)
@@ -138,7 +138,7 @@ def test_a_lock_of_another_machine_holds_until_it_is_stale(bucket, monkeypatch):
     workdir = f"{bucket}/held"
     mine = record.Store(workdir).path("lock", "000001.json")
     body = {"host": "elsewhere", "pid": 7, "start": "", "free": False}
-    record.write_atomic(mine, json.dumps(body).encode())
+    writing.write_atomic(mine, json.dumps(body).encode())
     with pytest.raises(UserError, match="process 7 of elsewhere"), lock.locked(workdir):
         pass
     monkeypatch.setattr(lock, "STALE_SECONDS", -1.0)

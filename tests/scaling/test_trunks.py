@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from scaling import trunks
-from scaling.engines import Pack
 from scaling.layout import Layout
+from scaling.packs import Pack
 from scaling.record import Store, substance
 from scaling.run import Optimiser, Schedule
 from scaling.training import checkpoint, trainer

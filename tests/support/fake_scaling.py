@@ -4,7 +4,7 @@ import functools
 import types
 
 from scaling import corpora, main
-from scaling.engines import local
+from scaling.engines import child
 
 
 def prepare(parts, data_dir, tokenizer, progress):
@@ -14,5 +14,5 @@ def prepare(parts, data_dir, tokenizer, progress):
 
 if __name__ == "__main__":
     corpora.prepare = prepare
-    local.Settings = functools.partial(local.Settings, worker="fake_worker")
+    child.Settings = functools.partial(child.Settings, worker="fake_worker")
     main.entry()

@@ -24,8 +24,8 @@ import sys
 import time
 from pathlib import Path
 
-from scaling.engines import Event
 from scaling.errors import UserError
+from scaling.packs import Event
 from scaling.record import Reading, Record
 from scaling.training import worker
 

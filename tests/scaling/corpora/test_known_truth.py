@@ -24,10 +24,10 @@ from scaling.corpora import (
     markov,
     parity,
 )
-from scaling.engines import Pack
-from scaling.engines.local import Settings
+from scaling.engines.child import Settings
 from scaling.errors import UserError
 from scaling.layout import Layout
+from scaling.packs import Pack
 from scaling.record import Store
 from scaling.run import (
     Data,
@@ -39,7 +39,7 @@ from scaling.run import (
     Schedule,
     options,
 )
-from scaling.scheduling import dispatch
+from scaling.scheduling import commands, study_plan
 from scaling.scheduling.progress import Progress
 from scaling.training import evaluation, trainer
 from tests.support.made_analysis import emptied, made_analysis
@@ -387,9 +387,9 @@ def test_a_study_keeps_the_truth_in_its_workdir(prepared, tmp_path, monkeypatch)
     path = tmp_path / "little.py"
     path.write_text(STUDY)
     settings = Settings(str(folder), str(tmp_path), worker="fake_worker")
-    chosen = dispatch.Options(str(path), str(tmp_path / "w"), settings)
+    chosen = study_plan.Options(str(path), str(tmp_path / "w"), settings)
     for _ in range(2):  # what is known already stays as it is
-        assert dispatch.run(chosen, Progress(io.StringIO())) == 0
+        assert commands.run(chosen, Progress(io.StringIO())) == 0
         body = Store(tmp_path / "w").studies()["little"]
         known = known_floor.facts([body, body])
         assert known.target.tolist() == ["own", "own"]

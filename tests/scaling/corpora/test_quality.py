@@ -10,9 +10,9 @@ import pytest
 from scaling import study
 from scaling.corpora import TokenStream, _stream, prepare
 from scaling.corpora._quality import BLANK, KINDS, ORIGINALS, STRETCH, open_text
-from scaling.engines import Pack
 from scaling.errors import UserError
 from scaling.layout import Layout
+from scaling.packs import Pack
 from scaling.record import Store
 from scaling.run import Data, Part, canonical, options
 from scaling.training import evaluation, trainer

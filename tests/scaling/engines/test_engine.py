@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from scaling.engines import Pack, local
-from scaling.engines.local import Local, Settings, Stop
+from scaling.engines import local
+from scaling.engines.child import Settings
+from scaling.engines.local import Local
+from scaling.engines.stop import Stop
 from scaling.errors import UserError
 from scaling.layout import Layout
+from scaling.packs import Pack, pack_from_json, pack_to_json
 from scaling.record import Store
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run, options
 from scaling.training import worker
@@ -186,17 +189,19 @@ def test_a_preempted_child_is_told_from_a_crashed_one(settings, tmp_path):
 
 
 def test_a_child_ends_when_its_parent_is_killed(settings, tmp_path):
-    pack = json.dumps(worker.pack_to_json(make_pack("slow")))
+    pack = json.dumps(pack_to_json(make_pack("slow")))
     script = f"""
 import json, sys
 sys.path.insert(0, {str(SUPPORT)!r})
-from scaling.training import worker
-from scaling.engines.local import Local, Settings, Stop
+from scaling.engines.child import Settings
+from scaling.engines.local import Local
+from scaling.engines.stop import Stop
+from scaling.packs import pack_from_json
 from scaling.record import Store
 store = Store({str(tmp_path)!r})
 engine = Local(Settings(".", ".", worker="fake_worker"), store, Stop())
 show = lambda event: print(engine._child.process.pid, flush=True)
-engine.run([worker.unpack(json.loads({pack!r}))], store, show)
+engine.run([pack_from_json(json.loads({pack!r}))], store, show)
 """
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     child = int(parent.stdout.readline())
@@ -221,7 +226,7 @@ def test_the_end_of_input_ends_a_child_too(settings, tmp_path):
         stdout=subprocess.DEVNULL,
         pass_fds=(write_end,),
     )
-    pack = worker.pack_to_json(make_pack("slow"))
+    pack = pack_to_json(make_pack("slow"))
     request = json.dumps({"do": "train", "pack": pack}).encode()
     child.stdin.write(request + b"\n")
     child.stdin.flush()
@@ -244,7 +249,7 @@ def test_a_pack_survives_the_wire():
     pack = make_pack("", "slow")
     following = dataclasses.replace(pack, ahead=(make_run("next"), Layout(width=3)))
     for sent in (pack, following):
-        assert worker.unpack(json.loads(json.dumps(worker.pack_to_json(sent)))) == sent
+        assert pack_from_json(json.loads(json.dumps(pack_to_json(sent)))) == sent
 
 
 def test_a_request_is_not_lost_when_the_child_is_dead(settings, tmp_path):

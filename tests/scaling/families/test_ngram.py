@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from scaling import families
-from scaling.engines import Pack
 from scaling.errors import UserError
 from scaling.families import Tokens, ngram
 from scaling.layout import Layout
+from scaling.packs import Pack
 from scaling.record import Store, substance
 from scaling.training import aot, speed, trainer
 

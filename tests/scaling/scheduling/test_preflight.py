@@ -17,7 +17,8 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from scaling.engines.local import Settings, Stop
+from scaling.engines.child import Settings
+from scaling.engines.stop import Stop
 from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.planning import cost, estimates, hardware
@@ -26,8 +27,8 @@ from scaling.planning.estimates import Estimate, Step
 from scaling.record import Store
 from scaling.run import Model
 from scaling.scheduling import layouts, plan_tables, preflight
-from scaling.scheduling.dispatch import Entry
 from scaling.scheduling.progress import Progress
+from scaling.scheduling.study_plan import Entry
 from scaling.training import aot
 from tests.scaling.engines.test_engine import make_run
 
@@ -188,14 +189,14 @@ def steps(monkeypatch, tmp_path):
     settings = Settings(str(tmp_path), str(tmp_path), worker="fake_worker")
 
     def make(target):
-        desk = types.SimpleNamespace(
+        study = types.SimpleNamespace(
             options=types.SimpleNamespace(settings=settings),
             store=store,
             vocab=lambda run: 257,
             layouts=layouts.Layouts(store, Layout(run=2, width=2), None, print),
         )
         progress = Progress(io.StringIO())
-        return preflight.Steps(desk, hardware.lookup(target), Stop(), progress)
+        return preflight.Steps(study, hardware.lookup(target), Stop(), progress)
 
     return make
 
@@ -291,7 +292,7 @@ def test_forecasts_are_printed_priced_and_say_what_is_unknown(steps):
 
 
 def test_the_layout_is_that_of_the_target(steps, tmp_path):
-    run, here = sized(5), steps("cpu").desk.layouts
+    run, here = sized(5), steps("cpu").study.layouts
     there = lambda name, run: preflight.layout_there(run, hardware.lookup(name), here)
     assert there("cpu", run) == Layout(run=2, width=2)
     assert there("v4-16", run) == Layout("tpu", data=8, precision="bfloat16")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from scaling import families
-from scaling.engines import Pack
 from scaling.layout import Layout
+from scaling.packs import Pack
 from scaling.record import Store, substance
 from scaling.run import Model, Optimiser
 from scaling.training import programs, trainer

@@ -1,4 +1,4 @@
-"""From a study to its records: what is left to do, packed, tried, tried again.
+"""One study in one workdir: its runs, checked, prepared, priced, and what is done.
 
 The plan is made afresh after every pack, from the records alone, so that a study which
 was killed anywhere goes on from what it finds.
@@ -6,38 +6,30 @@ was killed anywhere goes on from what it finds.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from scaling import corpora, plugins, study, trunks
 from scaling.corpora import Prepared, _truth
-from scaling.engines import Event, Pack
-from scaling.engines.local import Local, Settings, Stop, disk_error
+from scaling.engines.child import Settings
+from scaling.engines.local import Local
 from scaling.layout import Layout
 from scaling.planning import estimates, hardware
 from scaling.planning.estimates import Estimate
-from scaling.record import Record, Store, write_atomic
-from scaling.run import EvaluationSet, Program, Run, canonical
+from scaling.record import Record, Store
+from scaling.run import EvaluationSet, Run
 from scaling.scheduling import layouts
-from scaling.scheduling.lock import locked
-from scaling.scheduling.progress import Progress, describe
-from scaling.training.worker import DISK
+from scaling.scheduling.cost_cache import CostCache
+from scaling.scheduling.progress import Progress
 
 BYTES = 257  # ids of the byte tokenizer, the separator included
-TRIES = 3  # attempts at a run without a newer checkpoint between them
 
 # What a platform's speed is guessed from until the workdir has measured runs.
 TYPICAL = {"cpu": "cpu", "gpu": "a100", "tpu": "v4-8"}
 
-# What of a run's cost a study cannot be scheduled without.
-NEEDED = ("flops", "memory", "depth")
-
-State = Literal["done", "diverged", "left", "provisional"]
+RunState = Literal["done", "diverged", "left", "provisional"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +66,13 @@ class Entry:
 
     run: Run
     run_id: str
-    state: State
+    state: RunState
     cost: Mapping[str, Any]
     seconds: float
     shared: int = 0
 
 
-class Desk:
+class StudyPlan:
     """One study in one workdir: its runs, checked, prepared, priced."""
 
     def __init__(
@@ -95,7 +87,7 @@ class Desk:
         self._prepared: dict[str, dict[str, Prepared]] = {}
         self._truths: dict[tuple[EvaluationSet, int], _truth.Truth] = {}
         self._records: dict[str, Record] = {}
-        self._costs = _CostCache(store)
+        self._costs = CostCache(store)
         self._admitted: set[Run] = set()
         self._predicted: set[str] = set()
 
@@ -285,7 +277,7 @@ class Desk:
             self._records[run_id] = self.store.read(run_id)
         return self._records.get(run_id)
 
-    def _state(self, run: Run) -> State:
+    def _state(self, run: Run) -> RunState:
         if run.provisional:
             return "provisional"
         record = self._find(run)
@@ -297,272 +289,3 @@ def _with_shared(entries: list[Entry]) -> list[Entry]:
     for state in ("left", "provisional"):  # the latter wait for the former to end
         given |= trunks.shared(e.run for e in entries if e.state == state)
     return [dataclasses.replace(e, shared=given.get(e.run, 0)) for e in entries]
-
-
-class _CostCache:
-    """Costs by everything they depend on, the code too; kept in the workdir."""
-
-    def __init__(self, store: Store):
-        self._path = store.path("costs.json")
-        self._code = code_digest()
-        self._costs: dict[str, Any] = {}
-        for key, costs in store.cached("costs.json").items():  # it can be made again
-            whole = isinstance(costs, dict) and set(NEEDED) <= costs.keys()
-            if whole and all(isinstance(n, int | float) for n in costs.values()):
-                self._costs[key] = costs
-
-    def get(self, run: Run, vocab: int) -> Mapping[str, Any]:
-        return self._costs[self._key(run, vocab)]
-
-    def add(
-        self,
-        runs: Iterable[Run],
-        vocab: int,
-        describe_all: Callable[[Sequence[Run], int], list[dict[str, Any]]],
-    ) -> None:
-        """Asks for the costs that are not known yet."""
-        missing = {self._key(run, vocab): run for run in runs}
-        missing = {key: run for key, run in missing.items() if key not in self._costs}
-        if missing:
-            answers = describe_all(list(missing.values()), vocab)
-            self._costs |= dict(zip(missing, answers, strict=True))
-            write_atomic(self._path, json.dumps(self._costs, indent=1).encode())
-
-    def _key(self, run: Run, vocab: int) -> str:
-        body = [self._code, canonical(run.program()), run.steps, vocab]
-        return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:16]
-
-
-def code_digest() -> str:
-    """Of the files that fix what a run costs, the user's own among them."""
-    files = sorted(Path(__file__).parents[1].rglob("*.py"))
-    digest = hashlib.sha256(json.dumps(plugins.included(), sort_keys=True).encode())
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-# --- Packs ------------------------------------------------------------------
-
-
-def halve(pack: Pack) -> list[Pack]:
-    """Half the slots, and half the runs in each: what to try when memory was short."""
-    width = max(1, pack.layout.width // 2)
-    run = width if width < pack.layout.run else pack.layout.run
-    layout = dataclasses.replace(pack.layout, width=width, run=run)
-    middle = (len(pack.runs) + 1) // 2
-    halves = (slice(0, middle), slice(middle, None))
-    packs = [Pack(pack.runs[h], pack.run_ids[h], layout) for h in halves]
-    return [part for part in packs if part.runs]
-
-
-def _alone(pack: Pack) -> bool:
-    return len(pack.runs) == 1 and pack.layout.width == 1
-
-
-# --- Queue -------------------------------------------------------------------
-
-
-class Queue:
-    """Hands out packs until nothing is left that can be trained.
-
-    Runs of one program make a pack. The program that was just compiled goes on first,
-    so that each is compiled once; then the program with the most FLOPs left: what
-    does not fit or takes too long shows early, and no large pack is left for the end.
-    """
-
-    def __init__(self, desk: Desk, retry_oom: bool):
-        self.desk, self.progress = desk, desk.progress
-        self.given_up: dict[str, str] = {}
-        self._tries: dict[str, int] = {}
-        self._step: dict[str, int] = {}
-        self._again: list[Pack] = []
-        self._failed: list[Event] = []
-        self._program: Program | None = None
-        self._left = 0  # runs without a record, as the last plan had them
-        if not retry_oom:
-            for attempt in desk.store.attempts():
-                if attempt.cause == "out of memory" and attempt.together == 1:
-                    self.given_up[attempt.run_id] = attempt.cause
-                else:
-                    self.given_up.pop(attempt.run_id, None)
-
-    def __iter__(self) -> Iterator[Pack]:
-        while (pack := self._next()) is not None:
-            self._failed.clear()
-            yield pack
-            self._judge(pack)
-
-    def note(self, event: Event) -> None:
-        """To be called with every event of the engine."""
-        if event.kind == "failed":
-            self._failed.append(event)
-        self.progress(event)
-
-    def _next(self) -> Pack | None:
-        entries = self.desk.remember()
-        self._tell(entries)
-        self._left = sum(e.state in ("left", "provisional") for e in entries)
-        left = {
-            entry.run_id: entry
-            for entry in entries
-            if entry.state == "left" and entry.run_id not in self.given_up
-        }
-        while self._again:
-            pack = _only(self._again.pop(0), left)
-            if pack.runs:
-                return pack
-        groups: dict[Program, list[Entry]] = {}
-        for entry in left.values():
-            groups.setdefault(entry.run.program(), []).append(entry)
-        if not groups:
-            return None
-        load = lambda p: sum(entry.cost["flops"] for entry in groups[p])
-        if self._program not in groups:
-            self._program = max(groups, key=load)
-        assert self._program is not None
-        entries = groups.pop(self._program)
-        after = groups[max(groups, key=load)] if groups else []
-        return self._pack(entries, after)
-
-    def _pack(self, entries: Sequence[Entry], after: Sequence[Entry]) -> Pack:
-        """All of `entries`; `after`: those of the program that is likely next."""
-        longest = sorted(entries, key=lambda entry: -entry.run.steps)
-        layout = self.desk.layouts.of(longest[0].run, len(longest), self._left)
-        layout = _as_asked(layout, longest[0].run)
-        ahead = None
-        if after:
-            run = after[0].run
-            ahead = run, _as_asked(self.desk.layouts.known(run), run)
-        runs = tuple(entry.run for entry in longest)
-        return Pack(runs, tuple(entry.run_id for entry in longest), layout, ahead)
-
-    def _tell(self, entries: Sequence[Entry]) -> None:
-        certain = [entry for entry in entries if entry.state != "provisional"]
-        self.progress.expect(
-            {entry.run_id: entry.run for entry in certain},
-            {entry.run_id: entry.cost["flops"] for entry in certain},
-            {entry.run_id: entry.shared for entry in certain},
-            [entry.run_id for entry in certain if entry.state != "left"],
-            len(entries) - len(certain),
-        )
-
-    def _judge(self, pack: Pack) -> None:
-        """What the failures of a pack mean for the next ones."""
-        failed = {event.run_id: event for event in self._failed}
-        if any(event.cause == "out of memory" for event in failed.values()):
-            if _alone(pack):
-                self.given_up[pack.run_ids[0]] = "out of memory"
-            else:
-                self._again = halve(pack) + self._again
-            return
-        for run_id, event in failed.items():
-            fresh = event.step > self._step.get(run_id, 0)
-            self._tries[run_id] = 1 if fresh else self._tries.get(run_id, 0) + 1
-            self._step[run_id] = event.step
-            if self._tries[run_id] >= TRIES:
-                self.given_up[run_id] = event.cause or "crash"
-        if len(failed) > 1:  # each alone, so that one does not take the others along
-            self._again += [_only(pack, [run_id]) for run_id in failed]
-
-
-def _as_asked(layout: Layout, run: Run) -> Layout:
-    """In the precision that the run asks for, if it does."""
-    if run.precision == "auto":
-        return layout
-    return dataclasses.replace(layout, precision=run.precision)
-
-
-def _only(pack: Pack, run_ids: Iterable[str]) -> Pack:
-    """The pack without the runs that are not listed."""
-    kept = set(run_ids)
-    pairs = [(r, i) for r, i in zip(pack.runs, pack.run_ids, strict=True) if i in kept]
-    return Pack(tuple(r for r, _ in pairs), tuple(i for _, i in pairs), pack.layout)
-
-
-# --- Commands ----------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def opened(options: Options, stop: Stop, progress: Progress) -> Iterator[Desk]:
-    """The desk of a study, with the engine that trains it."""
-    for path in options.settings.include:
-        plugins.include(path)
-    store = Store(options.workdir)
-    with Local(options.settings, store, stop, progress.note) as engine:
-        desk = Desk(options, engine, store, progress)
-        try:
-            desk.open()
-            yield desk
-        finally:
-            progress.close()
-
-
-def plan(options: Options, progress: Progress) -> list[Entry]:
-    """What a study would train, and what of it is done."""
-    with disk_errors(), Stop() as stop, opened(options, stop, progress) as desk:
-        entries = desk.entries()
-        desk.predict(entries)
-        return entries
-
-
-def run(options: Options, progress: Progress) -> int:
-    """Trains what has no record yet; returns the exit code.
-
-    0: every run has a record; 1: some have none; 128 + signal: stopped.
-
-    Raises:
-      Ended: stopped before it trained, or the child could not be used.
-    """
-    with (
-        disk_errors(),
-        locked(options.workdir),
-        Stop() as stop,
-        opened(options, stop, progress) as desk,
-    ):
-        queue = Queue(desk, options.retry_oom)
-        desk.engine.run(queue, desk.store, queue.note)
-        entries = desk.remember()
-        if stop:
-            progress.note(
-                f"stopped: {_done(entries)} of {len(entries)} runs are done; the "
-                "same command goes on from here"
-            )
-            return 128 + stop.signal
-        return _summary(entries, queue.given_up, options, progress)
-
-
-def _done(entries: Iterable[Entry]) -> int:
-    return sum(entry.state in ("done", "diverged") for entry in entries)
-
-
-def _summary(
-    entries: Sequence[Entry],
-    given_up: Mapping[str, str],
-    options: Options,
-    progress: Progress,
-) -> int:
-    diverged = sum(entry.state == "diverged" for entry in entries)
-    text = f"{_done(entries)} of {len(entries)} runs are done"
-    progress.note(text + (f", {diverged} of them diverged" if diverged else ""))
-    missing = [entry for entry in entries if entry.state in ("left", "provisional")]
-    for entry in missing:
-        why = given_up.get(entry.run_id, "waits for runs that failed")
-        progress.note(f"  missing: {entry.run_id} {describe(entry.run)}: {why}")
-    if missing:
-        progress.note(
-            f"attempts and their logs: {options.workdir}/attempts; the same command "
-            "tries again (--retry_oom for what ran out of memory)"
-        )
-    return 1 if missing else 0
-
-
-@contextlib.contextmanager
-def disk_errors() -> Iterator[None]:
-    """Turns a full or unwritable disk into one line that says so."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK:
-            raise
-        raise disk_error(str(error)) from error

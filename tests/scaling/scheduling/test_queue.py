@@ -6,18 +6,19 @@ import types
 
 import pytest
 
-from scaling.engines import Event
-from scaling.errors import UserError
+from scaling.errors import UserError, disk_errors
 from scaling.layout import Layout
+from scaling.packs import Event
 from scaling.record import Attempt, Store
 from scaling.run import Model
-from scaling.scheduling import dispatch, progress
-from scaling.scheduling.dispatch import Entry, Queue
+from scaling.scheduling import progress
 from scaling.scheduling.lock import locked
+from scaling.scheduling.queue import Queue, halve
+from scaling.scheduling.study_plan import Entry
 from tests.scaling.engines.test_engine import make_pack, make_run
 
 
-class Desk:
+class Plan:
     """Runs by name; `done` grows as the test says."""
 
     def __init__(self, tmp_path, runs):
@@ -47,7 +48,7 @@ def sized(size, rate=0.01):
     return dataclasses.replace(run, model=Model("transformer", size))
 
 
-def carry_out(desk, queue, fails):
+def carry_out(plan, queue, fails):
     """The packs handed out, where run `name` fails with the causes `fails[name]`."""
     packs = []
     for pack in queue:
@@ -58,70 +59,70 @@ def carry_out(desk, queue, fails):
                 cause, step = fails[name].pop(0)
                 queue.note(Event("failed", name, step=step, cause=cause))
             else:
-                desk.done.add(name)
+                plan.done.add(name)
     return [pack.run_ids for pack in packs]
 
 
 def test_runs_of_one_program_make_a_pack_and_the_largest_goes_first(tmp_path):
     runs = {"a": sized(1), "b": sized(9), "c": sized(1, 0.02), "d": sized(5)}
-    desk = Desk(tmp_path, runs)
-    packs = carry_out(desk, Queue(desk, False), {})
+    plan = Plan(tmp_path, runs)
+    packs = carry_out(plan, Queue(plan, False), {})
     assert packs == [("b",), ("d",), ("a", "c")]
 
 
 def test_the_compiled_program_goes_on_first(tmp_path):
-    desk = Desk(tmp_path, {"a": sized(9), "b": sized(5)})
-    queue = iter(Queue(desk, False))
+    plan = Plan(tmp_path, {"a": sized(9), "b": sized(5)})
+    queue = iter(Queue(plan, False))
     assert next(queue).run_ids == ("a",)
-    desk.done.add("a")
-    desk.planned |= {"c": sized(9, 0.02), "d": sized(99)}
+    plan.done.add("a")
+    plan.planned |= {"c": sized(9, 0.02), "d": sized(99)}
     assert next(queue).run_ids == ("c",)
 
 
 def test_a_pack_names_the_program_that_comes_next(tmp_path):
     runs = {"a": sized(5), "b": sized(9), "c": sized(5, 0.02), "d": sized(1)}
-    desk = Desk(tmp_path, runs)
+    plan = Plan(tmp_path, runs)
     ahead = []
-    for pack in Queue(desk, False):
+    for pack in Queue(plan, False):
         ahead.append(pack.ahead and pack.ahead[0].model.size)
-        desk.done |= set(pack.run_ids)
+        plan.done |= set(pack.run_ids)
     assert ahead == [9, 1, None]
 
 
 def test_a_crash_is_tried_three_times_and_each_run_alone(tmp_path):
-    desk = Desk(tmp_path, {"a": sized(1), "b": sized(1, 0.02)})
-    queue = Queue(desk, False)
+    plan = Plan(tmp_path, {"a": sized(1), "b": sized(1, 0.02)})
+    queue = Queue(plan, False)
     fails = {"a": [("crash", 0)], "b": [("crash", 0)] * 9}
-    packs = carry_out(desk, queue, fails)
+    packs = carry_out(plan, queue, fails)
     assert packs == [("a", "b"), ("a",), ("b",), ("b",)]
-    assert queue.given_up == {"b": "crash"} and desk.done == {"a"}
+    assert queue.given_up == {"b": "crash"} and plan.done == {"a"}
 
 
 def test_progress_earns_new_tries(tmp_path):
-    desk = Desk(tmp_path, {"a": sized(1)})
-    queue = Queue(desk, False)
+    plan = Plan(tmp_path, {"a": sized(1)})
+    queue = Queue(plan, False)
     steps = (0, 0, 5, 5, 9, 9)
-    packs = carry_out(desk, queue, {"a": [("preemption", step) for step in steps]})
-    assert len(packs) == 7 and desk.done == {"a"} and not queue.given_up
+    packs = carry_out(plan, queue, {"a": [("preemption", step) for step in steps]})
+    assert len(packs) == 7 and plan.done == {"a"} and not queue.given_up
 
 
 def test_memory_halves_the_pack_until_the_run_is_alone(tmp_path):
     names = "abcd"
     runs = {name: sized(1, 0.01 * (i + 1)) for i, name in enumerate(names)}
-    desk = Desk(tmp_path, runs)
-    queue = Queue(desk, False)
-    packs = carry_out(desk, queue, {"c": [("out of memory", 0)] * 9})
+    plan = Plan(tmp_path, runs)
+    queue = Queue(plan, False)
+    packs = carry_out(plan, queue, {"c": [("out of memory", 0)] * 9})
     assert packs[0] == tuple(names) and packs[-1] == ("c",)
-    assert desk.done == {"a", "b", "d"} and queue.given_up == {"c": "out of memory"}
+    assert plan.done == {"a", "b", "d"} and queue.given_up == {"c": "out of memory"}
 
 
 def test_halving_takes_slots_with_the_runs():
     pack = dataclasses.replace(make_pack("", "", ""), layout=Layout(run=2, width=4))
-    first, second = dispatch.halve(pack)
+    first, second = halve(pack)
     assert first.run_ids + second.run_ids == pack.run_ids
     assert len(first.runs) == 2
     assert first.layout == second.layout == Layout(run=2, width=2)
-    (alone,) = dispatch.halve(second)
+    (alone,) = halve(second)
     assert alone.layout == Layout(run=1, width=1)
 
 
@@ -130,13 +131,13 @@ def attempt(run_id, number, cause, together=1):
 
 
 def test_out_of_memory_is_remembered_and_retried_on_request(tmp_path):
-    desk = Desk(tmp_path, {"a": sized(1), "b": sized(1, 0.02), "c": sized(1, 0.03)})
-    desk.store.add_attempt(attempt("a", 1, "out of memory", together=2))
-    desk.store.add_attempt(attempt("b", 1, "out of memory"))
-    desk.store.add_attempt(attempt("c", 1, "out of memory"))
-    desk.store.add_attempt(attempt("c", 2, "crash"))
-    assert Queue(desk, False).given_up == {"b": "out of memory"}
-    assert Queue(desk, True).given_up == {}
+    plan = Plan(tmp_path, {"a": sized(1), "b": sized(1, 0.02), "c": sized(1, 0.03)})
+    plan.store.add_attempt(attempt("a", 1, "out of memory", together=2))
+    plan.store.add_attempt(attempt("b", 1, "out of memory"))
+    plan.store.add_attempt(attempt("c", 1, "out of memory"))
+    plan.store.add_attempt(attempt("c", 2, "crash"))
+    assert Queue(plan, False).given_up == {"b": "out of memory"}
+    assert Queue(plan, True).given_up == {}
 
 
 def test_a_lock_keeps_others_out_and_is_freed(tmp_path):
@@ -151,11 +152,11 @@ def test_a_lock_keeps_others_out_and_is_freed(tmp_path):
 
 
 def test_other_errors_than_the_disks_are_not_dressed_up():
-    with pytest.raises(UserError, match="No space left"), dispatch.disk_errors():
+    with pytest.raises(UserError, match="No space left"), disk_errors():
         raise OSError(28, "No space left on device")
-    with pytest.raises(UserError, match="in the way"), dispatch.disk_errors():
+    with pytest.raises(UserError, match="in the way"), disk_errors():
         raise FileExistsError(17, "File exists", "in the way")
-    with pytest.raises(OSError, match="reset"), dispatch.disk_errors():
+    with pytest.raises(OSError, match="reset"), disk_errors():
         raise OSError(104, "Connection reset")
 
 

@@ -1,0 +1,90 @@
+"""What `scaling plan` and `scaling run` do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from scaling import plugins
+from scaling.engines.local import Local
+from scaling.engines.stop import Stop
+from scaling.errors import disk_errors
+from scaling.record import Store
+from scaling.scheduling.lock import locked
+from scaling.scheduling.progress import Progress, describe
+from scaling.scheduling.queue import Queue
+from scaling.scheduling.study_plan import Entry, Options, StudyPlan
+
+
+@contextlib.contextmanager
+def opened(options: Options, stop: Stop, progress: Progress) -> Iterator[StudyPlan]:
+    """The plan of a study, with the engine that trains it."""
+    for path in options.settings.include:
+        plugins.include(path)
+    store = Store(options.workdir)
+    with Local(options.settings, store, stop, progress.note) as engine:
+        study = StudyPlan(options, engine, store, progress)
+        try:
+            study.open()
+            yield study
+        finally:
+            progress.close()
+
+
+def plan(options: Options, progress: Progress) -> list[Entry]:
+    """What a study would train, and what of it is done."""
+    with disk_errors(), Stop() as stop, opened(options, stop, progress) as study:
+        entries = study.entries()
+        study.predict(entries)
+        return entries
+
+
+def run(options: Options, progress: Progress) -> int:
+    """Trains what has no record yet; returns the exit code.
+
+    0: every run has a record; 1: some have none; 128 + signal: stopped.
+
+    Raises:
+      Ended: stopped before it trained, or the child could not be used.
+    """
+    with (
+        disk_errors(),
+        locked(options.workdir),
+        Stop() as stop,
+        opened(options, stop, progress) as study,
+    ):
+        queue = Queue(study, options.retry_oom)
+        study.engine.run(queue, study.store, queue.note)
+        entries = study.remember()
+        if stop:
+            progress.note(
+                f"stopped: {_done(entries)} of {len(entries)} runs are done; the "
+                "same command goes on from here"
+            )
+            return 128 + stop.signal
+        return _summary(entries, queue.given_up, options, progress)
+
+
+def _done(entries: Iterable[Entry]) -> int:
+    return sum(entry.state in ("done", "diverged") for entry in entries)
+
+
+def _summary(
+    entries: Sequence[Entry],
+    given_up: Mapping[str, str],
+    options: Options,
+    progress: Progress,
+) -> int:
+    diverged = sum(entry.state == "diverged" for entry in entries)
+    text = f"{_done(entries)} of {len(entries)} runs are done"
+    progress.note(text + (f", {diverged} of them diverged" if diverged else ""))
+    missing = [entry for entry in entries if entry.state in ("left", "provisional")]
+    for entry in missing:
+        why = given_up.get(entry.run_id, "waits for runs that failed")
+        progress.note(f"  missing: {entry.run_id} {describe(entry.run)}: {why}")
+    if missing:
+        progress.note(
+            f"attempts and their logs: {options.workdir}/attempts; the same command "
+            "tries again (--retry_oom for what ran out of memory)"
+        )
+    return 1 if missing else 0

@@ -1,0 +1,60 @@
+"""What runs cost, kept in the workdir: it takes long to find out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scaling import plugins
+from scaling.record import Store
+from scaling.run import Run, canonical
+from scaling.writing import write_atomic
+
+# What of a run's cost a study cannot be scheduled without.
+NEEDED = ("flops", "memory", "depth")
+
+
+class CostCache:
+    """Costs by everything they depend on, the code too; kept in the workdir."""
+
+    def __init__(self, store: Store):
+        self._path = store.path("costs.json")
+        self._code = code_digest()
+        self._costs: dict[str, Any] = {}
+        for key, costs in store.cached("costs.json").items():  # it can be made again
+            whole = isinstance(costs, dict) and set(NEEDED) <= costs.keys()
+            if whole and all(isinstance(n, int | float) for n in costs.values()):
+                self._costs[key] = costs
+
+    def get(self, run: Run, vocab: int) -> Mapping[str, Any]:
+        return self._costs[self._key(run, vocab)]
+
+    def add(
+        self,
+        runs: Iterable[Run],
+        vocab: int,
+        describe_all: Callable[[Sequence[Run], int], list[dict[str, Any]]],
+    ) -> None:
+        """Asks for the costs that are not known yet."""
+        missing = {self._key(run, vocab): run for run in runs}
+        missing = {key: run for key, run in missing.items() if key not in self._costs}
+        if missing:
+            answers = describe_all(list(missing.values()), vocab)
+            self._costs |= dict(zip(missing, answers, strict=True))
+            write_atomic(self._path, json.dumps(self._costs, indent=1).encode())
+
+    def _key(self, run: Run, vocab: int) -> str:
+        body = [self._code, canonical(run.program()), run.steps, vocab]
+        return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:16]
+
+
+def code_digest() -> str:
+    """Of the files that fix what a run costs, the user's own among them."""
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    digest = hashlib.sha256(json.dumps(plugins.included(), sort_keys=True).encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
