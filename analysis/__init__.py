@@ -21,7 +21,7 @@ A table goes in and pandas frames come out. With a made table of two families:
 >>> print(fit.predict(params=1e9, tokens=2e10).loss.round(3).tolist())
 [2.483, 2.391]
 >>> result = analysis.analyse(table, draws=40)
->>> swap = result.equivalents.query("source == 'lstm' and to == 'transformer'")
+>>> swap = result.equivalents.query("alternative == 'transformer'")
 >>> print(swap.query("method == 'joint'").factor.round(2).unique().tolist())
 [2.0]
 

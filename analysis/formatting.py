@@ -113,8 +113,8 @@ def percent_error(log_error: float) -> str:
 
 
 def swap_text(row: Any) -> str:
-    """What is compared: the loss of `to`, reached with `source` on more data."""
-    return f"{row.source} → {row.to}"
+    """What is compared: `baseline`, given more data, with `alternative`."""
+    return f"{row.baseline} → {row.alternative}"
 
 
 def few(sentences: list[str]) -> list[str]:

@@ -54,7 +54,8 @@ __all__ = [
 DELTA = 1e-3
 # What `sweep` tries by default: from nearly absolute errors to least squares.
 DELTAS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, np.inf)
-# Random starts beside the law's own: what `gap` and `agree` are measured with.
+# Random starts beside the law's own: `objective_gap` and `starts_agreeing` are measured
+# with them.
 RANDOM_STARTS = 8
 # Starts of a law without a grid, of its own and random ones each, that no descent by
 # least squares moves first.
@@ -83,10 +84,11 @@ class Fit:
       theta: coordinates [P]; `values` are the reported parameters [R].
       objective: what is minimised, at theta.
       gradient_norm: largest entry of its gradient that no bound holds back.
-      gap: by what share the best of the law's own starts ended above the best of all
-        starts, random ones included (the latter is theta). For a law without a design
-        also those that were not moved by least squares first.
-      agree: share of all starts that ended within 1e-3 of the lowest objective.
+      objective_gap: by what share the best of the law's own starts ended above the best
+        of all starts, random ones included (the latter is theta). For a law without a
+        design also those that were not moved by least squares first.
+      starts_agreeing: share of all starts that ended within 1e-3 of the lowest
+        objective.
       condition: of the scaled reweighted information matrix.
       at_bound: names of the parameters on a bound.
       r2, rmse_log: of the log loss, weighted.
@@ -100,8 +102,8 @@ class Fit:
     values: Array
     objective: float
     gradient_norm: float
-    gap: float
-    agree: float
+    objective_gap: float
+    starts_agreeing: float
     condition: float
     at_bound: tuple[str, ...]
     r2: float
@@ -199,8 +201,8 @@ def fit(
         values=law.natural(theta),
         objective=lowest,
         gradient_norm=float(last.gradient_norm[0]),
-        gap=max(0.0, float(end.objective[: len(own)].min() - lowest) / unit),
-        agree=float(np.mean(end.objective <= lowest + 1e-3 * unit)),
+        objective_gap=max(0.0, float(end.objective[: len(own)].min() - lowest) / unit),
+        starts_agreeing=float(np.mean(end.objective <= lowest + 1e-3 * unit)),
         condition=number,
         at_bound=at_bound(law, theta),
         r2=1.0 - mse / spread if spread > 0 else np.nan,

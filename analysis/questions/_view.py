@@ -22,12 +22,15 @@ def told_once(frame: pd.DataFrame, gain: pd.Series) -> pd.DataFrame:
     """Rows of swaps, each told once: the direction with the larger `gain`.
 
     Args:
-      frame: columns source and to, and any of kind, held, target, params, tokens and
-        method, which tell different statements about one swap apart.
+      frame: columns baseline and alternative, and any of kind, fixed, target, params,
+        tokens and method, which tell different statements about one swap apart.
       gain: by row of `frame`, a number that is larger the more the swap helps.
     """
-    pair = [" ".join(sorted(ends)) for ends in zip(frame.source, frame.to, strict=True)]
-    known = ("kind", "held", "target", "params", "tokens", "method")
+    pair = [
+        " ".join(sorted(ends))
+        for ends in zip(frame.baseline, frame.alternative, strict=True)
+    ]
+    known = ("kind", "fixed", "target", "params", "tokens", "method")
     keys = [frame[name] for name in known if name in frame]
     order = gain.fillna(-math.inf).sort_values(ascending=False, kind="stable").index
     told = frame.assign(_pair=pair).loc[order]
@@ -37,8 +40,8 @@ def told_once(frame: pd.DataFrame, gain: pd.Series) -> pd.DataFrame:
 
 # What makes rows of a frame comparable: each group has its own largest cell.
 GROUPS = (
-    *("target", "method", "kind", "source", "to"),
-    *("held", "architecture", "family", "corpus"),
+    *("target", "method", "kind", "baseline", "alternative"),
+    *("fixed", "architecture", "family", "corpus"),
 )
 
 
@@ -84,13 +87,15 @@ def one_way(frame: pd.DataFrame) -> pd.DataFrame:
     """
     best: dict[Any, tuple[Any, ...]] = {}
     for row in leading(at_fitted(frame)).itertuples():
-        key = (row.target, frozenset((row.source, row.to)))
-        rank = (row.factor > 1, row.held == row.target, row.factor)
+        key = (row.target, frozenset((row.baseline, row.alternative)))
+        rank = (row.factor > 1, row.fixed == row.target, row.factor)
         if key not in best or rank > best[key][0]:
-            best[key] = (rank, (row.source, row.to))
+            best[key] = (rank, (row.baseline, row.alternative))
     told = [
         best.get((target, frozenset(ends)), (None, ends))[1] == ends
-        for target, *ends_ in zip(frame.target, frame.source, frame.to, strict=True)
+        for target, *ends_ in zip(
+            frame.target, frame.baseline, frame.alternative, strict=True
+        )
         for ends in [tuple(ends_)]
     ]
     return frame[np.array(told, bool)]

@@ -28,18 +28,19 @@ NAMES = ("family", "corpus", "params", "tokens")
 DRAWS = 200
 
 
-def shares(surface: Surface, source: pd.Series, to: pd.Series) -> Array:
-    """What each of FACTORS adds to the loss in going from source to `to`, [B, 4].
+def shares(surface: Surface, baseline: pd.Series, alternative: pd.Series) -> Array:
+    """What each of FACTORS adds to the loss from baseline to `alternative`, [B, 4].
 
-    Rows add up to the surface's loss at `to` less that at source.
+    Rows add up to the surface's loss at `alternative` less that at the baseline.
 
     Args:
-      source, to: family, corpus, params and tokens of the two.
+      baseline, alternative: family, corpus, params and tokens of the two.
     """
 
     def loss(exchanged: frozenset[int]) -> Array:
         family, corpus, params, tokens = (
-            (to if k in exchanged else source)[name] for k, name in enumerate(NAMES)
+            (alternative if k in exchanged else baseline)[name]
+            for k, name in enumerate(NAMES)
         )
         return surface(family, corpus, np.array([params]), np.array([tokens]))[:, 0]
 
@@ -48,8 +49,8 @@ def shares(surface: Surface, source: pd.Series, to: pd.Series) -> Array:
 
 def attribute(
     table: Table,
-    source: str,
-    to: str,
+    baseline: str,
+    alternative: str,
     draws: int = DRAWS,
     seed: int = 0,
     delta: float = DELTA,
@@ -58,20 +59,21 @@ def attribute(
     """The gap between two runs on every target, by cause.
 
     Args:
-      source, to: one run each, named as `find_run` reads it.
+      baseline, alternative: one run each, named as `find_run` reads it.
       draws: bootstrap draws behind the intervals.
       bootstrap: how they are drawn; see analysis/intervals.py.
 
-    Returns target, source, to (run ids), factor ("architecture", "corpus", "params",
-    "tokens", "unexplained", "total"), nats (negative: `to` is better for it), low,
-    high, share (of the total measured gap).
+    Returns:
+      target; baseline and alternative (run ids); factor ("architecture", "corpus",
+      "params", "tokens", "unexplained", "total"); nats (negative: `alternative` is
+      better for it), low, high; share (of the total measured gap).
 
     Raises:
       UserError: no such run, several, a run that repeats its data or has no loss, or a
         table whose joint law cannot be fitted.
     """
     table, _ = factors.fold(table)
-    ids = find_run(table, "from", source), find_run(table, "to", to)
+    ids = find_run(table, "from", baseline), find_run(table, "to", alternative)
     parts = []
     for target in table.targets:
         frame = target_frame(table, target)
@@ -164,8 +166,8 @@ def _attributed(
     return pd.DataFrame(
         {
             "target": target,
-            "source": ids[0],
-            "to": ids[1],
+            "baseline": ids[0],
+            "alternative": ids[1],
             "factor": [*FACTORS, "unexplained", "total"],
             "nats": every[0],
             "low": low,
@@ -187,7 +189,8 @@ def sentences(frame: pd.DataFrame, unit: str) -> list[str]:
             for factor, row in causes.iterrows()
         )
         sentences.append(
-            f"On {target}, {gap.to} less {gap.source} is {number(gap.nats)} {unit}: "
+            f"On {target}, {gap.alternative} less {gap.baseline} is "
+            f"{number(gap.nats)} {unit}: "
             f"{said}."
         )
     return sentences

@@ -32,20 +32,23 @@ FRAMES = (
     declare(
         "multipliers",
         "The swaps of `equivalents` in other currencies.",
-        "kind source to held target",
+        "kind baseline alternative fixed target",
         Column(
             "currency",
             "params (at the same N and D) or compute (along the compute-optimal path "
             "of both, at `compute`)",
         ),
         "params tokens compute",
-        Column("factor", "factor on the currency of `source` for the loss of `to`"),
+        Column(
+            "factor",
+            "factor on the currency of `baseline` for the loss of `alternative`",
+        ),
         "low high p_infinite",
     ),
     declare(
         "crossovers",
         "From how much compute on the one swapped in is the better.",
-        "kind source to held target",
+        "kind baseline alternative fixed target",
         Column("compute", "0 where it always is, infinite where it never is", "FLOPs"),
         "low high",
         Column("p_none", "share of draws without a crossing within the range"),
@@ -55,12 +58,12 @@ FRAMES = (
     declare(
         "costs",
         "What a swap costs on matched cells, beside its overall data-equivalent.",
-        "kind source to target",
+        "kind baseline alternative target",
         Column("cells", "how many matched cells"),
-        Column("flops_ratio", "FLOPs of `to` over those of `source`"),
+        Column("flops_ratio", "FLOPs of `alternative` over those of `baseline`"),
         Column("flops_low", "lower end of its 95% interval"),
         Column("flops_high", "upper end of its 95% interval"),
-        Column("wall_ratio", "wall time of `to` over that of `source`"),
+        Column("wall_ratio", "wall time of `alternative` over that of `baseline`"),
         Column("wall_low", "lower end of its 95% interval"),
         Column("wall_high", "upper end of its 95% interval"),
         "factor low high p_infinite",
@@ -75,8 +78,8 @@ def crossovers(frame: pd.DataFrame) -> list[str]:
 
 def crossover(row: Any) -> str:
     """From which compute one system is ahead of another."""
-    place = f"on {row.held}" if row.kind == "architecture" else f"for {row.held}"
-    swap = f"{row.to} is ahead of {row.source} {place}"
+    place = f"on {row.fixed}" if row.kind == "architecture" else f"for {row.fixed}"
+    swap = f"{row.alternative} is ahead of {row.baseline} {place}"
     reach = f"{number(row.range_low)} to {number(row.range_high)} FLOPs"
     if math.isnan(row.compute):
         return f"{swap}: where it begins {UNDETERMINED}."
@@ -96,23 +99,23 @@ def draw_compute(figure: Figure, analysis: Analysis, target: str) -> None:
     """What each architecture swap is worth in compute, as compute grows."""
     frame = rows_of(analysis.multipliers, target)
     frame = frame[(frame.currency == "compute") & (frame.kind == "architecture")]
-    frame = frame[frame.compute.notna() & (frame.held != "*")]
+    frame = frame[frame.compute.notna() & (frame.fixed != "*")]
     if frame.empty or frame.compute.nunique() < 2:
         raise Nothing
-    held = list(dict.fromkeys(frame.held))
-    swaps = list(dict.fromkeys(zip(frame.source, frame.to, strict=True)))
-    resize(figure, 3.0, 1.8 + 2.8 * max(2, len(held)))
-    panels = panels_of(figure, 1, len(held), sharex=True)[0]
+    fixed = list(dict.fromkeys(frame.fixed))
+    swaps = list(dict.fromkeys(zip(frame.baseline, frame.alternative, strict=True)))
+    resize(figure, 3.0, 1.8 + 2.8 * max(2, len(fixed)))
+    panels = panels_of(figure, 1, len(fixed), sharex=True)[0]
     limits = span(frame.factor.clip(upper=100), frame.low.clip(0.1, 1), [0.9, 2.2])
-    for axes, level in zip(panels, held, strict=True):
+    for axes, level in zip(panels, fixed, strict=True):
         log_axis(axes.xaxis, lambda c: number(c, 1), span(frame.compute))
         factor_axis(axes, limits, upward=True)
         axes.set_title(trained(level).strip())
         for swap in swaps:
             mine = frame[
-                (frame.held == level)
-                & (frame.source == swap[0])
-                & (frame.to == swap[1])
+                (frame.fixed == level)
+                & (frame.baseline == swap[0])
+                & (frame.alternative == swap[1])
             ].sort_values("compute")
             banded(axes, mine.compute, mine.factor, mine, looks(swaps, swap))
     panels[0].set_ylabel("compute-equivalent gain\n(times the FLOPs)")

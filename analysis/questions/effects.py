@@ -32,38 +32,45 @@ STEP = 0.05
 
 
 class Swap(NamedTuple):
-    """One factor exchanged, all others held.
+    """One factor exchanged, all others held fixed.
 
     Attributes:
       kind: the factor: "architecture", "corpus", or another column of the table.
-      held: the levels of the other factors, joined by commas.
+      fixed: the levels of the other factors, joined by commas.
       before, after: (family, corpus) as the surfaces know them.
     """
 
     kind: str
-    source: str
-    to: str
-    held: str
+    baseline: str
+    alternative: str
+    fixed: str
     before: tuple[str, str]
     after: tuple[str, str]
 
     def turned(self) -> Swap:
-        return Swap(self.kind, self.to, self.source, self.held, self.after, self.before)
+        return Swap(
+            self.kind,
+            self.alternative,
+            self.baseline,
+            self.fixed,
+            self.after,
+            self.before,
+        )
 
     def head(self, target: str) -> dict[str, Any]:
         """The columns that every frame of effects begins with."""
         return {
             "kind": self.kind,
-            "source": self.source,
-            "to": self.to,
-            "held": self.held,
+            "baseline": self.baseline,
+            "alternative": self.alternative,
+            "fixed": self.fixed,
             "target": target,
         }
 
     @property
     def pair(self) -> tuple[str, str, str]:
-        """What the swap is, whatever is held."""
-        return (self.kind, self.source, self.to)
+        """What the swap is, whatever is held fixed."""
+        return (self.kind, self.baseline, self.alternative)
 
 
 # Draws of one swap's ln M [B, points]; row 0 is the estimate.
@@ -92,23 +99,23 @@ def swaps(
         if len(names) != 1:
             continue
         (kind,) = names
-        held = ", ".join(level for name, level in one.items() if name != kind)
-        source, to = one.get(kind, ""), two.get(kind, "")
-        out.append(Swap(kind, source, to, held, before, after))
+        fixed = ", ".join(level for name, level in one.items() if name != kind)
+        baseline, alternative = one.get(kind, ""), two.get(kind, "")
+        out.append(Swap(kind, baseline, alternative, fixed, before, after))
     return sorted(out, key=_order)
 
 
 def _order(swap: Swap) -> tuple[int, str, str, str, str]:
     """Architecture first, then corpus, then other factors by name."""
     rank = {"architecture": 0, "corpus": 1}.get(swap.kind, 2)
-    return (rank, swap.kind, swap.source, swap.to, swap.held)
+    return (rank, swap.kind, swap.baseline, swap.alternative, swap.fixed)
 
 
 def equivalent(losses: Array, log_grid: Array, wanted: Array) -> Array:
     """ln of the tokens (parameters, FLOPs) at which a falling curve reaches a loss.
 
     Args:
-      losses: the source's loss [B, g] on `log_grid` [g], rising.
+      losses: the baseline's loss [B, g] on `log_grid` [g], rising.
       wanted: loss to reach [B].
 
     Returns [B]: +inf where even the last point of the grid is above, -inf where the
@@ -129,9 +136,10 @@ def equivalent(losses: Array, log_grid: Array, wanted: Array) -> Array:
 class Equivalents:
     """Data- or parameter-equivalents on one surface; curves are computed once and kept.
 
-    M_D of going from source to `to` at (N, D): the factor on the source's data that
-    gives the loss of `to` at the same (N, D); infinity where no amount does. It is not
-    the reciprocal of going back. M_N is the same for the source's parameters.
+    M_D of going from baseline to `alternative` at (N, D): the factor on the baseline's
+    data that gives the loss of `alternative` at the same (N, D); infinity where no
+    amount does. It is not the reciprocal of going back. M_N is the same for the
+    baseline's parameters.
     """
 
     def __init__(
@@ -157,14 +165,16 @@ class Equivalents:
             self._curves[key] = self.surface(family, corpus, *at)
         return self._curves[key]
 
-    def log_factors(self, source: tuple[str, str], to: tuple[str, str]) -> Array:
-        """ln M from source to `to`, both (family, corpus), [B, points]."""
+    def log_factors(
+        self, baseline: tuple[str, str], alternative: tuple[str, str]
+    ) -> Array:
+        """ln M from baseline to `alternative`, both (family, corpus), [B, points]."""
         out = []
         for point in self.points:
             at = np.array([point[0]]), np.array([point[1]])
-            wanted = self.surface(*to, *at)[:, 0]
+            wanted = self.surface(*alternative, *at)[:, 0]
             mine, other = point if self.currency == "params" else point[::-1]
-            losses = self.curve(*source, other)
+            losses = self.curve(*baseline, other)
             out.append(equivalent(losses, self.log_grid, wanted) - np.log(mine))
         return np.stack(out, axis=1)
 
@@ -180,16 +190,17 @@ def overall(log_factors: Array) -> Array:
 
 
 def over_held(logs: Sequence[Array]) -> Array:
-    """Mean over the held levels, [B, points]; NaN where +inf meets -inf."""
+    """Mean over the fixed levels, [B, points]; NaN where +inf meets -inf."""
     with np.errstate(invalid="ignore"):
         return np.mean(logs, axis=0)
 
 
 def gains(model: Equivalents, found: Sequence[Swap]) -> list[Swap]:
-    """The swaps in the direction that helps, one for a pair whatever is held.
+    """The swaps in the direction that helps, one for a pair whatever is held fixed.
 
-    M_D is above 1 just where `to` is the better, so the sign of one direction tells the
-    other. The mean over held levels and points decides, infinite ones cut at REACH.
+    M_D is above 1 just where `alternative` is the better, so the sign of one direction
+    tells the other. The mean over fixed levels and points decides, infinite ones cut at
+    REACH.
     """
     out = []
     for _, group in itertools.groupby(found, key=lambda swap: swap.pair):
@@ -207,7 +218,7 @@ def log_factors(model: Equivalents, found: Sequence[Swap]) -> dict[Swap, Array]:
 
 
 def by_pair(draws: LogFactors) -> dict[tuple[str, str, str], list[Swap]]:
-    """The swaps of each pair, over what is held."""
+    """The swaps of each pair, over what is held fixed."""
     out: dict[tuple[str, str, str], list[Swap]] = {}
     for swap in draws:
         out.setdefault(swap.pair, []).append(swap)
@@ -215,9 +226,9 @@ def by_pair(draws: LogFactors) -> dict[tuple[str, str, str], list[Swap]]:
 
 
 def pooled_draws(draws: LogFactors) -> dict[Swap, Array]:
-    """ln M [B, points] of each pair over what is held: `held` is "*"."""
+    """ln M [B, points] of each pair over what is held fixed: `fixed` is "*"."""
     return {
-        members[0]._replace(held="*"): over_held([draws[s] for s in members])
+        members[0]._replace(fixed="*"): over_held([draws[s] for s in members])
         for members in by_pair(draws).values()
     }
 
@@ -227,7 +238,7 @@ def equivalents_frame(
 ) -> pd.DataFrame:
     """Rows for every swap at every point and over all of them (params, tokens NaN).
 
-    Over all points, the held levels too are averaged in rows with held "*".
+    Over all points, the fixed levels too are averaged in rows with fixed "*".
     """
     rows = []
     for swap, logs in draws.items():
@@ -322,8 +333,8 @@ def ratios_frame(
         )
         head = {
             "target": target,
-            "architecture": f"{one.source} -> {one.to}",
-            "corpus": f"{two.source} -> {two.to}",
+            "architecture": f"{one.baseline} -> {one.alternative}",
+            "corpus": f"{two.baseline} -> {two.alternative}",
         }
         for k, (params, tokens) in enumerate([*points, (np.nan, np.nan)]):
             row: dict[str, Any] = head | {"params": params, "tokens": tokens}

@@ -284,7 +284,9 @@ def flagged(equivalents: pd.DataFrame, interactions: pd.DataFrame) -> pd.DataFra
         infinite = float(str(row["p_infinite"]))
         if infinite > 0:
             out.append(f"infinite in {infinite:.0%} of draws")
-        key = tuple(str(row[k]) for k in ("target", "kind", "source", "to", "held"))
+        key = tuple(
+            str(row[k]) for k in ("target", "kind", "baseline", "alternative", "fixed")
+        )
         if pd.isna(row["params"]) and key in depends:
             out.append(f"varies with {depends[key]}")  # type: ignore[index]
         return "; ".join(out)

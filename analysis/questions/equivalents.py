@@ -81,9 +81,11 @@ FRAMES = (
         "Data-equivalents of every swap, each told in the direction in which it helps "
         "overall. params and tokens are NaN in the row over all points. The first of "
         "the methods preferred, joint, family and paired that there is leads.",
-        "kind source to held target params tokens factor low high p_infinite method",
+        "kind baseline alternative fixed target params tokens factor low high "
+        "p_infinite method",
         Column(
-            "log_ratio", "measured ln loss of `to` less that of `source` (paired alone)"
+            "log_ratio",
+            "measured ln loss of `alternative` less that of `baseline` (paired alone)",
         ),
         Column(
             "flag",
@@ -94,10 +96,10 @@ FRAMES = (
     ),
     declare(
         "measured",
-        "Each swap over its matched cells, whatever is held, without a law.",
-        "kind source to target",
+        "Each swap over its matched cells, whatever is held fixed, without a law.",
+        "kind baseline alternative target",
         Column("cells", "how many matched cells"),
-        Column("log_ratio", "mean log loss of `to` less that of `source`"),
+        Column("log_ratio", "mean log loss of `alternative` less that of `baseline`"),
         "low high",
         Column("params_low", "the smallest of the cells", "count"),
         Column("params_high", "the largest of the cells", "count"),
@@ -116,17 +118,17 @@ FRAMES = (
 
 def equivalence(row: Any) -> str:
     """One sentence on one swap, from a row of Analysis.equivalents."""
-    held = row.held or UNNAMED
-    place = f" for {held}" if row.kind != "architecture" else f" on {held}"
-    place = place if held != UNNAMED else ""
+    fixed = row.fixed or UNNAMED
+    place = f" for {fixed}" if row.kind != "architecture" else f" on {fixed}"
+    place = place if fixed != UNNAMED else ""
     lie = verdict(row.low, row.high, 1.0)
     span = f"({interval_text(row.low, row.high)}{_never(row)})"
     if math.isnan(row.factor):
         return f"Nothing can be said of {swap_text(row)}{place}."
     if lie == "above" and math.isinf(row.factor):
-        what = row.source if row.kind == "corpus" else f"data{place}"
-        gives = f"gives what {row.to} gives" + (
-            place if row.kind == "corpus" else f" to {row.source}"
+        what = row.baseline if row.kind == "corpus" else f"data{place}"
+        gives = f"gives what {row.alternative} gives" + (
+            place if row.kind == "corpus" else f" to {row.baseline}"
         )
         share = percent(row.p_infinite)
         return f"No amount of {what} {gives} ({share} of draws)."
@@ -139,7 +141,7 @@ def equivalence(row: Any) -> str:
         worth = f"is worth {number(row.factor)} times the data {span}{beside}"
         return f"{swap_text(row)}{place} {worth}."
     if lie == "below":
-        less = f"{row.source} does as well with {number(row.factor)} times the data"
+        less = f"{row.baseline} does as well with {number(row.factor)} times the data"
         return f"{swap_text(row)}{place} is a loss: {less} {span}."
     value = "no finite amount of" if math.isinf(row.factor) else number(row.factor)
     worth = f"{value} times the data" if math.isfinite(row.factor) else f"{value} data"
@@ -160,8 +162,9 @@ def _merged(rows: Sequence[Any]) -> list[str]:
     if len(never) < 2:
         return [equivalence(row) for row in rows]
     first, least = never[0], min(row.p_infinite for row in never)
-    held = joined((row.held for row in never), "or")
-    text = f"No amount of {first.source} gives what {first.to} gives, for {held}"
+    fixed = joined((row.fixed for row in never), "or")
+    text = f"No amount of {first.baseline} gives what {first.alternative} gives, "
+    text += f"for {fixed}"
     share = f"{percent(least)} of draws" + (" or more" if least < 1 else "")
     rest = [equivalence(row) for row in rows if row not in never]
     return [f"{text} ({share}).", *rest]
@@ -179,11 +182,13 @@ def equivalences(frame: pd.DataFrame, target: str) -> list[str]:
     if len(gained) > MOST_SENTENCES and kinds <= {"architecture", "corpus"}:
         return _together(gained, target)
     if (gained.kind == "corpus").any():
-        groups = [list(g.itertuples()) for _, g in gained.groupby(["source", "to"])]
+        groups = [
+            list(g.itertuples()) for _, g in gained.groupby(["baseline", "alternative"])
+        ]
         return few([text for rows in groups for text in _merged(rows)])
-    own = gained[gained.held == target] if (gained.held == target).any() else gained
+    own = gained[gained.fixed == target] if (gained.fixed == target).any() else gained
     sentences = [equivalence(row) for row in own.itertuples()]
-    for held, rows in gained.drop(own.index).groupby("held", sort=False):
+    for fixed, rows in gained.drop(own.index).groupby("fixed", sort=False):
         open_ = []
         for row in rows.itertuples():
             if verdict(row.low, row.high, 1.0) == "undetermined":
@@ -191,7 +196,7 @@ def equivalences(frame: pd.DataFrame, target: str) -> list[str]:
             else:
                 sentences.append(equivalence(row))
         if open_:
-            text = f"Trained on {held}, whether these help {UNDETERMINED}"
+            text = f"Trained on {fixed}, whether these help {UNDETERMINED}"
             sentences.append(f"{text}: {joined(open_)}.")
     return few(sentences)
 
@@ -199,31 +204,34 @@ def equivalences(frame: pd.DataFrame, target: str) -> list[str]:
 def _together(frame: pd.DataFrame, target: str) -> list[str]:
     """A sentence for all swaps to or from one family, or all of one pair of corpora."""
     ordered = frame.sort_values("factor", kind="stable")
-    ordered = ordered.sort_values("held", key=lambda h: h != target, kind="stable")
+    ordered = ordered.sort_values("fixed", key=lambda h: h != target, kind="stable")
     if (frame.kind == "corpus").any():
-        groups = ordered.groupby(["source", "to"], sort=False)
-        return few([_sentence(rows, "held") for _, rows in groups])
+        groups = ordered.groupby(["baseline", "alternative"], sort=False)
+        return few([_sentence(rows, "fixed") for _, rows in groups])
     # Each swap beside those with which it shares an end: the one that more have.
     by_to, by_source = (
-        ordered.groupby(["held", end]).factor.transform("size")
-        for end in ("to", "source")
+        ordered.groupby(["fixed", end]).factor.transform("size")
+        for end in ("alternative", "baseline")
     )
     from_one = by_source > by_to
     groups = [
-        *ordered[~from_one].groupby(["held", "to"], sort=False),
-        *ordered[from_one].groupby(["held", "source"], sort=False),
+        *ordered[~from_one].groupby(["fixed", "alternative"], sort=False),
+        *ordered[from_one].groupby(["fixed", "baseline"], sort=False),
     ]
     texts = [
-        (key[0], _sentence(rows, "to" if from_one[rows.index[0]] else "source"))
+        (
+            key[0],
+            _sentence(rows, "alternative" if from_one[rows.index[0]] else "baseline"),
+        )
         for key, rows in groups
     ]
-    order = list(dict.fromkeys(ordered.held))
+    order = list(dict.fromkeys(ordered.fixed))
     texts.sort(key=lambda pair: order.index(pair[0]))
     return few([text for _, text in texts])
 
 
 def _sentence(rows: pd.DataFrame, differs: str) -> str:
-    """One sentence on swaps that differ in `differs`: held, source or to."""
+    """One sentence on swaps that differ in one of fixed, baseline and alternative."""
     if len(rows) == 1:
         return equivalence(next(rows.itertuples()))
     first, told, open_ = rows.iloc[0], [], []
@@ -235,12 +243,15 @@ def _sentence(rows: pd.DataFrame, differs: str) -> str:
         )
         if verdict(row.low, row.high, 1.0) == "undetermined":
             open_.append(level)
-    named = first.held != UNNAMED
-    place, the = (f"On {first.held}, ", "the") if named else ("", "The")
+    named = first.fixed != UNNAMED
+    place, the = (f"On {first.fixed}, ", "the") if named else ("", "The")
     lead = {
-        "held": f"{first.source} → {first.to} is worth so many times the data: for",
-        "source": f"{place}{the} loss of {first.to} takes so many times the data: of",
-        "to": f"{place}{first.source} takes so many times its data for the loss: of",
+        "fixed": f"{first.baseline} → {first.alternative} is worth so many times the "
+        "data: for",
+        "baseline": f"{place}{the} loss of {first.alternative} takes so many times "
+        "the data: of",
+        "alternative": f"{place}{first.baseline} takes so many times its data for the "
+        "loss: of",
     }[differs]
     text = f"{lead} {joined(told)}."
     if open_:
@@ -324,7 +335,7 @@ def joint_instead(lead: pd.DataFrame, joint: pd.DataFrame) -> str:
     Args:
       lead, joint: rows of Analysis.equivalents at one cell, by the two laws.
     """
-    keys = ["kind", "source", "to", "held"]
+    keys = ["kind", "baseline", "alternative", "fixed"]
     both = lead.merge(joint, on=keys, suffixes=("", "_joint"))
     if both.empty:
         return ""
@@ -334,7 +345,7 @@ def joint_instead(lead: pd.DataFrame, joint: pd.DataFrame) -> str:
         other = verdict(row.low_joint, row.high_joint, 1.0)
         if own != other:
             ends = interval_text(row.low_joint, row.high_joint)
-            swap = f"{swap_text(row)} ({row.held})"
+            swap = f"{swap_text(row)} ({row.fixed})"
             said.append(f"{swap} {number(row.factor_joint)} times ({ends})")
     if not said:
         return f"The plain joint law gives the same {len(both)} verdicts."
@@ -348,7 +359,7 @@ def extrapolated(frame: pd.DataFrame) -> str:
         return ""
     first = frame.iloc[0]
     said = [
-        f"{swap_text(row)}{_held(row.held)} {number(row.factor)} "
+        f"{swap_text(row)}{_fixed(row.fixed)} {number(row.factor)} "
         f"({interval_text(row.low, row.high)})"
         for row in frame.head(MOST_SENTENCES).itertuples()
     ]
@@ -359,7 +370,7 @@ def extrapolated(frame: pd.DataFrame) -> str:
 
 def disagreements(frame: pd.DataFrame) -> list[str]:
     """Sentences for swaps on which two methods' intervals do not meet."""
-    keys = ["kind", "source", "to", "held", "target", "params", "tokens"]
+    keys = ["kind", "baseline", "alternative", "fixed", "target", "params", "tokens"]
     sentences = []
     for _, group in frame.groupby(keys, sort=False, dropna=False):
         rows = list(group.dropna(subset=["low", "high"]).itertuples())
@@ -370,13 +381,13 @@ def disagreements(frame: pd.DataFrame) -> list[str]:
             )
             first = rows[0]
             sentences.append(
-                f"The methods disagree on {swap_text(first)} ({first.held}) "
+                f"The methods disagree on {swap_text(first)} ({first.fixed}) "
                 f"at {scale(first.params, first.tokens)}: {said}."
             )
     return sentences
 
 
-def _held(level: str) -> str:
+def _fixed(level: str) -> str:
     """` (LEVEL)`, or nothing where the table does not name it."""
     return "" if level == UNNAMED else f" ({level})"
 
@@ -392,7 +403,7 @@ def draw_equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
     frame = frame[frame.method.isin(methods)]
     if frame.empty:
         raise Nothing
-    keys = ["source", "to", "held"]
+    keys = ["baseline", "alternative", "fixed"]
     kinds = ordered(frame.kind)
     heights = [
         frame[frame.kind == kind].drop_duplicates(keys).shape[0] for kind in kinds
@@ -421,7 +432,7 @@ def _swaps_of_a_kind(
     outside: pd.DataFrame,
     methods: Sequence[str],
 ) -> None:
-    """A row a swap and what is held, a mark a method; kinds differ in their reach."""
+    """A row for each swap and fixed level, a mark for each method."""
     frame = pd.concat([group for _, group in groups])
     finite = frame[np.isfinite(frame.factor)]
     low, high = span(finite.factor, finite.low, [0.9, 2.2])
@@ -435,7 +446,9 @@ def _swaps_of_a_kind(
             shift = offsets[methods.index(row["method"])]
             colour, marker, _ = looks(METHODS, row["method"])
             whisker(axes, y + shift, row | {"value": row["factor"]}, colour, marker)
-        same = (outside[["source", "to", "held"]] == list(names)).all(axis=1)
+        same = (outside[["baseline", "alternative", "fixed"]] == list(names)).all(
+            axis=1
+        )
         for row in outside[same].to_dict("records"):
             far = row | {"value": row["factor"]}
             whisker(axes, y + offsets[-1], far, FAINT, "o", mfc="white")
@@ -452,17 +465,17 @@ def draw_scale(figure: Figure, analysis: Analysis, target: str) -> None:
     frame = frame[(frame.kind == "architecture") & frame.params.notna()]
     if frame.empty or frame.tokens.nunique() < 2:
         raise Nothing
-    held = ordered(frame.held)
-    swaps = list(dict.fromkeys(zip(frame.source, frame.to, strict=True)))
+    fixed = ordered(frame.fixed)
+    swaps = list(dict.fromkeys(zip(frame.baseline, frame.alternative, strict=True)))
     margins = 0.9, 1.8
-    panels = wrapped(figure, len(held), len(swaps), 2.1, margins)
+    panels = wrapped(figure, len(fixed), len(swaps), 2.1, margins)
     top = frame.high[np.isfinite(frame.high)].max()
     finite = frame.factor[np.isfinite(frame.factor)].clip(upper=100)
     bottom = frame.low.clip(lower=0.1)
     y_limits = span(finite, bottom.clip(upper=1), [0.9, 2.5, min(top, 100)], pad=0.1)
     sizes = sorted(frame.params.unique())
-    for (i, level), (j, (source, to)) in itertools.product(
-        enumerate(held), enumerate(swaps)
+    for (i, level), (j, (baseline, alternative)) in itertools.product(
+        enumerate(fixed), enumerate(swaps)
     ):
         axes = panels[i, j]
         log_axis(axes.xaxis, count, span(frame.tokens, pad=0.12))
@@ -471,9 +484,9 @@ def draw_scale(figure: Figure, analysis: Analysis, target: str) -> None:
         for params in sizes:
             look = looks(sizes, params)
             mine = frame[
-                (frame.held == level)
-                & (frame.source == source)
-                & (frame.to == to)
+                (frame.fixed == level)
+                & (frame.baseline == baseline)
+                & (frame.alternative == alternative)
                 & near(frame.params, params)
             ].sort_values("tokens")
             banded(axes, mine.tokens, mine.factor, mine, look)
@@ -482,8 +495,8 @@ def draw_scale(figure: Figure, analysis: Analysis, target: str) -> None:
                 share = 0.99 - 0.08 * sizes.index(params)
                 _at_top(axes, row.tokens, share, text, look[0])
         if i == 0:
-            apart = "\n" if len(source) + len(to) > 2 * LABEL - 12 else " "
-            axes.set_title(f"{source}{apart}→ {to}", fontsize=8.5)
+            apart = "\n" if len(baseline) + len(alternative) > 2 * LABEL - 12 else " "
+            axes.set_title(f"{baseline}{apart}→ {alternative}", fontsize=8.5)
         if j % MOST_COLUMNS == 0:
             axes.set_ylabel(f"{level}\ntimes the data")
     figure.supxlabel("training tokens", fontsize=8.5)
@@ -528,14 +541,14 @@ def foremost_of(view: View, kind: str) -> pd.DataFrame:
     found = view.headline[view.headline.kind == kind]
     found = told_once(found, found.factor)
     found = found[found.factor.notna()]
-    own = found[found.held == view.target]
+    own = found[found.fixed == view.target]
     return own if len(own) else found
 
 
 # What the swap of a kind is called on the front page.
 EXCHANGE = {
-    "architecture": "Exchanging {source} for {to}",
-    "corpus": "Training on {to} in place of {source}",
+    "architecture": "Exchanging {baseline} for {alternative}",
+    "corpus": "Training on {alternative} in place of {baseline}",
 }
 
 
@@ -559,9 +572,11 @@ def _plain_worth(gained: pd.DataFrame, found: pd.DataFrame, kind: str) -> str:
     """The largest gain among those that are decided, and of how many."""
     largest = gained.low if kind == "corpus" else gained.factor
     best = gained.loc[largest.idxmax()]
-    lead = EXCHANGE.get(kind, "Going from {source} to {to}")
-    lead = lead.format(source=best.source, to=best.to)
-    same = found[(found.source == best.source) & (found.to == best.to)]
+    lead = EXCHANGE.get(kind, "Going from {baseline} to {alternative}")
+    lead = lead.format(baseline=best.baseline, alternative=best.alternative)
+    same = found[
+        (found.baseline == best.baseline) & (found.alternative == best.alternative)
+    ]
     place = ""
     if len(same) > 1:
         decided = same.index.intersection(gained.index)
@@ -569,8 +584,8 @@ def _plain_worth(gained: pd.DataFrame, found: pd.DataFrame, kind: str) -> str:
         one, many = (
             ("family", "families") if kind == "corpus" else ("corpus", "corpora")
         )
-        held = f"every {one}" if every else f"{len(decided)} of {len(same)} {many}"
-        place = f" for {held}"
+        fixed = f"every {one}" if every else f"{len(decided)} of {len(same)} {many}"
+        place = f" for {fixed}"
         best = gained.loc[decided].sort_values("low").iloc[0]
     ends = f"({number(best.low)} to {number(best.high)})"
     worth = f"is worth {number(best.factor)} times the data{place} {ends}"
@@ -634,7 +649,7 @@ def _beside(analysis: Analysis, found: pd.DataFrame) -> list[str]:
     far = beyond(leading(told))
     # What leads with an extrapolation has said it already.
     far = far[(far.kind == "architecture") & found.fitted.astype(bool).any()]
-    own = far[far.held == target]
+    own = far[far.fixed == target]
     said.append(extrapolated(own if len(own) else far))
     return [sentence for sentence in said if sentence]
 
@@ -644,7 +659,7 @@ def _open(found: pd.DataFrame) -> list[str]:
     said = []
     lies = [verdict(row.low, row.high, 1.0) for row in found.itertuples()]
     open_ = [
-        f"{swap_text(row)} ({row.held})"
+        f"{swap_text(row)} ({row.fixed})"
         for row, lie in zip(found.itertuples(), lies, strict=True)
         if lie == "undetermined"
     ]
@@ -652,7 +667,7 @@ def _open(found: pd.DataFrame) -> list[str]:
         swaps = joined(dict.fromkeys(open_))
         said.append(f"Gain or loss {UNDETERMINED}: {swaps}.")
     never = [
-        f"{swap_text(row)} ({row.held}; {percent(row.p_infinite)} of draws)"
+        f"{swap_text(row)} ({row.fixed}; {percent(row.p_infinite)} of draws)"
         for row in found[found.p_infinite > 0].itertuples()
     ]
     if never:

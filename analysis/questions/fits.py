@@ -48,8 +48,8 @@ FRAMES = (
         Column("runs", "how many runs it was fitted to"),
         Column("objective", "Huber loss of the log residuals, the sum"),
         Column("gradient_norm", "norm of its gradient at the estimate"),
-        Column("gap", "objective above the best of all starts"),
-        Column("agree", "share of the starts that end at the best"),
+        Column("objective_gap", "objective above the best of all starts"),
+        Column("starts_agreeing", "share of the starts that end at the best"),
         Column("condition", "condition number of the curvature"),
         Column("r2", "share of the variance of log loss"),
         Column("rmse_log", "root mean square of the log residuals"),
@@ -125,8 +125,8 @@ def _built(view: View, figure: Placed) -> str:
         missing = markup.absent(analysis, "fits", "fits")
         return missing + markup.about(analysis, "fits") + _truth(analysis)
     quality = (
-        "Quality: gap is to the best of all starts, agree the share of starts that end "
-        "there"
+        "Quality: objective_gap is the law's own best start against the best of all, "
+        "starts_agreeing the share of starts that end at the best"
     )
     return "".join(
         [

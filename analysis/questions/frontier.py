@@ -138,7 +138,7 @@ def computes(frame: pd.DataFrame) -> list[float]:
 def compute_logs(
     frontier: Frontier, found: Sequence[Swap], at: Sequence[float]
 ) -> dict[Swap, Array]:
-    """ln CEG [B, computes]: the factor on the source's compute that gives the same.
+    """ln CEG [B, computes]: the factor on the baseline's compute that gives the same.
 
     Both systems spend theirs compute-optimally.
     """
@@ -162,11 +162,12 @@ def crossovers_frame(
     reach: tuple[float, float],
     target: str,
 ) -> pd.DataFrame:
-    """The compute from which the better one at scale is better, by pair and held.
+    """The compute from which the better one at scale is better, by pair and level.
 
     0 where it is so over the whole of `reach` (FLOPs), infinite where it is not so at
-    its end; p_none is the share of draws without a crossing in it. `to` is the better
-    at the end of `reach` in the estimate, and where there is no crossing throughout.
+    its end; p_none is the share of draws without a crossing in it. `alternative` is the
+    better at the end of `reach` in the estimate, and where there is no crossing
+    throughout.
     """
     rows = []
     for swap in found:
@@ -221,7 +222,7 @@ def multipliers_frame(
     currency: str,
     target: str,
 ) -> pd.DataFrame:
-    """Equivalents in a currency beside data, a row a swap and point, and over held.
+    """Equivalents in a currency other than data, by swap and point and over all levels.
 
     Args:
       logs: ln M [B, points].
@@ -233,7 +234,7 @@ def multipliers_frame(
     for _, group in pairs:
         members = list(group)
         mean = over_held([logs[s] for s in members])
-        whole[members[0]._replace(held="*")] = mean
+        whole[members[0]._replace(fixed="*")] = mean
     for swap, draws in whole.items():
         low, high = interval(draws[1:])
         for k, point in enumerate(points):

@@ -57,9 +57,13 @@ def trends(view: View, kind: str) -> list[tuple[Any, dict[str, tuple[str, Any]]]
         return []
     best = found.loc[found.low.idxmax()]
     frame = of_target(view.analysis.interactions, view.target)
-    frame = frame[(frame.kind == kind) & (frame.held == best.held)]
-    ends = [frozenset(pair) for pair in zip(frame.source, frame.to, strict=True)]
-    frame = frame[np.array([pair == {best.source, best.to} for pair in ends], bool)]
+    frame = frame[(frame.kind == kind) & (frame.fixed == best.fixed)]
+    ends = [
+        frozenset(pair) for pair in zip(frame.baseline, frame.alternative, strict=True)
+    ]
+    frame = frame[
+        np.array([pair == {best.baseline, best.alternative} for pair in ends], bool)
+    ]
     # Laws of each family and corpus alone share no multiplier and decide; without
     # them the matched cells do.
     methods = [m for m in ("family", "paired") if m in set(frame.method)]
@@ -69,7 +73,7 @@ def trends(view: View, kind: str) -> list[tuple[Any, dict[str, tuple[str, Any]]]
             continue
         # A gain is a data-equivalent above 1, and a log ratio of losses below 0.
         sign = 1.0 if row.quantity == "ln M_D" else -1.0
-        sign *= 1.0 if row.source == best.source else -1.0
+        sign *= 1.0 if row.baseline == best.baseline else -1.0
         lie = "grows" if sign * row.difference > 0 else "closes"
         lie = lie if row.differs else ""
         out[row.by] = lie, row
@@ -78,7 +82,7 @@ def trends(view: View, kind: str) -> list[tuple[Any, dict[str, tuple[str, Any]]]
 
 def trend(best: Any, along: dict[str, tuple[str, Any]]) -> str:
     """Whether the gap of one swap grows or closes, axis by axis."""
-    gap = f"the gap between {best.source} and {best.to}"
+    gap = f"the gap between {best.baseline} and {best.alternative}"
     told = []
     for way in ("grows", "closes"):
         where = [
@@ -120,10 +124,10 @@ def _lines(analysis: Analysis, target: str) -> pd.DataFrame:
     """
     told = headline(analysis.equivalents, target)
     told = told[(told.low > 1.0) & told.params.notna()]
-    own = told[(told.kind != "architecture") | (told.held == target)]
+    own = told[(told.kind != "architecture") | (told.fixed == target)]
     told = own if len(own) else told
     told = told.sort_values("factor").groupby("kind", sort=False).tail(MOST_LINES // 2)
-    keys = ["kind", "source", "to", "held"]
+    keys = ["kind", "baseline", "alternative", "fixed"]
     told = told.rename(columns={"tokens": "at_", "factor": "led"})
     beside = told.rename(columns={"low": "led_low", "high": "led_high"})
     beside = beside[[*keys, "at_", "led", "led_low", "led_high"]]
@@ -174,7 +178,7 @@ def _draw_shares(axes: Axes, shares: pd.DataFrame) -> None:
 
 
 def _draw_lines(axes: Axes, lines: pd.DataFrame) -> None:
-    keys = ["kind", "source", "to", "held"]
+    keys = ["kind", "baseline", "alternative", "fixed"]
     limits = span(
         lines.factor.clip(upper=HIGHEST), lines.low.clip(0.2, HIGHEST), [0.9, 2.2]
     )
@@ -204,8 +208,10 @@ def _draw_lines(axes: Axes, lines: pd.DataFrame) -> None:
 
 
 def _named(names: tuple[str, str, str, str]) -> str:
-    kind, source, to, held = names
-    return f"{source} → {to}" + (f" ({held})" if kind != "architecture" else "")
+    kind, baseline, alternative, fixed = names
+    return f"{baseline} → {alternative}" + (
+        f" ({fixed})" if kind != "architecture" else ""
+    )
 
 
 QUESTION = Question(

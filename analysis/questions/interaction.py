@@ -1,4 +1,4 @@
-"""Does a swap's effect depend on what is held, or on scale? Then it has no main effect.
+"""Does a swap's effect depend on what is held fixed or on scale?
 
 Asked of the laws fitted to each family and corpus alone, since the joint law shares its
 multipliers and could not show it; and of the matched cells, with no law at all.
@@ -40,8 +40,8 @@ FRAMES = (
     declare(
         "interactions",
         "How a swap's effect differs between two places.",
-        "kind source to held target",
-        Column("by", "what differs: held, params or tokens"),
+        "kind baseline alternative fixed target",
+        Column("by", "what differs: fixed, params or tokens"),
         Column("first", "the one level"),
         Column("second", "the other level"),
         Column("quantity", "ln M_D or log loss ratio"),
@@ -53,7 +53,7 @@ FRAMES = (
     declare(
         "agreement",
         "Swaps as measured on matched cells and as the leading law has them there.",
-        "kind source to held target",
+        "kind baseline alternative fixed target",
         Column("cells", "how many matched cells"),
         Column("measured", "mean log loss ratio over them"),
         "low high",
@@ -74,24 +74,34 @@ MOST_UNKNOWN = 0.5
 def modelled_frame(
     draws: LogFactors, points: Sequence[tuple[float, float]], target: str, method: str
 ) -> pd.DataFrame:
-    """Differences of ln M_D between held levels, and from the least to the most N or D.
+    """Differences of ln M_D between fixed levels, and from least to most N or D.
 
     Args:
       draws: ln M_D [B, points] of each swap, by surfaces that share no multiplier.
     """
     rows = []
-    for (kind, source, to), members in by_pair(draws).items():
-        head = {"kind": kind, "source": source, "to": to, "target": target}
+    for (kind, baseline, alternative), members in by_pair(draws).items():
+        head = {
+            "kind": kind,
+            "baseline": baseline,
+            "alternative": alternative,
+            "target": target,
+        }
         head |= {"quantity": "ln M_D", "method": method}
         gaps: list[tuple[dict[str, str], Array]] = []
         for one, two in itertools.combinations(members, 2):
             with np.errstate(invalid="ignore"):
                 gap = overall(draws[two]) - overall(draws[one])
-            names = {"held": "*", "by": "held", "first": one.held, "second": two.held}
+            names = {
+                "fixed": "*",
+                "by": "fixed",
+                "first": one.fixed,
+                "second": two.fixed,
+            }
             gaps.append((names, gap))
         for swap in members:
             for name, gap in _along(draws[swap], points):
-                gaps.append(({"held": swap.held} | name, gap))
+                gaps.append(({"fixed": swap.fixed} | name, gap))
         rows += [head | names | _drawn(gap, len(gaps)) for names, gap in gaps]
     return pd.DataFrame(rows)
 
@@ -125,7 +135,7 @@ def _drawn(gap: Array, asked: int) -> dict[str, Any]:
 def measured_frame(found: Matches, target: str) -> pd.DataFrame:
     """The same from matched cells, in log loss: no law, no data-equivalent.
 
-    Between held levels: the mean difference over the sizes and budgets that both have.
+    Between fixed levels: the mean difference over the sizes and budgets that both have.
     Along N and D: least squares of the log ratio on ln N and ln D, times their range.
     Student's intervals, with the scatter of the cells as the noise.
     """
@@ -133,21 +143,26 @@ def measured_frame(found: Matches, target: str) -> pd.DataFrame:
     pairs: dict[tuple[str, str, str], list[Swap]] = {}
     for swap in found:
         pairs.setdefault(swap.pair, []).append(swap)
-    for (kind, source, to), members in pairs.items():
-        head = {"kind": kind, "source": source, "to": to, "target": target}
+    for (kind, baseline, alternative), members in pairs.items():
+        head = {
+            "kind": kind,
+            "baseline": baseline,
+            "alternative": alternative,
+            "target": target,
+        }
         head |= {"quantity": "log loss ratio", "method": "paired"}
         asked = math.comb(len(members), 2) + len(SIZES) * len(members)
         for one, two in itertools.combinations(members, 2):
             first, second = _by_place(found[one]), _by_place(found[two])
             gap = np.array([second[k] - first[k] for k in first if k in second])
             if gap.size >= 3:
-                names = {"by": "held", "first": one.held, "second": two.held}
+                names = {"by": "fixed", "first": one.fixed, "second": two.fixed}
                 spread = float(gap.std(ddof=1)) / math.sqrt(gap.size)
                 told = _told(float(gap.mean()), spread, gap.size - 1, asked)
-                rows.append(head | {"held": "*"} | names | told)
+                rows.append(head | {"fixed": "*"} | names | told)
         for swap in members:
             for name, told in _slopes(found[swap], asked):
-                rows.append(head | {"held": swap.held} | name | told)
+                rows.append(head | {"fixed": swap.fixed} | name | told)
     return pd.DataFrame(rows)
 
 
@@ -190,24 +205,24 @@ def _slopes(
 
 
 def flags(interactions: pd.DataFrame) -> dict[tuple[str, str, str, str, str], str]:
-    """What a main effect depends on, by (target, kind, source, to, held).
+    """What a main effect depends on, by (target, kind, baseline, alternative, fixed).
 
     The laws of each family and corpus alone decide where they could be fitted, else the
-    matched cells. An effect that depends on what is held has no value over all of it
-    (held "*"); one that depends on scale has none over all points.
+    matched cells. An effect that depends on what is held fixed has no value over all of
+    it (fixed "*"); one that depends on scale has none over all points.
     """
     out: dict[tuple[str, str, str, str, str], str] = {}
     if interactions.empty:
         return out
-    for (target, kind, source, to), part in interactions.groupby(
-        ["target", "kind", "source", "to"]
+    for (target, kind, baseline, alternative), part in interactions.groupby(
+        ["target", "kind", "baseline", "alternative"]
     ):
         deciding = part[part.method == "family"]
         told = part[part.method == "paired"] if deciding.empty else deciding
         for row in told[told.differs].itertuples():
-            varies = "what is held" if row.by == "held" else "scale"
-            for held in (row.held, "*"):
-                key = (target, kind, source, to, held)
+            varies = "what is held fixed" if row.by == "fixed" else "scale"
+            for fixed in (row.fixed, "*"):
+                key = (target, kind, baseline, alternative, fixed)
                 known = out.get(key, "")
                 if varies not in known:
                     out[key] = f"{known} and {varies}" if known else varies
@@ -215,7 +230,7 @@ def flags(interactions: pd.DataFrame) -> dict[tuple[str, str, str, str, str], st
 
 
 def sentences(frame: pd.DataFrame) -> list[str]:
-    """Which effects change with what is held, with size or with budget."""
+    """Which effects change with what is held fixed, with size or with budget."""
     frame = frame[(frame.quantity == "ln M_D") & frame.difference.notna()]
     if frame.empty:
         return []
@@ -235,10 +250,10 @@ def sentences(frame: pd.DataFrame) -> list[str]:
 
 def compared(row: Any) -> str:
     """What an interaction compares, from a row of Analysis.interactions."""
-    held = f" ({row.held})" if row.held != "*" else ""
+    fixed = f" ({row.fixed})" if row.fixed != "*" else ""
     unit = {"params": " parameters", "tokens": " tokens"}.get(row.by, "")
     first, second = _place(str(row.first)), _place(str(row.second))
-    return f"{swap_text(row)}{held}: {second} against {first}{unit}"
+    return f"{swap_text(row)}{fixed}: {second} against {first}{unit}"
 
 
 def _place(name: str) -> str:
@@ -254,7 +269,7 @@ def _exp(log: float) -> float:
 
 
 def draw_interactions(figure: Figure, analysis: Analysis, target: str) -> None:
-    """How each swap's data-equivalent changes with what is held, size and budget.
+    """How each swap's data-equivalent changes with what is held fixed, size and budget.
 
     What has no interval tells nothing, and is left to the table.
     """

@@ -30,7 +30,7 @@ FRAMES = (
         Column("entropy_se", "0 where it is exact", LOSS),
         Column("lowest", "the lowest measured loss", LOSS),
         Column("own", "whether it was trained on what the target is made of"),
-        Column("interval", "below, above or holds it: where it lies about the truth"),
+        Column("interval", "where it lies: below the truth, above it, or contains it"),
     ),
 )
 
@@ -75,7 +75,7 @@ def frame(
     trained = cells.drop_duplicates("target").set_index("target").corpus
     every["own"] |= only & (every.target.map(trained) == every.target.map(own))
     below, above = every.high < every.truth, every.low > every.truth
-    told = np.select([below, above], ["below", "above"], "holds it")
+    told = np.select([below, above], ["below", "above"], "contains")
     every["interval"] = np.where(every.low.isna() | every.high.isna(), "", told)
     return every
 
@@ -136,7 +136,7 @@ def _counted(rows: pd.DataFrame, target: str, law: str, unit: str) -> str:
     """Where the intervals of many floors lie, and the narrowest of them."""
     parts = []
     for lie, of in (
-        ("holds it", "hold it"),
+        ("contains", "contain it"),
         ("below", "lie below it"),
         ("above", "lie above it"),
         ("", "are not known"),
@@ -166,7 +166,7 @@ def _said(row: Any, unit: str) -> str:
     where = {
         "below": f"is {number(row.truth - row.floor)} below the truth",
         "above": f"is {number(row.floor - row.truth)} above the truth",
-        "holds it": "is not told from the truth",
+        "contains": "has an interval that contains the truth",
         "": "has no interval to set beside the truth",
     }[row.interval]
     lowest = ""

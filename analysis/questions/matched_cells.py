@@ -31,12 +31,12 @@ class Match:
     """Two cells that differ in the swapped factor alone.
 
     Attributes:
-      before, after: rows of the cells' frame, of the source and of the other; `Index`
+      before, after: rows of the cells' frame, of the baseline and of the other; `Index`
         is their (level, budget).
-      slope: of the source's log loss in log tokens, about that budget.
-      log_factor: ln M_D by the source's own curve; infinite, of either sign, where the
-        curve does not reach the other's loss within its cells.
-      first, last: at an end of the source's curve.
+      slope: of the baseline's log loss in log tokens, about that budget.
+      log_factor: ln M_D by the baseline's own curve; infinite, of either sign, where
+        the curve does not reach the other's loss within its cells.
+      first, last: at an end of the baseline's curve.
     """
 
     before: Any
@@ -158,7 +158,7 @@ def _inverse(x: Array, y: Array, wanted: float) -> float:
 
 
 def with_room(matched: Sequence[Match]) -> list[Match]:
-    """Those at which the source's curve goes on in the direction of the effect.
+    """Those at which the baseline's curve goes on in the direction of the effect.
 
     At its last cell a gain has no factor, whatever its size: counted as infinite it
     would raise the median of all. Which cells are left out depends on the design and on
@@ -173,13 +173,13 @@ def paired_frame(
 ) -> pd.DataFrame:
     """Data-equivalents as measured, a row a matched cell and one over all of them.
 
-    The difference in log loss of two cells is turned into tokens with the source's own
-    curve at that size (log loss against log tokens, between its cells). Where
-    the curve does not reach that far there is no factor, since nothing was measured
+    The difference in log loss of two cells is turned into tokens with the baseline's
+    own curve at that size (log loss against log tokens, between its cells). Where the
+    curve does not reach that far there is no factor, since nothing was measured
     there: the row has its log_ratio alone. One cell's interval is of the difference:
     seed noise over the seeds of each, by Student's t with the freedom that the seeds
     leave, and the paired error over documents. The overall row is the median over
-    matched cells with room on the source's curve, its interval the order statistics
+    matched cells with room on the baseline's curve, its interval the order statistics
     that hold it in 95% of samples.
     """
     rows: list[dict[str, Any]] = []
@@ -272,7 +272,7 @@ def _error(values: Array) -> float:
 
 
 def measured_frame(found: Matches, target: str) -> pd.DataFrame:
-    """Mean log loss ratio of each swap over all its matched cells, whatever is held.
+    """Mean log loss ratio of each swap over all matched cells, whatever is held fixed.
 
     With Student's interval of the mean over cells: no law and no noise level is needed.
     The range of N and D is that of the cells.
@@ -281,7 +281,7 @@ def measured_frame(found: Matches, target: str) -> pd.DataFrame:
     for swap, matched in found.items():
         pairs.setdefault(swap.pair, []).extend(matched)
     rows = []
-    for (kind, source, to), matched in pairs.items():
+    for (kind, baseline, alternative), matched in pairs.items():
         logs = np.array([match.log_ratio for match in matched])
         low, high = mean_interval(logs)
         sizes = np.concatenate([_sizes(matched, side) for side in ("before", "after")])
@@ -289,8 +289,8 @@ def measured_frame(found: Matches, target: str) -> pd.DataFrame:
         rows.append(
             {
                 "kind": kind,
-                "source": source,
-                "to": to,
+                "baseline": baseline,
+                "alternative": alternative,
                 "target": target,
                 "cells": len(matched),
                 "log_ratio": float(logs.mean()),
@@ -358,9 +358,9 @@ def costs_frame(
 ) -> pd.DataFrame:
     """What a swap costs beside what it gains: FLOPs and wall time on matched cells.
 
-    Ratios of `to` over source, geometric means over the matched cells of a swap,
-    whatever is held, with Student's intervals of their logs; wall time holds only as
-    far as both ran on like machines and in like packs.
+    Ratios of `alternative` over the baseline, geometric means over the matched cells of
+    a swap, whatever is held fixed, with Student's intervals of their logs; wall time
+    holds only as far as both ran on like machines and in like packs.
 
     Args:
       runs: run_id, wall_seconds.
@@ -373,9 +373,13 @@ def costs_frame(
     for swap, matched in found.items():
         pairs.setdefault(swap.pair, []).extend(matched)
     rows = []
-    whole = equivalents[equivalents.held == "*"] if len(equivalents) else equivalents
-    for (kind, source, to), matched in pairs.items():
-        row: dict[str, Any] = {"kind": kind, "source": source, "to": to}
+    whole = equivalents[equivalents.fixed == "*"] if len(equivalents) else equivalents
+    for (kind, baseline, alternative), matched in pairs.items():
+        row: dict[str, Any] = {
+            "kind": kind,
+            "baseline": baseline,
+            "alternative": alternative,
+        }
         row |= {"target": target, "cells": len(matched)}
         flops = [m.after.flops / m.before.flops for m in matched]
         wall = [
@@ -390,7 +394,9 @@ def costs_frame(
             row |= {f"{name}_low": np.exp(low), f"{name}_high": np.exp(high)}
         if len(whole):
             same = whole[
-                (whole.kind == kind) & (whole.source == source) & (whole.to == to)
+                (whole.kind == kind)
+                & (whole.baseline == baseline)
+                & (whole.alternative == alternative)
             ]
             for found_ in same.itertuples():
                 row |= {"factor": found_.factor, "low": found_.low}
@@ -410,10 +416,10 @@ def disputed(agreement: pd.DataFrame) -> list[str]:
     apart = agreement[~agreement.agrees.astype(bool)]
     sentences = []
     for row in told_once(apart, -apart.measured).itertuples():
-        held = "on" if row.kind == "architecture" else "for"
+        preposition = "on" if row.kind == "architecture" else "for"
         sentences.append(
-            f"Measured on {row.cells} matched cells, {swap_text(row)} {held} "
-            f"{row.held} changes the log loss by {number(row.measured)} "
+            f"Measured on {row.cells} matched cells, {swap_text(row)} {preposition} "
+            f"{row.fixed} changes the log loss by {number(row.measured)} "
             f"({interval_text(row.low, row.high)}). The leading law disagrees: "
             f"{number(row.modelled)} ({interval_text(row.model_low, row.model_high)})."
         )

@@ -1,7 +1,7 @@
 """Which parameters are shared across families, and which across corpora?
 
 The joint law is fitted with each parameter freed in turn, and with the one it frees by
-default (the floor E by corpus) held. Freed against held is a nested pair: the
+default (the floor E by corpus) held. Freed against fixed is a nested pair: the
 likelihood ratio is set against its distribution under the smaller law (parametric
 bootstrap), beside AICc, BIC and the error on the largest scale, left out of the fit.
 Since no single law is certain, every multiplier is given under every law within 4 AICc
@@ -39,15 +39,15 @@ FRAMES = (
         "Is a parameter shared?",
         "target parameter",
         Column("across", "families, corpora or cells"),
-        Column("held", "the model in which it is shared"),
+        Column("fixed", "the model in which it is shared"),
         Column("freed", "the model in which it is not"),
         Column("statistic", "likelihood ratio"),
         Column("threshold", "its 95% quantile where the parameter is shared"),
         Column("p", "share of simulated ratios at least as large"),
         Column("draws", "how many were simulated"),
-        Column("delta_aicc", "AICc of the freed model less that of the held"),
-        Column("delta_bic", "BIC of the freed model less that of the held"),
-        Column("held_error", "RMS log error on the largest scale left out, held"),
+        Column("delta_aicc", "AICc of the freed model less that of the fixed"),
+        Column("delta_bic", "BIC of the freed model less that of the fixed"),
+        Column("fixed_error", "RMS log error on the largest scale left out, fixed"),
         Column("freed_error", "the same, freed"),
         Column("differs", "whether the ratio passes the threshold"),
     ),
@@ -77,7 +77,7 @@ FRAMES = (
         Column("delta_aicc", "above the least"),
         Column("weight", "Akaike weight"),
         Column("draws", "draws behind the interval"),
-        "kind source to held factor low high p_infinite",
+        "kind baseline alternative fixed factor low high p_infinite",
     ),
 )
 
@@ -102,7 +102,7 @@ class Freed(NamedTuple):
 
     parameter: str
     across: str
-    held: str
+    fixed: str
     freed: str
     needs: tuple[str, ...]
 
@@ -157,7 +157,7 @@ def fit_nested(surfaces: Surfaces, delta: float, seed: int) -> Nested:
     asked = tuple(
         q for q in QUESTIONS if all(len(levels[kind]) > 1 for kind in q.needs)
     )
-    names = dict.fromkeys([BASE, *(n for q in asked for n in (q.held, q.freed))])
+    names = dict.fromkeys([BASE, *(n for q in asked for n in (q.fixed, q.freed))])
     none = dataclasses.replace(surfaces.draws, factors=surfaces.draws.factors[:0])
     fitted, models, errors, refused = {}, {}, {}, {}
     for name in names:
@@ -170,7 +170,7 @@ def fit_nested(surfaces: Surfaces, delta: float, seed: int) -> Nested:
         errors[name] = held_out_error(
             surfaces, partial(fit_joint, delta=delta, seed=seed, options=MODELS[name])
         )
-    asked = tuple(q for q in asked if {q.held, q.freed} <= set(models))
+    asked = tuple(q for q in asked if {q.fixed, q.freed} <= set(models))
     return Nested(
         surfaces, surfaces.draws, delta, fitted, models, errors, refused, asked
     )
@@ -218,29 +218,29 @@ def models_frame(nested: Nested, target: str) -> pd.DataFrame:
 def questions_frame(nested: Nested, target: str, seed: int) -> pd.DataFrame:
     """One row a question: is this parameter shared across families (corpora)?"""
     ratios: dict[tuple[str, str], Ratio] = {}
-    for name in dict.fromkeys(asked.held for asked in nested.questions):
-        wider = [asked.freed for asked in nested.questions if asked.held == name]
+    for name in dict.fromkeys(asked.fixed for asked in nested.questions):
+        wider = [asked.freed for asked in nested.questions if asked.fixed == name]
         larges = {other: nested.models[other] for other in wider}
         found = ratio_tests(nested.models[name], larges, RATIO_DRAWS, seed)
         ratios |= {(name, other): ratio for other, ratio in found.items()}
     rows = []
     for asked in nested.questions:
-        held, freed = nested.models[asked.held], nested.models[asked.freed]
-        ratio = ratios[asked.held, asked.freed]
+        fixed, freed = nested.models[asked.fixed], nested.models[asked.freed]
+        ratio = ratios[asked.fixed, asked.freed]
         rows.append(
             {
                 "target": target,
                 "parameter": asked.parameter,
                 "across": asked.across,
-                "held": asked.held,
+                "fixed": asked.fixed,
                 "freed": asked.freed,
                 "statistic": ratio.statistic,
                 "threshold": ratio.threshold,
                 "p": ratio.p,
                 "draws": ratio.draws,
-                "delta_aicc": freed.aicc - held.aicc,
-                "delta_bic": freed.bic - held.bic,
-                "held_error": nested.errors[asked.held],
+                "delta_aicc": freed.aicc - fixed.aicc,
+                "delta_bic": freed.bic - fixed.bic,
+                "fixed_error": nested.errors[asked.fixed],
                 "freed_error": nested.errors[asked.freed],
                 "differs": bool(ratio.p < LEVEL),
             }

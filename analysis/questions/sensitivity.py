@@ -57,7 +57,7 @@ FRAMES = (
         "The overall effects under other choices.",
         "target",
         Column("question", "architecture, corpus, or architecture or corpus"),
-        "source to",
+        "baseline alternative",
         Column("setting", "the choice: as reported, or what differs"),
         Column("draws", "draws behind the interval"),
         Column("value", "data-equivalent, or architecture over corpus"),
@@ -154,12 +154,12 @@ def _counted(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_swaps(whole: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for row in whole[whole.held == "*"].itertuples() if len(whole) else ():
+    for row in whole[whole.fixed == "*"].itertuples() if len(whole) else ():
         lie = "gain" if row.low > 1 else "loss" if row.high < 1 else "undetermined"
         yield {
             "question": row.kind,
-            "source": row.source,
-            "to": row.to,
+            "baseline": row.baseline,
+            "alternative": row.alternative,
             "value": row.factor,
             "low": row.low,
             "high": row.high,
@@ -177,8 +177,8 @@ def _of_ratios(ratios: pd.DataFrame) -> Iterator[dict[str, Any]]:
             larger = "architecture" if share >= DECIDES else "corpus"
         yield {
             "question": "architecture or corpus",
-            "source": row["architecture"],
-            "to": row["corpus"],
+            "baseline": row["architecture"],
+            "alternative": row["corpus"],
             "value": row["lambda"],
             "low": row["low"],
             "high": row["high"],
@@ -193,7 +193,7 @@ def moved(frame: pd.DataFrame) -> pd.DataFrame:
     A setting that cannot answer, such as a law refused on fewer sizes, has no row; one
     that gives a value and no interval decides nothing, and moves nothing.
     """
-    keys = ["target", "question", "source", "to"]
+    keys = ["target", "question", "baseline", "alternative"]
     reported = frame[frame.setting == REPORTED].set_index(keys).verdict
     if frame.empty or reported.empty:
         return frame.assign(moves=False)
@@ -234,9 +234,12 @@ def _other(base: Mapping[str, Any], mine: pd.DataFrame) -> dict[str, Any] | None
         if _ends(row) != wanted:
             continue
         out = dict(row) | {"target": base["target"]}
-        if (row["source"], row["to"]) == (base["source"], base["to"]):
+        if (row["baseline"], row["alternative"]) == (
+            base["baseline"],
+            base["alternative"],
+        ):
             return out
-        out |= {"source": base["source"], "to": base["to"]}
+        out |= {"baseline": base["baseline"], "alternative": base["alternative"]}
         if base["question"] != "architecture or corpus":
             turned = {"gain": "loss", "loss": "gain"}
             out |= {"value": np.nan, "low": np.nan, "high": np.nan, "p": np.nan}
@@ -248,9 +251,9 @@ def _other(base: Mapping[str, Any], mine: pd.DataFrame) -> dict[str, Any] | None
 def _ends(row: Mapping[str, Any]) -> frozenset[Any]:
     """What is compared, whatever the direction of each swap."""
     if row["question"] != "architecture or corpus":
-        return frozenset((row["source"], row["to"]))
+        return frozenset((row["baseline"], row["alternative"]))
     return frozenset(
-        (end, frozenset(row[end].split(" -> "))) for end in ("source", "to")
+        (end, frozenset(row[end].split(" -> "))) for end in ("baseline", "alternative")
     )
 
 
@@ -260,11 +263,11 @@ def silent(frame: pd.DataFrame) -> pd.Series:
     return open_ & frame.value.notna() & frame.low.isna()
 
 
-def _asked_of(question: str, source: str, to: str) -> list[frozenset[str]]:
+def _asked_of(question: str, baseline: str, alternative: str) -> list[frozenset[str]]:
     """The swaps that a verdict is about: one, or the two that are compared."""
     if " or " not in question:
-        return [frozenset((source, to))]
-    return [frozenset(text.split(" -> ")) for text in (source, to)]
+        return [frozenset((baseline, alternative))]
+    return [frozenset(text.split(" -> ")) for text in (baseline, alternative)]
 
 
 def sentences(frame: pd.DataFrame, agreement: pd.DataFrame | None = None) -> list[str]:
@@ -279,15 +282,21 @@ def sentences(frame: pd.DataFrame, agreement: pd.DataFrame | None = None) -> lis
     if others.empty:
         return []
     sentences, steady, against = [], 0, 0
-    keys = ["question", "source", "to"]
-    for (question, source, to), rows in others.groupby(keys, sort=False):
+    keys = ["question", "baseline", "alternative"]
+    for (question, baseline, alternative), rows in others.groupby(keys, sort=False):
         moves = rows[rows.moves.astype(bool)]
         if moves.empty:
-            doubted = any(one in apart for one in _asked_of(question, source, to))
+            doubted = any(
+                one in apart for one in _asked_of(question, baseline, alternative)
+            )
             against += doubted
             steady += not doubted
             continue
-        swap = f"{source} against {to}" if " or " in question else f"{source} → {to}"
+        swap = (
+            f"{baseline} against {alternative}"
+            if " or " in question
+            else f"{baseline} → {alternative}"
+        )
         said = joined(f"{row.setting} ({row.verdict})" for row in moves.itertuples())
         swap = swap.replace("->", "→")
         text = f"Over all cells, the verdict on {swap} moves with: {said}."
@@ -309,7 +318,9 @@ def _disputed_ends(agreement: pd.DataFrame | None) -> set[frozenset[str]]:
     if agreement is None or agreement.empty:
         return set()
     apart = agreement[~agreement.agrees.astype(bool)]
-    return {frozenset(ends) for ends in zip(apart.source, apart.to, strict=True)}
+    return {
+        frozenset(ends) for ends in zip(apart.baseline, apart.alternative, strict=True)
+    }
 
 
 def draw_verdicts(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -319,7 +330,7 @@ def draw_verdicts(figure: Figure, analysis: Analysis, target: str) -> None:
     if frame.empty:
         raise Nothing
     settings = list(dict.fromkeys(frame.setting))
-    swaps = list(dict.fromkeys(zip(frame.source, frame.to, strict=True)))
+    swaps = list(dict.fromkeys(zip(frame.baseline, frame.alternative, strict=True)))
     columns = min(3, len(swaps))
     lines = math.ceil(len(swaps) / columns)
     resize(figure, 0.6 + lines * (0.6 + 0.22 * len(settings)), WIDTH + 0.6)
@@ -328,7 +339,7 @@ def draw_verdicts(figure: Figure, analysis: Analysis, target: str) -> None:
         if swap is None:
             axes.set_axis_off()
             continue
-        mine = frame[(frame.source == swap[0]) & (frame.to == swap[1])]
+        mine = frame[(frame.baseline == swap[0]) & (frame.alternative == swap[1])]
         low, high = span(
             mine.value, mine.low.clip(lower=0.05), mine.high.clip(upper=50), [0.9, 1.1]
         )
@@ -353,7 +364,7 @@ def answers(view: View) -> list[Sentence]:
     said = [Sentence(text, 50) for text in (moved if len(moved) <= 3 else moved[-1:])]
     others = view.rows("verdicts")
     others = others[(others.setting != REPORTED) & ~silent(others)]
-    swaps = others.groupby(["question", "source", "to"]).moves.any()
+    swaps = others.groupby(["question", "baseline", "alternative"]).moves.any()
     if len(swaps):
         text = (
             f"{int((~swaps.astype(bool)).sum())} of {len(swaps)} such comparisons come "

@@ -132,7 +132,7 @@ def _fitting(analysis: Analysis) -> dict[str, Answer]:
         "Huber's delta": DELTA,
         "algorithm": "Newton's method from many starts, float64",
         "starts": f"the law's own grid and {RANDOM_STARTS} at random",
-        "share of starts that agree, least": _least(quality.agree),
+        "share of starts that agree, least": _least(quality.starts_agreeing),
         "points left out, by reason": {str(k): int(v) for k, v in left.items()},
         "bootstrapping": "95% intervals, bootstrap over training trajectories",
         "goodness of fit, root mean square log error": _most(quality.rmse_log),

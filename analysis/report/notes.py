@@ -168,7 +168,7 @@ def of_equivalents(frame: pd.DataFrame) -> list[Note]:
     out: list[Note] = []
     if frame.empty:
         return out
-    whole = frame[frame.params.isna() & (frame.held == "*")]
+    whole = frame[frame.params.isna() & (frame.fixed == "*")]
     for target, part in _first(whole).groupby("target", sort=False):
         open_ = part[(part.low <= 1.0) & (part.high >= 1.0)]
         if len(open_):
@@ -199,7 +199,9 @@ def _first(frame: pd.DataFrame) -> pd.DataFrame:
 def _swaps(frame: pd.DataFrame) -> str:
     """The swaps of a frame, the first few by name."""
     named = list(
-        dict.fromkeys(f"{row.source} to {row.to}" for row in frame.itertuples())
+        dict.fromkeys(
+            f"{row.baseline} to {row.alternative}" for row in frame.itertuples()
+        )
     )
     more = len(named) - MOST_NAMED
     return ", ".join(named[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -208,7 +210,7 @@ def _swaps(frame: pd.DataFrame) -> str:
 def _disputes(whole: pd.DataFrame) -> list[Note]:
     """Overall effects on which the leading law and each family's own disagree."""
     apart = []
-    keys = ["target", "kind", "source", "to"]
+    keys = ["target", "kind", "baseline", "alternative"]
     for _, part in whole.groupby(keys, sort=False):
         by = part.set_index("method")
         if by.index[0] == "family" or "family" not in by.index:
@@ -242,8 +244,9 @@ def of_agreement(frame: pd.DataFrame) -> list[Note]:
         row = apart.loc[off.idxmax()]
         text = (
             f"Matched cells and the leading law disagree on {len(apart)} of "
-            f"{len(part)} swaps, on target {target}; most on {row.source} to {row.to} "
-            f"(held {row.held}): log loss {row.measured:+.4f} measured, "
+            f"{len(part)} swaps, on target {target}; most on {row.baseline} to "
+            f"{row.alternative} "
+            f"(with {row.fixed} fixed): log loss {row.measured:+.4f} measured, "
             f"{row.modelled:+.4f} by the law."
         )
         out.append(Note("disagree", "effects", text))
@@ -251,7 +254,7 @@ def of_agreement(frame: pd.DataFrame) -> list[Note]:
 
 
 def of_interactions(frame: pd.DataFrame) -> list[Note]:
-    """Which swaps have no single effect, since it depends on scale or what is held."""
+    """Which swaps have no single effect: it depends on scale or the fixed level."""
     out = []
     deciding = frame[frame.method == "family"] if len(frame) else frame
     deciding = frame if deciding.empty else deciding
@@ -261,6 +264,7 @@ def of_interactions(frame: pd.DataFrame) -> list[Note]:
             continue
         text = (
             f"The effect of {_swaps(differs)} depends on scale or on what is held "
+            "fixed "
             f"(target {target}): read it per cell, its overall value is an average of "
             "different effects."
         )
@@ -273,7 +277,7 @@ def of_nested(nested: pd.DataFrame, models: pd.DataFrame) -> list[Note]:
     out = []
     for target, part in nested.groupby("target", sort=False):
         # That the floor differs between corpora is what the joint law says already.
-        own = part[part.differs.astype(bool) & (part.held == BASE)]
+        own = part[part.differs.astype(bool) & (part.fixed == BASE)]
         known = models[(models.target == target) & (models.refused == "")]
         above = known.set_index("model").delta_aicc.get(BASE, np.nan)
         if own.empty or not above > WITHIN:
@@ -301,7 +305,7 @@ def of_verdicts(frame: pd.DataFrame) -> list[Note]:
         said = ", ".join(
             f"{name} ({n})" for name, n in moved.setting.value_counts().items()
         )
-        asked = len(part.drop_duplicates(["question", "source", "to"]))
+        asked = len(part.drop_duplicates(["question", "baseline", "alternative"]))
         text = (
             f"Verdicts on target {target} that another choice changes, of {asked}: "
             f"{said}."

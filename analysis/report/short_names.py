@@ -16,7 +16,16 @@ from analysis.results import Analysis
 MOST = 24
 # Columns in which a name stands, alone or beside others ("a -> b", "a, adam").
 COLUMNS = (
-    *("family", "corpus", "target", "source", "to", "held", "level", "against"),
+    *(
+        "family",
+        "corpus",
+        "target",
+        "baseline",
+        "alternative",
+        "fixed",
+        "level",
+        "against",
+    ),
     *("architecture", "first", "second", "factor"),
 )
 
@@ -26,7 +35,7 @@ def shortened(analysis: Analysis) -> Analysis:
     names = {*analysis.targets, *analysis.runs.family, *analysis.runs.corpus}
     # Where another factor is a part of a family's name, swaps have it without that.
     for frame in analysis.frames.values():
-        for column in frame.columns.intersection(["source", "to"]):
+        for column in frame.columns.intersection(["baseline", "alternative"]):
             names |= set(frame[column])
     short = short_names(map(str, names))
     if not short:

@@ -46,10 +46,10 @@ def _told(analysis: Analysis, frame: pd.DataFrame) -> pd.DataFrame:
     for names, part in frame.groupby(keys, sort=False):
         swaps = _swaps(part)
         first = _centre(swaps, _order(analysis, names[0]))
-        ends = (swaps.source == first) | (swaps.to == first)
+        ends = (swaps.baseline == first) | (swaps.alternative == first)
         apart = (swaps.kind == "architecture") & ~ends & bool(first)
         for kind in sorted(set(swaps.kind) - {"architecture", "corpus"}):
-            sound = (swaps.source == SOUND) | (swaps.to == SOUND)
+            sound = (swaps.baseline == SOUND) | (swaps.alternative == SOUND)
             if sound[swaps.kind == kind].any():
                 apart |= (swaps.kind == kind) & ~sound
         parts.append(part[~apart])
@@ -70,7 +70,9 @@ def _order(analysis: Analysis, target: object) -> list[str]:
 def _centre(swaps: pd.DataFrame, order: Sequence[str]) -> str:
     """The first in order of the families of many pairs; "" where pairs are few."""
     mine = swaps[swaps.kind == "architecture"]
-    ends = {frozenset(pair) for pair in zip(mine.source, mine.to, strict=True)}
+    ends = {
+        frozenset(pair) for pair in zip(mine.baseline, mine.alternative, strict=True)
+    }
     if len(ends) <= MOST_PAIRS:
         return ""
     known = frozenset().union(*ends)
@@ -78,18 +80,20 @@ def _centre(swaps: pd.DataFrame, order: Sequence[str]) -> str:
 
 
 def _swaps(frame: pd.DataFrame) -> pd.DataFrame:
-    """kind, source and to of each row, however the frame names them."""
+    """kind, baseline and alternative of each row, however the frame names them."""
     if "architecture" in frame:
         pairs = frame.architecture
     elif "question" in frame:
-        pairs = frame.source.where(frame.question == "architecture or corpus")
+        pairs = frame.baseline.where(frame.question == "architecture or corpus")
     else:
-        return frame[["kind", "source", "to"]]
+        return frame[["kind", "baseline", "alternative"]]
     ends = pairs.astype(object).str.split(" -> ", n=1, expand=True)
     ends = ends.reindex(columns=[0, 1]).astype(object)
-    out = pd.DataFrame({"kind": "architecture", "source": ends[0], "to": ends[1]})
+    out = pd.DataFrame(
+        {"kind": "architecture", "baseline": ends[0], "alternative": ends[1]}
+    )
     if "question" in frame:
         out["kind"] = frame.question.replace("architecture or corpus", "architecture")
-        out["source"] = out.source.fillna(frame.source)
-        out["to"] = out.to.fillna(frame.to)
+        out["baseline"] = out.baseline.fillna(frame.baseline)
+        out["alternative"] = out.alternative.fillna(frame.alternative)
     return out

@@ -329,8 +329,8 @@ def doubts(fitted: Fitted) -> list[str]:
     if fitted.ends_at_bound:
         ends = ", ".join(fitted.ends_at_bound)
         out.append(f"an interval's end is on a bound, and not the data's: {ends}")
-    if found.gap > GAP:
-        out.append(f"random starts went lower than its own: {found.gap:.1e}")
+    if found.objective_gap > GAP:
+        out.append(f"random starts went lower than its own: {found.objective_gap:.1e}")
     if found.condition > ILL_CONDITIONED:
         out.append(f"nearly unidentified: condition {found.condition:.1e}")
     if fitted.identified < FEW_DRAWS and not np.isfinite(fitted.params):
@@ -356,8 +356,8 @@ def determined_frame(fits: Sequence[Fitted], target: str) -> pd.DataFrame:
                 "runs": found.rows,
                 "objective": found.objective,
                 "gradient_norm": found.gradient_norm,
-                "gap": found.gap,
-                "agree": found.agree,
+                "objective_gap": found.objective_gap,
+                "starts_agreeing": found.starts_agreeing,
                 "condition": found.condition,
                 "r2": found.r2,
                 "rmse_log": found.rmse_log,

@@ -56,7 +56,7 @@ def test_a_floor_above_is_an_infinite_compute_equivalent():
     logs = compute_logs(of(truth), found, [1e14])
     frame = frontier.multipliers_frame(logs, [{"compute": 1e14}], "compute", "t")
     assert np.isposinf(frame.factor).all() and (frame.p_infinite == 1.0).all()
-    assert set(frame.held) == {*CORPORA, "*"}
+    assert set(frame.fixed) == {*CORPORA, "*"}
 
 
 def test_a_planted_crossover_is_found_and_none_is_said_so():
@@ -69,7 +69,7 @@ def test_a_planted_crossover_is_found_and_none_is_said_so():
     assert REACH[0] < row.compute < REACH[1] and row.p_none == 0.0
     better = Truth(rhoD={"b": 1.3})
     row = frontier.crossovers_frame(of(better), found, REACH, "t").iloc[0]
-    assert row.compute == 0.0 and row.p_none == 1.0 and row.to == "b"
+    assert row.compute == 0.0 and row.p_none == 1.0 and row.alternative == "b"
 
 
 def test_crossings_are_the_last_and_open_ends_are_infinite():

@@ -64,11 +64,19 @@ def overall(frame: pd.DataFrame, **where) -> pd.Series:
 def test_planted_data_multiplier_is_the_data_equivalent(analysis):
     for method in ("joint", "family", "paired"):
         found = overall(
-            analysis.equivalents, method=method, source="a", to="b", held="code"
+            analysis.equivalents,
+            method=method,
+            baseline="a",
+            alternative="b",
+            fixed="code",
         )
         assert found.factor == pytest.approx(RHO, rel=0.12)
     joint = overall(
-        analysis.equivalents, method="joint", source="a", to="b", held="code"
+        analysis.equivalents,
+        method="joint",
+        baseline="a",
+        alternative="b",
+        fixed="code",
     )
     assert 1.0 < joint.low < RHO < joint.high
     assert joint.p_infinite == 0.0

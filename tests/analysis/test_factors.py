@@ -29,11 +29,11 @@ def table():
 def test_an_optimiser_is_a_factor_with_its_own_data_equivalent():
     found = analyse(table(), draws=40)
     whole = found.equivalents[
-        (found.equivalents.held == "*") & (found.equivalents.method == "joint")
+        (found.equivalents.fixed == "*") & (found.equivalents.method == "joint")
     ]
     assert list(whole.kind) == ["optimiser"]
     row = whole.iloc[0]
-    assert (row.source, row.to) == ("adamw", "muon")
+    assert (row.baseline, row.alternative) == ("adamw", "muon")
     assert row.factor == pytest.approx(MUON, rel=0.05)
     assert 1.3 < row.low < row.factor < row.high
     assert set(found.runs.family) == {"a, adamw", "a, muon"}

@@ -62,7 +62,7 @@ def test_chinchilla_constants_are_recovered(delta):
     found = fit(law, columns, additive(columns), delta=delta)
     assert isinstance(found, Fit)
     np.testing.assert_allclose(found.values, BESIROGLU, rtol=1e-5)
-    assert found.agree > 0.5
+    assert found.starts_agreeing > 0.5
     assert found.at_bound == ()
 
 
@@ -178,7 +178,7 @@ def test_the_certificate_of_a_law_without_a_design_can_fail():
     assert fit(law, columns, loss, delta=np.inf).theta[0] > 3.0
     found = fit(law, columns, loss, delta=1e-3)
     np.testing.assert_allclose(found.theta, [-1.0], atol=1e-2)
-    assert found.agree < 0.5
+    assert found.starts_agreeing < 0.5
 
 
 def test_an_end_of_an_interval_on_a_bound_is_named():
@@ -306,7 +306,7 @@ def test_huber_ends_below_every_descent_of_scipy(seed):
         for _ in range(4)
     ]
     assert found.objective <= min(ends) * (1 + 1e-9)
-    assert found.gap < 1e-9
+    assert found.objective_gap < 1e-9
 
 
 @pytest.mark.parametrize("scale", ["log", "raw"])

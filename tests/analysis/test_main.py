@@ -170,7 +170,9 @@ def test_a_gap_is_attributed_between_two_named_runs(table, capsys):
     assert found.nats["total"] == pytest.approx(measured.iloc[-1] - measured.iloc[0])
     assert found.nats.drop("total").sum() == pytest.approx(found.nats["total"])
     assert (found.nats[["architecture", "corpus", "params", "tokens"]] < 0).all()
-    assert set(found.source) == {"row 1"} and set(found.to) == {f"row {len(runs())}"}
+    assert set(found.baseline) == {"row 1"} and set(found.alternative) == {
+        f"row {len(runs())}"
+    }
     assert "tokens" in body["answer"][0] and "architecture" in body["answer"][0]
 
 

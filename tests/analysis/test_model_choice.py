@@ -32,7 +32,7 @@ def test_a_planted_exponent_of_one_family_is_found():
     assert frame.differs[("beta", "families")]
     row = frame.loc[("beta", "families")]
     assert row.delta_aicc < -4 and row.statistic > row.threshold
-    assert row.freed_error < row.held_error
+    assert row.freed_error < row.fixed_error
     assert not frame.differs[("beta", "corpora")]
 
 
@@ -60,7 +60,7 @@ def test_every_law_near_the_best_gives_its_multiplier():
     near = set(models.model[models.delta_aicc <= model_choice.WITHIN])
     assert set(frame.model) == near and len(near) > 1
     assert "one E" not in near
-    whole = frame[(frame.held == "*") & (frame.kind == "architecture")]
+    whole = frame[(frame.fixed == "*") & (frame.kind == "architecture")]
     assert ((whole.low < 1.36) & (whole.high > 1.24)).all()
     assert (frame.draws == len(surfaces.draws)).all()
 
@@ -109,9 +109,30 @@ def test_counting_embeddings_moves_a_verdict_that_rests_on_it():
 def test_another_target_is_told_in_the_first_ones_direction():
     keys = {"question": "corpus", "setting": "as reported", "draws": 9}
     rows = [
-        keys | {"target": "x", "source": "d", "to": "e", "verdict": "gain", "value": 2},
-        keys | {"target": "y", "source": "e", "to": "d", "verdict": "gain", "value": 3},
-        keys | {"target": "z", "source": "d", "to": "e", "verdict": "gain", "value": 4},
+        keys
+        | {
+            "target": "x",
+            "baseline": "d",
+            "alternative": "e",
+            "verdict": "gain",
+            "value": 2,
+        },
+        keys
+        | {
+            "target": "y",
+            "baseline": "e",
+            "alternative": "d",
+            "verdict": "gain",
+            "value": 3,
+        },
+        keys
+        | {
+            "target": "z",
+            "baseline": "d",
+            "alternative": "e",
+            "verdict": "gain",
+            "value": 4,
+        },
     ]
     frame = sensitivity.across_targets(pd.DataFrame(rows), ("x", "y", "z"))
     added = frame[frame.target == "x"].set_index("setting")
@@ -121,7 +142,12 @@ def test_another_target_is_told_in_the_first_ones_direction():
 
 
 def test_a_setting_without_an_interval_moves_no_verdict():
-    head = {"target": "t", "question": "architecture", "source": "a", "to": "b"}
+    head = {
+        "target": "t",
+        "question": "architecture",
+        "baseline": "a",
+        "alternative": "b",
+    }
     rows = [
         {"setting": "as reported", "value": 2.0, "low": 1.5, "verdict": "gain"},
         {"setting": "no draws", "value": 3.0, "low": np.nan, "verdict": "undetermined"},
@@ -139,12 +165,18 @@ def test_a_setting_without_an_interval_moves_no_verdict():
 def test_no_verdict_holds_against_what_was_measured():
     head = {"target": "t", "question": "architecture", "value": 2.0, "low": 1.5}
     rows = [
-        head | {"source": source, "to": "c", "setting": setting, "verdict": "gain"}
-        for source in ("a", "b")
+        head
+        | {
+            "baseline": baseline,
+            "alternative": "c",
+            "setting": setting,
+            "verdict": "gain",
+        }
+        for baseline in ("a", "b")
         for setting in ("as reported", "another", "a third")
     ]
     frame = sensitivity.moved(pd.DataFrame(rows))
-    row = {"kind": "architecture", "source": "c", "to": "a", "held": "d"}
+    row = {"kind": "architecture", "baseline": "c", "alternative": "a", "fixed": "d"}
     row |= {"target": "t", "cells": 8, "measured": 0.02, "low": 0.01, "high": 0.03}
     row |= {"modelled": 0.05, "model_low": 0.04, "model_high": 0.06, "agrees": False}
     agreement = pd.DataFrame([row])

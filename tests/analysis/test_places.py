@@ -103,7 +103,13 @@ def test_repeated_data_is_pointed_to_its_law(capsys, tmp_path, one_family):
 
 
 def test_measured_effects_whose_intervals_meet_are_undetermined():
-    row = {"source": "a", "to": "b", "cells": 5, "log_ratio": -0.03, "low": -0.05}
+    row = {
+        "baseline": "a",
+        "alternative": "b",
+        "cells": 5,
+        "log_ratio": -0.03,
+        "low": -0.05,
+    }
     row |= {"high": -0.01, "params_low": 1e7, "params_high": 1e8}
     row |= {"tokens_low": 1e8, "tokens_high": 1e9}
     rows = [row | {"kind": "architecture"}, row | {"kind": "corpus", "log_ratio": 0.1}]

@@ -135,7 +135,9 @@ def test_infinity_is_drawn(rendered, study):
 
 
 def test_one_way_keeps_the_gain(study):
-    mirrored = study.equivalents.rename(columns={"source": "to", "to": "source"})
+    mirrored = study.equivalents.rename(
+        columns={"baseline": "alternative", "alternative": "baseline"}
+    )
     mirrored = mirrored.assign(
         factor=1 / mirrored.factor, low=1 / mirrored.high, high=1 / mirrored.low
     )
@@ -144,10 +146,10 @@ def test_one_way_keeps_the_gain(study):
             "target == 'mixture'"
         )
     )
-    swaps = set(zip(both.source, both.to, strict=True))
+    swaps = set(zip(both.baseline, both.alternative, strict=True))
     assert ("convolution", "lstm") in swaps and ("lstm", "convolution") not in swaps
     assert len(swaps) == 4
-    assert set(zip(both.to, both.source, strict=True)).isdisjoint(swaps)
+    assert set(zip(both.alternative, both.baseline, strict=True)).isdisjoint(swaps)
 
 
 def test_a_family_keeps_its_colour(study):
@@ -275,7 +277,9 @@ def test_rows_with_very_long_labels_leave_room_for_their_panel():
 def test_names_that_carry_another_factor_are_shortened_part_by_part():
     one, two = ("transformer of the second kind", "transformer of the first kind")
     runs = pd.DataFrame({"family": [f"{one}, adam", f"{two}, adam"], "corpus": "all"})
-    swaps = pd.DataFrame({"source": [one], "to": [two], "held": ["adam, all"]})
+    swaps = pd.DataFrame(
+        {"baseline": [one], "alternative": [two], "fixed": ["adam, all"]}
+    )
     shown = shortened(made_analysis().replace(runs=runs, equivalents=swaps))
     told = shown.equivalents.iloc[0]
-    assert max(map(len, told)) <= MOST and told.source != told.to
+    assert max(map(len, told)) <= MOST and told.baseline != told.alternative

@@ -224,8 +224,8 @@ def test_further_questions_are_answered_in_words(study):
 
 
 def swap(factor, low, high, p_infinite=0.0, **more):
-    base = {"kind": "architecture", "source": "lstm", "to": "transformer"}
-    base |= {"held": "code", "params": 72e3, "tokens": 1.2e6, "method": "joint"}
+    base = {"kind": "architecture", "baseline": "lstm", "alternative": "transformer"}
+    base |= {"fixed": "code", "params": 72e3, "tokens": 1.2e6, "method": "joint"}
     row = base | {"factor": factor, "low": low, "high": high}
     return SimpleNamespace(**(row | {"p_infinite": p_infinite} | more))
 
@@ -262,12 +262,17 @@ def test_infinity_is_said_with_its_probability():
 
 
 def corpora(**more):
-    base = {"kind": "corpus", "source": "kjv", "to": "code", "target": "code"}
+    base = {
+        "kind": "corpus",
+        "baseline": "kjv",
+        "alternative": "code",
+        "target": "code",
+    }
     return vars(swap(math.inf, math.inf, math.inf, 1.0)) | base | more
 
 
 def test_families_that_share_a_verdict_share_a_sentence():
-    rows = [corpora(held="lstm"), corpora(held="transformer")]
+    rows = [corpora(fixed="lstm"), corpora(fixed="transformer")]
     assert equivalents.equivalences(pd.DataFrame(rows), "code") == [
         "No amount of kjv gives what code gives, for lstm or transformer "
         "(100% of draws)."
@@ -279,9 +284,9 @@ def test_families_that_share_a_verdict_share_a_sentence():
 
 def test_the_target_comes_first_and_what_is_open_elsewhere_shares_a_line():
     rows = [
-        swap(1.1, 0.8, 1.5, held="kjv"),
+        swap(1.1, 0.8, 1.5, fixed="kjv"),
         swap(3.0, 2.2, 4.1),
-        swap(1.2, 0.7, 1.9, held="kjv", source="gru"),
+        swap(1.2, 0.7, 1.9, fixed="kjv", baseline="gru"),
     ]
     frame = pd.DataFrame([vars(row) for row in rows])
     first, second = equivalents.equivalences(frame, "code")
@@ -293,19 +298,22 @@ def test_the_target_comes_first_and_what_is_open_elsewhere_shares_a_line():
 
 
 def test_a_swap_is_told_once_and_as_a_gain():
-    rows = [swap(0.4, 0.3, 0.6), swap(2.5, 2, 3, source="transformer", to="lstm")]
+    rows = [
+        swap(0.4, 0.3, 0.6),
+        swap(2.5, 2, 3, baseline="transformer", alternative="lstm"),
+    ]
     frame = pd.DataFrame([vars(row) for row in rows])
     told = _view.told_once(frame, frame.factor)
     assert told.factor.tolist() == [2.5]
     (said,) = equivalents.equivalences(frame, "code")
     assert said.startswith("transformer → lstm on code is worth 2.50")
-    apart = frame.assign(held=["code", "kjv"])
+    apart = frame.assign(fixed=["code", "kjv"])
     assert len(_view.told_once(apart, apart.factor)) == 2
 
 
 def test_many_swaps_share_a_sentence_the_smallest_first():
-    rows = [vars(swap(3.0 + i, 2.2, 9.1, source=f"f{9 - i}")) for i in range(9)]
-    rows.append(vars(swap(1.2, 0.9, 1.5, source="near")))
+    rows = [vars(swap(3.0 + i, 2.2, 9.1, baseline=f"f{9 - i}")) for i in range(9)]
+    rows.append(vars(swap(1.2, 0.9, 1.5, baseline="near")))
     (first,) = equivalents.equivalences(pd.DataFrame(rows), "code")
     assert "of near 1.20 (0.900 to 1.50), f9 3.00 (2.20 to 9.10), f8 4.00" in first
     assert all(f"f{i} " in first for i in range(1, 10))
@@ -313,7 +321,7 @@ def test_many_swaps_share_a_sentence_the_smallest_first():
 
 
 def test_where_a_lead_begins_is_told_as_far_as_it_is_known():
-    row = {"kind": "architecture", "source": "a", "to": "b", "held": "code"}
+    row = {"kind": "architecture", "baseline": "a", "alternative": "b", "fixed": "code"}
     row |= {"compute": 2e9, "range_low": 1e8, "range_high": 1e12, "p_none": 0.1}
     known, open_ = currencies.crossovers(
         pd.DataFrame(
@@ -327,7 +335,10 @@ def test_where_a_lead_begins_is_told_as_far_as_it_is_known():
 
 
 def test_what_stays_many_is_left_to_the_table():
-    rows = [vars(swap(3.0, 2.2, 4.1, source=f"f{i}", to=f"t{i}")) for i in range(10)]
+    rows = [
+        vars(swap(3.0, 2.2, 4.1, baseline=f"f{i}", alternative=f"t{i}"))
+        for i in range(10)
+    ]
     said = equivalents.equivalences(pd.DataFrame(rows), "code")
     assert len(said) == formatting.MOST_SENTENCES + 1
     assert said[-1].startswith("4 more ")

@@ -23,8 +23,13 @@ from analysis.report import answer
 from tests.support.made_analysis import BUDGETS, SIZES, made_analysis
 
 
-def swap(low, high, method="joint", to="b", **more):
-    row = {"kind": "architecture", "source": "a", "to": to, "held": "web"}
+def swap(low, high, method="joint", alternative="b", **more):
+    row = {
+        "kind": "architecture",
+        "baseline": "a",
+        "alternative": alternative,
+        "fixed": "web",
+    }
     row |= {"factor": math.sqrt(low * high), "low": low, "high": high}
     row |= {"params": 1e6, "tokens": 1e8, "p_infinite": 0.0, "fitted": True}
     return row | {"method": method} | more
@@ -66,10 +71,13 @@ def test_the_headline_stands_at_the_largest_fitted_cell():
 def test_other_factors_are_told_too_and_damaged_text_beside_sound_text():
     study = made_analysis()
     quality = study.equivalents[study.equivalents.kind == "architecture"].assign(
-        kind="quality", held="lstm, web"
+        kind="quality", fixed="lstm, web"
     )
     pairs = (("strings 0.5", "sound"), ("cut 0.5", "strings 0.5"))
-    rows = [quality.assign(source=source, to=to) for source, to in pairs]
+    rows = [
+        quality.assign(baseline=baseline, alternative=alternative)
+        for baseline, alternative in pairs
+    ]
     equivalents = pd.concat([study.equivalents, *rows], ignore_index=True)
     said = answer.summary(study.replace(equivalents=equivalents))
     assert any("strings 0.5 → sound for lstm, web" in text for text in said)
@@ -92,9 +100,9 @@ def test_the_preferred_law_leads_and_is_named():
 
 
 def test_the_joint_law_is_heard_where_it_decides_otherwise():
-    lead = pd.DataFrame([swap(1.1, 2.0), swap(0.8, 1.3, to="c")])
+    lead = pd.DataFrame([swap(1.1, 2.0), swap(0.8, 1.3, alternative="c")])
     assert "same 2 verdicts" in equivalents.joint_instead(lead, lead)
-    other = pd.DataFrame([swap(0.9, 2.0), swap(0.8, 1.3, to="c")])
+    other = pd.DataFrame([swap(0.9, 2.0), swap(0.8, 1.3, alternative="c")])
     said = equivalents.joint_instead(lead, other)
     assert (
         "decides otherwise on a → b (web)" in said and "c" not in said.split(" on ")[1]
@@ -104,8 +112,8 @@ def test_the_joint_law_is_heard_where_it_decides_otherwise():
 def test_pairs_with_an_infinite_corpus_effect_share_a_sentence():
     pair = {"corpus": "d -> e", "lambda": np.nan, "low": np.nan, "high": np.nan}
     rows = [
-        pair | {"architecture": f"a -> {to}", "p_architecture": share}
-        for to, share in (("b", 0.0), ("c", 0.02), ("f", 0.4))
+        pair | {"architecture": f"a -> {alternative}", "p_architecture": share}
+        for alternative, share in (("b", 0.0), ("c", 0.02), ("f", 0.4))
     ]
     merged, *rest = reversed(ratio.sentences(pd.DataFrame(rows)))
     assert "(a → b or a → c), in 98% of draws or more" in merged

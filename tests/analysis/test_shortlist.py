@@ -21,11 +21,18 @@ def many():
         for f in order
     ]
     swaps = [
-        {"kind": "architecture", "source": one, "to": two, "target": target}
+        {"kind": "architecture", "baseline": one, "alternative": two, "target": target}
         for target in ("prose", "code")
         for one, two in PAIRS
     ]
-    swaps.append({"kind": "corpus", "source": "code", "to": "prose", "target": "prose"})
+    swaps.append(
+        {
+            "kind": "corpus",
+            "baseline": "code",
+            "alternative": "prose",
+            "target": "prose",
+        }
+    )
     ratios = [
         {
             "target": "prose",
@@ -35,12 +42,17 @@ def many():
         for one, two in PAIRS
     ]
     checks = [
-        {"target": "prose", "question": "architecture", "source": one, "to": two}
+        {
+            "target": "prose",
+            "question": "architecture",
+            "baseline": one,
+            "alternative": two,
+        }
         for one, two in PAIRS
     ]
     checks += [
         {"target": "prose", "question": "architecture or corpus"}
-        | {"source": f"{one} -> {two}", "to": "code -> prose"}
+        | {"baseline": f"{one} -> {two}", "alternative": "code -> prose"}
         for one, two in PAIRS
     ]
     return made_analysis().replace(
@@ -52,7 +64,9 @@ def many():
 
 
 def ends(frame):
-    return {frozenset(pair) for pair in zip(frame.source, frame.to, strict=True)}
+    return {
+        frozenset(pair) for pair in zip(frame.baseline, frame.alternative, strict=True)
+    }
 
 
 def test_each_target_has_its_own_first(many):
@@ -74,7 +88,7 @@ def test_swaps_written_as_one_name_are_told_alike(many):
 
 def test_few_pairs_are_all_told(many):
     frame = many.equivalents
-    few = frame[~frame.source.isin(("e", "f")) & ~frame.to.isin(("e", "f"))]
+    few = frame[~frame.baseline.isin(("e", "f")) & ~frame.alternative.isin(("e", "f"))]
     few = many.replace(equivalents=few)
     assert centres(few) == {}
     assert len(foremost(few).equivalents) == len(few.equivalents)
@@ -102,7 +116,7 @@ def test_families_named_with_another_factor_are_known(many):
 def test_damaged_texts_are_told_beside_sound_text(many):
     levels = ("sound", "mild", "bad")
     rows = [
-        {"kind": "quality", "source": one, "to": two, "target": "prose"}
+        {"kind": "quality", "baseline": one, "alternative": two, "target": "prose"}
         for one, two in itertools.combinations(levels, 2)
     ]
     damaged = many.replace(equivalents=pd.DataFrame(rows))

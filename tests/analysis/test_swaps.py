@@ -30,7 +30,7 @@ def test_a_swap_exchanges_one_factor_and_stands_in_one_direction():
         }
     }
     found = effects.swaps(list(described["family"]), ["code"], described)
-    assert [(s.kind, s.source, s.to, s.held) for s in found] == [
+    assert [(s.kind, s.baseline, s.alternative, s.fixed) for s in found] == [
         ("architecture", "a", "b", "muon, code"),
         ("optimiser", "adam", "muon", "a, code"),
     ]
@@ -50,7 +50,7 @@ def test_the_gain_is_the_direction_that_is_told():
 def test_a_planted_size_multiplier_is_the_parameter_equivalent():
     logs = logs_of(Truth(rhoN={"b": 1.7}), "params")
     swap = next(s for s in logs if s.kind == "architecture")
-    assert (swap.source, swap.to) == ("a", "b")
+    assert (swap.baseline, swap.alternative) == ("a", "b")
     np.testing.assert_allclose(logs[swap], math.log(1.7), atol=2e-3)
 
 
@@ -66,7 +66,7 @@ def test_what_no_amount_of_data_does_is_infinite_with_its_probability():
     swap = Swap("corpus", "prose", "code", "a", ("a", "prose"), ("a", "code"))
     logs = effects.log_factors(model, [swap])
     row = effects.equivalents_frame(logs, POINTS, "t", "joint").iloc[-1]
-    assert row.held == "*" and np.isnan(row.params)
+    assert row.fixed == "*" and np.isnan(row.params)
     assert row.factor == pytest.approx(1.0, abs=1e-3) and row.p_infinite == 0.5
     assert np.isposinf(row.high)
 
@@ -103,12 +103,12 @@ def test_a_planted_interaction_is_found_and_flags_the_main_effect():
         interaction.modelled_frame(logs, POINTS, "t", "family"),
         interaction.measured_frame(matched, "t"),
     ):
-        held = frame[(frame.kind == "architecture") & (frame.by == "held")].iloc[0]
-        assert held.differs and (held["first"], held.second) == ("code", "prose")
-        assert held.low > 0 or held.high < 0
+        fixed = frame[(frame.kind == "architecture") & (frame.by == "fixed")].iloc[0]
+        assert fixed.differs and (fixed["first"], fixed.second) == ("code", "prose")
+        assert fixed.low > 0 or fixed.high < 0
     asked = interaction.modelled_frame(logs, POINTS, "t", "family")
     told = flagged(effects.equivalents_frame(logs, POINTS, "t", "joint"), asked)
-    main = told[(told.held == "*") & (told.kind == "architecture")].iloc[0]
+    main = told[(told.fixed == "*") & (told.kind == "architecture")].iloc[0]
     assert "varies with what is held" in main.flag
     assert not told[told.params.notna()].flag.str.contains("varies").any()
 
@@ -121,8 +121,8 @@ def test_no_interaction_is_rarely_found_where_there_is_none():
         matched = matched_cells.matches(cells(truth.runs(0.004, seed)), found)
         frame = interaction.measured_frame(matched, "t")
         # Log loss ratios shrink with scale where M_D does not: ask of corpora alone.
-        held = frame[(frame.kind == "architecture") & (frame.by == "held")]
-        wrong += bool(held.differs.any())
+        fixed = frame[(frame.kind == "architecture") & (frame.by == "fixed")]
+        wrong += bool(fixed.differs.any())
     assert wrong <= 4
     logs = logs_of(truth, spread=0.0)
     modelled = interaction.modelled_frame(logs, POINTS, "t", "family")

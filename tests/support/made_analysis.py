@@ -173,8 +173,8 @@ def _quality() -> pd.DataFrame:
                 "runs": 90 if family == "*" else 15,
                 "objective": 0.0123 if family == "*" else 0.00213,
                 "gradient_norm": 3e-9,
-                "gap": 0.0,
-                "agree": 0.91 if family == "*" else 0.64,
+                "objective_gap": 0.0,
+                "starts_agreeing": 0.91 if family == "*" else 0.64,
                 "condition": 4.1e4,
                 "r2": 0.993,
                 "rmse_log": 0.009,
@@ -259,10 +259,10 @@ def _joint() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def equivalent(kind, source, to, held, target, params, tokens) -> float:
+def equivalent(kind, baseline, alternative, fixed, target, params, tokens) -> float:
     """The factor on the source's tokens that gives the other's loss; may be inf."""
-    a, d = (source, held) if kind == "architecture" else (held, source)
-    a2, d2 = (to, held) if kind == "architecture" else (held, to)
+    a, d = (baseline, fixed) if kind == "architecture" else (fixed, baseline)
+    a2, d2 = (alternative, fixed) if kind == "architecture" else (fixed, alternative)
     goal = surface(a2, d2, target, params, tokens)
     rest = goal - FLOOR[target] - A * (SIZE_GAIN[a] * params) ** -ALPHA
     if rest <= 0:
@@ -285,8 +285,8 @@ def _equivalents() -> pd.DataFrame:
     swaps += [("corpus", "docstrings", "code", a) for a in FAMILIES]
     scales = itertools.product(TARGETS, SIZES, BUDGETS)
     for (target, params, tokens), swap in itertools.product(scales, swaps):
-        kind, source, to, held = swap
-        value = equivalent(kind, source, to, held, target, params, tokens)
+        kind, baseline, alternative, fixed = swap
+        value = equivalent(kind, baseline, alternative, fixed, target, params, tokens)
         for method, shift, width in (
             ("joint", 1.0, 0.2),
             ("family", 1.06, 0.45),
@@ -294,14 +294,14 @@ def _equivalents() -> pd.DataFrame:
         ):
             if method == "paired" and tokens == BUDGETS[0]:
                 continue
-            open_ended = method == "family" and source == "convolution"
+            open_ended = method == "family" and baseline == "convolution"
             reach = abs(np.log(value)) if np.isfinite(value) else 0.0
             rows.append(
                 {
                     "kind": kind,
-                    "source": source,
-                    "to": to,
-                    "held": held,
+                    "baseline": baseline,
+                    "alternative": alternative,
+                    "fixed": fixed,
                     "target": target,
                     "params": params,
                     "tokens": tokens,
@@ -354,8 +354,8 @@ def _ratios(equivalents: pd.DataFrame) -> pd.DataFrame:
     joint = equivalents[equivalents.method == "joint"]
     keys = ["target", "params", "tokens"]
     for (target, params, tokens), group in joint.groupby(keys):
-        architectures = group[(group.kind == "architecture") & (group.held == "code")]
-        corpus = group[(group.kind == "corpus") & (group.held == "lstm")].iloc[0]
+        architectures = group[(group.kind == "architecture") & (group.fixed == "code")]
+        corpus = group[(group.kind == "corpus") & (group.fixed == "lstm")].iloc[0]
         for row in architectures.itertuples():
             value = np.log(min(row.factor, 1e6)) / np.log(corpus.factor)
             wide = 0.25 + 0.35 * abs(value)
@@ -364,7 +364,7 @@ def _ratios(equivalents: pd.DataFrame) -> pd.DataFrame:
                     "target": target,
                     "params": params,
                     "tokens": tokens,
-                    "architecture": f"{row.source} -> {row.to}",
+                    "architecture": f"{row.baseline} -> {row.alternative}",
                     "corpus": "docstrings -> code",
                     "lambda": value,
                     "low": value - 1.6 * wide,

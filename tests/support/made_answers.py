@@ -54,8 +54,15 @@ def lines() -> dict[str, pd.DataFrame]:
 
 def swaps() -> dict[str, pd.DataFrame]:
     compute, ahead, apart, checks = [], [], [], []
-    for (source, to), held, target in itertools.product(SWAPS, CORPORA, TARGETS):
-        head = {"kind": "architecture", "source": source, "to": to, "held": held}
+    for (baseline, alternative), fixed, target in itertools.product(
+        SWAPS, CORPORA, TARGETS
+    ):
+        head = {
+            "kind": "architecture",
+            "baseline": baseline,
+            "alternative": alternative,
+            "fixed": fixed,
+        }
         head |= {"target": target}
         nowhere = {"params": np.nan, "tokens": np.nan}
         for k, c in enumerate(COMPUTES):
@@ -63,7 +70,7 @@ def swaps() -> dict[str, pd.DataFrame]:
             compute.append(
                 head | nowhere | here | around(1.5 + 0.1 * k) | {"p_infinite": 0.0}
             )
-        start = 0.0 if held == "code" else 3e12
+        start = 0.0 if fixed == "code" else 3e12
         ahead.append(
             head
             | {"compute": start, "low": start / 2, "high": start * 2, "p_none": 0.3}
@@ -73,7 +80,7 @@ def swaps() -> dict[str, pd.DataFrame]:
             ("params", "8000", "72000"),
             ("tokens", "1e5", "1e6"),
         ):
-            differs = by == "params" and held == "code"
+            differs = by == "params" and fixed == "code"
             change = {"difference": 0.3, "low": 0.1 if differs else -0.1, "high": 0.5}
             apart.append(
                 head
@@ -82,10 +89,17 @@ def swaps() -> dict[str, pd.DataFrame]:
                 | {"differs": differs, "method": "family"}
             )
         for setting in ("as reported", "least squares", "smallest size dropped"):
-            moves = setting == "least squares" and source == "lstm" and held == "code"
+            moves = (
+                setting == "least squares" and baseline == "lstm" and fixed == "code"
+            )
             checks.append(
-                {"target": target, "question": "architecture", "source": source}
-                | {"to": to, "setting": setting, "draws": 40, "value": 1.6}
+                {"target": target, "question": "architecture", "baseline": baseline}
+                | {
+                    "alternative": alternative,
+                    "setting": setting,
+                    "draws": 40,
+                    "value": 1.6,
+                }
                 | around(1.6, 0.5 if moves else 0.2)
                 | {"p": 0.0, "verdict": "undetermined" if moves else "gain"}
                 | {"moves": moves}
@@ -95,7 +109,7 @@ def swaps() -> dict[str, pd.DataFrame]:
         "crossovers": pd.DataFrame(ahead),
         "interactions": pd.DataFrame(apart),
         "verdicts": pd.DataFrame(checks).drop_duplicates(
-            ["target", "source", "to", "setting"]
+            ["target", "baseline", "alternative", "setting"]
         ),
     }
 

@@ -422,19 +422,22 @@ def test_fitted_floors_stand_beside_the_truth():
     made = known_floor.frame(known_floor.facts([study]), parts, cells, fits, joint)
     own = made[made.own].set_index("family")
     assert sorted(own.index) == ["gru", "lstm", "moe"] and set(made.target) == {"own"}
-    assert own.interval[["gru", "lstm", "moe"]].tolist() == ["", "holds it", "below"]
+    assert own.interval[["gru", "lstm", "moe"]].tolist() == ["", "contains", "below"]
     assert own.floor["lstm"] == 1.0 and own.lowest["lstm"] == 1.2
     assert not made[made.corpus == "kjv"].own.any()
     said = " ".join(known_floor.said(made, "nats/token"))
-    assert "lstm by chinchilla, 1.000 (0.900 to 1.10), is not told from the" in said
+    assert (
+        "lstm by chinchilla, 1.000 (0.900 to 1.10), has an interval that contains the"
+        in said
+    )
     assert "truth, 1.050 nats/token on own; the lowest loss measured is 1.200." in said
     assert "is 0.550 below the truth" in said
     assert "No floor was fitted to gru; the truth is 1.050" in said
 
 
 def test_the_floors_of_many_families_are_counted():
-    ends = {"a": (0.9, 1.0, "below"), "b": (1.0, 1.1, "holds it")}
-    ends |= {"c": (1.0, 1.3, "holds it"), "d": (1.0, 2.0, "holds it")}
+    ends = {"a": (0.9, 1.0, "below"), "b": (1.0, 1.1, "contains")}
+    ends |= {"c": (1.0, 1.3, "contains"), "d": (1.0, 2.0, "contains")}
     ends |= {"e": (math.nan, math.nan, "")}
     rows = pd.DataFrame(
         [
