@@ -386,8 +386,13 @@ def mixture(curves: Array, weights: Array, seed: int = 0) -> Array:
 
     Args:
       curves: predicted losses [laws, B, k].
-      weights: [laws], adding up to 1.
+      weights: [laws, k] or [laws, 1], adding up to 1 over the laws.
     """
     rng = np.random.default_rng(seed)
-    picks = rng.choice(len(curves), size=curves.shape[1], p=weights)
-    return curves[picks, np.arange(curves.shape[1])]
+    count = curves.shape[1]
+    # One level a draw, all of them even over [0, 1]: laws come in their exact shares.
+    levels = rng.permutation((np.arange(count) + 0.5) / count)
+    weights = np.broadcast_to(weights, (len(curves), curves.shape[2]))
+    below = np.cumsum(weights[:-1], axis=0)
+    picks = (levels[:, None] > below[:, None]).sum(axis=0)
+    return np.take_along_axis(curves, picks[None], axis=0)[0]

@@ -29,8 +29,8 @@ from analysis.inference.likelihood import (
 from analysis.questions import effects
 from analysis.questions._question import Absent, Question, Table
 from analysis.questions.effects import Equivalents, Swap
-from analysis.questions.holdout import held_out_error
 from analysis.schema import Column, declare
+from analysis.surfaces.backtests import held_out_error
 from analysis.surfaces.surfaces import Fitted, Options, Surfaces, fit_joint
 
 FRAMES = (
@@ -168,7 +168,8 @@ def fit_nested(surfaces: Surfaces, delta: float, seed: int) -> Nested:
         fitted[name] = found
         models[name] = likelihood_of(found, surfaces.draws, delta)
         errors[name] = held_out_error(
-            surfaces, partial(fit_joint, delta=delta, seed=seed, options=MODELS[name])
+            surfaces.draws,
+            partial(fit_joint, delta=delta, seed=seed, options=MODELS[name]),
         )
     asked = tuple(q for q in asked if {q.fixed, q.freed} <= set(models))
     return Nested(

@@ -15,26 +15,35 @@ from analysis.fitting.fit import DELTA, Refusal
 from analysis.inference import intervals
 from analysis.inference.intervals import Draws
 from analysis.laws import Array, Law
-from analysis.questions import new_runs
-from analysis.questions.new_runs import Mixed
-from analysis.surfaces import places
+from analysis.surfaces import backtests, mixture, places
+from analysis.surfaces.mixture import Mixture
 from analysis.surfaces.surfaces import Fitted, determined_frame, parameters_frame
 from analysis.surfaces.surfaces import fit_law as fit_surfaces
 from analysis.tables.table import Table
 from scaling.errors import UserError, unknown
 
 DRAWS = 300
+# A law of less weight is not counted among those that the runs do not rule out.
+COUNTED = 0.01
 REFUSED = ["family", "corpus", "target", "law", "params", "reason"]
 
 
 @dataclasses.dataclass(frozen=True)
 class How:
-    """What the fits were made with, by target, and the laws that predict with them."""
+    """What the fits were made with, by target, and the laws that predict with them.
+
+    Attributes:
+      mixed: by target, the laws of size and data for each family and corpus.
+      alone: other laws by themselves, by target, family, corpus and size.
+    """
 
     draws: Mapping[str, Draws]
     delta: float
     seed: int
-    mixed: dict[str, dict[tuple[str, str], Mixed]] = dataclasses.field(
+    mixed: dict[str, dict[tuple[str, str], Mixture]] = dataclasses.field(
+        default_factory=dict
+    )
+    alone: dict[tuple[str, str, str, str], Mixture] = dataclasses.field(
         default_factory=dict
     )
 
@@ -79,10 +88,12 @@ class LawFit:
 
         Returns, beside what names the fit (fitted_params is the size of a law of one
         size, of which the nearest answers) and the place:
-          loss: of the law's curve.
-          low, high: 95% interval of a new run. It holds what is unknown of the curve, a
-            run's own noise, and how far the laws that the runs do not rule out differ;
-            `laws` says how many those are. See analysis/questions/new_runs.py.
+          loss: of this law's curve.
+          expected: of all laws together that the runs do not rule out; `laws` says how
+            many those are. See analysis/surfaces/mixture.py.
+          low, high: 95% interval of a new run, about `expected`. It holds what is
+            unknown of the curve, a run's own noise, how far the laws differ, and how
+            much further off they were on runs that were held out than they claimed.
           curve_low, curve_high: of this law's curve alone.
           beyond: where the place lies outside the fitted runs, and by how much; "" in
             their range.
@@ -97,7 +108,7 @@ class LawFit:
         for target, fitted in self.fits:
             if fitted.theta is None:
                 continue
-            for family, corpus in self._members(fitted):
+            for family, corpus in self._members(target, fitted):
                 at = places.of(asked, family, corpus)
                 if np.isfinite(fitted.params):  # a law of one size
                     at = at[self._nearest(target, fitted, at)]
@@ -122,44 +133,51 @@ class LawFit:
     ) -> pd.DataFrame:
         """One fit at the places [k], for one family and corpus."""
         columns = {name: at[name].to_numpy(np.float64) for name in places.NUMBERS}
+        names = backtests.names(self.how.draws[target])
         for name, level, known in zip(
-            ("family", "corpus"), (family, corpus), self.names, strict=True
+            places.LEVELS, (family, corpus), names, strict=True
         ):
             columns[name] = np.full(len(at), known.index(level))
         assert fitted.theta is not None
         curve = fitted.law.predict(fitted.theta, columns)
         curve_low, curve_high = intervals.interval(curve[1:])
         mixed = self._mixed(target, fitted, family, corpus)
-        low, high = intervals.interval(
-            mixed.runs(columns, max(len(curve) - 1, 1), self.how.seed)
-        )
+        together = mixed.at(columns, max(len(curve) - 1, 1), self.how.seed)
+        low, high = intervals.interval(together.run)
         head = fitted.head(target) | {"family": family, "corpus": corpus}
         head["fitted_params"] = head.pop("params")
         shown = [name for name in places.NUMBERS if name in fitted.columns]
         fields = {name: columns[name] for name in ("params", "tokens", *shown)}
-        fields |= {"loss": curve[0], "low": low, "high": high}
+        fields |= {"loss": curve[0], "expected": together.point}
+        fields |= {"low": low, "high": high}
         fields |= {"curve_low": curve_low, "curve_high": curve_high}
-        fields |= {"laws": mixed.counted, "beyond": places.beyond(fitted, columns)}
+        fields |= {"laws": (together.weights > COUNTED).sum(axis=0)}
+        fields |= {"beyond": places.beyond(fitted, columns)}
         return pd.DataFrame(head | fields)
 
-    def _mixed(self, target: str, fitted: Fitted, family: str, corpus: str) -> Mixed:
+    def _mixed(self, target: str, fitted: Fitted, family: str, corpus: str) -> Mixture:
         """The laws that predict together; found once for each target."""
-        draws = self.how.draws[target]
+        draws, delta, seed = self.how.draws[target], self.how.delta, self.how.seed
         reads = set(fitted.law.columns)
-        found = None
-        if "params" in reads and reads <= new_runs.SIZE_AND_DATA:
+        if "params" in reads and reads <= mixture.SIZE_AND_DATA:
             if target not in self.how.mixed:
                 fits = [one for name, one in self.fits if name == target]
-                self.how.mixed[target] = new_runs.mixed(
-                    fits, draws, self.how.delta, self.how.seed
-                )
+                self.how.mixed[target] = mixture.of_pairs(fits, draws, delta, seed)
             found = self.how.mixed[target].get((family, corpus))
-        return found or new_runs.alone(fitted, draws, self.how.delta)
+            if found is not None:
+                return found
+        key = (target, family, corpus, f"{fitted.params:g}")
+        if key not in self.how.alone:
+            self.how.alone[key] = mixture.alone(
+                fitted, draws, family, corpus, delta, seed
+            )
+        return self.how.alone[key]
 
-    def _members(self, fitted: Fitted) -> list[tuple[str, str]]:
+    def _members(self, target: str, fitted: Fitted) -> list[tuple[str, str]]:
         if fitted.family != "*":
             return [(fitted.family, fitted.corpus)]
-        return [(a, d) for a in self.names[0] for d in self.names[1]]
+        families, corpora = backtests.names(self.how.draws[target])
+        return [(a, d) for a in families for d in corpora]
 
 
 def fit_law(

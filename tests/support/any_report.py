@@ -31,7 +31,6 @@ from analysis import main, pipeline
 from analysis.fitting import fit
 from analysis.inference import profiles
 from analysis.questions import (
-    holdout,
     leading_law,
     model_choice,
     sensitivity,
@@ -40,6 +39,7 @@ from analysis.questions import (
 from analysis.questions._question import questions
 from analysis.report import answer, saved, style
 from analysis.results import Analysis
+from analysis.surfaces import mixture
 from analysis.tables import table
 from scaling.errors import UserError
 from tests.support import any_table
@@ -52,7 +52,7 @@ CHEAPER = {
     (leading_law, "OPTIMA_DRAWS"): 20,
     (model_choice, "RATIO_DRAWS"): 40,
     (model_choice, "MODEL_DRAWS"): 20,
-    (holdout, "LAW_DRAWS"): 20,
+    (mixture, "LAW_DRAWS"): 20,
     (sensitivity, "DRAWS"): 20,
     (variance, "RESAMPLES"): 20,
     (fit, "MORE_STEPS"): 20,
