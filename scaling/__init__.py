@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from scaling.run import EvaluationSet as EvaluationSet
     from scaling.run import Model as Model
     from scaling.run import Optimiser as Optimiser
+    from scaling.run import Probes as Probes
     from scaling.run import Run as Run
     from scaling.run import Schedule as Schedule
     from scaling.study import bracket as bracket
@@ -48,6 +49,7 @@ HOMES = {
     "EvaluationSet": "run",
     "Model": "run",
     "Optimiser": "run",
+    "Probes": "run",
     "Run": "run",
     "Schedule": "run",
     "bracket": "study",
@@ -56,8 +58,8 @@ HOMES = {
     "together": "study",
     "vary": "study",
 }
-__all__ = ["Data", "EvaluationSet", "Model", "Optimiser", "Record", "Run", "Schedule"]
-__all__ += ["Store", "bracket", "corpus", "mixture", "together", "vary"]
+__all__ = ["Data", "EvaluationSet", "Model", "Optimiser", "Probes", "Record", "Run"]
+__all__ += ["Schedule", "Store", "bracket", "corpus", "mixture", "together", "vary"]
 
 
 def __getattr__(name: str) -> Any:

@@ -78,6 +78,31 @@ class EvaluationSet:
 
 
 @dataclasses.dataclass(frozen=True)
+class Probes:
+    """Positions of held-out text at which every run's predictions are kept.
+
+    Attributes:
+      name: what tables and figures call them.
+      parts: the corpus they lie in, as `corpus("docstrings")` gives it: one.
+      positions: how many.
+      at: fractions of the run's training after which predictions are kept, rising; the
+        last is 1.
+      per_document: positions that one document may have at most, one in each of as many
+        stretches of it.
+    """
+
+    name: str
+    parts: Mixture
+    positions: int = 1024
+    at: tuple[float, ...] = (1.0,)
+    per_document: int = 1
+
+    @property
+    def part(self) -> Part:
+        return self.parts[0]
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """The architecture: a family, the target size of its ladder and its options."""
 
@@ -177,6 +202,7 @@ class Run:
       evaluations: evenly spaced scorings during the run, the last one at its end;
         the best of them is recorded beside the final one.
       precision: "auto" (float32 on CPU, bfloat16 compute elsewhere) or a dtype's name.
+      probes: positions at which its predictions are kept.
       provisional: the run copies a choice (such as a learning rate) that tuning runs
         have yet to make. It is planned, never trained; not part of the identity.
     """
@@ -192,6 +218,7 @@ class Run:
     init_seed: int = 0
     evaluations: int = 1
     precision: str = "auto"
+    probes: tuple[Probes, ...] = ()
     provisional: bool = dataclasses.field(default=False, compare=False)
 
     # Budgets round to whole steps here and nowhere else.
@@ -223,10 +250,12 @@ class Run:
         return self.unique_steps * self.tokens_per_step
 
     def corpora(self) -> tuple[Part, ...]:
-        """Every corpus the run touches, trained on or scored on, each once."""
+        """Every corpus the run touches: trained, scored or probed on, each once."""
         parts = {part.key: part for part in self.data.corpus}
-        for held_out in self.evaluation:
-            parts |= {part.key: part for part in held_out.parts}
+        held_out = [*(entry.parts for entry in self.evaluation)]
+        held_out += [entry.parts for entry in self.probes]
+        for mixture in held_out:
+            parts |= {part.key: part for part in mixture}
         return tuple(parts[key] for key in sorted(parts))
 
     def program(self) -> Program:
@@ -330,6 +359,10 @@ def _convert(annotation: Any, value: Any) -> Any:
         return tuple((key, entry) for key, entry in value)
     if annotation == "tuple[EvaluationSet, ...]":
         return tuple(_build(EvaluationSet, entry) for entry in value)
+    if annotation == "tuple[Probes, ...]":
+        return tuple(_build(Probes, entry) for entry in value)
+    if annotation == "tuple[float, ...]":
+        return tuple(value)
     return value
 
 
@@ -376,4 +409,40 @@ def check(run: Run) -> Run:
         raise UserError("data.corpus", label(run.data.corpus), "weights above zero")
     if not run.evaluation:
         raise UserError("evaluation", (), "name at least one evaluation set")
+    _check_probes(run.probes)
     return run
+
+
+def _check_probes(probes: tuple[Probes, ...]) -> None:
+    names = [entry.name for entry in probes]
+    if len(set(names)) < len(names):
+        raise UserError("probes.name", names, "give each probe set its own name")
+    for entry in probes:
+        if not entry.name or ":" in entry.name:
+            expected = "give a name without a colon"
+            raise UserError("probes.name", entry.name, expected)
+        if len(entry.parts) != 1:
+            raise UserError(
+                "probes.parts",
+                label(entry.parts),
+                f"probes lie in one corpus; give corpus(...), and {entry.name!r} once "
+                "more for each other corpus",
+            )
+        for field in ("positions", "per_document"):
+            if getattr(entry, field) < 1:
+                expected = "give a whole number above zero"
+                raise UserError(f"probes.{field}", getattr(entry, field), expected)
+        _check_fractions(entry.at)
+
+
+def _check_fractions(at: tuple[float, ...]) -> None:
+    within = all(0.0 < fraction <= 1.0 for fraction in at)
+    labels = [f"{fraction:g}" for fraction in at]  # as files call them
+    rising = list(at) == sorted(at) and len(set(labels)) == len(labels)
+    if not (at and within and rising and at[-1] == 1.0):
+        raise UserError(
+            "probes.at",
+            at,
+            "give fractions of the training above 0 and up to 1, rising, the last of "
+            "them 1, such as (0.25, 0.5, 1.0)",
+        )

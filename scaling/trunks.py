@@ -28,16 +28,17 @@ def trunk(run: Run) -> Run | None:
     if run.schedule.name != "wsd":
         return None
     data = dataclasses.replace(run.data, tokens=0)
-    return dataclasses.replace(run, data=data, evaluation=(), evaluations=1)
+    return dataclasses.replace(run, data=data, evaluation=(), evaluations=1, probes=())
 
 
 def fork(run: Run) -> int:
     """The steps that the run may share with a longer one: those before its decay.
 
-    0 for a run that is scored on its way: a trunk is not, and its record would lack
-    those readings.
+    0 for a run that is scored, or whose predictions are kept, on its way: a trunk's are
+    not, and its record would lack them.
     """
-    if trunk(run) is None or run.evaluations > 1:
+    on_its_way = run.evaluations > 1 or any(len(p.at) > 1 for p in run.probes)
+    if trunk(run) is None or on_its_way:
         return 0
     return min(int(run.values()["decay"]), run.steps - 1)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+from collections.abc import Mapping
 
 import fsspec
+import numpy as np
 from etils import epath
 
 from scaling import found
@@ -73,3 +76,10 @@ def _write_synced(path: epath.Path, data: bytes) -> None:
         if error.filename is None:  # what is full is said by open alone
             error.filename = os.fspath(path)
         raise
+
+
+def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """A compressed .npz; equal arrays give equal bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()

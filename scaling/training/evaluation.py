@@ -7,7 +7,6 @@ between runs have paired errors.
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
@@ -19,6 +18,7 @@ from scaling.corpora import EvaluationWindows, ratio
 from scaling.record import Reading
 from scaling.run import EvaluationSet
 from scaling.training import mesh
+from scaling.writing import npz
 
 # Tokens that one call scores: enough to fill two cores, few enough to stay in cache.
 _TOKENS_PER_CALL = 8_192
@@ -150,10 +150,3 @@ def to_npz(scores: Mapping[tuple[str, int], Score]) -> bytes:
         for field in ("nats", "tokens", "bytes"):
             arrays[f"{key}:{tokens}:{field}"] = getattr(part, field)
     return npz(arrays)
-
-
-def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """A compressed .npz; equal arrays give equal bytes."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()

@@ -15,6 +15,7 @@ from scaling.packs import Event, Pack
 from scaling.record import Record, Store
 from scaling.training import evaluation, mesh, outcome
 from scaling.training.slots import Slot
+from scaling.writing import npz
 
 
 def fit(
@@ -60,7 +61,7 @@ def _fitted(slot: Slot, scorer: outcome.Scorer, store: Store, layout: Layout) ->
     final = evaluation.readings(run.evaluation, scores, "final", slot.step)
     readings = final + evaluation.better([], final)
     files = {
-        "fit.npz": evaluation.npz(fitted.facts),
+        "fit.npz": npz(fitted.facts),
         "nats.npz": evaluation.to_npz(scores),
     }
     none = (None, "fitted on the host: there is no program")

@@ -19,6 +19,7 @@ from scaling.record import Reading, Record, Store, source_commit
 from scaling.run import Run
 from scaling.training import evaluation
 from scaling.training.slots import Slot
+from scaling.writing import npz
 
 Scores = dict[tuple[str, int], evaluation.Score]
 
@@ -64,7 +65,7 @@ def curve_file(slot: Slot) -> bytes:
         "step": np.arange(1, len(slot.curve) + 1, dtype=np.int32),
         "loss": np.asarray(slot.curve, np.float32),
     }
-    return evaluation.npz(curve)
+    return npz(curve)
 
 
 def record(

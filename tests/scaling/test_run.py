@@ -13,6 +13,7 @@ from scaling.run import (
     Model,
     Optimiser,
     Part,
+    Probes,
     Run,
     Schedule,
     canonical,
@@ -50,6 +51,21 @@ def test_a_new_field_with_a_default_keeps_the_ids():
     assert canonical(Wider(5e-3, momentum=0.8)) != canonical(now)
 
 
+PROBED = dataclasses.replace(RUN, probes=(Probes("kjv", (Part("kjv"),), at=(0.5, 1)),))
+
+
+def test_probes_are_of_the_identity():
+    assert dataclasses.replace(PROBED, probes=()).run_id(DIGESTS) == "29f0813ddc1ed95a"
+    fewer = dataclasses.replace(PROBED.probes[0], positions=64)
+    ids = {r.run_id(DIGESTS) for r in (RUN, PROBED, probed(fewer))}
+    assert len(ids) == 3
+    assert [part.key for part in probed(Probes("x", (Part("x"),))).corpora()][-1] == "x"
+
+
+def probed(*probes):
+    return dataclasses.replace(RUN, probes=probes)
+
+
 def test_the_id_depends_on_the_text_and_on_what_is_computed_alone():
     run_id = RUN.run_id(DIGESTS)
     assert RUN.run_id(DIGESTS | {"kjv": "1769"}) != run_id
@@ -61,7 +77,7 @@ def test_the_id_depends_on_the_text_and_on_what_is_computed_alone():
 def test_json_round_trip():
     part = Part("files", options=options(path="a.txt"))
     data = dataclasses.replace(RUN.data, corpus=(part,))
-    for run in (RUN, dataclasses.replace(RUN, data=data, provisional=True)):
+    for run in (RUN, PROBED, dataclasses.replace(RUN, data=data, provisional=True)):
         body = json.loads(json.dumps(run.to_json()))
         back = Run.from_json(body)
         assert back == run and back.provisional == run.provisional
@@ -119,6 +135,15 @@ def test_corpora_are_those_trained_on_and_scored_on_each_once():
         ({"model": Model("lstm", 8_000, "width")}, "model.size_by"),
         ({"data": Data((Part("kjv"),), 100)}, "data.tokens"),
         ({"data": Data((Part("kjv", -1.0),), 1_000)}, "data.corpus"),
+        ({"probes": (Probes("a:b", (Part("kjv"),)),)}, "probes.name"),
+        ({"probes": (Probes("a", (Part("kjv"),)),) * 2}, "probes.name"),
+        ({"probes": (Probes("a", RUN.data.corpus),)}, "probes lie in one corpus"),
+        ({"probes": (Probes("a", ()),)}, "probes.parts"),
+        ({"probes": (Probes("a", (Part("kjv"),), 0),)}, "probes.positions"),
+        ({"probes": (Probes("a", (Part("kjv"),), at=(0.5,)),)}, "probes.at"),
+        ({"probes": (Probes("a", (Part("kjv"),), at=(0.0, 1.0)),)}, "probes.at"),
+        ({"probes": (Probes("a", (Part("kjv"),), at=(1.5, 1.0)),)}, "probes.at"),
+        ({"probes": (Probes("a", (Part("kjv"),), at=()),)}, "probes.at"),
     ],
 )
 def test_values_that_no_code_could_run_are_refused(changes, field):
