@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from analysis.design import settings
 from analysis.questions import known_floor
+
+if TYPE_CHECKING:
+    from analysis.predictions.load import Predictions
 
 # Nats and tokens of each held-out document, by corpus key.
 Documents = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -71,6 +75,8 @@ class Table:
       parts: by target, the keys in it (CORPUS:TOKENS) and their weights.
       estimates: measured over estimated times, as in analysis/questions/run_times.py.
       truth: the targets whose true loss is known, columns `floors.FACTS`.
+      predictions: what runs predicted at a study's probe positions, one a probe set;
+        none for tables that are no workdir.
     """
 
     title: str
@@ -93,6 +99,8 @@ class Table:
     truth: pd.DataFrame = dataclasses.field(
         default_factory=lambda: known_floor.facts(())
     )
+
+    predictions: tuple[Predictions, ...] = ()
 
     @property
     def settings(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.design.settings import APART, SETTING
+from analysis.predictions import load as predictions
 from analysis.questions import known_floor, run_times
 from analysis.tables import artifacts, exclusions, subsample, usable
 from analysis.tables.table import PATH, Documents, Table
@@ -63,6 +64,7 @@ def load_workdir(
     readings, bad = _final_readings(kept)
     pairs = pd.MultiIndex.from_frame(readings[["run_id", "target"]])
     readings = readings[~pairs.isin(apart)].reset_index(drop=True)
+    probed, unprobed = predictions.of_workdir(store, kept, set(wanted))
     units = {x.unit for r in kept for x in _losses(r)}
     if len(units) > 1:
         raise UserError("table", sorted(units), "losses of one unit only")
@@ -73,7 +75,7 @@ def load_workdir(
         targets=targets,
         runs=runs,
         readings=readings,
-        exclusions=pd.concat([*excluded, bad], ignore_index=True),
+        exclusions=pd.concat([*excluded, bad, unprobed], ignore_index=True),
         warnings=tuple(map(str, pool.texts)),
         paths=_paths(store, kept),
         documents={r.run_id: _documents(store, r, scored) for r in kept},
@@ -81,6 +83,7 @@ def load_workdir(
         counting="with embeddings" if embeddings else "without embeddings",
         estimates=run_times.compared(store, records),
         truth=_truth(chosen.values(), scored),
+        predictions=probed,
     )
     said = (*whole.warnings, *store.complaints())
     return usable.select(dataclasses.replace(whole, warnings=said), rows)

@@ -1,0 +1,1 @@
+"""What runs predicted at a study's probe positions: read, compared, averaged."""
