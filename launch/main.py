@@ -22,7 +22,8 @@ from typing import Any
 from absl import app
 from absl.flags import argparse_flags
 
-from launch import tpu
+from launch import gcloud, source, vm
+from launch.up import told, up
 from scaling.errors import UserError
 
 
@@ -31,32 +32,34 @@ def parse(argv: list[str]) -> argparse.Namespace:
         prog="scaling-launch", description="Runs a study on a Cloud TPU VM."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    up = _command(
+    start = _command(
         commands, "up", "ask for a slice, install, start; goes on after a stop"
     )
-    up.add_argument("study", metavar="STUDY", help="a study file, configs/NAME.py")
-    up.add_argument(
+    start.add_argument("study", metavar="STUDY", help="a study file, configs/NAME.py")
+    start.add_argument(
         "--target", required=True, help="v4-8, v5litepod-1/4/8, v5p-8 or v6e-1/4/8"
     )
-    up.add_argument("--workdir", required=True, help="gs://BUCKET/FOLDER, for records")
-    up.add_argument(
+    start.add_argument(
+        "--workdir", required=True, help="gs://BUCKET/FOLDER, for records"
+    )
+    start.add_argument(
         "--spot", action="store_true", help="a slice that may be taken back"
     )
-    up.add_argument(
+    start.add_argument(
         "--include",
         action="append",
         default=[],
         metavar="FILE.py",
         help="a family or corpus of your own; may be given several times",
     )
-    up.add_argument(
+    start.add_argument(
         "--poll_seconds",
         type=float,
         default=30.0,
         metavar="S",
         help="between looks at a request that waits (default: %(default)g)",
     )
-    up.add_argument(
+    start.add_argument(
         "--wait_hours",
         type=float,
         default=24.0,
@@ -84,10 +87,10 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
     return command
 
 
-def _up(machine: tpu.Slice, arguments: argparse.Namespace) -> int:
-    study = tpu.Study(arguments.study, arguments.workdir, tuple(arguments.include))
-    target = tpu.check_target(arguments.target)
-    tpu.check_workdir(study.workdir)
+def _up(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
+    study = source.Study(arguments.study, arguments.workdir, tuple(arguments.include))
+    target = gcloud.check_target(arguments.target)
+    source.check_workdir(study.workdir)
     if arguments.poll_seconds < 0:
         raise UserError("poll_seconds", arguments.poll_seconds, "give 0 or more")
     if not 0 <= arguments.wait_hours < math.inf:
@@ -96,9 +99,9 @@ def _up(machine: tpu.Slice, arguments: argparse.Namespace) -> int:
         )
     patience = min(machine.retry_seconds, arguments.poll_seconds)
     machine = dataclasses.replace(machine, retry_seconds=patience)
-    tpu.check_study(study, target.chips)
+    source.check_study(study, target.chips)
     archive = Path.home() / ".cache" / "datalaw" / f"launch-{machine.name}.tar.gz"
-    tpu.up(
+    up(
         machine,
         study,
         target,
@@ -114,23 +117,23 @@ def _up(machine: tpu.Slice, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _status(machine: tpu.Slice, arguments: argparse.Namespace) -> int:
+def _status(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
     state, accelerator = machine.describe()
     if not machine.dry_run:
         found = f"{accelerator}, {state.lower()}" if state else "there is none"
         print(f"{machine.name}: {found}", flush=True)
     if state == "ACTIVE" or machine.dry_run:
-        machine.ssh(tpu.STATUS, show=True)
+        machine.ssh(vm.STATUS, show=True)
     return 0 if state or machine.dry_run else 1
 
 
-def _logs(machine: tpu.Slice, arguments: argparse.Namespace) -> int:
-    machine.ssh(tpu.LOGS + " --follow" * arguments.follow, show=True)
+def _logs(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
+    machine.ssh(vm.LOGS + " --follow" * arguments.follow, show=True)
     return 0
 
 
-def _down(machine: tpu.Slice, arguments: argparse.Namespace) -> int:
-    with tpu.told(machine):
+def _down(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
+    with told(machine):
         found = machine.delete()
     if not machine.dry_run:
         print(f"{machine.name}: {'deleted' if found else 'there is none, or no more'}")
@@ -141,19 +144,19 @@ def main(arguments: argparse.Namespace) -> int:
     command = {"up": _up, "status": _status, "logs": _logs, "down": _down}
     before = {n: signal.signal(n, _stop) for n in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        tpu.check_names(arguments.name, arguments.zone, arguments.project)
-        machine = tpu.Slice(
+        gcloud.check_names(arguments.name, arguments.zone, arguments.project)
+        machine = gcloud.Slice(
             arguments.name, arguments.zone, arguments.project, arguments.dry_run
         )
         return command[arguments.command](machine, arguments)
     except UserError as error:
-        tpu.note(f"scaling-launch: {error}")
+        gcloud.note(f"scaling-launch: {error}")
         return 2
-    except tpu.LaunchError as error:
-        tpu.note(f"scaling-launch: {error}")
+    except gcloud.LaunchError as error:
+        gcloud.note(f"scaling-launch: {error}")
         return 1
     except KeyboardInterrupt as stopped:
-        tpu.note(
+        gcloud.note(
             "scaling-launch: stopped here; what runs or waits in the cloud goes on"
         )
         return 128 + getattr(stopped, "signal", signal.SIGINT)
@@ -162,9 +165,21 @@ def main(arguments: argparse.Namespace) -> int:
             signal.signal(number, handler)
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal that asks this program to end.
+
+    Attributes:
+      signal: its number.
+    """
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.signal = number
+
+
 def _stop(number: int, frame: Any) -> None:
     """A signal ends the work as Ctrl-C does."""
-    raise tpu.Stopped(number)
+    raise Stopped(number)
 
 
 def entry() -> None:
