@@ -32,6 +32,9 @@ class Tokenizer(Protocol):
     def decode(self, ids: np.ndarray) -> bytes:
         """The inverse of `encode`; separators are dropped."""
 
+    def pieces(self) -> list[bytes]:
+        """What each id stands for, the separator left out; b"" for none of a text."""
+
 
 class Bytes:
     """UTF-8 bytes: 256 ids and the separator."""
@@ -43,6 +46,9 @@ class Bytes:
 
     def decode(self, ids: np.ndarray) -> bytes:
         return ids[ids < self.separator].astype(np.uint8).tobytes()
+
+    def pieces(self) -> list[bytes]:
+        return [bytes([byte]) for byte in range(self.separator)]
 
 
 class SentencePiece:
@@ -68,6 +74,17 @@ class SentencePiece:
 
     def decode(self, ids: np.ndarray) -> bytes:
         return self._model.decode(ids[ids < self.separator].tolist()).encode()
+
+    def pieces(self) -> list[bytes]:
+        return [self._piece(i) for i in range(self.separator)]
+
+    def _piece(self, i: int) -> bytes:
+        text = self._model.id_to_piece(i)
+        if self._model.is_byte(i):  # <0x0A>
+            return bytes([int(text[1:-1], 16)])
+        if self._model.is_control(i) or self._model.is_unknown(i):
+            return b""
+        return str(text).replace(BLANK, " ").encode()
 
 
 def train(tokenizer: str, texts: Callable[[], Iterator[bytes]]) -> bytes | None:
