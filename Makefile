@@ -11,7 +11,7 @@ READY := .venv/ready
 PYTHON311 ?= python3.11
 REFERENCE := .venv-reference
 
-.PHONY: study test check test-slow test-published test-reference soak bench clean
+.PHONY: study test check test-slow test-published test-reference soak bench vega clean
 .DELETE_ON_ERROR:
 
 study: $(READY)
@@ -54,3 +54,9 @@ $(REFERENCE)/ready: setup.cfg pyproject.toml constraints.txt
 
 clean:
 	rm -rf .venv $(REFERENCE)
+
+# The library of the report's explorer, at the version that its file names.
+vega:
+	cd analysis/report/vega && npm pack --silent vega@6.2.0 && tar -xzf vega-6.2.0.tgz \
+	  --strip-components=1 package/LICENSE package/build/vega.min.js && \
+	  mv build/vega.min.js vega-6.2.0.min.js && rmdir build && rm vega-6.2.0.tgz

@@ -18,7 +18,7 @@ from etils import epath
 from analysis.formatting import joined, percent
 from analysis.inference.verdict import DECIDES
 from analysis.questions._question import Placed, questions
-from analysis.report import figures, markup, saved
+from analysis.report import explorer, figures, markup, saved
 from analysis.report.answer import extent, summary
 from analysis.report.checklist import checklist
 from analysis.report.front import figure_of, front_page, unsaid
@@ -114,6 +114,7 @@ def sections(analysis: Analysis, figure: Placed) -> list[tuple[str, str, str]]:
     """Name, title and HTML of each section: the answer, the questions, how far."""
     view = analysis.view
     return [
+        ("explorer", "Explore the runs", explorer.section(analysis)),
         ("answer", "The answer in full", answer(analysis)),
         *(
             (one.name, markup.text_of(one.title), markup.section(one, view, figure))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
-import shutil
-import subprocess
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -32,6 +31,7 @@ from analysis.questions._question import (
 )
 from analysis.report import answer, build, figures, front, markup, saved, style
 from analysis.results import Note
+from tests.support.browser import BROWSER, opened
 from tests.support.made_analysis import emptied, made_analysis
 from tests.support.made_answers import answers
 
@@ -60,7 +60,7 @@ def _sections(analysis):
 def test_every_section_in_order(written):
     page = written.read_text()
     assert re.findall(r'<section id="(\w+)">', page) == [
-        *("front", "answer", "standings", "growth", "equivalents", "ratio"),
+        *("front", "explorer", "answer", "standings", "growth", "equivalents", "ratio"),
         *("currencies", "interaction"),
         *("decision", "verdict", "loss", "surface", "fits", "joint", "sharing"),
         *("variance", "noise", "holdout", "residuals", "doubts", "tuning", "paths"),
@@ -134,7 +134,7 @@ def test_json_is_plain(written):
 def test_an_empty_frame_gives_its_reason(study, name):
     bare = emptied(study, name)
     page = build.page(bare, {})
-    assert page.count("<section ") == len(questions()) + 4
+    assert page.count("<section ") == len(questions()) + 5
     told = _sections(bare)
     named = {"cells": "loss", "ratios": "ratio"}.get(name, name)
     if named in told:
@@ -449,7 +449,7 @@ def test_page_and_json_have_one_front(written):
     assert body["front"]["said"] == told.said
     assert body["front"]["limits"] == told.limits
     page = written.read_text()
-    first = page[: page.index('id="answer"')]
+    first = page[: page.index('id="explorer"')]
     assert all(markup.text_of(text) in first for text in told.said + told.limits)
     assert '<figure id="front-growth">' in first
 
@@ -521,15 +521,11 @@ def test_user_errors_are_one_line(analysed, capsys):
 
 # The browser
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), None)
-
 
 @pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
-def test_opens_in_a_browser_without_errors(written, tmp_path):
+def test_opens_in_a_browser_without_errors(written):
     """Runs the page's script: a table sorted, a figure enlarged, no complaint."""
-    check = """<script>
-      const head = document.querySelector("#fits th.num");
+    check = """      const head = document.querySelector("#fits th.num");
       head.click();
       const column = [...head.parentNode.cells].indexOf(head);
       const keys = [...head.closest("table").tBodies[0].rows]
@@ -541,25 +537,42 @@ def test_opens_in_a_browser_without_errors(written, tmp_path):
       const open = document.querySelector("#fits details").open;
       document.body.dataset.check =
         `sorted ${sorted} enlarged ${enlarged} unfolded ${open}`;
-    </script></body>"""
-    page = tmp_path / "page.html"
-    page.write_text(written.read_text().replace("</body>", check))
-    flags = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-        "--disable-background-networking --disable-component-update --disable-sync "
-        "--enable-logging=stderr --virtual-time-budget=5000 --dump-dom"
-    )
-    done = subprocess.run(
-        [
-            BROWSER,
-            *flags.split(),
-            f"--user-data-dir={tmp_path}",
-            page.as_uri() + "#fits",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert 'data-check="sorted true enlarged true unfolded true"' in done.stdout
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    """
+    page, complaints = opened(written, check, "#fits")
+    assert 'data-check="sorted true enlarged true unfolded true"' in page
     assert complaints == []
+
+
+@pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
+def test_runs_are_explored_in_a_browser(written):
+    """Families and sizes go and come back, laws stand over runs, a run is looked up."""
+    check = """
+      document.querySelector("#explorer details").open = true;
+      explorer.open();
+      const said = [explorer.marks(), explorer.lines() > 0];
+      explorer.change({families: ["lstm"]});
+      said.push(explorer.marks(), explorer.hover(
+        [...Array(200).keys()].find((i) => explorer.hover(i).includes("lstm"))));
+      explorer.change({families: ["lstm", "transformer", "convolution"], x: "flops"});
+      said.push(explorer.marks());
+      explorer.change({what: "residual"});
+      said.push(explorer.marks() > 0);
+      explorer.change({what: "loss", x: "params"});
+      explorer.pick(0);
+      said.push(explorer.told());
+      document.body.dataset.check = JSON.stringify(said);
+    """
+    page, complaints = opened(written, check)
+    found = re.search(r'data-check="([^"]*)"', page)
+    assert found is not None, complaints
+    every, laws, some, run, again, residuals, picked = json.loads(
+        html.unescape(found[1])
+    )
+    runs = saved.read(written.parent / "report.json").runs
+    losses = runs.filter(like="loss:").iloc[:, 0]
+    lstm = losses[(runs.family == "lstm").to_numpy()]
+    assert (every, some, again) == (losses.count(), lstm.count(), losses.count())
+    assert laws and residuals
+    assert "lstm, trained on" in run and "parameters" in run and "loss" in run
+    assert runs.run_id[0] in picked and "learning rate" in picked
+    assert [line for line in complaints if "willReadFrequently" not in line] == []
