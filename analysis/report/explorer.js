@@ -1,7 +1,7 @@
 "use strict";
 
 // The explorer: filters the page's runs and lets Vega draw them. `window.explorer`
-// serves tests: `change(settings)` sets any of them and returns the milliseconds.
+// serves tests: `change(settings)` sets any of them and gives the milliseconds.
 (() => {
   const root = document.getElementById("explorer-view");
   const text = (id) => document.getElementById(id).textContent;
@@ -120,8 +120,8 @@
 
   // Laws, a line each: along the tokens a size, along the sizes a budget.
   function laws(now) {
-    const all = data.laws, rows = [];
-    if (!now.laws || now.what !== "loss") return rows;
+    const all = data.laws;
+    if (!now.laws || now.what !== "loss") return [];
     const shown = [];
     all.loss.forEach((_, k) => {
       if (all.target[k] === now.target && all.loss[k] !== null
@@ -129,45 +129,57 @@
     });
     const steps = [...new Set(shown.map((k) => all.tokens[k]))].sort((a, b) => a - b);
     const few = new Set(steps.filter((_, s) => s % Math.ceil(steps.length / 5) === 0));
+    const lines = new Map();
     for (const k of shown) {
       if (now.x === "params" && !few.has(all.tokens[k])) continue;
       const fixed = now.x === "params" ? all.tokens[k] : all.params[k];
-      rows.push({x: along(now, all.family[k], all.params[k], all.tokens[k]),
+      const name = `${all.family[k]} ${all.corpus[k]} ${fixed}`;
+      if (!lines.has(name)) lines.set(name, []);
+      lines.get(name).push({x: along(now, all.family[k], all.params[k], all.tokens[k]),
         y: all.loss[k], low: all.low[k] ?? all.loss[k], high: all.high[k] ?? all.loss[k],
-        family: all.family[k], line: `${all.family[k]} ${all.corpus[k]} ${fixed}`});
+        family: all.family[k]});
     }
-    return rows;
+    return joined([...lines.values()]);
   }
 
+  // Lines of one family become one mark with gaps: hundreds of marks would be slow.
+  const joined = (lines) => lines.flatMap((line) =>
+    [...line, {...line[line.length - 1], gap: true}]);
+
   function paths(now) {
-    const all = data.paths, rows = [];
-    if (now.what !== "path") return rows;
+    const all = data.paths, lines = new Map();
+    if (now.what !== "path") return [];
     all.run.forEach((i, k) => {
       if (all.loss[k] === null
         || !inside(now, runs.familyAt[i], runs.corpusAt[i], runs.params[i])) return;
       const x = now.x === "params" ? runs.params[i]
         : along(now, runs.familyAt[i], runs.params[i], all.tokens[k]);
-      rows.push({x, y: all.loss[k], i, family: runs.familyAt[i], line: `${i}`,
-        chosen: i === chosen});
+      if (!lines.has(i)) lines.set(i, []);
+      lines.get(i).push({x, y: all.loss[k], i, family: runs.familyAt[i],
+        corpus: runs.corpusAt[i], fitted: data.used[i],
+        look: i === chosen ? "chosen" : runs.familyAt[i]});
     });
-    return rows;
+    return [...lines.values()];
   }
 
   function draw() {
     const now = settings();
     const kind = now.what === "residual" ? "linear" : "log";
-    const marks = now.what === "path" ? [] : dots(now);
+    const curves = paths(now), lines = joined(curves);
+    // Of a learning curve its end stands for the run.
+    const marks = now.what === "path" ? curves.map((line) => line[line.length - 1])
+      : dots(now);
     if (view?.kind !== kind) show(kind);
     view.signal("xTitle", AXES[now.x]);
     view.signal("yTitle", now.what === "residual" ? "residual (% of the loss)"
       : now.what === "path" ? `training loss (${data.unit})` : `loss (${data.unit})`);
-    const lines = paths(now), points = marks.length ? marks : lines;
+    const points = lines.length ? lines : marks;
     view.signal("xDomain", domain(points.map((row) => row.x), "log"));
     view.signal("yDomain", domain(points.map((row) => row.y), kind));
     view.data("dots", marks).data("laws", laws(now)).data("paths", lines).run();
-    const n = new Set(points.map((row, k) => row.i ?? -k - 1)).size;
+    const n = marks.length;
     count.textContent = `${n} of ${runs.place.length} runs shown`
-      + (points.some((row) => row.fitted === false) ? "; hollow: no fit saw it" : "");
+      + (marks.some((row) => row.fitted === false) ? "; hollow: no fit saw it" : "");
     root.querySelector("output").textContent = `${short(now.least)} to ${short(now.most)}`;
   }
 
@@ -194,6 +206,7 @@
   function spec(kind, width) {
     const at = (field) => ({scale: "y", field});
     const family = {scale: "family", field: "family"};
+    const whole = {signal: "!datum.gap"};
     return {
       $schema: "https://vega.github.io/schema/vega/v6.json",
       width, height: 420, padding: 5,
@@ -218,19 +231,20 @@
           title: {signal: "yTitle"}, labelOverlap: true}],
       marks: [{type: "group", clip: true, encode: {update: {
           width: {signal: "width"}, height: {signal: "height"}}}, marks: [
-        {type: "group", from: {facet: {name: "law", data: "laws", groupby: "line"}},
+        {type: "group", from: {facet: {name: "law", data: "laws", groupby: "family"}},
           marks: [
             {type: "area", from: {data: "law"}, interactive: false, encode: {update: {
-              x: {scale: "x", field: "x"}, y: at("low"), y2: at("high"),
+              defined: whole, x: {scale: "x", field: "x"}, y: at("low"), y2: at("high"),
               fill: family, fillOpacity: {value: 0.1}}}},
             {type: "line", from: {data: "law"}, interactive: false, encode: {update: {
-              x: {scale: "x", field: "x"}, y: at("y"), stroke: family,
+              defined: whole, x: {scale: "x", field: "x"}, y: at("y"), stroke: family,
               strokeWidth: {value: 1}}}}]},
-        {type: "group", from: {facet: {name: "path", data: "paths", groupby: "line"}},
-          marks: [{type: "line", from: {data: "path"}, encode: {update: {
-            x: {scale: "x", field: "x"}, y: at("y"), stroke: family,
-            strokeWidth: {signal: "datum.chosen ? 3.5 : 1"},
-            strokeOpacity: {signal: "datum.chosen ? 1 : 0.55"}}}}]},
+        {type: "group", from: {facet: {name: "path", data: "paths", groupby: "look"}},
+          marks: [{type: "line", from: {data: "path"}, interactive: false,
+            encode: {update: {
+              defined: whole, x: {scale: "x", field: "x"}, y: at("y"), stroke: family,
+              strokeWidth: {signal: "datum.look === 'chosen' ? 3.5 : 1"},
+              strokeOpacity: {signal: "datum.look === 'chosen' ? 1 : 0.5"}}}}]},
         {type: "symbol", from: {data: "dots"}, encode: {update: {
           x: {scale: "x", field: "x"}, y: at("y"), size: {value: 42}, stroke: family,
           shape: {scale: "shape", field: "corpus"}, strokeWidth: {value: 1.2},
@@ -301,7 +315,7 @@
       hover({clientX: 0, clientY: 0}, {datum: view.data("dots").find((row) => row.i === i)});
       return tip.textContent;
     },
-    change(wanted) {
+    async change(wanted) {
       for (const [name, value] of Object.entries(wanted)) {
         if (name === "families" || name === "corpora") {
           for (const box of form.querySelectorAll(`[name=${name}]`)) {
@@ -312,7 +326,8 @@
       }
       const begun = performance.now();
       draw();
-      // Reading a pixel back waits for the picture to be whole.
+      // Vega draws once what it has computed; a pixel read back waits for the picture.
+      await view.runAsync();
       canvas.querySelector("canvas").getContext("2d").getImageData(0, 0, 1, 1);
       return performance.now() - begun;
     },

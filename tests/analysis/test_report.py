@@ -547,20 +547,23 @@ def test_opens_in_a_browser_without_errors(written):
 def test_runs_are_explored_in_a_browser(written):
     """Families and sizes go and come back, laws stand over runs, a run is looked up."""
     check = """
-      document.querySelector("#explorer details").open = true;
-      explorer.open();
-      const said = [explorer.marks(), explorer.lines() > 0];
-      explorer.change({families: ["lstm"]});
-      said.push(explorer.marks(), explorer.hover(
-        [...Array(200).keys()].find((i) => explorer.hover(i).includes("lstm"))));
-      explorer.change({families: ["lstm", "transformer", "convolution"], x: "flops"});
-      said.push(explorer.marks());
-      explorer.change({what: "residual"});
-      said.push(explorer.marks() > 0);
-      explorer.change({what: "loss", x: "params"});
-      explorer.pick(0);
-      said.push(explorer.told());
-      document.body.dataset.check = JSON.stringify(said);
+      (async () => {
+        document.querySelector("#explorer details").open = true;
+        explorer.open();
+        const said = [explorer.marks(), explorer.lines() > 0];
+        await explorer.change({families: ["lstm"]});
+        said.push(explorer.marks(), explorer.hover(
+          [...Array(200).keys()].find((i) => explorer.hover(i).includes("lstm"))));
+        await explorer.change(
+          {families: ["lstm", "transformer", "convolution"], x: "flops"});
+        said.push(explorer.marks());
+        await explorer.change({what: "residual"});
+        said.push(explorer.marks() > 0);
+        await explorer.change({what: "loss", x: "params"});
+        explorer.pick(0);
+        said.push(explorer.told());
+        document.body.dataset.check = JSON.stringify(said);
+      })();
     """
     page, complaints = opened(written, check)
     found = re.search(r'data-check="([^"]*)"', page)
