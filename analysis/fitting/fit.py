@@ -471,13 +471,15 @@ def fill_linear(
     linear = list(law.linear)
     root = np.sqrt(weights) / loss
     small = 1e-3 * float(np.median(loss))
-    parts = np.repeat(starts[:, None], len(linear), axis=1)
+    # Each linear part alone, then none of them: what the others make of the loss.
+    parts = np.repeat(starts[:, None], len(linear) + 1, axis=1)
     parts[:, :, linear] = -700.0  # exp() of it is nothing beside a loss
     parts[:, np.arange(len(linear)), linear] = 0.0
     flat = law.predict(parts.reshape(-1, starts.shape[1]), columns)
-    basis = flat.reshape(len(starts), len(linear), -1) * root
+    flat = flat.reshape(len(starts), len(linear) + 1, -1)
+    basis = (flat[:, :-1] - flat[:, -1:]) * root
     gram = basis @ basis.transpose(0, 2, 1)
-    moment = basis @ (loss * root)
+    moment = (basis @ ((loss - flat[:, -1]) * root)[..., None])[..., 0]
     amplitude = nnls(np.moveaxis(gram, 0, -1), moment.T).T
     starts[:, linear] = np.log(np.maximum(amplitude, small))
     return np.clip(starts, *bounds(law))

@@ -63,7 +63,7 @@ def profile_scale(mean: Array, delta: float) -> Array:
     return np.exp(0.5 * (low + high))
 
 
-def log_likelihood(objective: Array, runs: int, delta: float) -> Array:
+def log_likelihood(objective: Array, runs: int | Array, delta: float) -> Array:
     """Log likelihood of fits with these objectives, s profiled for each.
 
     Minus infinity where no fit was found: its objective is infinite or NaN.
@@ -74,6 +74,16 @@ def log_likelihood(objective: Array, runs: int, delta: float) -> Array:
     scale = profile_scale(known / runs, delta)
     value = -runs * log_normaliser(delta, scale) - known / scale
     return np.where(found, value, -np.inf)
+
+
+def aicc(value: Array | float, parameters: int, size: Array | int) -> Array:
+    """Hurvich and Tsai 1989, of log likelihoods; any shape.
+
+    Infinite where there are too few trajectories (`size`) to say, or no fit.
+    """
+    spare = np.asarray(size) - parameters - 1
+    extra = 2.0 * parameters * (parameters + 1) / np.maximum(spare, 1)
+    return np.where(spare > 0, 2.0 * parameters - 2.0 * value + extra, np.inf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,12 +125,8 @@ class Likelihood:
 
     @property
     def aicc(self) -> float:
-        """Hurvich and Tsai 1989; infinite with too few trajectories to say."""
-        spare = self.size - self.parameters - 1
-        if spare <= 0:
-            return np.inf
-        extra = 2.0 * self.parameters * (self.parameters + 1) / spare
-        return 2.0 * self.parameters - 2.0 * self.value + extra
+        """Infinite with too few trajectories to say."""
+        return float(aicc(self.value, self.parameters, self.size))
 
     @property
     def bic(self) -> float:

@@ -40,6 +40,8 @@ BOUNDS_EXPONENT = (0.01, 3.0)
 BOUNDS_DIFFERENCE = (-1.5, 1.5)
 # Of a factor on a term's amplitude, rho^-alpha or rho^-beta.
 BOUNDS_SHIFT = (-np.log(100.0), np.log(100.0))
+# Of the logarithm of an exponent around both terms; see joint_outer.
+BOUNDS_OUTER = (np.log(0.05), np.log(20.0))
 KINDS = ("family", "corpus")
 # A level, or a pair of levels: ((kind, level), ...).
 Key = tuple[tuple[str, str], ...]
@@ -59,15 +61,29 @@ class Term(NamedTuple):
 
 
 class Layout:
-    """Which coordinate is what, for the given levels and options."""
+    """Which coordinate is what, for the given levels and options.
+
+    Attributes:
+      outer: the coordinate of an exponent around both terms, where there is one.
+    """
 
     def __init__(
         self,
         levels: Mapping[str, tuple[str, ...]],
-        floor: Collection[str],
-        exponents: Mapping[str, Collection[str]],
-        crossed: Collection[str],
+        floor: Collection[str] = ("corpus",),
+        alpha: Collection[str] = (),
+        beta: Collection[str] = (),
+        crossed: Collection[str] = (),
+        outer: bool = False,
     ):
+        """Raises UserError where an option names no kind of level, or no term."""
+        chosen = {"floor": floor, "alpha": alpha, "beta": beta, "crossed": crossed}
+        for option, values in chosen.items():
+            known = ("params", "tokens") if option == "crossed" else KINDS
+            if isinstance(values, str) or not set(values) <= set(known):
+                wanted = f"a tuple of some of {', '.join(known)}"
+                raise UserError(option, values, wanted)
+        self._chosen = chosen
         self.levels = {kind: levels[kind] for kind in KINDS}
         self.floor_kinds = tuple(kind for kind in KINDS if kind in floor)
         self.parameters: list[Parameter] = []
@@ -79,12 +95,13 @@ class Layout:
             self._add(name, BOUNDS_LOSS, kind, level if kind != "shared" else "")
         self.floors = len(self.parameters)
         self.terms = [
-            self._term(column, amplitude, exponent, exponents[exponent], crossed)
+            self._term(column, amplitude, exponent, chosen[exponent], crossed)
             for column, amplitude, exponent in (
                 ("params", "A", "alpha"),
                 ("tokens", "B", "beta"),
             )
         ]
+        self.outer = self._add("k", BOUNDS_OUTER, "shared", "") if outer else None
 
     def _add(
         self, name: str, bounds: tuple[float, float], kind: str, level: str
@@ -151,6 +168,64 @@ class Layout:
         own = [term.exponents[(part,)] for part in key if (part,) in term.exponents]
         return theta[..., [term.at + 1, *own]].sum(axis=-1)
 
+    def designs(self, columns: Columns, centre: Mapping[str, float]) -> Array:
+        """What the coordinates are multiplied by in the logs of E and both terms.
+
+        Args:
+          centre: of the logs of N and D.
+
+        Returns [3, n, P].
+        """
+        rows = np.arange(len(columns["params"]))
+        x = np.zeros((3, rows.size, len(self.parameters)))
+        x[0, rows, self.floor(columns)] = 1.0
+        for number, term in enumerate(self.terms, start=1):
+            logs = np.log(columns[term.column]) - centre[term.column]
+            x[number, :, term.at] = 1.0
+            x[number, :, term.at + 1] = -logs
+            for key, at in term.exponents.items():
+                x[number, :, at] = np.where(self.member(columns, key), -logs, 0.0)
+            for key, at in term.shifts.items():
+                x[number, :, at] = self.member(columns, key)
+        return x
+
+    def natural(self, theta: Array, centre: Mapping[str, float]) -> Array:
+        """What is reported [..., R], from coordinates [..., P].
+
+        Under an outer exponent k the coordinates of a term are those of its power k,
+        which it alone would add to the loss: ln A^k, k alpha and ln rho^(-k alpha).
+        """
+        ones = np.ones((*theta.shape[:-1], 2 * len(self.terms)))
+        out = np.concatenate([theta, ones], axis=-1)
+        out[..., : self.floors] = np.exp(theta[..., : self.floors])
+        k: Array | float = 1.0
+        if self.outer is not None:
+            k = out[..., self.outer] = np.exp(theta[..., self.outer])
+        for term in self.terms:
+            slope = theta[..., term.at + 1]
+            log = (theta[..., term.at] + slope * centre[term.column]) / k
+            out[..., term.at] = np.exp(np.minimum(log, 700.0))
+            out[..., term.at + 1] = slope / k
+            for at in term.exponents.values():
+                out[..., at] = (slope + theta[..., at]) / k
+            for key, at in term.shifts.items():
+                # k cancels: both the shift and the exponent are k times the inner ones.
+                log = -theta[..., at] / self.exponent(theta, term, key)
+                out[..., at] = np.exp(np.clip(log, -700.0, 700.0))
+        return out
+
+    def name(self, law: str) -> str:
+        """The law's name, and what an option changed."""
+        usual = {"floor": {"corpus"}}
+        said = {"floor": "E", "crossed": "family x corpus"}
+        parts = []
+        for option, values in self._chosen.items():
+            if set(values) != usual.get(option, set()):
+                by = " and ".join(sorted(values)) or "none"
+                joint = "in" if option == "crossed" else "by"
+                parts.append(f"{said.get(option, option)} {joint} {by}")
+        return law + (f" ({', '.join(parts)})" if parts else "")
+
 
 def bind(
     levels: Mapping[str, tuple[str, ...]],
@@ -165,57 +240,22 @@ def bind(
     Raises:
       UserError: an option names no kind of level, or no term.
     """
-    chosen = {"floor": floor, "alpha": alpha, "beta": beta, "crossed": crossed}
-    for option, values in chosen.items():
-        known = ("params", "tokens") if option == "crossed" else KINDS
-        if isinstance(values, str) or not set(values) <= set(known):
-            raise UserError(option, values, f"a tuple of some of {', '.join(known)}")
-    layout = Layout(levels, floor, {"alpha": alpha, "beta": beta}, crossed)
-    size = len(layout.parameters)
-
-    def designs(columns: Columns) -> Array:
-        rows = np.arange(len(columns["params"]))
-        x = np.zeros((3, rows.size, size))
-        x[0, rows, layout.floor(columns)] = 1.0
-        for number, term in enumerate(layout.terms, start=1):
-            logs = np.log(columns[term.column]) - centre[term.column]
-            x[number, :, term.at] = 1.0
-            x[number, :, term.at + 1] = -logs
-            for key, at in term.exponents.items():
-                x[number, :, at] = np.where(layout.member(columns, key), -logs, 0.0)
-            for key, at in term.shifts.items():
-                x[number, :, at] = layout.member(columns, key)
-        return x
-
-    def natural(theta: Array) -> Array:
-        ones = np.ones((*theta.shape[:-1], 2 * len(layout.terms)))
-        out = np.concatenate([theta, ones], axis=-1)
-        out[..., : layout.floors] = np.exp(theta[..., : layout.floors])
-        for term in layout.terms:
-            slope = theta[..., term.at + 1]
-            log = theta[..., term.at] + slope * centre[term.column]
-            out[..., term.at] = np.exp(np.minimum(log, 700.0))
-            for at in term.exponents.values():
-                out[..., at] = slope + theta[..., at]
-            for key, at in term.shifts.items():
-                log = -theta[..., at] / layout.exponent(theta, term, key)
-                out[..., at] = np.exp(np.clip(log, -700.0, 700.0))
-        return out
+    layout = Layout(levels, floor, alpha, beta, crossed)
 
     def starts(columns: Columns, loss: Array) -> Array:
         grid = np.geomspace(0.05, 1.5, 5)
-        theta = np.zeros((grid.size**2, size))
+        theta = np.zeros((grid.size**2, len(layout.parameters)))
         theta[:, layout.terms[0].at + 1] = np.repeat(grid, grid.size)
         theta[:, layout.terms[1].at + 1] = np.tile(grid, grid.size)
         return theta
 
-    law = Exponentials(designs)
+    law = Exponentials(lambda columns: layout.designs(columns, centre))
     return Law(
-        name=_name(chosen),
+        name=layout.name("joint"),
         parameters=tuple(layout.parameters),
         reported=layout.reported(),
         predict=law.predict,
-        natural=natural,
+        natural=lambda theta: layout.natural(theta, centre),
         starts=starts,
         needs={"params": 3, "tokens": 3},
         columns=("params", "tokens", "family", "corpus"),
@@ -224,16 +264,3 @@ def bind(
         log_curvature=law.log_curvature,
         designs=law.designs,
     )
-
-
-def _name(chosen: Mapping[str, Collection[str]]) -> str:
-    """The module's name, and what an option changed."""
-    usual = {"floor": {"corpus"}}
-    said = {"floor": "E", "crossed": "family x corpus"}
-    parts = []
-    for option, values in chosen.items():
-        if set(values) != usual.get(option, set()):
-            by = " and ".join(sorted(values)) or "none"
-            joint = "in" if option == "crossed" else "by"
-            parts.append(f"{said.get(option, option)} {joint} {by}")
-    return "joint" + (f" ({', '.join(parts)})" if parts else "")

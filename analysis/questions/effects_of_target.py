@@ -23,7 +23,7 @@ from analysis.questions import (
 )
 from analysis.questions.effects import Described, Equivalents, Swap
 from analysis.questions.matched_cells import DocumentError, Noise
-from analysis.surfaces.surfaces import Surfaces, fit_joint
+from analysis.surfaces.surfaces import Surfaces
 
 # Crossovers are looked for from the least compute that was run to this many times the
 # most.
@@ -64,7 +64,7 @@ class Leading:
 
     Attributes:
       model: its name in nested.MODELS.
-      surfaces: with that law as the joint one.
+      surfaces: with that law as the joint one, chosen again in every draw.
       nested: all laws that it was chosen from; None where there was no choice.
     """
 
@@ -78,15 +78,16 @@ class Leading:
 
 
 def lead(surfaces: Surfaces, delta: float, seed: int) -> Leading:
-    """Chooses among the nested laws on the fitted runs, and fits the chosen one."""
+    """Chooses among the joint laws on the fitted runs, and again in every draw."""
     if surfaces.joint.theta is None:
         return Leading(model_choice.BASE, surfaces, None)
     fits = model_choice.fit_nested(surfaces, delta, seed)
     model = model_choice.preferred(fits)
-    if model != model_choice.BASE:
-        options = model_choice.MODELS[model]
-        fitted = fit_joint(surfaces.draws, delta, seed, options)
-        surfaces = dataclasses.replace(surfaces, joint=fitted)
+    if fits.choice is not None:
+        joint = surfaces.joint
+        if model != model_choice.BASE:
+            joint = fits.choice.fits[model]
+        surfaces = dataclasses.replace(surfaces, joint=joint, choice=fits.choice)
     return Leading(model, surfaces, fits)
 
 
@@ -253,9 +254,7 @@ def _checks(
     return {
         "models": model_choice.models_frame(fits, target),
         "nested": model_choice.questions_frame(fits, target, asked.seed),
-        "model_multipliers": model_choice.multipliers_frame(
-            fits, found, where, target, asked.seed
-        ),
+        "model_multipliers": model_choice.multipliers_frame(fits, found, where, target),
         "verdicts": sensitivity.verdicts_frame(
             leading.surfaces,
             found,

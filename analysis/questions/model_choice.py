@@ -6,6 +6,11 @@ likelihood ratio is set against its distribution under the smaller law (parametr
 bootstrap), beside AICc, BIC and the error on the largest scale, left out of the fit.
 Since no single law is certain, every multiplier is given under every law within 4 AICc
 of the best (Burnham and Anderson 2002, section 2.6).
+
+Effects are read from the law that the runs choose. That choice is uncertain too: it is
+made again in every bootstrap draw, from laws fitted to that same draw, so that an
+interval is one of the procedure "choose, then read" (Efron 2014, "Estimation and
+accuracy after model selection").
 """
 
 from __future__ import annotations
@@ -14,10 +19,11 @@ import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from analysis.fitting.fit import Refusal
-from analysis.formatting import joined, number
+from analysis.formatting import joined, number, percent
 from analysis.inference.intervals import Draws
 from analysis.inference.likelihood import (
     Likelihood,
@@ -26,12 +32,21 @@ from analysis.inference.likelihood import (
     likelihood,
     ratio_tests,
 )
+from analysis.laws import Array
 from analysis.questions import effects
-from analysis.questions._question import Absent, Question, Table
+from analysis.questions._question import Absent, Question, Sentence, Table
 from analysis.questions.effects import Equivalents, Swap
 from analysis.schema import Column, declare
 from analysis.surfaces.backtests import held_out_error
-from analysis.surfaces.surfaces import Fitted, Options, Surfaces, fit_joint
+from analysis.surfaces.choice import choose
+from analysis.surfaces.surfaces import (
+    PLAIN,
+    Choice,
+    Fitted,
+    Form,
+    Surfaces,
+    fit_joint,
+)
 
 FRAMES = (
     declare(
@@ -53,7 +68,7 @@ FRAMES = (
     ),
     declare(
         "models",
-        "The nested laws that the leading one was chosen from.",
+        "The laws that the leading one was chosen from.",
         "target",
         Column("model", "name of the law"),
         Column("log_likelihood", "of the runs"),
@@ -68,6 +83,7 @@ FRAMES = (
         Column("holdout_error", "RMS log error on the largest scale left out"),
         Column("refused", "why it could not be fitted, or empty"),
         Column("preferred", "whether effects lead with it"),
+        Column("chosen", "share of the draws in which it is chosen; NaN: not tried"),
     ),
     declare(
         "model_multipliers",
@@ -82,12 +98,14 @@ FRAMES = (
 )
 
 BASE = "joint"
-# Draws behind a threshold and behind each model's multipliers; fewer than elsewhere,
-# since there are a dozen laws to fit.
+OUTER = "an outer exponent"
+# Draws behind a threshold; fewer than elsewhere, since there are a dozen laws to fit.
 RATIO_DRAWS = 60
-MODEL_DRAWS = 60
 # Laws this far above the lowest AICc are still to be reckoned with.
 WITHIN = 4.0
+# Laws this far above it are not fitted to the draws, since hardly one would choose
+# them: of an AICc difference of x between two laws the spread is about 2 sqrt(x).
+FAR = 40.0
 LEVEL = 0.05
 
 
@@ -107,16 +125,17 @@ class Freed(NamedTuple):
     needs: tuple[str, ...]
 
 
-MODELS: dict[str, Options] = {
-    BASE: {},
-    "one E": {"floor": ()},
-    "E by family": {"floor": ("family", "corpus")},
-    "alpha by family": {"alpha": ("family",)},
-    "alpha by corpus": {"alpha": ("corpus",)},
-    "beta by family": {"beta": ("family",)},
-    "beta by corpus": {"beta": ("corpus",)},
-    "rhoN by cell": {"crossed": ("params",)},
-    "rhoD by cell": {"crossed": ("tokens",)},
+MODELS: dict[str, Form] = {
+    BASE: PLAIN,
+    "one E": Form(options={"floor": ()}),
+    "E by family": Form(options={"floor": ("family", "corpus")}),
+    "alpha by family": Form(options={"alpha": ("family",)}),
+    "alpha by corpus": Form(options={"alpha": ("corpus",)}),
+    "beta by family": Form(options={"beta": ("family",)}),
+    "beta by corpus": Form(options={"beta": ("corpus",)}),
+    "rhoN by cell": Form(options={"crossed": ("params",)}),
+    "rhoD by cell": Form(options={"crossed": ("tokens",)}),
+    OUTER: Form("joint_outer"),
 }
 QUESTIONS = (
     Freed("E", "families", BASE, "E by family", ("family",)),
@@ -139,6 +158,8 @@ class Nested:
       errors: by name, RMS log error on the largest scale, predicted from the rest; NaN
         where the rest cannot identify the law.
       refused: by name, why a law could not be fitted.
+      choice: the laws under the same draws, and which of them each draw chooses; None
+        where the joint law itself could not be fitted.
     """
 
     surfaces: Surfaces
@@ -149,6 +170,7 @@ class Nested:
     errors: dict[str, float]
     refused: dict[str, str]
     questions: tuple[Freed, ...]
+    choice: Choice | None
 
 
 def fit_nested(surfaces: Surfaces, delta: float, seed: int) -> Nested:
@@ -157,37 +179,84 @@ def fit_nested(surfaces: Surfaces, delta: float, seed: int) -> Nested:
     asked = tuple(
         q for q in QUESTIONS if all(len(levels[kind]) > 1 for kind in q.needs)
     )
-    names = dict.fromkeys([BASE, *(n for q in asked for n in (q.fixed, q.freed))])
+    names = dict.fromkeys(
+        [BASE, *(n for q in asked for n in (q.fixed, q.freed)), OUTER]
+    )
     none = dataclasses.replace(surfaces.draws, factors=surfaces.draws.factors[:0])
     fitted, models, errors, refused = {}, {}, {}, {}
     for name in names:
         found = fit_joint(none, delta, seed, MODELS[name])
-        if isinstance(found.outcome, Refusal):
-            refused[name] = found.outcome.reason
+        reason = _undetermined(found, surfaces.joint)
+        if reason:
+            refused[name] = reason
             continue
         fitted[name] = found
         models[name] = likelihood_of(found, surfaces.draws, delta)
         errors[name] = held_out_error(
             surfaces.draws,
-            partial(fit_joint, delta=delta, seed=seed, options=MODELS[name]),
+            partial(fit_joint, delta=delta, seed=seed, form=MODELS[name]),
         )
     asked = tuple(q for q in asked if {q.fixed, q.freed} <= set(models))
+    choice = _choice(fitted, models, surfaces, delta) if BASE in models else None
     return Nested(
-        surfaces, surfaces.draws, delta, fitted, models, errors, refused, asked
+        surfaces, surfaces.draws, delta, fitted, models, errors, refused, asked, choice
     )
 
 
-def preferred(nested: Nested | None) -> str:
-    """The law that effects are reported by: of those fitted, by the fitted runs alone.
+def _undetermined(found: Fitted, base: Fitted) -> str:
+    """Why a law is no candidate: refused, or what it adds to the base is on a bound."""
+    if isinstance(found.outcome, Refusal):
+        return found.outcome.reason
+    added = set(found.outcome.at_bound) - set(base.law.names)
+    # A floor of nothing is a finding; the joint law's own may be on that bound too.
+    held = [name for name in sorted(added) if not name.startswith("E")]
+    return f"the runs do not tell {joined(held)}: on a bound" if held else ""
 
-    The joint law, unless the AICc of another is lower by more than `WITHIN`; then the
-    one with the lowest.
+
+def _choice(
+    fitted: dict[str, Fitted],
+    models: dict[str, Likelihood],
+    surfaces: Surfaces,
+    delta: float,
+) -> Choice:
+    """The laws that a draw might choose, under draws around the best of them."""
+    criteria = {name: model.aicc for name, model in models.items()}
+    best = min(criteria, key=lambda name: criteria[name])
+    near = [
+        name
+        for name in fitted
+        if name == BASE or not criteria[name] - criteria[best] > FAR
+    ]
+    base = near.index(BASE)
+    return choose(
+        {name: fitted[name] for name in near},
+        criteria,
+        best,
+        surfaces.joint if best == BASE else None,
+        surfaces.draws,
+        delta,
+        lambda found: picked(found, base),
+    )
+
+
+def picked(criteria: Array, base: int = 0) -> Array:
+    """The law that effects are read from: by AICc [laws, B], its place in each column.
+
+    The joint law (`base`), unless the AICc of another is lower by more than `WITHIN`;
+    then the one with the lowest.
     """
+    with np.errstate(invalid="ignore"):  # too few trajectories: all are infinite
+        above = criteria[base] - criteria.min(axis=0)
+    return np.where(above > WITHIN, criteria.argmin(axis=0), base)
+
+
+def preferred(nested: Nested | None) -> str:
+    """The law that effects are reported by: of those fitted, by these runs alone."""
     if nested is None or BASE not in nested.models:
         return BASE
-    known = {name: model.aicc for name, model in nested.models.items()}
-    best = min(known, key=lambda name: known[name])
-    return best if known[BASE] - known[best] > WITHIN else BASE
+    names = list(nested.models)
+    aicc = np.array([[nested.models[name].aicc] for name in names])
+    return names[int(picked(aicc, names.index(BASE))[0])]
 
 
 def likelihood_of(found: Fitted, draws: Draws, delta: float) -> Likelihood:
@@ -209,6 +278,8 @@ def models_frame(nested: Nested, target: str) -> pd.DataFrame:
     errors = frame.model.map(nested.errors)
     frame = frame.assign(target=target, holdout_error=errors, refused="")
     frame = frame.assign(preferred=frame.model == preferred(nested))
+    shares = nested.choice.shares() if nested.choice is not None else {}
+    frame = frame.assign(chosen=frame.model.map(shares).astype(float))
     left = [
         {"model": name, "target": target, "refused": reason, "preferred": False}
         for name, reason in nested.refused.items()
@@ -254,28 +325,48 @@ def multipliers_frame(
     found: list[Swap],
     points: list[tuple[float, float]],
     target: str,
-    seed: int,
 ) -> pd.DataFrame:
     """M_D over all cells under every law within 4 AICc of the best."""
-    if not nested.models:
+    if nested.choice is None:
         return pd.DataFrame()
     table = compare(nested.models)
     near = table[~(table.delta_aicc > WITHIN)]
-    fewer = dataclasses.replace(
-        nested.draws, factors=nested.draws.factors[:MODEL_DRAWS]
-    )
     parts = []
     for row in near.itertuples():
-        joint = fit_joint(fewer, nested.delta, seed, MODELS[row.law])
-        surfaces = dataclasses.replace(nested.surfaces, draws=fewer, joint=joint)
+        joint = nested.choice.fits[row.law]
+        surfaces = dataclasses.replace(nested.surfaces, joint=joint, choice=None)
         logs = effects.log_factors(Equivalents(surfaces.of_joint, points), found)
         frame = effects.equivalents_frame(logs, points, target, "joint")
         if frame.empty:
             continue
         whole: dict[str, Any] = {"model": row.law, "delta_aicc": row.delta_aicc}
-        whole |= {"weight": row.weight, "draws": len(fewer)}
+        whole |= {"weight": row.weight, "draws": len(nested.draws)}
         parts.append(frame[frame.params.isna()].assign(**whole))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def chosen(models: pd.DataFrame) -> list[str]:
+    """How often the draws choose each law, which the intervals of effects include.
+
+    Args:
+      models: rows of Analysis.models, of one target.
+    """
+    known = models[models.chosen > 0] if len(models) else models
+    if known.empty:
+        return []
+    ranked = known.sort_values("chosen", ascending=False, kind="stable")
+    named = [
+        ("the plain joint law" if row.model == BASE else f"the one with {row.model}")
+        + f" in {percent(row.chosen)}"
+        for row in ranked.itertuples()
+    ]
+    if len(named) == 1:
+        name = named[0].rsplit(" in ", 1)[0]
+        return [f"The law was chosen again in every draw: each time {name}."]
+    return [
+        f"The law was chosen again in every draw, {joined(named)}; the intervals of "
+        "effects include this choice."
+    ]
 
 
 def sentences(frame: pd.DataFrame) -> list[str]:
@@ -302,6 +393,10 @@ QUESTION = Question(
     title="What families and corpora share",
     place=120,
     absent=Absent("nested models", ("nested",), ("joint", "effects")),
-    said=lambda view: sentences(view.rows("nested")),
+    said=lambda view: [
+        *sentences(view.rows("nested")),
+        *chosen(view.rows("models")),
+    ],
+    answers=lambda view: [Sentence(text, 45) for text in chosen(view.rows("models"))],
     tables=(Table("Likelihood ratios", "nested"), Table("Models", "models")),
 )

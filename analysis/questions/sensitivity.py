@@ -49,7 +49,7 @@ from analysis.report.style import (
 )
 from analysis.results import Analysis
 from analysis.schema import Column, declare
-from analysis.surfaces.surfaces import Options, Surfaces, joint_surfaces
+from analysis.surfaces.surfaces import PLAIN, Form, Surfaces, joint_surfaces
 
 FRAMES = (
     declare(
@@ -91,7 +91,7 @@ def verdicts_frame(
     target: str,
     delta: float,
     seed: int,
-    options: Options | None = None,
+    form: Form = PLAIN,
     simpler: Surface | None = None,
 ) -> pd.DataFrame:
     """Every overall effect, and which of architecture and corpus is larger, by setting.
@@ -99,11 +99,11 @@ def verdicts_frame(
     Args:
       found: swaps in the direction in which they are reported.
       frame: one-epoch runs of the target, with `level` and `budget`.
-      options: of the joint law that `surfaces` has, which every refit keeps.
-      simpler: the joint law without them, where it has any.
+      form: of the joint law that leads, which every refit keeps.
+      simpler: the plain joint law, where another leads.
     """
     parts = []
-    for setting in settings(surfaces, frame, delta, seed, options, simpler):
+    for setting in settings(surfaces, frame, delta, seed, form, simpler):
         where = points_of_interest(setting.frame)
         logs = effects.log_factors(Equivalents(setting.surface, where), found)
         whole = effects.equivalents_frame(logs, where, target, "joint")
@@ -119,7 +119,7 @@ def settings(
     frame: pd.DataFrame,
     delta: float,
     seed: int,
-    options: Options | None = None,
+    form: Form = PLAIN,
     simpler: Surface | None = None,
 ) -> Iterator[Setting]:
     """The choices, the reported one first; those that change nothing are left out."""
@@ -141,7 +141,7 @@ def settings(
         if part.empty or (threshold == delta and same):
             continue
         again = joint_surfaces(
-            part, min(DRAWS, draws), seed, threshold, surfaces.draws.scheme, options
+            part, min(DRAWS, draws), seed, threshold, surfaces.draws.scheme, form
         )
         yield Setting(name, part, again.of_joint, min(DRAWS, draws))
 

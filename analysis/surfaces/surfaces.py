@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,16 @@ ILL_CONDITIONED = 1e8
 GAP = 1e-3
 # Of a law's `bind`.
 Options = Mapping[str, Collection[str]]
+
+
+class Form(NamedTuple):
+    """A joint law: its file in analysis/laws, and the options of its `bind`."""
+
+    law: str = "joint"
+    options: Options = MappingProxyType({})
+
+
+PLAIN = Form()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +91,39 @@ class Fitted:
 
 
 @dataclasses.dataclass(frozen=True)
+class Choice:
+    """Laws under the same draws, and which of them is chosen in each.
+
+    What is read from it has the spread of the whole procedure "choose, then read".
+
+    Attributes:
+      fits: by name; coordinates [1 + B, P] each, the fit first.
+      picked: [1 + B], the place in `fits` of the law chosen, the fits' own first.
+    """
+
+    fits: Mapping[str, Fitted]
+    picked: Array
+
+    def predict(self, columns: Mapping[str, Array]) -> Array:
+        """Loss [1 + B, k], in each row by the law that is chosen there."""
+        count = len(next(iter(columns.values())))
+        out = np.full((self.picked.size, count), np.nan)
+        for number, fitted in enumerate(self.fits.values()):
+            rows = np.flatnonzero(self.picked == number)
+            if rows.size and fitted.theta is not None:
+                out[rows] = fitted.law.predict(fitted.theta[rows], columns)
+        return out
+
+    def shares(self) -> dict[str, float]:
+        """In what share of the draws each law is chosen; NaN where there are none."""
+        drawn = self.picked[1:]
+        return {
+            name: float(np.mean(drawn == number)) if drawn.size else float("nan")
+            for number, name in enumerate(self.fits)
+        }
+
+
+@dataclasses.dataclass(frozen=True)
 class Surfaces:
     """Every law of one target.
 
@@ -86,6 +131,7 @@ class Surfaces:
       draws: what every law was fitted to again; `chosen` of it marks the runs [n] that
         the fits themselves saw.
       single: by (family, corpus); sizes: one a size; joint: over all of them.
+      choice: the laws that `joint` was chosen from, again in every draw, where it was.
     """
 
     data: Sample
@@ -95,12 +141,16 @@ class Surfaces:
     single: Mapping[tuple[str, str], Fitted]
     sizes: Sequence[Fitted]
     joint: Fitted
+    choice: Choice | None = None
 
     def everything(self) -> list[Fitted]:
         return [self.joint, *self.single.values(), *self.sizes]
 
     def of_joint(self, family: str, corpus: str, params: Array, tokens: Array) -> Array:
-        """Loss [B, k] by the joint law; NaN where its runs lack family or corpus."""
+        """Loss [B, k] by the joint law; NaN where its runs lack family or corpus.
+
+        By the law that is chosen in each draw, where there was a choice.
+        """
         if family not in self.families or corpus not in self.corpora:
             return self._predict(None, {"params": params})
         columns = {
@@ -109,6 +159,8 @@ class Surfaces:
             "family": np.full(params.size, self.families.index(family)),
             "corpus": np.full(params.size, self.corpora.index(corpus)),
         }
+        if self.choice is not None:
+            return self.choice.predict(columns)
         return self._predict(self.joint, columns)
 
     def of_single(
@@ -143,12 +195,11 @@ def fit_all(draws: Draws, delta: float, seed: int) -> Surfaces:
     return Surfaces(data, draws, families, corpora, single, sizes, joint)
 
 
-def fit_joint(
-    draws: Draws, delta: float, seed: int, options: Options | None = None
-) -> Fitted:
-    """The joint law over every family and corpus of the sample."""
+def fit_joint(draws: Draws, delta: float, seed: int, form: Form = PLAIN) -> Fitted:
+    """A joint law over every family and corpus of the sample."""
     rows = np.ones(draws.data.loss.size, bool)
-    return fit_one("joint", ("*", "*", np.nan), draws, rows, delta, seed, options)
+    head = ("*", "*", np.nan)
+    return fit_one(form.law, head, draws, rows, delta, seed, form.options)
 
 
 def _names(data: Sample) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -196,11 +247,11 @@ def joint_surfaces(
     seed: int,
     delta: float,
     bootstrap: str = "wild",
-    options: Options | None = None,
+    form: Form = PLAIN,
 ) -> Surfaces:
-    """The joint law alone, on runs of one target; rows as `cells.target_frame`'s."""
+    """A joint law alone, on runs of one target; rows as `cells.target_frame`'s."""
     drawn = draw(sample(frame), draws, seed, bootstrap)
-    joint = fit_joint(drawn, delta, seed, options)
+    joint = fit_joint(drawn, delta, seed, form)
     families, corpora = _names(drawn.data)
     return Surfaces(drawn.data, drawn, families, corpora, {}, [], joint)
 
@@ -252,13 +303,13 @@ def _fit(
     if isinstance(outcome, Refusal):
         return outcome, None
     theta = np.full((len(draws), outcome.theta.size), np.nan)
-    if len(draws) and _spare(law, columns):
+    if len(draws) and spare(law, columns):
         drawn, weights = again(draws, rows, outcome, columns, delta)
         theta = refit(outcome, columns, drawn, weights, delta)
     return outcome, np.concatenate([outcome.theta[None], theta])
 
 
-def _spare(law: Law, columns: Mapping[str, Array]) -> bool:
+def spare(law: Law, columns: Mapping[str, Array]) -> bool:
     """Whether there are points enough to say how well the law is known.
 
     With fewer than twice the parameters, a pairs draw shows which points it kept, and

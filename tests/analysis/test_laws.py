@@ -353,6 +353,20 @@ def test_nested_joint_laws_find_what_was_planted():
     assert found["E"] == pytest.approx(1.8172, rel=1e-4)
 
 
+@pytest.mark.parametrize(("k", "e"), [(0.6, 1.8172), (1.6, 1.8172), (0.6, 1e-3)])
+def test_a_joint_law_under_an_outer_exponent_is_recovered(k, e):
+    # Without a floor the bend between the terms still tells k from the exponents.
+    columns = full_table()
+    inner = joint_loss(columns, crossed=1.0, floor=0.0) - 1.8172
+    loss = e * (1.0 + 0.1 * (columns["corpus"] == 1)) + 0.7 * (inner / 0.7) ** k
+    found = recovered("joint_outer", columns, loss)
+    assert found["k"] == pytest.approx(k, rel=1e-3)
+    assert found["beta"] == pytest.approx(0.3658, rel=1e-3)
+    assert found["rhoD[b]"] == pytest.approx(1.3, rel=1e-3)
+    assert found["rhoD[e]"] == pytest.approx(0.7, rel=1e-3)
+    assert found["rhoN[b]"] == pytest.approx(1.0, rel=1e-3)
+
+
 def test_a_wider_joint_law_fits_no_worse():
     columns = full_table()
     rng = np.random.default_rng(0)

@@ -4,11 +4,19 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from analysis.design.cells import points, target_frame
-from analysis.questions import effects, matched_cells, model_choice, sensitivity
+from analysis.inference.intervals import interval
+from analysis.questions import (
+    effects,
+    effects_of_target,
+    matched_cells,
+    model_choice,
+    sensitivity,
+)
 from analysis.questions.effects import Equivalents
-from analysis.surfaces.surfaces import Surfaces, joint_surfaces
+from analysis.surfaces.surfaces import Surfaces, fit_joint, joint_surfaces
 from analysis.tables.load import from_frame
 from tests.support.made_surfaces import CORPORA, FAMILIES, Truth
 
@@ -55,7 +63,7 @@ def test_every_law_near_the_best_gives_its_multiplier():
     where = points(surfaces.data.frame)
     model = Equivalents(surfaces.of_joint, where)
     found = effects.gains(model, effects.swaps(FAMILIES, CORPORA))
-    frame = model_choice.multipliers_frame(fits, found, where, "loss", 0)
+    frame = model_choice.multipliers_frame(fits, found, where, "loss")
     models = model_choice.models_frame(fits, "loss")
     near = set(models.model[models.delta_aicc <= model_choice.WITHIN])
     assert set(frame.model) == near and len(near) > 1
@@ -63,6 +71,63 @@ def test_every_law_near_the_best_gives_its_multiplier():
     whole = frame[(frame.fixed == "*") & (frame.kind == "architecture")]
     assert ((whole.low < 1.36) & (whole.high > 1.24)).all()
     assert (frame.draws == len(surfaces.draws)).all()
+
+
+def test_an_outer_exponent_is_chosen_where_it_was_planted():
+    # How often such intervals hold the truth is for tests/benchmarks/coverage.py.
+    truth = dataclasses.replace(SHARED, rhoD={"b": 2.0, "prose": 0.7}, outer=0.5)
+    surfaces = surfaces_of(truth, noise=0.002, seed=2)
+    leading = effects_of_target.lead(surfaces, DELTA, 0)
+    assert leading.model == model_choice.OUTER
+    model = Equivalents(leading.surfaces.of_joint, [(72e3, 15e6)])
+    drawn = np.exp(model.log_factors(("a", "prose"), ("b", "prose"))[:, 0])
+    low, high = interval(drawn[1:])
+    assert low < 2.0 < high < 2.6 and drawn[0] == pytest.approx(2.0, rel=0.1)
+
+
+def test_the_law_is_chosen_again_in_every_draw():
+    surfaces = surfaces_of(dataclasses.replace(SHARED, outer=0.93), 0.004, seed=2)
+    leading = effects_of_target.lead(surfaces, DELTA, 0)
+    choice = leading.surfaces.choice
+    names = list(choice.fits)
+    assert names[choice.picked[0]] == leading.model
+    shares = choice.shares()
+    assert sum(shares.values()) == pytest.approx(1.0)
+    # Several laws describe these runs, and each draw is read by its own.
+    assert len({name for name, share in shares.items() if share > 0}) > 1
+    columns = {"params": np.array([5e4]), "tokens": np.array([1e7])}
+    levels = {"family": np.array([1]), "corpus": np.array([0])}
+    drawn = leading.surfaces.of_joint("b", "code", *columns.values())
+    for row, picked in enumerate(choice.picked):
+        fitted = choice.fits[names[picked]]
+        own = fitted.law.predict(fitted.theta[row], columns | levels)
+        np.testing.assert_allclose(drawn[row], own)
+    models = model_choice.models_frame(leading.nested, "loss")
+    said = models.set_index("model").chosen
+    assert said.dropna().to_dict() == pytest.approx(shares)
+    # What lies too far off is not tried again.
+    assert "one E" not in shares and np.isnan(said["one E"])
+    (said,) = model_choice.chosen(models)
+    assert "chosen again in every draw" in said and "include this choice" in said
+
+
+def test_few_trajectories_leave_the_joint_law():
+    endless = np.full((2, 3), np.inf)
+    assert model_choice.picked(endless, 1).tolist() == [1, 1, 1]
+    criteria = np.array([[9.0, 0.0, np.inf], [0.0, 9.0, 9.0]])
+    assert model_choice.picked(criteria, 0).tolist() == [1, 0, 1]
+
+
+def test_a_law_whose_own_parameter_is_on_a_bound_is_no_candidate():
+    surfaces = surfaces_of(SHARED)
+    outer = fit_joint(surfaces.draws, DELTA, 0, model_choice.MODELS[model_choice.OUTER])
+    held = dataclasses.replace(outer.outcome, at_bound=("E[code]", "k"))
+    found = dataclasses.replace(outer, outcome=held)
+    said = model_choice._undetermined(found, surfaces.joint)
+    assert said == "the runs do not tell k: on a bound"
+    held = dataclasses.replace(outer.outcome, at_bound=("E[code]",))
+    found = dataclasses.replace(outer, outcome=held)
+    assert model_choice._undetermined(found, surfaces.joint) == ""
 
 
 def test_one_family_leaves_the_questions_about_corpora():

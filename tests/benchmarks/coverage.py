@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from analysis.fitting.fit import DELTA, Fit
+from analysis.fitting.fit import DELTA
 from analysis.inference.intervals import Draws, draw, interval, sample
 from analysis.questions import effects_of_target
 from analysis.questions.effects import Equivalents
@@ -192,27 +192,21 @@ def study(name: str, number: int, draws: int, bootstrap: str) -> dict[str, objec
     rng = np.random.default_rng([zlib.crc32(name.encode()), number])
     drawn = draw(sample(made(scenario, rng)), draws, number, bootstrap)
     joint = fit_joint(drawn, DELTA, 0)
-    if scenario.chosen:
-        joint = _led(drawn, joint)
     out: dict[str, object] = {"scenario": name, "study": number}
     if joint.theta is None:
         return out
-    assert isinstance(joint.outcome, Fit)
-    values = joint.law.natural(joint.theta)
+    surfaces = _surfaces(drawn, joint)
     found = {}
-    if scenario.outer == 1.0:
+    if scenario.chosen:
+        leading = effects_of_target.lead(surfaces, DELTA, 0)
+        surfaces = leading.surfaces
+        out["law"] = leading.model
+    else:
+        values = joint.law.natural(joint.theta)
         names = joint.law.names
         found = {key: values[:, names.index(key)] for key in QUANTITIES[:2]}
-
-    def surface(
-        family: str, corpus: str, params: np.ndarray, tokens: np.ndarray
-    ) -> np.ndarray:
-        codes = np.full(params.size, "ab".index(family))
-        columns = {"params": params, "tokens": tokens, "family": codes}
-        return joint.law.predict(joint.theta, columns | {"corpus": 0 * codes})
-
     middle = [(float(np.sqrt(5e7 * 2e10)), float(np.sqrt(1e9 * 1e12)))]
-    model = Equivalents(surface, middle)
+    model = Equivalents(surfaces.of_joint, middle)
     found["M_D"] = np.exp(model.log_factors(("a", "d"), ("b", "d"))[:, 0])
     for key, series in found.items():
         low, high = interval(series[1:])
@@ -220,14 +214,13 @@ def study(name: str, number: int, draws: int, bootstrap: str) -> dict[str, objec
     return out
 
 
-def _led(drawn: Draws, joint: Fitted) -> Fitted:
-    """The law that effects are reported by, chosen as the analysis chooses it."""
+def _surfaces(drawn: Draws, joint: Fitted) -> Surfaces:
+    """The joint law alone."""
     frame = drawn.data.frame
     families, corpora = (
         tuple(sorted(frame[kind].unique())) for kind in ("family", "corpus")
     )
-    surfaces = Surfaces(drawn.data, drawn, families, corpora, {}, [], joint)
-    return effects_of_target.lead(surfaces, DELTA, 0).surfaces.joint
+    return Surfaces(drawn.data, drawn, families, corpora, {}, [], joint)
 
 
 def some(name: str, numbers: range, draws: int, bootstrap: str) -> list[str]:

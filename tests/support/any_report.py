@@ -51,7 +51,6 @@ CHEAPER = {
     (leading_law, "PROFILE_DRAWS"): 40,
     (leading_law, "OPTIMA_DRAWS"): 20,
     (model_choice, "RATIO_DRAWS"): 40,
-    (model_choice, "MODEL_DRAWS"): 20,
     (mixture, "LAW_DRAWS"): 20,
     (sensitivity, "DRAWS"): 20,
     (variance, "RESAMPLES"): 20,

@@ -21,7 +21,8 @@ BUDGETS = (1e6, 2.5e6, 6e6, 15e6, 40e6)
 class Truth:
     """L = E + A (rN N)^-alpha + B (rD D)^-beta; level -> its own value of each.
 
-    rhoD of a pair, such as "b x prose", multiplies those of its two levels.
+    rhoD of a pair, such as "b x prose", multiplies those of its two levels. An outer
+    exponent bends the sum of the two terms and leaves it in the middle of the design.
     """
 
     E: float = 1.0
@@ -33,6 +34,7 @@ class Truth:
     rhoN: Mapping[str, float] = dataclasses.field(default_factory=dict)
     rhoD: Mapping[str, float] = dataclasses.field(default_factory=dict)
     betas: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    outer: float = 1.0
 
     def loss(self, family: str, corpus: str, params, tokens):
         size = self.rhoN.get(family, 1.0) * self.rhoN.get(corpus, 1.0)
@@ -42,8 +44,10 @@ class Truth:
         beta = self.betas.get(family, self.beta)
         size_term = self.A * (size * params) ** -self.alpha
         # Of equal worth in the middle of the design, whatever the exponent.
-        data_term = self.B * 6e6**-self.beta * (data * tokens / 6e6) ** -beta
-        return floor + size_term + data_term
+        worth = self.B * 6e6**-self.beta
+        data_term = worth * (data * tokens / 6e6) ** -beta
+        middle = self.A * 4e4**-self.alpha + worth
+        return floor + middle * ((size_term + data_term) / middle) ** self.outer
 
     def surface(self, draws: int = 40, spread: float = 0.0, seed: int = 0) -> Surface:
         """Draws multiply the excess over 0 by factors of a level's own."""
