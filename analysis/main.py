@@ -1,8 +1,9 @@
-"""Command `scaling-analysis`: report, fit and compare, on a workdir or any table.
+"""Command `scaling-analysis`: report, fit, predict and compare, on any table of runs.
 
     scaling-analysis report WORKDIR
     scaling-analysis report runs.csv --map "params=N,tokens=D" --out report
     scaling-analysis fit runs.csv --law chinchilla --json
+    scaling-analysis predict runs.csv --at "params=7B,tokens=2T"
     scaling-analysis compare runs.csv
     scaling-analysis compare WORKDIR --from 3fa9 --to family=lstm,tokens=655360,seed=0
 
@@ -28,6 +29,7 @@ from scaling.errors import UserError
 # What reads tables and draws takes seconds to import: only once a command runs.
 if TYPE_CHECKING:
     from analysis.results import Analysis
+    from analysis.surfaces.lawfit import LawFit
     from analysis.tables.table import Table
 
 MAP_HELP = (
@@ -65,6 +67,22 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--law",
         help="only this law, to all usable rows: a file of analysis/laws, such as "
         "chinchilla, or an included one; by default those of the report",
+    )
+    predict = _command(commands, "predict", "losses of runs that nobody has done yet")
+    predict.add_argument(
+        "--at",
+        action="append",
+        default=[],
+        metavar="PLACE",
+        help='"params=1B,tokens=20B" with, if you like, family and corpus (all by '
+        "default), unique_tokens and quality; or a table with these columns; may be "
+        "given several times",
+    )
+    predict.add_argument(
+        "--law",
+        default="chinchilla",
+        help="whose curve is shown (chinchilla); the interval of a new run holds all "
+        "laws that the runs do not rule out",
     )
     compare = _command(
         commands, "compare", "effects of families and corpora, or one gap by cause"
@@ -328,8 +346,7 @@ def _left_out(table: Table) -> dict[str, Any]:
     }
 
 
-def _fit_one(args: argparse.Namespace) -> int:
-    from analysis.questions import runs
+def _one_law(args: argparse.Namespace) -> tuple[Table, LawFit]:
     from analysis.surfaces import lawfit
     from scaling import plugins
 
@@ -339,17 +356,42 @@ def _fit_one(args: argparse.Namespace) -> int:
     lawfit.check(args.law)
     table = _load(args)
     draws = lawfit.DRAWS if args.draws is None else args.draws
-    found = lawfit.fit_law(table, args.law, draws, args.seed, bootstrap=args.bootstrap)
-    reasons = [
+    bootstrap = args.bootstrap
+    return table, lawfit.fit_law(table, args.law, draws, args.seed, bootstrap=bootstrap)
+
+
+def _refused(found: LawFit) -> list[str]:
+    return [
         f"The {row.law} law of {row.family} on {row.corpus}, target {row.target}, is "
         f"refused: {row.reason}."
         for row in found.refused.itertuples()
     ]
+
+
+def _fit_one(args: argparse.Namespace) -> int:
+    from analysis.questions import runs
+
+    table, found = _one_law(args)
     chosen = {"fits": found.parameters, "quality": found.quality}
     chosen["counts"] = found.counts
     said = [runs.counts(row) for row in found.counts.itertuples()]
-    _print(args, chosen | _left_out(table), reasons + said)
+    _print(args, chosen | _left_out(table), _refused(found) + said)
     return NOTHING if found.parameters.empty else DONE
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from analysis.surfaces import places
+
+    if not args.at:
+        raise UserError("at", "", 'say where, such as --at "params=1e9,tokens=2e10"')
+    asked = places.read(args.at)
+    table, found = _one_law(args)
+    predicted = found.predict(asked)
+    said = _refused(found)
+    if not predicted.empty:
+        said += places.sentences(predicted, table.unit)
+    _print(args, {"predictions": predicted} | _left_out(table), said)
+    return NOTHING if predicted.empty else DONE
 
 
 def _compare(args: argparse.Namespace) -> int:
@@ -420,7 +462,7 @@ def _short(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4g}"
 
 
-COMMANDS = {"report": _report, "fit": _fit, "compare": _compare}
+COMMANDS = {"report": _report, "fit": _fit, "predict": _predict, "compare": _compare}
 
 
 def entry() -> None:

@@ -2,17 +2,87 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.formatting import count, interval_text, number, on, scale
 from analysis.laws import Array
 from analysis.surfaces.surfaces import Fitted
+from analysis.tables import files, numbers
 from scaling.errors import UserError, unknown
 
 NUMBERS = ("params", "tokens", "unique_tokens", "quality")
 LEVELS = ("family", "corpus")
+# name=value, up to the comma before the next name; a value may have commas of its own.
+ENTRY = re.compile(r"\s*(\w+)\s*=\s*(.*?)\s*(?:,(?=\s*\w+\s*=)|$)")
+
+
+def read(texts: Sequence[str]) -> pd.DataFrame:
+    """Places as people write them: params=1B,tokens=20B,family=gpt, or a table's path.
+
+    Raises:
+      UserError: a name that is none of a place's, a cell that is no count, a table that
+        cannot be read; a text that is neither.
+    """
+    parts = []
+    for text in texts:
+        if "=" not in text:
+            frame, _ = files.read(text)
+        else:
+            found = ENTRY.findall(text)
+            if ENTRY.sub("", text).strip():
+                raise UserError("at", text, 'write "params=1e9,tokens=2e10"')
+            frame = pd.DataFrame([dict(found)])
+            for name in frame:
+                if name not in NUMBERS + LEVELS:
+                    raise unknown("at", str(name), NUMBERS + LEVELS)
+        parts.append(_counted(frame, text))
+    out = pd.concat(parts, ignore_index=True)
+    # What one place says and another does not is, for that one, as by default.
+    for name, default in (("unique_tokens", out.tokens), ("quality", 1.0)):
+        if name in out:
+            out[name] = out[name].fillna(default)
+    return out
+
+
+def _counted(frame: pd.DataFrame, text: str) -> pd.DataFrame:
+    """The columns of places, with their counts as numbers."""
+    out = frame[[name for name in NUMBERS + LEVELS if name in frame]].copy()
+    for name in ("params", "tokens"):
+        if name not in out:
+            raise UserError("at", text, f"{name} too, such as params=1e9,tokens=2e10")
+    for name in NUMBERS:
+        if name in out:
+            said = numbers.read(out, name, count=name != "quality")
+            if said.refused or said.wrong.any():
+                wrong = out[name][said.wrong].iloc[0] if said.wrong.any() else text
+                raise UserError(name, wrong, "give a number, such as 1e9 or 6.7B")
+            out[name] = said.values
+    return out
+
+
+def sentences(found: pd.DataFrame, unit: str) -> list[str]:
+    """What a new run of each row of `LawFit.predict` would end at."""
+    return [
+        f"A run of {row.family}{on(row.corpus)} with {_where(row)} would end at "
+        f"{number(row.expected, 4)} {unit} on {row.target} "
+        f"(95% of new runs: {interval_text(row.low, row.high)}){_far(row.beyond)}."
+        for row in found.itertuples()
+    ]
+
+
+def _where(row: Any) -> str:
+    shown = scale(row.params, row.tokens)
+    unique = getattr(row, "unique_tokens", None)
+    return shown if unique is None else f"{shown}, {count(unique)} of them unique,"
+
+
+def _far(beyond: str) -> str:
+    return f", which is beyond the fitted runs: {beyond}" if beyond else ""
 
 
 def asked(
@@ -51,7 +121,9 @@ def asked(
         out[name] = _numbers(name, values)
     for name in LEVELS:
         if name in frame:
-            out[name] = frame[name].astype(str).to_numpy()
+            # A place that names none asks for all.
+            named = frame[name].astype(str).where(frame[name].notna(), None)
+            out[name] = named.to_numpy()
     return out
 
 
@@ -72,7 +144,7 @@ def check_known(
 ) -> None:
     """Raises UserError for a family or corpus that the fits do not have."""
     for name, known in zip(LEVELS, (families, corpora), strict=True):
-        for level in frame[name].unique() if name in frame else ():
+        for level in frame[name].dropna().unique() if name in frame else ():
             if level not in known:
                 raise unknown(name, level, known)
 
@@ -81,7 +153,8 @@ def of(frame: pd.DataFrame, family: str, corpus: str) -> pd.DataFrame:
     """The places that ask for a family and corpus; those that name none ask for all."""
     kept = pd.Series(True, index=frame.index)
     for name, level in zip(LEVELS, (family, corpus), strict=True):
-        kept &= frame[name] == level if name in frame else True
+        if name in frame:
+            kept &= (frame[name] == level) | frame[name].isna()
     return frame[kept]
 
 

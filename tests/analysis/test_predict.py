@@ -1,9 +1,13 @@
 """Predictions: places as numbers, arrays and frames, and intervals of a new run."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import main
+from analysis.surfaces import places
 from analysis.surfaces.lawfit import LawFit, fit_law
 from analysis.tables.load import from_frame
 from scaling.errors import UserError
@@ -15,22 +19,26 @@ def truth(params, tokens, gain=1.0):
     return 1.8 + 300 / params**0.33 + 900 / (tokens * gain) ** 0.33
 
 
-def fitted(law="chinchilla", seed=0, families=("a",), draws=60, **columns) -> LawFit:
+def made(seed=0, families=("a",), of=truth) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     rows = [
         {"params": n, "tokens": d, "family": family}
-        | {"loss": truth(n, d, 1.0 + k) * np.exp(rng.normal(0, NOISE))}
+        | {"loss": of(n, d, 1.0 + k) * np.exp(rng.normal(0, NOISE))}
         for k, family in enumerate(families)
         for n in np.geomspace(1e7, 6.4e8, 4)
         for d in np.geomspace(2e8, 1.28e10, 5)
     ]
-    frame = pd.DataFrame(rows).assign(**columns)
+    return pd.DataFrame(rows)
+
+
+def fitted(law="chinchilla", draws=60, made_of=None, **columns) -> LawFit:
+    frame = made(**made_of or {}).assign(**columns)
     return fit_law(from_frame(frame, target="shared"), law, draws=draws)
 
 
 @pytest.fixture(scope="module")
 def joint() -> LawFit:
-    return fitted("joint", families=("a", "b"))
+    return fitted("joint", made_of={"families": ("a", "b")})
 
 
 def test_numbers_arrays_and_frames_are_the_same_places(joint):
@@ -109,7 +117,7 @@ def test_new_runs_fall_where_they_are_predicted():
         params = np.exp(rng.uniform(np.log(1e7), np.log(2.5e9), 150))
         tokens = np.exp(rng.uniform(np.log(2e8), np.log(5e10), 150))
         runs = truth(params, tokens) * np.exp(rng.normal(0, NOISE, 150))
-        found = fitted(seed=seed).predict(params, tokens)
+        found = fitted(made_of={"seed": seed}).predict(params, tokens)
         inside += int(((found.low <= runs) & (runs <= found.high)).sum())
         middle, reach = (found.low + found.high) / 2, (found.high - found.low) / 4
         narrow += int(((runs - middle).abs() <= reach).sum())
@@ -119,3 +127,74 @@ def test_new_runs_fall_where_they_are_predicted():
     assert inside >= 0.88 * count
     # Intervals of half the width, and those of the curve alone, would be caught.
     assert narrow < 0.85 * count and within_curve < 0.85 * count
+
+
+def test_the_interval_stands_where_the_law_asked_for_is_wrong():
+    """Kaplan's, of runs that have a floor: the laws together know better."""
+    rng = np.random.default_rng(0)
+    params = np.exp(rng.uniform(np.log(6.4e8), np.log(2.5e9), 100))
+    tokens = np.exp(rng.uniform(np.log(1.28e10), np.log(5e10), 100))
+    runs = truth(params, tokens) * np.exp(rng.normal(0, NOISE, 100))
+    found = fitted("kaplan").predict(params, tokens)
+    assert ((found.low <= runs) & (runs <= found.high)).mean() > 0.88
+    assert (found.high - found.low < 0.5 * (found.curve_high - found.curve_low)).all()
+    error = np.abs(np.log(found[["loss", "expected"]]).sub(np.log(runs), axis=0)).mean()
+    assert error.expected < 0.3 * error.loss
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("predict") / "runs.csv"
+    made().to_csv(path, index=False)
+    return str(path)
+
+
+def command(*words: str) -> int:
+    return main.main(main.parse(["scaling-analysis", "predict", *words]))
+
+
+def test_the_command_says_what_the_python_api_says(path, tmp_path, capsys):
+    """Places by name with units, or as a table; to people and to machines."""
+    asked = pd.DataFrame({"params": ["1B", "100M"], "tokens": ["20B", "1,000,000,000"]})
+    asked.to_csv(tmp_path / "places.csv", index=False)
+    words = ("--at", "params=1B,tokens=20B")
+    words += ("--at", "params=100M, tokens=1,000,000,000")
+    said = []
+    for given in (words, ("--at", str(tmp_path / "places.csv"))):
+        assert command(path, *given, "--draws", "40", "--json") == main.DONE
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[0] == said[1]
+    expected = fitted(draws=40).predict([1e9, 1e8], [2e10, 1e9])
+    body = said[0]["predictions"]
+    for name in ("loss", "expected", "low", "high"):
+        np.testing.assert_allclose(body[name], expected[name])
+    far, near = said[0]["answer"]
+    assert "1B parameters and 20B tokens" in far
+    assert "beyond the fitted runs: params 1.6 times the largest fitted" in far
+    assert "95% of new runs" in near and "beyond" not in near
+
+
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [
+        ("params=1B", "tokens too"),
+        ("params=x,tokens=3", "params: 'x'"),
+        ("parms=1,tokens=2", "did you mean 'params'"),
+        ("params=-1,tokens=3", "above zero"),
+        ("params=1,tokens=3,family=z", "known: a"),
+        ("no-such-file.csv", "no such file"),
+        ("", "say where"),
+    ],
+)
+def test_wrong_places_end_the_command_in_one_line(path, capsys, at, said):
+    words = ("--at", at) if at else ()
+    assert command(path, *words, "--draws", "40") == main.WRONG
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert said in line
+
+
+def test_one_place_may_name_a_family_and_another_none():
+    frame = places.read(["params=1B,tokens=2B,family=a", "params=1B,tokens=2B"])
+    asked = places.asked(frame, None)
+    assert len(places.of(asked, "a", "d")) == 2
+    assert len(places.of(asked, "b", "d")) == 1
