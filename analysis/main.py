@@ -162,7 +162,8 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE.py",
-        help="a law of your own, in a file outside the package",
+        help="a law or a question of your own, in a file outside the package; may be "
+        "given several times",
     )
     return command
 

@@ -40,6 +40,7 @@ from analysis.questions import (
     sensitivity,
     variance,
 )
+from analysis.questions._question import questions
 from analysis.questions.effects import Described
 from analysis.report import notes
 from analysis.results import Analysis, Note
@@ -284,6 +285,10 @@ def _part(
     begin(next(stage))
     for name, part in effects_of_target.answers(asked, leading).items():
         frames[name].append(part)
+    for question in questions():
+        if question.compute is not None:
+            for name, part in question.compute(asked).items():
+                frames[name].append(part)
     return frames, found
 
 

@@ -113,7 +113,8 @@ class Analysis:
         """
         known = schema.frames()
         if name is None:
-            every = [(n, len(f), known[n].meaning) for n, f in self.frames.items()]
+            meanings = {n: known[n].meaning if n in known else "" for n in self.frames}
+            every = [(n, len(self.frames[n]), text) for n, text in meanings.items()]
             return pd.DataFrame(every, columns=["frame", "rows", "meaning"])
         if name not in known:
             raise unknown("frame", name, sorted(known))

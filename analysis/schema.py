@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
-import pkgutil
 from collections.abc import Sequence
 
 import numpy as np
@@ -105,31 +103,34 @@ COMMON = {
 
 def declare(name: str, meaning: str, *columns: str | Column) -> Frame:
     """A frame; a string names columns of COMMON, separated by spaces."""
-    found: list[Column] = []
+    chosen: list[Column] = []
     for column in columns:
         if isinstance(column, Column):
-            found.append(column)
+            chosen.append(column)
         else:
-            found += [COMMON[name] for name in column.split()]
-    return Frame(name, meaning, tuple(found))
+            chosen += [COMMON[word] for word in column.split()]
+    return Frame(name, meaning, tuple(chosen))
 
 
-@functools.cache
 def frames() -> dict[str, Frame]:
-    """Every frame of every question, by name; questions are found by import.
+    """Every frame of every question, by name, those of included files too.
 
     Raises:
       ValueError: two questions declare frames of one name.
     """
     from analysis import questions
 
-    found: dict[str, Frame] = {}
-    for module in pkgutil.iter_modules(questions.__path__):
-        if module.name.startswith("_"):
-            continue
-        file = importlib.import_module(f"{questions.__name__}.{module.name}")
-        for one in getattr(file, "FRAMES", ()):
-            if one.name in found:
-                raise ValueError(f"two questions declare the frame {one.name!r}")
-            found[one.name] = one
-    return found
+    return _frames(questions.key())
+
+
+@functools.cache
+def _frames(included: object) -> dict[str, Frame]:
+    from analysis import questions
+
+    known: dict[str, Frame] = {}
+    for file in questions.files():
+        for frame in getattr(file, "FRAMES", ()):
+            if frame.name in known:
+                raise ValueError(f"two questions declare the frame {frame.name!r}")
+            known[frame.name] = frame
+    return known

@@ -1,4 +1,4 @@
-"""Finds plug-in modules by import: one file in a folder is one family, corpus or law.
+"""Finds plug-in modules by import: a file is one family, corpus, law or question.
 
 There is no registry to edit. A module takes part if it has the attribute that its
 package asks for; a user's own file outside the package joins through `include`.
@@ -62,6 +62,21 @@ def load(package: ModuleType, name: str, attribute: str, field: str) -> ModuleTy
     if not hasattr(module, attribute):
         raise UserError(field, name, f"its file must define `{attribute}`")
     return module
+
+
+def modules(package: ModuleType, attribute: str) -> list[ModuleType]:
+    """Every module of `package` and every included file with `attribute`, by name.
+
+    Those of the package come whether they have the attribute or not.
+    """
+    known = names(package, attribute)
+    mine = {n: file for n, file in _included.items() if attribute in file.defines}
+    return [
+        _run(name, mine[name].path)
+        if name in mine
+        else importlib.import_module(f"{package.__name__}.{name}")
+        for name in known
+    ]
 
 
 def _run(name: str, file: Path) -> ModuleType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import analysis
 from scaling import families, plugins
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +64,7 @@ def command(folder: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_own_family_corpus_and_law_end_in_a_report(tmp_path):
+def test_own_family_corpus_law_and_question_end_in_a_report(tmp_path):
     """Only relative paths, in a folder that has nothing but the examples."""
     for path in EXAMPLES.glob("*.py"):
         (tmp_path / path.name).write_text(path.read_text())
@@ -74,9 +76,27 @@ def test_own_family_corpus_and_law_end_in_a_report(tmp_path):
     fitted = command(tmp_path, "scaling-analysis", "fit", "runs/little", *law)
     assert "window stdlib stdlib log_linear" in fitted
     report = ("scaling-analysis", "report", "runs/little", "--draws", "40")
-    assert "window → ngram on stdlib is worth" in command(tmp_path, *report)
-    page = (tmp_path / "runs/little/report/report.html").read_text()
+    included = ("--include", "log_linear.py", "--include", "straight_line.py")
+    printed = command(tmp_path, *report, *included)
+    assert "window → ngram on stdlib is worth" in printed
+    folder = tmp_path / "runs/little/report"
+    page = (folder / "report.html").read_text()
     assert "window → ngram on stdlib" in page
+    assert "Straight lines against Chinchilla" in page
+    assert "Straight lines miss the losses of window on stdlib by " in page
+    assert "Errors of the two laws, by family" in page
+    body = json.loads((folder / "report.json").read_text())
+    assert set(body["frames"]["straightness"]["law"]) == {"log_linear", "chinchilla"}
+    # Where the file of the question is not included, its frame can still be read.
+    frame = analysis.read(folder / "report.json").to_frame("straightness")
+    assert set(frame.family) == {"window", "ngram"} and (frame.error > 0).all()
+
+
+def test_contributing_shows_the_question():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    question = (EXAMPLES / "straight_line.py").read_text()
+    assert f"```python\n{question}```" in text
+    assert question.count("\n") < 80
 
 
 def test_the_notebook_finds_the_planted_multiplier(tmp_path):

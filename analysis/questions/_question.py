@@ -1,21 +1,25 @@
 """What a question is: all that the report says of one thing, in one file.
 
 A file of a question declares `QUESTION`, and `FRAMES` where it answers with frames of
-its own. Questions are found by import: a new one is one new file.
+its own. Questions are found by import: a new one is one new file, here or a user's own
+(`--include`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from analysis import questions as folder
 from analysis.questions._view import View
 from analysis.report.style import Draw
+
+if TYPE_CHECKING:
+    from analysis.questions.effects_of_target import Asked
 
 # Parts of the report that sentences of every question meet in: the front page, what it
 # does not show, and the answer in full.
@@ -131,11 +135,13 @@ class Question:
       tables: folded away at the end.
       prose: the sentences are one paragraph and not a list.
       build: the section's HTML, where it does not have the usual order.
+      compute: gives the rows of the file's own FRAMES on one target, by frame; None
+        where the pipeline makes them, or where there are none.
     """
 
     name: str
     title: str
-    place: int
+    place: float
     absent: Absent | None = None
     said: Callable[[View], Sequence[str]] = _silent
     answers: Callable[[View], Sequence[Sentence]] = _unheard
@@ -144,32 +150,32 @@ class Question:
     tables: tuple[Table, ...] = ()
     prose: bool = False
     build: Callable[[View, Placed], str] | None = None
+    compute: Callable[[Asked], Mapping[str, pd.DataFrame]] | None = None
 
 
-@functools.cache
 def questions() -> tuple[Question, ...]:
-    """Every question of this folder, in the order of the report.
+    """Every question, in the order of the report, those of included files too.
 
     Raises:
       ValueError: two questions have one place.
     """
-    from analysis import questions as folder
-
-    found: dict[int, Question] = {}
-    for module in pkgutil.iter_modules(folder.__path__):
-        if module.name.startswith("_"):
-            continue
-        file = importlib.import_module(f"{folder.__name__}.{module.name}")
-        one: Question | None = getattr(file, "QUESTION", None)
-        if one is None:
-            continue
-        other = found.setdefault(one.place, one)
-        if other is not one:
-            raise ValueError(f"{other.name} and {one.name} share place {one.place}")
-    return tuple(found[place] for place in sorted(found))
+    return _questions(folder.key())
 
 
 @functools.cache
+def _questions(included: object) -> tuple[Question, ...]:
+    placed: dict[float, Question] = {}
+    for file in folder.files():
+        question: Question | None = getattr(file, "QUESTION", None)
+        if question is None:
+            continue
+        other = placed.setdefault(question.place, question)
+        if other is not question:
+            names = f"{other.name} and {question.name}"
+            raise ValueError(f"{names} share place {question.place}")
+    return tuple(placed[place] for place in sorted(placed))
+
+
 def drawings() -> dict[str, Drawing]:
     """Every figure of every question, by name, in the order of the report."""
     return {

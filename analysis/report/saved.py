@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from etils import epath
 
+from analysis import schema
 from analysis.report.answer import summary
 from analysis.report.checklist import checklist
 from analysis.report.front import front
@@ -76,13 +77,16 @@ def from_json(body: Mapping[str, Any]) -> Analysis:
         )
         for name, columns in body["frames"].items()
     }
-    return Analysis.of(
+    # Those of a question in a user's own file, which need not be included to read them.
+    others = {name: frames.pop(name) for name in set(frames) - set(schema.frames())}
+    analysis = Analysis.of(
         title=body["title"],
         unit=body["unit"],
         targets=tuple(body["targets"]),
         notes=tuple(Note(**note) for note in body["notes"]),
         **frames,
     )
+    return analysis.replace(**others)
 
 
 def frame_json(frame: pd.DataFrame) -> dict[str, list[Any]]:
