@@ -55,8 +55,10 @@ def draw(figure, analysis, target):
     if rows.empty:
         raise Nothing
     axes = figure.subplots()
-    wide = rows.pivot_table("error", ["family", "corpus"], "law")
-    (100 * wide).plot.barh(ax=axes, color=PALETTE[: wide.shape[1]])
+    names = [f"{row.family}{on(row.corpus)}" for row in rows.itertuples()]
+    percents = rows.assign(name=names, error=100 * rows.error)
+    wide = percents.pivot_table("error", "name", "law")
+    wide.plot.barh(ax=axes, color=PALETTE[: wide.shape[1]], ylabel="")
     axes.set_xlabel("RMS error of the loss, %")
 
 

@@ -18,6 +18,7 @@ from analysis.report.answer import summary
 from analysis.report.checklist import checklist
 from analysis.report.front import front
 from analysis.results import Analysis, Note
+from scaling.errors import UserError
 from scaling.record import write_atomic
 
 SCHEMA = 1
@@ -32,9 +33,24 @@ def save(analysis: Analysis, path: str | os.PathLike[str]) -> None:
     write_atomic(epath.Path(path), dumped(to_json(analysis)))
 
 
-def read(path: str | os.PathLike[str]) -> Analysis:
-    """The Analysis that a report.json was written from."""
-    return from_json(json.loads(epath.Path(path).read_text()))
+def read(path: str | os.PathLike[str]) -> Any:
+    """What a file was saved from: an Analysis (a report.json is one) or a LawFit.
+
+    Raises:
+      UserError: no such file, or not one that a result was saved to.
+    """
+    from analysis.report import law_fit
+
+    name = os.fspath(path)
+    try:
+        body = json.loads(epath.Path(path).read_text())
+    except OSError as error:
+        raise UserError("path", name, f"cannot be read: {error.strerror}") from error
+    except ValueError as error:  # no JSON, or no text
+        raise UserError("path", name, "give a file written by save()") from error
+    if not isinstance(body, dict) or body.get("schema") != SCHEMA:
+        raise UserError("path", name, f"give a result of schema {SCHEMA}, as saved now")
+    return law_fit.from_json(body) if "kind" in body else from_json(body)
 
 
 def to_json(analysis: Analysis) -> dict[str, Any]:
@@ -55,10 +71,7 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
         "answer": summary(analysis),
         "checklist": checklist(analysis),
         "notes": [dataclasses.asdict(note) for note in analysis.notes],
-        "types": {
-            name: {column: str(kind) for column, kind in frame.dtypes.items()}
-            for name, frame in frames.items()
-        },
+        "types": types(frames),
         "frames": {name: frame_json(frame) for name, frame in frames.items()},
         "versions": versions(),
     }
@@ -68,15 +81,7 @@ def from_json(body: Mapping[str, Any]) -> Analysis:
     """Inverse of `to_json`. Raises ValueError for another schema."""
     if body.get("schema") != SCHEMA:
         raise ValueError(f"schema {body.get('schema')!r}, not {SCHEMA}")
-    frames = {
-        name: pd.DataFrame(
-            {
-                column: _decode(values, body["types"][name][column])
-                for column, values in columns.items()
-            }
-        )
-        for name, columns in body["frames"].items()
-    }
+    frames = frames_of(body)
     # Those of a question in a user's own file, which need not be included to read them.
     others = {name: frames.pop(name) for name in set(frames) - set(schema.frames())}
     analysis = Analysis.of(
@@ -89,6 +94,27 @@ def from_json(body: Mapping[str, Any]) -> Analysis:
     return analysis.replace(**others)
 
 
+def types(frames: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str]]:
+    """The type of every column of every frame."""
+    return {
+        name: {str(column): str(kind) for column, kind in frame.dtypes.items()}
+        for name, frame in frames.items()
+    }
+
+
+def frames_of(body: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """The frames of a saved result, as they were."""
+    return {
+        name: pd.DataFrame(
+            {
+                column: _decode(values, body["types"][name][column])
+                for column, values in columns.items()
+            }
+        )
+        for name, columns in body["frames"].items()
+    }
+
+
 def frame_json(frame: pd.DataFrame) -> dict[str, list[Any]]:
     """A frame by column, at full precision and without what JSON has no word for."""
     return {str(column): _encode(frame[column]) for column in frame}
@@ -98,12 +124,13 @@ def _encode(column: pd.Series) -> list[Any]:
     if str(column.dtype) == "str":  # "NaN" may be a text that somebody wrote
         return [None if pd.isna(value) else value for value in column.tolist()]
     return [
-        _encoded(value) if isinstance(value, float) else value
+        encoded(value) if isinstance(value, float) else value
         for value in column.tolist()
     ]
 
 
-def _encoded(value: float) -> float | str:
+def encoded(value: float) -> float | str:
+    """A float as it is, or the string that stands for what JSON lacks."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):

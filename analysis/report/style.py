@@ -26,6 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -107,7 +108,7 @@ def figure(draw: Draw, analysis: Analysis, target: str) -> Figure:
     Raises:
       Nothing: there is nothing to draw.
     """
-    with _style():
+    with styled():
         drawn = Figure(figsize=(WIDTH, 4.0), dpi=DPI, layout="constrained")
         draw(drawn, analysis, target)
     if not any(_shows(axes) for axes in drawn.axes):
@@ -116,7 +117,7 @@ def figure(draw: Draw, analysis: Analysis, target: str) -> Figure:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def styled() -> Iterator[None]:
     """The report's style, with fonts for any script."""
     with matplotlib.rc_context(STYLE | {"font.sans-serif": _fonts()}), _any_script():
         yield
@@ -128,7 +129,7 @@ def render(draw: Draw, analysis: Analysis, target: str) -> tuple[str, bytes]:
     Raises:
       Nothing: there is nothing to draw.
     """
-    with _style():
+    with styled():
         drawn = figure(draw, analysis, target)
         # The canvases' own printers draw once; savefig would draw twice each time.
         raster, vector = io.BytesIO(), io.StringIO()
@@ -148,6 +149,8 @@ def _shows(axes: Axes) -> bool:
         for line in axes.lines
         if line.get_transform() == axes.transData
     ]
+    bars = [bar for bar in axes.containers if isinstance(bar, BarContainer)]
+    drawn += [np.array([bar.get_bbox().max for bar in each]) for each in bars]
     return any(np.isfinite(points).all(axis=-1).any() for points in drawn)
 
 

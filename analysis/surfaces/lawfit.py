@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from etils import epath
 
-from analysis import laws
+from analysis import laws, schema
 from analysis.design import factors
 from analysis.design.cells import counts_frame, repeated, target_frame
 from analysis.fitting.fit import DELTA, Refusal
@@ -21,11 +24,23 @@ from analysis.surfaces.surfaces import Fitted, determined_frame, parameters_fram
 from analysis.surfaces.surfaces import fit_law as fit_surfaces
 from analysis.tables.table import Table
 from scaling.errors import UserError, unknown
+from scaling.record import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DRAWS = 300
 # A law of less weight is not counted among those that the runs do not rule out.
 COUNTED = 0.01
 REFUSED = ["family", "corpus", "target", "law", "params", "reason"]
+# The frames of a LawFit, and those of them whose columns a question declares.
+MEANINGS = {
+    "parameters": "The law's parameters with 95% intervals.",
+    "quality": "How well each fit is determined.",
+    "counts": "What became of the rows with a usable loss.",
+    "refused": "Fits that the design cannot give, and why.",
+}
+DECLARED = {"parameters": "fits", "quality": "quality", "counts": "counts"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +63,7 @@ class How:
     )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LawFit:
     """A law fitted to every family and corpus of a table, or to all of them at once.
 
@@ -108,7 +123,7 @@ class LawFit:
         for target, fitted in self.fits:
             if fitted.theta is None:
                 continue
-            for family, corpus in self._members(target, fitted):
+            for family, corpus in self.members(target, fitted):
                 at = places.of(asked, family, corpus)
                 if np.isfinite(fitted.params):  # a law of one size
                     at = at[self._nearest(target, fitted, at)]
@@ -116,6 +131,101 @@ class LawFit:
                     found = self._predicted(target, fitted, family, corpus, at)
                     parts.append(found)
         return _joined(parts)
+
+    def summary(self) -> list[str]:
+        """Each fit's parameters with their intervals, and what could not be fitted."""
+        from analysis.report import law_fit
+
+        return law_fit.summary(self)
+
+    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Percentile intervals of the parameters over the bootstrap draws.
+
+        Args:
+          alpha: 1 less the coverage: 0.05 gives 95% intervals.
+
+        Returns:
+          family, corpus, target, law, params, parameter, low, high; NaN where fewer
+          than 20 draws could identify the law.
+
+        Raises:
+          UserError: alpha not between 0 and 1.
+        """
+        if not 0 < alpha < 1:
+            raise UserError("alpha", alpha, "give a number between 0 and 1, as 0.05")
+        parts = []
+        for target, fitted in self.fits:
+            if fitted.theta is not None:
+                drawn = fitted.law.natural(fitted.theta[1:])
+                low, high = intervals.interval(drawn, 1 - alpha)
+                ends = {"parameter": fitted.law.names, "low": low, "high": high}
+                parts.append(pd.DataFrame(fitted.head(target) | ends))
+        return _joined(parts)
+
+    def to_frame(self, name: str = "parameters") -> pd.DataFrame:
+        """A copy of one frame: parameters, quality, counts or refused.
+
+        Raises:
+          UserError: no frame of that name.
+        """
+        if name not in MEANINGS:
+            raise unknown("frame", name, list(MEANINGS))
+        return getattr(self, name).copy()
+
+    def describe(self, name: str | None = None) -> pd.DataFrame:
+        """What a frame's columns mean, or, without a name, what the frames are.
+
+        Returns:
+          column, unit, meaning; or frame, rows, meaning.
+
+        Raises:
+          UserError: no frame of that name.
+        """
+        if name is None:
+            every = [(n, len(self.to_frame(n)), text) for n, text in MEANINGS.items()]
+            return pd.DataFrame(every, columns=["frame", "rows", "meaning"])
+        frame = self.to_frame(name)
+        known = schema.frames()
+        declared = known[DECLARED.get(name, "fits")].columns
+        meanings = {column.name: (column.unit, column.meaning) for column in declared}
+        meanings["reason"] = ("", "what the design lacks")
+        columns = [(column, *meanings[column]) for column in frame]
+        return pd.DataFrame(columns, columns=["column", "unit", "meaning"])
+
+    def plot(self, target: str | None = None) -> Figure:
+        """Runs and fitted curves with 95% bands, as a matplotlib Figure.
+
+        Args:
+          target: the evaluation set; the first one by default.
+
+        Raises:
+          UserError: no such target, or no law that could be fitted to it.
+        """
+        from analysis.report import law_fit
+
+        return law_fit.plot(self, target)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes all of it as JSON, from which `analysis.read` gives it back."""
+        from analysis.report import law_fit, saved
+
+        write_atomic(epath.Path(path), saved.dumped(law_fit.to_json(self)))
+
+    def __repr__(self) -> str:
+        fitted = sum(one.theta is not None for _, one in self.fits)
+        targets = ", ".join(dict.fromkeys(target for target, _ in self.fits))
+        return (
+            f"<LawFit {self.law!r}: {fitted} fits, {len(self.refused)} refused, "
+            f"targets {targets}; print it for the parameters>"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(f"- {sentence}" for sentence in self.summary())
+
+    def _repr_html_(self) -> str:
+        from analysis.report import law_fit
+
+        return law_fit.in_notebook(self)
 
     def _nearest(self, target: str, fitted: Fitted, at: pd.DataFrame) -> Array:
         """Marks the places [k] to whose size no other fit of its kind is nearer."""
@@ -173,7 +283,8 @@ class LawFit:
             )
         return self.how.alone[key]
 
-    def _members(self, target: str, fitted: Fitted) -> list[tuple[str, str]]:
+    def members(self, target: str, fitted: Fitted) -> list[tuple[str, str]]:
+        """The families and corpora that a fit speaks of."""
         if fitted.family != "*":
             return [(fitted.family, fitted.corpus)]
         families, corpora = backtests.names(self.how.draws[target])

@@ -214,7 +214,7 @@ def fit_law(name: str, draws: Draws, delta: float, seed: int) -> list[Fitted]:
     pairs; and for each size of a pair where it does not read the size.
     """
     every = np.ones(draws.data.loss.size, bool)
-    bound = _bind(name, _columns(draws.data, every), draws.data)
+    bound = bind(name, columns_of(draws.data, every), draws.data)
     if {"family", "corpus"} & set(bound.columns):
         return [fit_one(name, ("*", "*", np.nan), draws, every, delta, seed)]
     out = []
@@ -227,7 +227,7 @@ def fit_law(name: str, draws: Draws, delta: float, seed: int) -> list[Fitted]:
     return out
 
 
-def _columns(data: Sample, rows: Array) -> dict[str, Array]:
+def columns_of(data: Sample, rows: Array) -> dict[str, Array]:
     """What a law may read of the chosen rows."""
     families, corpora = _names(data)
     part = data.frame[rows]
@@ -256,12 +256,13 @@ def joint_surfaces(
     return Surfaces(drawn.data, drawn, families, corpora, {}, [], joint)
 
 
-def _bind(
+def bind(
     name: str,
     columns: Mapping[str, Array],
     data: Sample,
     options: Options | None = None,
 ) -> Law:
+    """The law `name` for these columns [n] of a sample, with the sample's levels."""
     families, corpora = _names(data)
     centre = {key: float(np.log(columns[key]).mean()) for key in ("params", "tokens")}
     named = {"family": families, "corpus": corpora}
@@ -282,8 +283,8 @@ def fit_one(
     Args:
       options: of the law's `bind`.
     """
-    columns = _columns(draws.data, rows)
-    law = _bind(name, columns, draws.data, options)
+    columns = columns_of(draws.data, rows)
+    law = bind(name, columns, draws.data, options)
     columns = {key: columns[key] for key in ("params", "tokens", *law.columns)}
     outcome, theta = _fit(law, columns, draws, rows, delta, seed)
     return Fitted(law, *head, rows, outcome, theta, columns)
