@@ -521,13 +521,16 @@ def side_note(axes: Axes, y: float, text: str) -> None:
 def legend(figure: Figure, handles: Sequence[Line2D], columns: int = 7) -> None:
     """A legend outside the panels, so that it hides no data, in columns that fit.
 
-    The figure grows by what the legend has beyond two lines, so that many entries or
-    long ones take no height from the panels; call it after `resize`.
+    The figure grows by what the legend has beyond two lines, and to the width of its
+    longest entry, so that many entries or long ones take nothing from the panels; call
+    it after `resize`.
     """
     # An entry takes a mark and its gaps, about 40 points, and 5 for each letter.
     longest = max((len(str(one.get_label())) for one in handles), default=1)
+    entry = (40 + 5 * longest) / 72
     wide, high = figure.get_size_inches()
-    columns = max(1, min(columns, int(wide * 72 / (40 + 5 * longest))))
+    wide = max(wide, entry)
+    columns = max(1, min(columns, int(wide / entry)))
     lines = math.ceil(len(handles) / columns)
     # 8-point letters and the gap below them.
     resize(figure, high + max(0, lines - 2) * 13 / 72, wide)
