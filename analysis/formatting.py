@@ -94,6 +94,16 @@ def on(corpus: str) -> str:
     return "" if corpus == UNNAMED else f" on {corpus}"
 
 
+def levels_text(*levels: str) -> str:
+    """The levels that the table names, between commas."""
+    return ", ".join(level for level in levels if level != UNNAMED)
+
+
+def among(level: str) -> str:
+    """` (LEVEL)`, or nothing where the table does not name it."""
+    return "" if level == UNNAMED else f" ({level})"
+
+
 # The one family or corpus of a table that has no column for it.
 UNNAMED = "all"
 

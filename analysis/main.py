@@ -396,14 +396,14 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from analysis.questions._view import at_fitted, one_way
+    from analysis.questions._view import at_fitted, compared
     from analysis.report.answer import summary
 
     if args.source_run is not None or args.to_run is not None:
         return _attribute(args)
     analysis = _analyse(args)
     chosen = {
-        "equivalents": at_fitted(one_way(analysis.equivalents)),
+        "equivalents": compared(analysis.equivalents),
         "ratios": at_fitted(analysis.ratios),
         "joint": analysis.joint,
         "variance": analysis.variance,

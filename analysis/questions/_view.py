@@ -118,6 +118,17 @@ def headline(equivalents: pd.DataFrame, target: str) -> pd.DataFrame:
     return mine[(mine.method == "paired") & mine.params.isna()]
 
 
+def compared(equivalents: pd.DataFrame) -> pd.DataFrame:
+    """Every method at the largest fitted cell, and what a lawless target is told by."""
+    told = one_way(equivalents)
+    parts = [at_fitted(told)]
+    for target in dict.fromkeys(equivalents.target):
+        lead = headline(equivalents, target)
+        parts.append(lead[lead.params.isna()])
+    rows = pd.concat(parts)
+    return told.loc[sorted(set(rows.index))]
+
+
 @dataclasses.dataclass(frozen=True)
 class View:
     """The selection that sentences and figures share, made once; `Analysis.view`."""

@@ -8,7 +8,14 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.formatting import UNDETERMINED, few, interval_text, number, percent
+from analysis.formatting import (
+    UNDETERMINED,
+    UNNAMED,
+    few,
+    interval_text,
+    number,
+    percent,
+)
 from analysis.questions._question import Absent, Drawing, Question, Table
 from analysis.questions._view import View
 from analysis.report.style import (
@@ -78,8 +85,9 @@ def crossovers(frame: pd.DataFrame) -> list[str]:
 
 def crossover(row: Any) -> str:
     """From which compute one system is ahead of another."""
-    place = f"on {row.fixed}" if row.kind == "architecture" else f"for {row.fixed}"
-    swap = f"{row.alternative} is ahead of {row.baseline} {place}"
+    place = f" on {row.fixed}" if row.kind == "architecture" else f" for {row.fixed}"
+    place = "" if row.fixed == UNNAMED else place
+    swap = f"{row.alternative} is ahead of {row.baseline}{place}"
     reach = f"{number(row.range_low)} to {number(row.range_high)} FLOPs"
     if math.isnan(row.compute):
         return f"{swap}: where it begins {UNDETERMINED}."

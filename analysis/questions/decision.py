@@ -155,9 +155,8 @@ def sentences(frame: pd.DataFrame) -> list[str]:
         where = f"At {number(at)} FLOPs{on(corpus)}"
         share = f"{percent(best.p_best)} of draws"
         if best.p_best >= DECIDES:
-            text = (
-                f"{where}, {best.family} is the best of {len(rows)} families ({share})"
-            )
+            of = f"best of {len(rows)}" if len(rows) > 2 else "better of the two"
+            text = f"{where}, {best.family} is the {of} families ({share})"
         else:
             text = f"{where}, which family is best {UNDETERMINED}"
             text += f": {best.family} in {share}"

@@ -17,12 +17,14 @@ from analysis.formatting import (
     MOST_SENTENCES,
     UNDETERMINED,
     UNNAMED,
+    among,
     at,
     capitalised,
     count,
     few,
     interval_text,
     joined,
+    levels_text,
     number,
     on,
     percent,
@@ -345,10 +347,11 @@ def joint_instead(lead: pd.DataFrame, joint: pd.DataFrame) -> str:
         other = verdict(row.low_joint, row.high_joint, 1.0)
         if own != other:
             ends = interval_text(row.low_joint, row.high_joint)
-            swap = f"{swap_text(row)} ({row.fixed})"
+            swap = f"{swap_text(row)}{among(row.fixed)}"
             said.append(f"{swap} {number(row.factor_joint)} times ({ends})")
     if not said:
-        return f"The plain joint law gives the same {len(both)} verdicts."
+        same = "verdict" if len(both) == 1 else f"{len(both)} verdicts"
+        return f"The plain joint law gives the same {same}."
     return f"The plain joint law decides otherwise on {joined(said)}."
 
 
@@ -359,7 +362,7 @@ def extrapolated(frame: pd.DataFrame) -> str:
         return ""
     first = frame.iloc[0]
     said = [
-        f"{swap_text(row)}{_fixed(row.fixed)} {number(row.factor)} "
+        f"{swap_text(row)}{among(row.fixed)} {number(row.factor)} "
         f"({interval_text(row.low, row.high)})"
         for row in frame.head(MOST_SENTENCES).itertuples()
     ]
@@ -381,15 +384,10 @@ def disagreements(frame: pd.DataFrame) -> list[str]:
             )
             first = rows[0]
             sentences.append(
-                f"The methods disagree on {swap_text(first)} ({first.fixed}) "
+                f"The methods disagree on {swap_text(first)}{among(first.fixed)} "
                 f"at {scale(first.params, first.tokens)}: {said}."
             )
     return sentences
-
-
-def _fixed(level: str) -> str:
-    """` (LEVEL)`, or nothing where the table does not name it."""
-    return "" if level == UNNAMED else f" ({level})"
 
 
 def draw_equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -455,7 +453,7 @@ def _swaps_of_a_kind(
         never = group.p_infinite.max()
         if never > 0:
             side_note(axes, y, f"∞ in {percent(never)}\nof draws")
-    named = [f"{names[0]} → {names[1]}  ({names[2]})" for names, _ in groups]
+    named = [f"{names[0]} → {names[1]}{among(names[2])}" for names, _ in groups]
     forest_axis(axes, named, range(len(groups)))
 
 
@@ -498,7 +496,7 @@ def draw_scale(figure: Figure, analysis: Analysis, target: str) -> None:
             apart = "\n" if len(baseline) + len(alternative) > 2 * LABEL - 12 else " "
             axes.set_title(f"{baseline}{apart}→ {alternative}", fontsize=8.5)
         if j % MOST_COLUMNS == 0:
-            axes.set_ylabel(f"{level}\ntimes the data")
+            axes.set_ylabel(f"{levels_text(level)}\ntimes the data".strip())
     figure.supxlabel("training tokens", fontsize=8.5)
     keys = [key(count(s), *looks(sizes, s)) for s in sizes]
     legend(figure, [key("parameters:", "none"), *keys])
@@ -540,7 +538,7 @@ def foremost_of(view: View, kind: str) -> pd.DataFrame:
     """The answer's swaps of a kind, trained on the target where that was done."""
     found = view.headline[view.headline.kind == kind]
     found = told_once(found, found.factor)
-    found = found[found.factor.notna()]
+    found = found[worth_told(found)]
     own = found[found.fixed == view.target]
     return own if len(own) else found
 
@@ -601,37 +599,61 @@ def _plain_worth(gained: pd.DataFrame, found: pd.DataFrame, kind: str) -> str:
 
 def answers(view: View) -> list[Sentence]:
     """What each swap is worth, or that no swap can be told."""
-    analysis, found, target = view.told, view.headline, view.target
+    analysis, target = view.told, view.target
     ratios = at_fitted(of_target(analysis.ratios, target))
-    measured = (
-        matched_cells.measured_sentences(of_target(analysis.measured, target))
-        if ratios.empty
-        else []
-    )
-    worth: list[str] = []
+    own = of_target(analysis.measured, target)
+    measured = matched_cells.measured_sentences(own) if ratios.empty else []
+    found = view.headline[worth_told(view.headline)]
+    # Without a law the factor of few matched cells has no interval; the change of the
+    # loss has one, and is told instead.
+    changed = matched_cells.changes(_without_factor(own, view.headline))
+    worth = few([text for text, _ in changed])
     for kind in dict.fromkeys(("architecture", "corpus", *found.kind)):
         worth += equivalences(found[found.kind == kind], target)
     if worth:
-        worth = [_opening(analysis, found, target), *worth, *_beside(analysis, found)]
+        beside = _beside(analysis, found) if len(found) else []
+        worth = [_opening(analysis, view.headline, target), *worth, *beside]
     elif not measured:
         used = analysis.runs.used.astype(bool)
         fitted = analysis.runs[used] if used.any() else analysis.runs
         worth = [nothing(fitted.family.nunique(), fitted.corpus.nunique())]
     said = [Sentence(text, 90) for text in [*worth, *measured]] + plainly(view)
-    if view.headline.factor.isna().all():
-        said.append(Sentence([*worth, *measured][0], 80, FRONT))
+    said += [Sentence(text, 80, FRONT) for text, decided in changed if decided]
+    if not any(one.part == FRONT for one in said):
+        text = changed[0][0] if changed else [*worth, *measured][0]
+        said.append(Sentence(text, 80, FRONT))
     doubling = at_fitted(of_target(analysis.doubling, target)).dropna(subset="gain")
     if len(doubling):
         text = doubling_sentence(doubling, target, analysis.unit)
         said += [Sentence(text, 75), Sentence(text, 40, FRONT)]
-    return said + [Sentence(text, 60, LIMIT) for text in _open(found)]
+    limits = [*_open(found), *(text for text, decided in changed if not decided)]
+    return said + [Sentence(text, 60, LIMIT) for text in limits]
+
+
+def worth_told(found: pd.DataFrame) -> pd.Series:
+    """Which rows say what a swap is worth: those with a law, or with an interval."""
+    return found.factor.notna() & (found.low.notna() | (found.method != "paired"))
+
+
+def _without_factor(measured: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Measured swaps that are told without a law and of which no factor is told."""
+    paired = found[found.method == "paired"]
+    told = {*zip(*(paired[end] for end in ENDS), strict=True)}
+    told -= {*zip(*(paired[worth_told(paired)][end] for end in ENDS), strict=True)}
+    told |= {(two, one) for one, two in told}
+    ends = zip(*(measured[end] for end in ENDS), strict=True)
+    return measured[np.array([pair in told for pair in ends], bool)]
+
+
+ENDS = ("baseline", "alternative")
 
 
 def _opening(analysis: Analysis, found: pd.DataFrame, target: str) -> str:
     """Where and by which law the answer holds."""
     models = of_target(analysis.models, target).set_index("model")
     leads = models[models.preferred.eq(True)].index if len(models) else []
-    first = next(found[found.factor.notna()].itertuples())
+    named = found[found.factor.notna()]
+    first = next((named if len(named) else found).itertuples())
     model = str(leads[0]) if len(leads) else model_choice.BASE
     return opening(
         first, target, model, models.delta_aicc.get(model_choice.BASE, math.nan)
@@ -659,7 +681,7 @@ def _open(found: pd.DataFrame) -> list[str]:
     said = []
     lies = [verdict(row.low, row.high, 1.0) for row in found.itertuples()]
     open_ = [
-        f"{swap_text(row)} ({row.fixed})"
+        f"{swap_text(row)}{among(row.fixed)}"
         for row, lie in zip(found.itertuples(), lies, strict=True)
         if lie == "undetermined"
     ]
@@ -667,12 +689,16 @@ def _open(found: pd.DataFrame) -> list[str]:
         swaps = joined(dict.fromkeys(open_))
         said.append(f"Gain or loss {UNDETERMINED}: {swaps}.")
     never = [
-        f"{swap_text(row)} ({row.fixed}; {percent(row.p_infinite)} of draws)"
+        f"{swap_text(row)} ({_of(row.fixed)}{percent(row.p_infinite)} of draws)"
         for row in found[found.p_infinite > 0].itertuples()
     ]
     if never:
         said.append(f"There is no upper bound for {joined(never)}.")
     return said
+
+
+def _of(level: str) -> str:
+    return "" if level == UNNAMED else f"{level}; "
 
 
 def _built(view: View, figure: Placed) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.formatting import count, joined, number, range_text
+from analysis.formatting import count, joined, levels_text, number, range_text
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.questions._question import Absent, Drawing, Question, Sentence, Table
@@ -207,7 +207,7 @@ def draw_holdout(figure: Figure, analysis: Analysis, target: str) -> None:
         outside = group.law[~group.inside.astype(bool)]
         side_note(axes, y, f"outside: {joined(outside)}" if len(outside) else "")
         where = f"{count(params)}, {count(tokens)} tokens"
-        labels.append(f"{family}, {corpus}, {where}")
+        labels.append(levels_text(family, corpus, where))
     forest_axis(axes, labels, range(len(groups)))
     axes.set_xlabel("observed loss, % above its prediction (bars: 95% interval)")
     axes.grid(True, axis="x")

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.formatting import count, few, interval_text, number, swap_text
+from analysis.formatting import among, count, few, interval_text, number, swap_text
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.questions._question import Absent, Drawing, Question, Sentence, Table
@@ -250,7 +250,7 @@ def sentences(frame: pd.DataFrame) -> list[str]:
 
 def compared(row: Any) -> str:
     """What an interaction compares, from a row of Analysis.interactions."""
-    fixed = f" ({row.fixed})" if row.fixed != "*" else ""
+    fixed = "" if row.fixed == "*" else among(row.fixed)
     unit = {"params": " parameters", "tokens": " tokens"}.get(row.by, "")
     first, second = _place(str(row.first)), _place(str(row.second))
     return f"{swap_text(row)}{fixed}: {second} against {first}{unit}"

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.formatting import count, interval_text, joined, number, on
+from analysis.formatting import count, interval_text, joined, levels_text, number, on
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.questions._question import Drawing, Placed, Question
@@ -259,7 +259,7 @@ def draw_isoflops(figure: Figure, analysis: Analysis, target: str) -> None:
             on = near[np.abs(np.log(near.flops / compute)) < NEAR]
             axes.plot(on.params, on.loss, marker=marker, color=colour, ls="")
         if i == 0:
-            axes.set_title(family, color=looks(families, family)[0])
+            axes.set_title(levels_text(family), color=looks(families, family)[0])
         if j % MOST_COLUMNS == 0:
             axes.set_ylabel(f"{trained(corpus)}loss ({analysis.unit})")
     figure.supxlabel("parameters (bar: the lowest loss of the compute)", fontsize=8.5)
@@ -317,7 +317,7 @@ def draw_isolosses(figure: Figure, analysis: Analysis, target: str) -> None:
         run = cells[(cells.family == family) & (cells.corpus == corpus)]
         axes.plot(run.tokens, run.params, ".", color=INK, ms=3)
         if i == 0:
-            axes.set_title(family, color=colour)
+            axes.set_title(levels_text(family), color=colour)
         if j % MOST_COLUMNS == 0:
             axes.set_ylabel(f"{trained(corpus)}parameters")
     figure.supxlabel("training tokens", fontsize=8.5)
@@ -362,7 +362,7 @@ def draw_optima(figure: Figure, analysis: Analysis, target: str) -> None:
                 x, y = some.compute * moved, some.params
                 axes.plot(x, y, marker, color=colour, mfc=face, ms=4)
         if i == 0:
-            axes.set_title(family, color=looks(families, family)[0])
+            axes.set_title(levels_text(family), color=looks(families, family)[0])
         if j == 0:
             axes.set_ylabel(f"{trained(corpus)}best size")
     figure.supxlabel("training FLOPs (hollow: with a warning)", fontsize=8.5)

@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.fitting.fit import Fit, Refusal, influence, sweep
-from analysis.formatting import MOST_SENTENCES, count, joined, number, scale
+from analysis.formatting import MOST_SENTENCES, count, joined, number, on, scale
 from analysis.inference.intervals import Sample
 from analysis.inference.likelihood import Likelihood, seed_check
 from analysis.inference.profiles import profile
@@ -285,7 +285,7 @@ def sentences(frame: pd.DataFrame) -> list[str]:
         sentences.append(f"None of the {len(frame)} runs is an outlier.")
     row = frame.loc[frame.spreads.abs().idxmax()]
     sentences.append(
-        f"Without run {row.run_id} ({row.family} on {row.corpus}, "
+        f"Without run {row.run_id} ({row.family}{on(row.corpus)}, "
         f"{scale(row.params, row.tokens)}) {row.parameter} moves furthest, by "
         f"{number(abs(row.spreads), 2)} of its standard deviations."
     )

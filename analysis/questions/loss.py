@@ -7,7 +7,7 @@ import itertools
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.formatting import count
+from analysis.formatting import count, levels_text
 from analysis.questions._question import Absent, Drawing, Question, Table
 from analysis.report.style import (
     INK,
@@ -119,7 +119,7 @@ def draw_loss(figure: Figure, analysis: Analysis, target: str) -> None:
         if ends:
             line_labels(axes, x_limits[1], ends, names, colours)
         if i == 0:
-            axes.set_title(family, color=looks(families, family)[0])
+            axes.set_title(levels_text(family), color=looks(families, family)[0])
         if j % MOST_COLUMNS == 0:
             axes.set_ylabel(f"{trained(corpus)}loss ({analysis.unit})")
     figure.supxlabel("training tokens (line labels: parameters)", fontsize=8.5)
@@ -142,7 +142,7 @@ def draw_design(figure: Figure, analysis: Analysis, target: str) -> None:
     for axes, corpus in zip(panels, corpora, strict=True):
         log_axis(axes.xaxis, count, span(cells.tokens, pad=0.15))
         log_axis(axes.yaxis, count, span(cells.params, pad=0.15))
-        axes.set_title(corpus)
+        axes.set_title(levels_text(corpus))
         for k, family in enumerate(families):
             colour, marker, _ = looks(families, family)
             nudge = 1 + 0.09 * (k - (len(families) - 1) / 2)

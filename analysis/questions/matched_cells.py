@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.formatting import (
     UNDETERMINED,
+    UNNAMED,
     few,
     interval_text,
     number,
@@ -405,6 +406,10 @@ def costs_frame(
     return pd.DataFrame(rows)
 
 
+# What stands before the level that is fixed, of an architecture's swap and of others.
+_HELD = {"architecture": "on"}
+
+
 def disputed(agreement: pd.DataFrame) -> list[str]:
     """What was measured on swaps for which the leading law says something else.
 
@@ -416,14 +421,42 @@ def disputed(agreement: pd.DataFrame) -> list[str]:
     apart = agreement[~agreement.agrees.astype(bool)]
     sentences = []
     for row in told_once(apart, -apart.measured).itertuples():
-        preposition = "on" if row.kind == "architecture" else "for"
+        fixed = (
+            "" if row.fixed == UNNAMED else f" {_HELD.get(row.kind, 'for')} {row.fixed}"
+        )
         sentences.append(
-            f"Measured on {row.cells} matched cells, {swap_text(row)} {preposition} "
-            f"{row.fixed} changes the log loss by {number(row.measured)} "
+            f"Measured on {row.cells} matched cells, {swap_text(row)}{fixed} "
+            f"changes the log loss by {number(row.measured)} "
             f"({interval_text(row.low, row.high)}). The leading law disagrees: "
             f"{number(row.modelled)} ({interval_text(row.model_low, row.model_high)})."
         )
     return few(sentences)
+
+
+def changes(frame: pd.DataFrame) -> list[tuple[str, bool]]:
+    """What each swap does to the loss on its matched cells, and whether that decides.
+
+    Args:
+      frame: rows of Analysis.measured, of one target.
+    """
+    said = []
+    for row in told_once(frame, -frame.log_ratio).itertuples():
+        cells = "one matched cell" if row.cells == 1 else f"{row.cells} matched cells"
+        over = f"over {cells} ({_cells(row)})"
+        swap = swap_text(row)
+        if not (math.isfinite(row.low) and math.isfinite(row.high)):
+            text = f"{swap} changes the loss by {_percents(row)[0]} {over}, too few "
+            said.append((text + "for an interval.", False))
+            continue
+        mean, low, high = _percents(row)
+        ends = f"{mean} ({low} to {high})"
+        if row.low <= 0.0 <= row.high:
+            text = f"Whether {swap} changes the loss {UNDETERMINED}: {ends} {over}."
+            said.append((text, False))
+            continue
+        does = "lowers" if row.high < 0.0 else "raises"
+        said.append((f"{swap} {does} the loss: {ends} {over}.", True))
+    return said
 
 
 def measured_sentences(frame: pd.DataFrame) -> list[str]:
@@ -452,13 +485,17 @@ def measured_sentences(frame: pd.DataFrame) -> list[str]:
 
 def _change(row: Any) -> str:
     """What a swap does to the loss, in percent of it."""
-    mean, low, high = (
-        f"{number(100 * math.expm1(log), 2)}%"
-        for log in (row.log_ratio, row.low, row.high)
-    )
+    mean, low, high = _percents(row)
     known = math.isfinite(row.low) and math.isfinite(row.high)
     ends = f"{low} to {high}" if known else "interval not known"
     return f"changes the loss by {mean} ({ends})"
+
+
+def _percents(row: Any) -> tuple[str, str, str]:
+    """The change of the loss and its interval's ends, in percent of the loss."""
+    logs = (row.log_ratio, row.low, row.high)
+    mean, low, high = (f"{number(100 * math.expm1(log), 2)}%" for log in logs)
+    return mean, low, high
 
 
 def _size(row: Any) -> tuple[float, float]:

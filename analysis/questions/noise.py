@@ -11,6 +11,7 @@ from analysis.formatting import (
     UNDETERMINED,
     count,
     interval_text,
+    levels_text,
     number,
     percent_error,
 )
@@ -102,7 +103,7 @@ def draw_noise(figure: Figure, analysis: Analysis, target: str) -> None:
         axes.plot(100 * row.sd_log, y, color=colour, marker=marker)
         side_note(axes, y, f"{row.seeds} seeds")
         where = f"{count(row.params)}, {count(row.tokens)} tokens"
-        labels.append(f"{row.family}, {row.corpus}, {where}")
+        labels.append(levels_text(row.family, row.corpus, where))
     forest_axis(axes, labels, range(len(frame)))
     for row in fitness.itertuples():
         for name, value, line in (

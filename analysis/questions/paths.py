@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.formatting import count
+from analysis.formatting import count, levels_text
 from analysis.questions._question import Absent, Drawing, Question
 from analysis.report.style import (
     ALARM,
@@ -24,6 +24,7 @@ from analysis.report.style import (
     shade,
     sizes_of,
     span,
+    trained,
     wrapped,
 )
 from analysis.results import Analysis
@@ -78,9 +79,9 @@ def draw_paths(figure: Figure, analysis: Analysis, target: str) -> None:
                 zorder=3 if diverged else 2,
             )
         if i == 0:
-            axes.set_title(family, color=looks(families, family)[0])
+            axes.set_title(levels_text(family), color=looks(families, family)[0])
         if j % MOST_COLUMNS == 0:
-            axes.set_ylabel(f"{corpus}\ntraining loss ({analysis.unit})")
+            axes.set_ylabel(f"{trained(corpus)}training loss ({analysis.unit})")
     figure.supxlabel("tokens read (darker: larger model)", fontsize=8.5)
     if (runs.status == "diverged").any():
         legend(figure, [key("diverged", ALARM, None, "--")])

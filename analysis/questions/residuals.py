@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.formatting import count
+from analysis.formatting import count, levels_text
 from analysis.questions._question import Absent, Drawing, Question, Table
 from analysis.questions._view import View
 from analysis.report.style import (
@@ -80,7 +80,7 @@ def draw_residuals(figure: Figure, analysis: Analysis, target: str) -> None:
             )
         axes.grid(True, axis="y")
         if i == 0:
-            axes.set_title(family, color=looks(families, family)[0])
+            axes.set_title(levels_text(family), color=looks(families, family)[0])
         if j % MOST_COLUMNS == 0:
             name = textwrap.fill(f"{law} law", LABEL)
             axes.set_ylabel(f"{name}\nobserved − fitted, %")

@@ -142,14 +142,18 @@ def rows(analysis: Analysis, target: str) -> list[str]:
 
 def answers(view: View) -> list[Sentence]:
     said = [Sentence(text, 30) for text in rows(view.analysis, view.target)]
+    others = [name for name in view.analysis.targets if name != view.target]
+    if others and said:
+        text = f"These sentences are about {view.target}; {joined(others)} "
+        text += f"{'has' if len(others) == 1 else 'have'} rows in the tables."
+        said.append(Sentence(text, 29))
     used = view.analysis.runs[view.analysis.runs.used.astype(bool)]
     if used.empty:
         return said
     sizes, budgets = (_span(used[name]) for name in ("params", "tokens"))
     text = (
-        f"Nothing outside {sizes[0]} parameters (a factor {sizes[1]}) and {budgets[0]} "
-        f"tokens (a factor {budgets[1]}) was measured: what the laws say beyond is "
-        "extrapolation."
+        f"Nothing outside {sizes} parameters and {budgets} tokens was measured: what "
+        "the laws say beyond is extrapolation."
     )
     return [*said, Sentence(f"{text} {_scored(view)}", 90, LIMIT)]
 
@@ -164,11 +168,12 @@ def _scored(view: View) -> str:
     return f"The runs read {trained} and are scored on {scored}."
 
 
-def _span(values: pd.Series) -> tuple[str, str]:
+def _span(values: pd.Series) -> str:
     """The range of what was run, and the factor between its ends."""
     low, high = values.min(), values.max()
-    ends = count(low) if low == high else f"{count(low)} to {count(high)}"
-    return ends, number(high / low, 2)
+    if count(low) == count(high):
+        return count(low)
+    return f"{count(low)} to {count(high)} (a factor of {number(high / low, 2)})"
 
 
 QUESTION = Question(

@@ -302,15 +302,27 @@ def sentences(frame: pd.DataFrame, agreement: pd.DataFrame | None = None) -> lis
         text = f"Over all cells, the verdict on {swap} moves with: {said}."
         sentences.append(text)
     tried = others.setting.nunique()
-    checks = f"all of {tried} other choices" if tried > 1 else "the one other choice"
+    every = {1: "the one other choice", 2: "both other choices"}
+    checks = every.get(tried, f"all {tried} other choices")
     total = steady + against + len(sentences)
     if against:
-        text = f"{against} of {total} verdicts over all cells rest on swaps for which "
-        sentences.append(text + "measured matched cells and the leading law disagree.")
-    if steady:
-        text = f"{steady} of {total} verdicts over all cells hold under {checks}."
+        which = _of_verdicts(against, total, "rests on a swap", "rest on swaps")
+        text = f"{which} for which measured matched cells and the leading law disagree."
         sentences.append(text)
+    if steady:
+        which = _of_verdicts(steady, total, "holds", "hold")
+        sentences.append(f"{which} under {checks}.")
     return sentences
+
+
+def _of_verdicts(some: int, total: int, does: str, do: str) -> str:
+    """How many of all verdicts do something, as one says it."""
+    if total == 1:
+        return f"The one verdict over all cells {does}"
+    if some == total:
+        every = "Both" if total == 2 else f"All {total}"
+        return f"{every} verdicts over all cells {do}"
+    return f"{some} of {total} verdicts over all cells {does if some == 1 else do}"
 
 
 def _disputed_ends(agreement: pd.DataFrame | None) -> set[frozenset[str]]:
@@ -366,9 +378,14 @@ def answers(view: View) -> list[Sentence]:
     others = others[(others.setting != REPORTED) & ~silent(others)]
     swaps = others.groupby(["question", "baseline", "alternative"]).moves.any()
     if len(swaps):
+        same, total = int((~swaps.astype(bool)).sum()), len(swaps)
+        which = f"{same} of {total} such comparisons come out"
+        if total == 1:
+            which = (
+                "This comparison comes out" if same else "This one does not come out"
+            )
         text = (
-            f"{int((~swaps.astype(bool)).sum())} of {len(swaps)} such comparisons come "
-            "out the same under every other choice of law, data and target tried."
+            f"{which} the same under every other choice of law, data and target tried."
         )
         said.append(Sentence(text, 60, FRONT))
     return said

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
-from analysis.formatting import count
+from analysis.formatting import count, levels_text
 from analysis.questions._question import LIMIT, Drawing, Placed, Question, Sentence
 from analysis.questions._view import View, of_target
 from analysis.report import markup
@@ -124,7 +124,7 @@ def draw_tuning(figure: Figure, analysis: Analysis, target: str) -> None:
             colours.append(base)
         if ends:
             line_labels(axes, limits[1], ends, names, colours)
-        axes.set_title(family, color=base)
+        axes.set_title(levels_text(family), color=base)
         if j % MOST_COLUMNS == 0:
             axes.set_ylabel("loss above the best rate's, %")
     figure.supxlabel("learning rate (line labels: parameters)", fontsize=8.5)

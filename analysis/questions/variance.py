@@ -133,6 +133,7 @@ def variance_frame(
     """Shares of the variance of the fitted loss over a box of N and D, in nats.
 
     Families and corpora weigh the same each; ln N and ln D are uniform over the box.
+    What does not vary has no row: of its share nothing is known, and not that it is 0.
     """
     sizes, budgets = (np.geomspace(*side, steps) for side in box)
     params, tokens = (x.ravel() for x in np.meshgrid(sizes, budgets, indexing="ij"))
@@ -145,7 +146,8 @@ def variance_frame(
     if np.isnan(shares[0]).any():
         return pd.DataFrame()
     low, high = interval(shares[1:])
-    return pd.DataFrame(
+    levels = (len(families), len(corpora), len(set(box[0])), len(set(box[1])))
+    frame = pd.DataFrame(
         {
             "target": target,
             "factor": FACTORS,
@@ -155,6 +157,7 @@ def variance_frame(
             "box": box_text(box),
         }
     )
+    return frame[np.array(levels) > 1].reset_index(drop=True)
 
 
 def measured_frame(cells: pd.DataFrame, target: str, seed: int) -> pd.DataFrame:
@@ -336,7 +339,20 @@ def draw_shares(figure: Figure, analysis: Analysis, target: str) -> None:
 
 def said(view: View) -> list[str]:
     mine = of_target(view.analysis.variance, view.target)
-    return [sentence(mine)] if len(mine) else []
+    return [sentence(mine), *fixed(mine)] if len(mine) else []
+
+
+def fixed(frame: pd.DataFrame) -> list[str]:
+    """Which factors did not vary, so that the variance cannot be split among them."""
+    alike = [name for name in FACTORS if name not in set(frame.factor)]
+    if not alike:
+        return []
+    named = [{"params": "parameters"}.get(name, name) for name in alike]
+    what = "them" if len(alike) > 1 else "it"
+    return [
+        f"{capitalised(joined(named))} did not vary: what share of the variance would "
+        f"be due to {what} {UNDETERMINED}."
+    ]
 
 
 # What a factor is called on the front page.

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.fitting.fit import Refusal
-from analysis.formatting import UNNAMED, count, number, on, scale
+from analysis.formatting import UNNAMED, among, count, number, on, scale
 from analysis.questions import frontier
 from analysis.questions.model_choice import BASE, WITHIN
 from analysis.results import Note
@@ -245,9 +245,8 @@ def of_agreement(frame: pd.DataFrame) -> list[Note]:
         text = (
             f"Matched cells and the leading law disagree on {len(apart)} of "
             f"{len(part)} swaps, on target {target}; most on {row.baseline} to "
-            f"{row.alternative} "
-            f"(with {row.fixed} fixed): log loss {row.measured:+.4f} measured, "
-            f"{row.modelled:+.4f} by the law."
+            f"{row.alternative}{among(row.fixed)}: log loss {row.measured:+.4f} "
+            f"measured, {row.modelled:+.4f} by the law."
         )
         out.append(Note("disagree", "effects", text))
     return out

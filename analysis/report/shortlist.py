@@ -19,7 +19,7 @@ MOST_PAIRS = 10
 
 FRAMES = (
     *("equivalents", "multipliers", "crossovers", "interactions", "agreement"),
-    *("costs", "ratios", "verdicts"),
+    *("costs", "ratios", "verdicts", "measured"),
 )
 
 

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import analysis
 from analysis import formatting
 from analysis.main import DONE, NOTHING, main, parse
-from analysis.questions import matched_cells
+from analysis.questions import matched_cells, variance
+from analysis.report import front
 
 
 def made(families=("a", "b"), corpora=("d", "e"), sizes=2, budgets=3) -> pd.DataFrame:
@@ -82,6 +84,46 @@ def test_paired_effects_are_told_where_no_law_stands(capsys, tmp_path):
     assert "Measured without a law on 12 and 12 matched cells" in said
     assert "the corpus moves the loss more" in said
     assert "10M to 40M parameters and 200M to 3.2B tokens" in said
+
+
+def test_a_measured_interval_is_told_and_is_in_the_json(capsys, tmp_path):
+    frame = made(corpora=("d",), sizes=2, budgets=3)
+    frame = frame[frame.params < 2e7].drop(columns="corpus")
+    code, text = run(capsys, tmp_path, frame, "compare")
+    _, body = run(capsys, tmp_path, frame, "compare", "--json")
+    found = json.loads(body)
+    seen = [line[2:] for line in text.splitlines() if line.startswith("- ")]
+    assert code == DONE and seen == found["answer"]
+    assert "interval not known" not in text and "(all)" not in text
+    (said,) = [line for line in seen if "a → b" in line]
+    logs = [found["measured"][name][0] for name in ("log_ratio", "low", "high")]
+    mean, low, high = (f"{formatting.number(100 * np.expm1(log), 2)}%" for log in logs)
+    assert f"a → b lowers the loss: {mean} ({low} to {high}) over 3 matched" in said
+    # The factor over all cells stands beside it, for whoever reads the frames.
+    assert found["equivalents"]["params"][-1] == "NaN"
+    assert found["equivalents"]["factor"][-1] > 1
+    # Nothing of it is called open, on the front page or beside what it lacks.
+    path = tmp_path / "runs.csv"
+    study = analysis.analyse(analysis.load(path), draws=40)
+    page = front.front(study)
+    assert any("lowers the loss" in one for one in page.said)
+    assert not any("Gain or loss" in one for one in page.limits)
+
+
+def test_text_names_the_targets_that_it_is_not_about(capsys, tmp_path, one_family):
+    frame = one_family.drop(columns=["family", "corpus"])
+    frame = frame.rename(columns={"loss": "loss:web"})
+    frame["loss:code"] = 1.1 * frame["loss:web"]
+    _, said = run(capsys, tmp_path, frame, "compare")
+    assert "are about web; code has rows" in said
+
+
+def test_what_does_not_vary_has_no_share_of_the_variance(one_family):
+    study = analysis.analyse(analysis.from_frame(one_family), draws=40)
+    assert list(study.variance.factor) == ["params", "tokens"]
+    assert study.variance.share.sum() == pytest.approx(1.0)
+    (_, said) = variance.said(study.view)
+    assert said.startswith("Architecture and corpus did not vary")
 
 
 def test_a_table_that_tells_nothing_still_ends_in_3(capsys, tmp_path):

@@ -212,7 +212,7 @@ def test_further_questions_are_answered_in_words(study):
     assert "No change is shown in 6 of 8" in section
     section = _sections(study)["verdict"]
     assert "lstm → transformer moves with: least squares (undetermined)" in section
-    assert "1 of 2 verdicts over all cells hold under all of 2 other choices" in section
+    assert "1 of 2 verdicts over all cells holds under both other choices" in section
     section = _sections(study)["sharing"]
     assert "Across corpora these differ: E (p 0.010)" in section
     assert "no difference is shown in alpha (p 0.40)" in section
