@@ -3,7 +3,10 @@
 An objective is a class with
 
     loss(model, batch) -> scalar     mean training loss, auxiliary losses included
-    nats(model, batch) -> [batch, length]   the reading at every position, float32
+    read(model, batch, at) -> (nats, log_probabilities)
+        nats [batch, length], the reading at every position; log_probabilities
+        [batch, vocab], of what may stand at place at[i] of row i, given what stands
+        before it; both float32
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from scaling.errors import unknown
 class Objective(Protocol):
     def loss(self, model: Any, batch: jax.Array) -> jax.Array: ...
 
-    def nats(self, model: Any, batch: jax.Array) -> jax.Array: ...
+    def read(
+        self, model: Any, batch: jax.Array, at: jax.Array
+    ) -> tuple[jax.Array, jax.Array]: ...
 
 
 class NextToken:
@@ -45,8 +50,12 @@ class NextToken:
         nats_BxL, output = self._cross_entropy(model, batch)
         return jnp.mean(nats_BxL) + sum(output.aux.values())
 
-    def nats(self, model: Any, batch: jax.Array) -> jax.Array:
-        return self._cross_entropy(model, batch)[0]
+    def read(
+        self, model: Any, batch: jax.Array, at: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        nats_BxL, output = self._cross_entropy(model, batch)
+        y_BxV = jnp.take_along_axis(output.y, at[:, None, None], axis=1)[:, 0]
+        return nats_BxL, jax.nn.log_softmax(y_BxV.astype(jnp.float32))
 
 
 _OBJECTIVES = {"next_token": NextToken}

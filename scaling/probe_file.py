@@ -16,6 +16,7 @@ Light: NumPy alone, so that whatever reads a workdir can use it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -89,7 +90,7 @@ class ProbeSet:
         """int32 [positions]: the token that stands there."""
         return self.tokens[np.arange(len(self.at)), self.at]
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """16 hexadecimal digits of all that is in the file."""
         return _digest(self._arrays())
@@ -229,6 +230,11 @@ def predictions(kept: Mapping[str, np.ndarray], of: Mapping[str, str]) -> bytes:
     for name, digest in sorted(of.items()):
         arrays[f"{name}:digest"] = np.array(digest)
     return npz(arrays)
+
+
+def kept(data: bytes) -> dict[str, np.ndarray]:
+    """What `predictions` was given, of a file without digests."""
+    return _unpacked(data)
 
 
 class Predictions:

@@ -249,6 +249,16 @@ class Run:
         """Tokens of the prefix really repeated."""
         return self.unique_steps * self.tokens_per_step
 
+    def probe_marks(self) -> dict[int, list[tuple[Probes, float]]]:
+        """By step: the probes at which predictions are kept after it, and the fraction
+        of the training that this is of each."""
+        marks: dict[int, list[tuple[Probes, float]]] = {}
+        for probes in self.probes:
+            for fraction in probes.at:
+                step = max(1, round(fraction * self.steps))
+                marks.setdefault(step, []).append((probes, fraction))
+        return marks
+
     def corpora(self) -> tuple[Part, ...]:
         """Every corpus the run touches: trained, scored or probed on, each once."""
         parts = {part.key: part for part in self.data.corpus}

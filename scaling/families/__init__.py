@@ -23,7 +23,8 @@ no gradient trains has no Model but
     fit(stream, config, values) -> Fitted
         from a run's TokenStream and Run.values(), on the host;
         fitted.nats(tokens) -> float32 [n, length], the reading of int32 [n, length];
-        fitted.facts: arrays by name, kept beside the record
+        fitted.log_probabilities(tokens, at) -> float32 [n, vocab], of what may stand at
+        place at[i] of row i; fitted.facts: arrays by name, kept beside the record
     memory(config) -> int           bytes of what is fitted
 
 and its flops(config, spec) count one example, in training as in scoring.

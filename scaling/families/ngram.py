@@ -155,6 +155,21 @@ class Fitted:
             probability = np.where(context < 0, probability, mixed)
         return -np.log(probability).astype(np.float32)
 
+    def log_probabilities(self, tokens: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """int32 [n, length] and [n] to float32 [n, vocab]: ln p of each id at `at`."""
+        rows, ids = np.arange(len(at)), np.arange(self.vocab)
+        probability = np.full((len(at), self.vocab), 1.0 / self.vocab)
+        context = np.zeros(tokens.shape, np.int32)
+        for k, order in enumerate(self.orders):
+            longer = _contexts(tokens, context, k, self.vocab)
+            context = _find(order.table.contexts, longer)
+            here = context[rows, at][:, None]
+            place = _find(order.table.ngrams, _key(here, ids, self.vocab))
+            seen = np.where(place < 0, 0.0, order.probabilities[place])
+            mixed = seen + order.rest[here] * probability
+            probability = np.where(here < 0, probability, mixed)
+        return np.log(probability).astype(np.float32)
+
 
 def fit(stream: TokenStream, config: Config, values: Mapping[str, Any]) -> Fitted:
     """Counts the first epoch of the stream, up to `values["steps"]` batches."""

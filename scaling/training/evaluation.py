@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from scaling.corpora import EvaluationWindows, ratio
+from scaling.probe_file import ProbeSet
 from scaling.record import Reading
 from scaling.run import EvaluationSet
 from scaling.training import mesh
@@ -51,34 +52,61 @@ def windows_per_call(length: int, sharding: jax.sharding.NamedSharding) -> int:
     return max(1, _TOKENS_PER_CALL // length // devices) * devices
 
 
+# tokens [n, length], at [n] -> nats [n, length], log_probabilities [n, vocab]; as an
+# objective reads.
+Read = Callable[[jax.Array, jax.Array], tuple[Any, Any]]
+
+
 def score(
-    nats: Callable[[jax.Array], jax.Array],
-    windows: EvaluationWindows,
-    sharding: jax.sharding.NamedSharding,
+    read: Read, windows: EvaluationWindows, sharding: jax.sharding.NamedSharding
 ) -> Score:
     """Scores every window of one part and sums by document.
 
     Args:
-      nats: [n, length] tokens -> [n, length] nats at every position.
       windows: the part's windows; the last call is filled up with empty ones.
       sharding: how a call's windows lie over the devices.
     """
-    count, length = windows.tokens.shape
-    per_call = windows_per_call(length, sharding)
-    padded = -(-count // per_call) * per_call
-    tokens = np.zeros((padded, length), np.int32)
-    tokens[:count] = windows.tokens
-    scored = []
-    for start in range(0, padded, per_call):
-        call = mesh.put(tokens[start : start + per_call], sharding)
-        scored.append(mesh.get(nats(call)))
-    by_window = (np.concatenate(scored)[:count].astype(np.float64)) * windows.weight
+    anywhere = np.zeros(len(windows.tokens), np.int32)
+    scored = [nats for nats, _ in _calls(read, windows.tokens, anywhere, sharding)]
+    count = len(windows.tokens)
+    found = np.concatenate([mesh.get(nats) for nats in scored])[:count]
+    by_window = found.astype(np.float64) * windows.weight
     documents = len(windows.bytes)
     return Score(
         nats=np.bincount(windows.document, by_window.sum(1), documents),
         tokens=np.bincount(windows.document, windows.weight.sum(1), documents),
         bytes=np.asarray(windows.bytes, np.float64),
     )
+
+
+def predictions(
+    read: Read, probes: ProbeSet, sharding: jax.sharding.NamedSharding
+) -> np.ndarray:
+    """float16 [positions, vocab]: natural logs of what is predicted at the positions.
+
+    Args: as `score`.
+    """
+    calls = _calls(read, probes.tokens, probes.at, sharding)
+    found = [mesh.get(predicted).astype(np.float16) for _, predicted in calls]
+    return np.concatenate(found)[: len(probes.at)]
+
+
+def _calls(
+    read: Read, tokens: np.ndarray, at: np.ndarray, sharding: jax.sharding.NamedSharding
+) -> Iterator[tuple[Any, Any]]:
+    """What `read` gives, call by call; the last is filled up with empty windows.
+
+    Each is waited for before the next, so that a CPU's queue does not run ahead.
+    """
+    count, length = tokens.shape
+    per_call = windows_per_call(length, sharding)
+    for start in range(0, count, per_call):
+        filled = min(per_call, count - start)
+        padded = np.zeros((per_call, length), np.int32)
+        places = np.zeros(per_call, np.int32)
+        padded[:filled] = tokens[start : start + per_call]
+        places[:filled] = at[start : start + per_call]
+        yield jax.block_until_ready(read(*mesh.put((padded, places), sharding)))
 
 
 def readings(

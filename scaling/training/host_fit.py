@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -55,14 +57,33 @@ def _fitted(slot: Slot, scorer: outcome.Scorer, store: Store, layout: Layout) ->
     started = time.monotonic()
     spec = families.Tokens(slot.stream.vocab, run.length)
     family, config = families.member(run.model, spec)
-    fitted = family.fit(slot.stream, config, run.values())
-    scores = scorer(run, lambda tokens: jnp.asarray(fitted.nats(np.asarray(tokens))))
-    slot.step, slot.seconds = run.steps, time.monotonic() - started
+    for slot.step in sorted({*run.probe_marks(), run.steps}):
+        values = run.values() | {"steps": np.int32(slot.step)}
+        fitted = family.fit(slot.stream, config, values)
+        slot.kept |= scorer.predictions(run, slot.step, _predicts(fitted))
+    scores = scorer(run, _reads(fitted))
+    slot.seconds = time.monotonic() - started
     final = evaluation.readings(run.evaluation, scores, "final", slot.step)
     readings = final + evaluation.better([], final)
     files = {
         "fit.npz": npz(fitted.facts),
         "nats.npz": evaluation.to_npz(scores),
+        **scorer.predictions_file(slot),
     }
     none = (None, "fitted on the host: there is no program")
     return outcome.record(slot, scorer.prepared, store, layout, readings, files, none)
+
+
+def _reads(fitted: Any) -> evaluation.Read:
+    """The nats that a fitted model gives windows, on the host."""
+    return lambda tokens, at: (jnp.asarray(fitted.nats(np.asarray(tokens))), None)
+
+
+def _predicts(fitted: Any) -> evaluation.Read:
+    """What a fitted model predicts, on the host."""
+
+    def read(tokens: jax.Array, at: jax.Array) -> tuple[None, jax.Array]:
+        found = fitted.log_probabilities(np.asarray(tokens), np.asarray(at))
+        return None, jnp.asarray(found)
+
+    return read

@@ -6,13 +6,18 @@ import datetime
 import functools
 import importlib.metadata
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 
-from scaling import plugins, trunks
-from scaling.corpora import EvaluationWindows, Prepared, evaluation_windows
+from scaling import plugins, probe_file, trunks
+from scaling.corpora import (
+    EvaluationWindows,
+    Prepared,
+    _probes,
+    evaluation_windows,
+)
 from scaling.layout import Layout
 from scaling.planning import cost
 from scaling.record import Reading, Record, Store, source_commit
@@ -25,7 +30,9 @@ Scores = dict[tuple[str, int], evaluation.Score]
 
 
 class Scorer:
-    """Scores models on evaluation sets; cuts each set into windows once.
+    """Scores models on evaluation sets and keeps what they predict at probes.
+
+    Each set is cut once.
 
     Args:
       prepared: by corpus key, for every corpus that the runs touch.
@@ -38,12 +45,35 @@ class Scorer:
         self.prepared, self.sharding = prepared, sharding
         self._windows: dict[tuple[str, int], EvaluationWindows] = {}
 
-    def __call__(self, run: Run, nats: Callable[[jax.Array], jax.Array]) -> Scores:
-        """The scores of a model on every part of the run's evaluation sets.
+    def predictions(
+        self, run: Run, step: int, read: evaluation.Read
+    ) -> dict[str, np.ndarray]:
+        """What a model predicts at the probes that are due after this step of the run.
 
-        Args:
-          nats: as `evaluation.score` takes it.
+        Returns:
+          float16 [positions, vocab] by `probe_file.key`.
         """
+        found, kept = {}, {}
+        for probes, fraction in run.probe_marks().get(step, ()):
+            if probes.name not in found:
+                cut = _probes.cut(probes, run.length, self.prepared)
+                made = evaluation.predictions(read, cut, self.sharding)
+                found[probes.name] = made
+            kept[probe_file.key(probes.name, fraction)] = found[probes.name]
+        return kept
+
+    def predictions_file(self, slot: Slot) -> dict[str, bytes]:
+        """The artifact of what the run in a slot predicted; none without probes."""
+        if not slot.run.probes:
+            return {}
+        of = {
+            probes.name: _probes.cut(probes, slot.run.length, self.prepared).digest
+            for probes in slot.run.probes
+        }
+        return {probe_file.PREDICTIONS: probe_file.predictions(slot.kept, of)}
+
+    def __call__(self, run: Run, read: evaluation.Read) -> Scores:
+        """The scores of a model on every part of the run's evaluation sets."""
         scores: Scores = {}
         for held_out in run.evaluation:
             for part in held_out.parts:
@@ -54,7 +84,7 @@ class Scorer:
                     )
                 if key not in scores:
                     scores[key] = evaluation.score(
-                        nats, self._windows[key], self.sharding
+                        read, self._windows[key], self.sharding
                     )
         return scores
 

@@ -61,7 +61,8 @@ class Compiled:
       STEPS_PER_CALL steps a slot, none at or beyond its `until`; NaN where diverged.
     select(state, slot): one run's state, without the run axis.
     insert(state, one, slot): the inverse.
-    nats(model, tokens): the reading of one run at every position.
+    read(model, tokens, at) -> (nats, log_probabilities): what one run says of windows,
+      as `objective` defines it.
     arguments: shapes and dtypes of what `advance` is called with.
     """
 
@@ -73,7 +74,7 @@ class Compiled:
     advance: Any
     select: Callable[..., Any]
     insert: Callable[..., Any]
-    nats: Callable[..., Any]
+    read: Callable[..., Any]
     arguments: tuple[Any, ...]
     flops_xla: tuple[float | None, str] = (None, "not compiled yet")
 
@@ -117,7 +118,7 @@ def _ready(program: Program, layout: Layout, vocab: int) -> Compiled:
     tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
     arguments = {
         "refill": (state, values, jax.ShapeDtypeStruct((width,), jnp.bool_)),
-        "nats": (calls.one.model, tokens),
+        "read": (calls.one.model, tokens, jax.ShapeDtypeStruct((rows,), jnp.int32)),
         "insert": (state, calls.one, 0),
         "select": (state, 0),
     }
@@ -178,10 +179,12 @@ class OneRun:
         self.objective = objective.make(program.objective, self.spec)
         self.tracing = Tracing(layout, functools.partial(mesh.gather, rules=rules))
 
-    def nats(self, model: Any, tokens: jax.Array) -> jax.Array:
-        """The reading at every position of a batch."""
+    def read(
+        self, model: Any, tokens: jax.Array, at: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The reading at every position of a batch, and what is predicted at `at`."""
         with tracing(self.tracing):
-            return self.objective.nats(gathered(self._cast(model)), tokens)
+            return self.objective.read(gathered(self._cast(model)), tokens, at)
 
     def loss(self, model: Any, batch: jax.Array) -> jax.Array:
         with tracing(self.tracing):
@@ -252,6 +255,7 @@ def uncompiled(
     one = jax.eval_shape(lambda s: jax.tree.map(lambda x: x[0], s), abstract)
     packed, slots = mesh.state(abstract, rules), mesh.slots(rules.mesh)
     unpacked = mesh.state(one, rules, packed=False)
+    windows = mesh.windows(rules.mesh)
     # Runs once a run: on a CPU, compiling it well would take longer than running it.
     once = {"xla_backend_optimization_level": 0} if layout.platform == "cpu" else None
     return Compiled(
@@ -285,7 +289,7 @@ def uncompiled(
             donate_argnums=0,
             compiler_options=once,
         ),
-        nats=jax.jit(run.nats, in_shardings=(unpacked.model, mesh.windows(rules.mesh))),
+        read=jax.jit(run.read, in_shardings=(unpacked.model, windows, windows)),
         arguments=arguments,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import collections
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling import trunks
+from scaling import probe_file, trunks
 from scaling.corpora import Prepared, TokenStream
 from scaling.packs import Pack
 from scaling.record import Reading, Store
@@ -21,8 +22,9 @@ class Slot:
     """What the host knows of the run in one slot.
 
     curve: training loss of every step so far. best: the best reading so far of each
-    evaluation set. seconds: this run's share of the pack's time, its trunk's too.
-    followers: runs that branch off this one, soonest first.
+    evaluation set. kept: what was predicted so far, by `probe_file.key`. seconds: this
+    run's share of the pack's time, its trunk's too. followers: runs that branch off
+    this one, soonest first.
     """
 
     run: Run
@@ -31,6 +33,7 @@ class Slot:
     step: int = 0
     curve: list[float] = dataclasses.field(default_factory=list)
     best: list[Reading] = dataclasses.field(default_factory=list)
+    kept: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     followers: list[tuple[Run, str]] = dataclasses.field(default_factory=list)
 
@@ -42,14 +45,16 @@ class Slot:
 
     @property
     def until(self) -> int:
-        """The step of the next scoring or branch."""
+        """The step of the next scoring, keeping of predictions or branch."""
         branches = [trunks.fork(run) for run, _ in self.followers]
-        return min(mark for mark in (*self.marks, *branches) if mark > self.step)
+        stops = (*self.marks, *self.run.probe_marks(), *branches)
+        return min(mark for mark in stops if mark > self.step)
 
     def branch(self, stream: TokenStream) -> Slot:
         """The next follower, as far as this run has come."""
         run, run_id = self.followers.pop(0)
-        return Slot(run, run_id, stream, self.step, list(self.curve), [], self.seconds)
+        curve = list(self.curve)
+        return Slot(run, run_id, stream, self.step, curve, seconds=self.seconds)
 
     @property
     def diverged(self) -> bool:
@@ -68,13 +73,19 @@ class Slot:
     def progress(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the state."""
         best = [dataclasses.asdict(reading) for reading in self.best]
-        return {"curve": self.curve, "best": best, "seconds": self.seconds}
+        body = {"curve": self.curve, "best": best, "seconds": self.seconds}
+        if self.kept:
+            kept = probe_file.predictions(self.kept, {})
+            body["kept"] = base64.b64encode(kept).decode()
+        return body
 
     def resume(self, step: int, progress: Mapping[str, Any]) -> None:
         """The inverse of `progress`."""
         self.step, self.curve = step, list(progress["curve"])
         self.best = [Reading(**reading) for reading in progress["best"]]
         self.seconds = progress["seconds"]
+        if "kept" in progress:
+            self.kept = probe_file.kept(base64.b64decode(progress["kept"]))
 
 
 class Line:

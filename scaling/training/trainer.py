@@ -217,7 +217,10 @@ class Trainer:
                 while slot.followers:  # they would have diverged at the same step
                     self._end_diverged(i, slot.branch(slot.stream))
                 self._end_diverged(i, slot)
-            elif slot.step in slot.marks:
+                continue
+            if slot.step in slot.run.probe_marks():
+                self._keep(i, slot)
+            if slot.step in slot.marks:
                 scores = self._scores(i, slot)
                 final = evaluation.readings(
                     slot.run.evaluation, scores, "final", slot.step
@@ -232,11 +235,19 @@ class Trainer:
 
     def _scores(self, i: int, slot: Slot) -> outcome.Scores:
         started = time.monotonic()
-        model = self.pack.select(i).model
-        nats = functools.partial(self.compiled.nats, model)
-        scores = self.scorer(slot.run, nats)
+        scores = self.scorer(slot.run, self._read(i))
         slot.seconds += time.monotonic() - started
         return scores
+
+    def _keep(self, i: int, slot: Slot) -> None:
+        """Keeps what the run predicts now at the probes that are due."""
+        started = time.monotonic()
+        slot.kept |= self.scorer.predictions(slot.run, slot.step, self._read(i))
+        slot.seconds += time.monotonic() - started
+
+    def _read(self, i: int) -> evaluation.Read:
+        """How the model of the run in a slot reads windows."""
+        return functools.partial(self.compiled.read, self.pack.select(i).model)
 
     def _finish(
         self,
@@ -248,6 +259,7 @@ class Trainer:
         files = {"loss_curve.npz": outcome.curve_file(slot)}
         if scores:
             files["nats.npz"] = evaluation.to_npz(scores)
+            files |= self.scorer.predictions_file(slot)
         record = outcome.record(
             slot,
             self.prepared,

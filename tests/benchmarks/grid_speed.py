@@ -19,6 +19,7 @@ constants of such a program).
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import resource
@@ -170,7 +171,7 @@ def train_alone(run: Run, result: str) -> None:
     for number in range(run.steps):
         model, optimiser, loss = step(model, optimiser, stream.batch(number))
         losses.append(loss)
-    nats = jax.jit(goal.nats)
+    read = functools.partial(jax.jit(goal.read), model)
     sharding = mesh.windows(mesh.make(Layout()).mesh)
     scores = {}
     for held_out in run.evaluation:
@@ -178,7 +179,7 @@ def train_alone(run: Run, result: str) -> None:
             windows = corpora.evaluation_windows(
                 part, held_out.tokens, run.length, prepared
             )
-            score = evaluation.score(lambda x: nats(model, x), windows, sharding)
+            score = evaluation.score(read, windows, sharding)
             scores[part.key, held_out.tokens] = score
     readings = evaluation.readings(run.evaluation, scores, "final", run.steps)
     body = {"curve": [float(x) for x in losses]}

@@ -44,8 +44,10 @@ def losses() -> tuple[list[float], list[float]]:
         state, found = program.advance(
             state, values, until, mesh.put(batches, mesh.batches(program.mesh))
         )
-        windows = mesh.put(batches[0, -1], mesh.windows(program.mesh))
-        nats = program.nats(program.select(state, 0).model, windows)
+        rows = batches[0, -1]
+        given = (rows, np.zeros(len(rows), np.int32))
+        windows, at = mesh.put(given, mesh.windows(program.mesh))
+        nats, _ = program.read(program.select(state, 0).model, windows, at)
         return mesh.get(found)[0].tolist(), mesh.get(nats).mean(1).tolist()
 
 

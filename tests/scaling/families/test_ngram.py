@@ -115,6 +115,20 @@ def test_any_room_is_kept_to_and_probabilities_sum_to_one(entries):
     np.testing.assert_allclose(total, 1.0, atol=1e-5)
 
 
+def test_what_is_predicted_at_a_place_is_what_is_scored_there():
+    text = Stream().batch(7)
+    for model in (fitted(4), fitted(5, 40)):
+        nats = model.nats(text)
+        for t in range(text.shape[1]):
+            logs = model.log_probabilities(text, np.full(len(text), t))
+            assert logs.shape == (len(text), VOCAB)
+            assert logs.dtype == np.float32
+            np.testing.assert_allclose(np.exp(logs).sum(1), 1.0, rtol=1e-5)
+            np.testing.assert_array_equal(
+                -logs[np.arange(len(text)), text[:, t]], nats[:, t]
+            )
+
+
 def test_where_part_of_the_ngrams_is_kept_counts_pass_to_shorter_ones():
     """Room for all tokens, and for the one bigram that comes twice."""
     tokens = np.array([[[0, 1, 0, 2, 0, 1, 3, 4, 0]]], np.int32)
