@@ -196,6 +196,10 @@ def write_truth(store: Store, digest: str, log_probabilities: np.ndarray) -> Non
     write_once(store.path(FOLDER, f"{digest}.truth.npz"), npz(arrays))
 
 
+def has_truth(store: Store, digest: str) -> bool:
+    return bool(store.path(FOLDER, f"{digest}.truth.npz").exists())
+
+
 def read_truth(store: Store, digest: str) -> np.ndarray | None:
     """float32 [positions, vocab], natural logs; None where no truth is known.
 

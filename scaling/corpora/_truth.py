@@ -10,6 +10,9 @@ Corpora that are made from a known source have two functions more than others:
 
 On the windows that a study's runs are scored on, the oracle's loss is the floor that no
 run beats but by chance. It is paired with theirs: the documents are the same.
+
+At the positions of a probe set the oracle is asked of each token in turn, which gives
+the true chances there.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ import numpy as np
 
 from scaling import corpora
 from scaling.corpora import EvaluationWindows, Prepared, evaluation_windows, ratio
-from scaling.run import EvaluationSet, Part, Run
+from scaling.errors import UserError
+from scaling.probe_file import ProbeSet
+from scaling.run import EvaluationSet, Part, Probes, Run
 
 # The oracle knows the chances of bytes.
 TOKENIZER = "bytes"
@@ -51,7 +56,7 @@ class Truth:
     count: int
 
 
-def known(held_out: EvaluationSet) -> bool:
+def known(held_out: EvaluationSet | Probes) -> bool:
     """Whether every corpus of the set has an oracle."""
     return all(hasattr(corpora.load(part.name), "oracle") for part in held_out.parts)
 
@@ -115,3 +120,54 @@ def by_document(
         np.bincount(windows.document, nats.sum(1), documents),
         np.bincount(windows.document, windows.weight.sum(1), documents),
     )
+
+
+# Positions whose chances are worked out together, and how far chances may miss one.
+_ROWS, _MISSED = 32, 1e-6
+
+
+def predictive(part: Part, probes: ProbeSet) -> np.ndarray:
+    """float64 [positions, vocab]: logs of the true chances at a probe set's positions.
+
+    The oracle is asked of every token that may stand there, with the window's tokens
+    before it: those that the text has, and the rest where these leave something over.
+
+    Raises:
+      UserError: the oracle's chances do not add up to one.
+    """
+    logs = np.full((len(probes.at), probes.vocab), -np.inf)
+    # One was added to each count: what is above the least share was seen.
+    seen = probes.unigram > probes.unigram.min()
+    seen[-1] = True
+    order = np.argsort(probes.at, kind="stable")  # so that windows can end early
+    for first in range(0, len(order), _ROWS):
+        rows = order[first : first + _ROWS]
+        logs[np.ix_(rows, seen)] = _asked(part, probes, rows, np.flatnonzero(seen))
+        short = rows[np.exp(logs[rows]).sum(1) < 1.0 - _MISSED]
+        if len(short) and not seen.all():
+            rest = _asked(part, probes, short, np.flatnonzero(~seen))
+            logs[np.ix_(short, ~seen)] = rest
+    missed = np.abs(np.exp(logs).sum(1) - 1.0).max()
+    if not missed < _MISSED:
+        raise UserError(
+            "data.corpus oracle",
+            part.key,
+            f"its chances of all tokens miss a sum of one by {missed:.2g}; they must "
+            "add up",
+        )
+    return logs
+
+
+def _asked(
+    part: Part, probes: ProbeSet, rows: np.ndarray, ids: np.ndarray
+) -> np.ndarray:
+    """float64 [rows, ids]: logs of the chance of each token at each position."""
+    at = np.repeat(probes.at[rows], len(ids))
+    windows = np.repeat(probes.tokens[rows, : at.max() + 1], len(ids), axis=0)
+    windows[np.arange(len(at)), at] = np.tile(ids, len(rows))
+    after = np.arange(windows.shape[1]) > at[:, None]
+    windows[after] = probes.vocab - 1
+    offset = np.repeat(probes.offset[rows], len(ids))
+    oracle = corpora.load(part.name).oracle
+    nats = oracle(windows, offset, **dict(part.options))
+    return -nats[np.arange(len(at)), at].reshape(len(rows), len(ids))

@@ -64,11 +64,27 @@ def plan_table(entries: Sequence[Entry]) -> str:
             f"shared trunks: {shared:,} of {steps:,} steps are trained once for "
             f"several budgets, which leaves {duration(seconds - saved)}"
         )
+    if kept := sum(entry.predictions for entry in entries):
+        lines.append(
+            f"predictions kept at probes take at most {short(kept)}B on disk: "
+            f"{_probes(entries)}"
+        )
     if counts["provisional"]:
         lines.append(
             "provisional: its rate (?) is chosen once the tuning runs are done"
         )
     return "\n".join(lines)
+
+
+def _probes(entries: Iterable[Entry]) -> str:
+    """The probe sets of the runs in a few words."""
+    every = {probes: None for entry in entries for probes in entry.run.probes}
+    said = {
+        f"{probes.name}, {probes.positions:,} positions at "
+        f"{', '.join(f'{fraction:g}' for fraction in probes.at)} of the training"
+        for probes in every
+    }
+    return "; ".join(sorted(said))
 
 
 def plan_json(entries: Iterable[Entry]) -> str:
@@ -77,6 +93,7 @@ def plan_json(entries: Iterable[Entry]) -> str:
             "run_id": entry.run_id,
             "state": entry.state,
             "seconds": entry.seconds,
+            "predictions_bytes": entry.predictions,
             "shared_steps": entry.shared,
             "cost": entry.cost,
             "run": entry.run.flat(),

@@ -20,7 +20,7 @@ from scaling.planning import estimates, hardware
 from scaling.planning.estimates import Estimate
 from scaling.record import Record, Store
 from scaling.run import EvaluationSet, Run
-from scaling.scheduling import layouts
+from scaling.scheduling import layouts, probe_sets
 from scaling.scheduling.cost_cache import CostCache
 from scaling.scheduling.progress import Progress
 
@@ -60,6 +60,7 @@ class Entry:
     Attributes:
       cost: has the fields of `cost.Cost`.
       seconds: a guess, of training the whole run.
+      predictions: bytes that its predictions take on disk at most.
       shared: steps of it that another run of the study trains too, before both decay;
         0 for what has a record, and for the longest run of a trunk.
     """
@@ -69,6 +70,7 @@ class Entry:
     state: RunState
     cost: Mapping[str, Any]
     seconds: float
+    predictions: int = 0
     shared: int = 0
 
 
@@ -85,6 +87,7 @@ class StudyPlan:
         self._train_tokens: dict[str, dict[str, int]] = {}
         self._vocab: dict[str, int] = {}
         self._prepared: dict[str, dict[str, Prepared]] = {}
+        self._probes = probe_sets.ProbeSets(store)
         self._truths: dict[tuple[EvaluationSet, int], _truth.Truth] = {}
         self._records: dict[str, Record] = {}
         self._costs = CostCache(store)
@@ -136,6 +139,7 @@ class StudyPlan:
             "included": plugins.included(),
             "truth": self._truth(before.get("truth", []), certain),
         }
+        self._probes.keep()
         if body != before:
             self.store.write_study(self.study.name, json.loads(json.dumps(body)))
         self.predict(entries)
@@ -210,6 +214,7 @@ class StudyPlan:
             self._prepare(mine, tokenizer)
             study.check_budgets(mine, self._train_tokens[tokenizer])
             study.check_damaged(mine, self._prepared[tokenizer])
+            self._probes.admit(mine, self._prepared[tokenizer])
             self._costs.add(mine, self._vocab[tokenizer], self.engine.describe)
         self._admitted |= set(new)
 
@@ -251,7 +256,8 @@ class StudyPlan:
         cost = self._costs.get(run, self.vocab(run))
         machine = hardware.lookup(TYPICAL[self.layouts.base.platform])
         rough = hardware.seconds(cost, machine)
-        return Entry(run, self._run_id(run), self._state(run), cost, rough)
+        kept = probe_sets.size(run, self.vocab(run))
+        return Entry(run, self._run_id(run), self._state(run), cost, rough, kept)
 
     def _calibrated(self, entries: list[Entry]) -> list[Entry]:
         """Times scaled by what each family's records took against their rough times."""

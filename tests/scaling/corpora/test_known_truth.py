@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import math
@@ -14,9 +15,10 @@ import pytest
 from analysis.questions import fits as fits_question
 from analysis.questions import known_floor
 from analysis.report import markup, saved
-from scaling import corpora
+from scaling import corpora, probe_file
 from scaling.corpora import (
     _known,
+    _probes,
     _truth,
     evaluation_windows,
     hierarchy,
@@ -35,6 +37,7 @@ from scaling.run import (
     Model,
     Optimiser,
     Part,
+    Probes,
     Run,
     Schedule,
     options,
@@ -289,6 +292,46 @@ def test_truth_of_the_windows_that_are_scored(prepared, name):
     assert found.se < 0.03 * found.entropy
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_true_chances_at_probes_are_the_oracle_s(prepared, name):
+    """Of the token that stands there the oracle's; their weighted mean, the entropy."""
+    parts, made = prepared
+    length = CUTTING if name == "hierarchy" else ALIGNED
+    probes = Probes("p", (parts[name],), 96, per_document=4)
+    cut = _probes.cut(probes, length, made)
+    logs = _truth.predictive(parts[name], cut)
+    np.testing.assert_allclose(np.exp(logs).sum(1), 1.0, rtol=1e-6)
+    oracle = corpora.load(name).oracle
+    nats = oracle(cut.tokens, cut.offset, **dict(parts[name].options))
+    rows = np.arange(96)
+    np.testing.assert_allclose(-logs[rows, cut.target], nats[rows, cut.at], atol=1e-9)
+    own = -logs[rows, cut.target] * cut.weight
+    expected, _ = corpora.load(name).entropy(length, **dict(parts[name].options))
+    assert abs(own.mean() - expected) < 4 * own.std() / 96**0.5
+
+
+def test_an_oracle_whose_chances_do_not_add_up_is_refused(prepared, monkeypatch):
+    parts, made = prepared
+    cut = _probes.cut(Probes("p", (parts["markov"],), 8), ALIGNED, made)
+    half = lambda tokens, offset, /, **options: np.full(tokens.shape, 7.0)
+    monkeypatch.setattr(markov, "oracle", half)
+    with pytest.raises(UserError, match=r"miss a sum of one by 0\.77"):
+        _truth.predictive(parts["markov"], cut)
+
+
+def test_tokens_that_the_text_lacks_have_their_chances_too(prepared):
+    """A probe set whose training text is said to lack most symbols."""
+    parts, made = prepared
+    cut = _probes.cut(Probes("p", (parts["markov"],), 8), ALIGNED, made)
+    unigram = np.full(257, 1e-9)
+    unigram[_known.FIRST] = 0.5
+    less = dataclasses.replace(cut, unigram=unigram)
+    np.testing.assert_allclose(
+        _truth.predictive(parts["markov"], less),
+        _truth.predictive(parts["markov"], cut),
+    )
+
+
 def test_a_mixture_of_sets_is_weighted_and_real_text_has_no_truth(prepared, made):
     parts, built = prepared
     one, two = parts["hierarchy"], parts["parity"]
@@ -364,7 +407,7 @@ def test_a_trained_model_comes_near_the_truth_and_does_not_beat_it(prepared, tmp
 # --- In a study and its report -----------------------------------------------------
 
 STUDY = """
-from scaling.run import Data, EvaluationSet, Model, Optimiser, Run
+from scaling.run import Data, EvaluationSet, Model, Optimiser, Probes, Run
 from scaling.study import corpus, vary
 
 def study(results):
@@ -375,6 +418,7 @@ def study(results):
         optimiser=Optimiser(0.01),
         batch=4, length=66,
         evaluation=(EvaluationSet("own", easy, 8_192),),
+        probes=(Probes("own", easy, 32, (0.5, 1.0)),),
     )
     yield from vary(run, {"length": (33, 66)})
 """
@@ -394,6 +438,12 @@ def test_a_study_keeps_the_truth_in_its_workdir(prepared, tmp_path, monkeypatch)
         known = known_floor.facts([body, body])
         assert known.target.tolist() == ["own", "own"]
         assert known.length.tolist() == [33, 66]
+    store = Store(tmp_path / "w")
+    sets = [probe_file.read(store, digest) for digest in probe_file.digests(store)]
+    assert sorted(made.facts["length"] for made in sets) == [33, 66]
+    for found in sets:
+        truth = probe_file.read_truth(store, found.digest)
+        assert truth.shape == (32, 257) and truth.dtype == np.float32
     held_out = EvaluationSet("own", (parts["parity"],), 8_192)
     wanted = _truth.of_set(held_out, 66, made)
     assert known.truth[1] == wanted.loss and known.entropy[1] == wanted.entropy
