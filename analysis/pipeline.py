@@ -29,6 +29,7 @@ from analysis.design.cells import (
 from analysis.fitting.fit import DELTA
 from analysis.inference import intervals
 from analysis.laws import Array
+from analysis.predictions.groups import comparison
 from analysis.questions import (
     effects_of_target,
     frontier,
@@ -40,7 +41,7 @@ from analysis.questions import (
     sensitivity,
     variance,
 )
-from analysis.questions._question import questions
+from analysis.questions._question import Answer, questions
 from analysis.questions.effects import Described
 from analysis.report import notes
 from analysis.results import Analysis, Note
@@ -103,10 +104,14 @@ def analyse(
     one_target = functools.partial(
         _target, table, described, draws, seed, delta, hold_out, bootstrap, shown
     )
-    for parts, said in _each(one_target, table.targets, processes):
+    for several, told in _each(one_target, table.targets, processes):
+        found += told
+        for name, some in several.items():
+            frames[name] += some
+    for parts, said in _of_predictions(table, described, draws, seed):
         found += said
         for name, part in parts.items():
-            frames[name] += part
+            frames[name].append(part)
     gone = every[~exclusions.among(every, table.runs.run_id)]
     excluded = pd.concat(frames["exclusions"], ignore_index=True)
     frames["excluded"] = [exclusions.counted(excluded, gone)]
@@ -143,6 +148,17 @@ def analyse(
         frames=made,
         notes=tuple(dict.fromkeys(found)),
     )
+
+
+def _of_predictions(
+    table: Table, described: Described, draws: int, seed: int
+) -> Iterator[Answer]:
+    """What the questions that are about predictions answer, at each probe set."""
+    for probed in table.predictions:
+        asked = comparison(table, described, probed, draws, seed)
+        for question in questions():
+            if question.compares is not None:
+                yield question.compares(asked)
 
 
 def _runs(table: Table, exclusions: pd.DataFrame) -> pd.DataFrame:

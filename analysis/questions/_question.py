@@ -17,8 +17,10 @@ import pandas as pd
 from analysis import questions as folder
 from analysis.questions._view import View
 from analysis.report.style import Draw
+from analysis.results import Note
 
 if TYPE_CHECKING:
+    from analysis.predictions.groups import Comparison
     from analysis.questions.effects_of_target import Asked
 
 # Parts of the report that sentences of every question meet in: the front page, what it
@@ -109,6 +111,10 @@ class Absent:
         return all(view.analysis.frames[name].empty for name in self.frames)
 
 
+# Frames by name, and what a reader must know before believing them.
+Answer = tuple[Mapping[str, pd.DataFrame], Sequence[Note]]
+
+
 def _silent(view: View) -> Sequence[str]:
     return ()
 
@@ -137,6 +143,8 @@ class Question:
       build: the section's HTML, where it does not have the usual order.
       compute: gives the rows of the file's own FRAMES on one target, by frame; None
         where the pipeline makes them, or where there are none.
+      compares: its frames from the predictions kept at one probe set, for questions
+        that are about predictions and not about losses.
     """
 
     name: str
@@ -151,6 +159,7 @@ class Question:
     prose: bool = False
     build: Callable[[View, Placed], str] | None = None
     compute: Callable[[Asked], Mapping[str, pd.DataFrame]] | None = None
+    compares: Callable[[Comparison], Answer] | None = None
 
 
 def questions() -> tuple[Question, ...]:
