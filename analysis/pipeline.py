@@ -37,6 +37,7 @@ from analysis.questions import (
     isolines,
     known_floor,
     leading_law,
+    loss_to_loss,
     matched_cells,
     sensitivity,
     variance,
@@ -140,7 +141,10 @@ def analyse(
         *notes.of_noise(made["fitness"]),
         *notes.of_holdout(made["holdout"], hold_out),
     ]
-    made |= {"runs": _runs(table, excluded), "paths": table.paths}
+    every_run = _runs(table, excluded)
+    made |= {"runs": every_run, "paths": table.paths}
+    lines = loss_to_loss.frame(every_run, table.targets, seed)
+    made["lines"] = known["lines"].join([lines])
     return Analysis(
         title=table.title,
         unit=table.unit,

@@ -167,7 +167,7 @@
     const kind = now.what === "residual" ? "linear" : "log";
     const curves = paths(now), lines = joined(curves);
     // Of a learning curve its end stands for the run.
-    const marks = now.what === "path" ? curves.map((line) => line[line.length - 1])
+    const marks = now.what === "path" ? curves.map((line) => ({...line[line.length - 1]}))
       : dots(now);
     if (view?.kind !== kind) show(kind);
     view.signal("xTitle", AXES[now.x]);

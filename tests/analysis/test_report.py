@@ -62,7 +62,8 @@ def test_every_section_in_order(written):
     assert re.findall(r'<section id="(\w+)">', page) == [
         *("front", "explorer", "answer", "standings", "growth", "equivalents", "ratio"),
         *("currencies", "interaction"),
-        *("decision", "verdict", "loss", "surface", "fits", "joint", "sharing"),
+        *("decision", "verdict", "loss", "lines", "surface", "fits", "joint"),
+        *("sharing",),
         *("variance", "noise", "holdout", "residuals", "doubts", "tuning", "paths"),
         *("runs", "limits", "method"),
     ]

@@ -1,0 +1,54 @@
+"""Lines of loss against loss: the factor that was made to move them is found."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from analysis.questions import loss_to_loss
+
+
+def runs(corpus=0.0, family=0.0, noise=0.004, apart=False):
+    """Runs of two families on two corpora; each factor shifts the second loss."""
+    rng, rows = np.random.default_rng(0), []
+    grid = itertools.product("ab", ("web", "code"), np.geomspace(1e6, 1e9, 12))
+    for k, (name, text, params) in enumerate(grid):
+        one = 2.0 + 300.0 * params**-0.3
+        two = (
+            1.1 * one**0.9 * np.exp(corpus * (text == "code") + family * (name == "b"))
+        )
+        row = {"family": name, "corpus": text, "params": params, "tokens": 1e9}
+        row |= {"used": True, "trajectory": str(k), "seed": 0}
+        losses = {"loss:x": one, "loss:y": two * np.exp(rng.normal(0, noise))}
+        parts = [{key: value} for key, value in losses.items()] if apart else [losses]
+        rows += [row | part | {"run_id": f"{k} {n}"} for n, part in enumerate(parts)]
+    return pd.DataFrame(rows)
+
+
+def moved(table):
+    return loss_to_loss.frame(table, ("x", "y"), 0).set_index("factor")
+
+
+def test_the_corpus_moves_the_line_where_it_was_made_to():
+    found = moved(runs(corpus=0.1))
+    assert found.p_larger["corpus"] == 1.0 and found.p["corpus"] < 1e-6
+    # Half of the runs lie 0.1 above the others: 0.05 about their mean.
+    assert abs(found.moved["corpus"] - 0.05) < 0.005
+    assert found.p["family"] > 0.01
+
+
+def test_and_the_family_likewise():
+    found = moved(runs(family=0.1))
+    assert found.p_larger["family"] == 1.0 and found.p["corpus"] > 0.01
+
+
+def test_scores_in_rows_of_their_own_are_paired_by_their_settings():
+    whole, apart = moved(runs(corpus=0.1)), moved(runs(corpus=0.1, apart=True))
+    assert apart.runs.eq(48).all()
+    assert np.allclose(whole.moved, apart.moved)
+
+
+def test_too_few_runs_have_no_line():
+    assert loss_to_loss.frame(runs().head(6), ("x", "y"), 0).empty
