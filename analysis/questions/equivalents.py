@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from analysis.formatting import (
     MOST_SENTENCES,
@@ -19,12 +15,9 @@ from analysis.formatting import (
     UNNAMED,
     among,
     at,
-    capitalised,
-    count,
     few,
     interval_text,
     joined,
-    levels_text,
     number,
     on,
     percent,
@@ -41,8 +34,9 @@ from analysis.questions._question import (
     Question,
     Sentence,
 )
+from analysis.questions._swap_figures import draw_equivalents, draw_scale
+from analysis.questions._swap_words import equivalences
 from analysis.questions._view import (
-    METHODS,
     View,
     at_fitted,
     beyond,
@@ -53,27 +47,6 @@ from analysis.questions._view import (
 )
 from analysis.report import markup
 from analysis.report.shortlist import centres
-from analysis.report.style import (
-    FAINT,
-    LABEL,
-    MOST_COLUMNS,
-    Nothing,
-    banded,
-    factor_axis,
-    forest_axis,
-    key,
-    legend,
-    log_axis,
-    looks,
-    near,
-    ordered,
-    resize,
-    rows_of,
-    side_note,
-    span,
-    whisker,
-    wrapped,
-)
 from analysis.results import Analysis
 from analysis.schema import LOSS, Column, declare
 
@@ -116,150 +89,6 @@ FRAMES = (
         "low high fitted",
     ),
 )
-
-
-def equivalence(row: Any) -> str:
-    """One sentence on one swap, from a row of Analysis.equivalents."""
-    fixed = row.fixed or UNNAMED
-    place = f" for {fixed}" if row.kind != "architecture" else f" on {fixed}"
-    place = place if fixed != UNNAMED else ""
-    lie = verdict(row.low, row.high, 1.0)
-    span = f"({interval_text(row.low, row.high)}{_never(row)})"
-    if math.isnan(row.factor):
-        return f"Nothing can be said of {swap_text(row)}{place}."
-    if lie == "above" and math.isinf(row.factor):
-        what = row.baseline if row.kind == "corpus" else f"data{place}"
-        gives = f"gives what {row.alternative} gives" + (
-            place if row.kind == "corpus" else f" to {row.baseline}"
-        )
-        share = percent(row.p_infinite)
-        return f"No amount of {what} {gives} ({share} of draws)."
-    if lie == "above":
-        beside = {
-            "above": ", more than a doubling",
-            "below": ", less than a doubling",
-            "undetermined": "",
-        }[verdict(row.low, row.high, 2.0)]
-        worth = f"is worth {number(row.factor)} times the data {span}{beside}"
-        return f"{swap_text(row)}{place} {worth}."
-    if lie == "below":
-        less = f"{row.baseline} does as well with {number(row.factor)} times the data"
-        return f"{swap_text(row)}{place} is a loss: {less} {span}."
-    value = "no finite amount of" if math.isinf(row.factor) else number(row.factor)
-    worth = f"{value} times the data" if math.isfinite(row.factor) else f"{value} data"
-    open_ = f"whether {swap_text(row)}{place} helps {UNDETERMINED}"
-    return capitalised(f"{open_}: {worth} {span}.")
-
-
-def _never(row: Any) -> str:
-    """The share of draws in which no amount of data is enough, where there are any."""
-    if math.isnan(row.p_infinite) or row.p_infinite == 0:
-        return ""
-    return f"; none is enough in {percent(row.p_infinite)} of draws"
-
-
-def _merged(rows: Sequence[Any]) -> list[str]:
-    """Sentences of one corpus swap; families for which nothing differs share one."""
-    never = [row for row in rows if math.isinf(row.factor) and row.low > 1]
-    if len(never) < 2:
-        return [equivalence(row) for row in rows]
-    first, least = never[0], min(row.p_infinite for row in never)
-    fixed = joined((row.fixed for row in never), "or")
-    text = f"No amount of {first.baseline} gives what {first.alternative} gives, "
-    text += f"for {fixed}"
-    share = f"{percent(least)} of draws" + (" or more" if least < 1 else "")
-    rest = [equivalence(row) for row in rows if row not in never]
-    return [f"{text} ({share}).", *rest]
-
-
-def equivalences(frame: pd.DataFrame, target: str) -> list[str]:
-    """Short sentences on the swaps of one kind at one scale, the target's own first.
-
-    What is trained on another text than the one that is scored, and is undetermined,
-    shares one sentence. Many swaps share theirs.
-    """
-    gained = told_once(frame, frame.factor)
-    gained = gained[gained.factor.notna()]
-    kinds = set(gained.kind)
-    if len(gained) > MOST_SENTENCES and kinds <= {"architecture", "corpus"}:
-        return _together(gained, target)
-    if (gained.kind == "corpus").any():
-        groups = [
-            list(g.itertuples()) for _, g in gained.groupby(["baseline", "alternative"])
-        ]
-        return few([text for rows in groups for text in _merged(rows)])
-    own = gained[gained.fixed == target] if (gained.fixed == target).any() else gained
-    sentences = [equivalence(row) for row in own.itertuples()]
-    for fixed, rows in gained.drop(own.index).groupby("fixed", sort=False):
-        open_ = []
-        for row in rows.itertuples():
-            if verdict(row.low, row.high, 1.0) == "undetermined":
-                open_.append(swap_text(row))
-            else:
-                sentences.append(equivalence(row))
-        if open_:
-            text = f"Trained on {fixed}, whether these help {UNDETERMINED}"
-            sentences.append(f"{text}: {joined(open_)}.")
-    return few(sentences)
-
-
-def _together(frame: pd.DataFrame, target: str) -> list[str]:
-    """A sentence for all swaps to or from one family, or all of one pair of corpora."""
-    ordered = frame.sort_values("factor", kind="stable")
-    ordered = ordered.sort_values("fixed", key=lambda h: h != target, kind="stable")
-    if (frame.kind == "corpus").any():
-        groups = ordered.groupby(["baseline", "alternative"], sort=False)
-        return few([_sentence(rows, "fixed") for _, rows in groups])
-    # Each swap beside those with which it shares an end: the one that more have.
-    by_to, by_source = (
-        ordered.groupby(["fixed", end]).factor.transform("size")
-        for end in ("alternative", "baseline")
-    )
-    from_one = by_source > by_to
-    groups = [
-        *ordered[~from_one].groupby(["fixed", "alternative"], sort=False),
-        *ordered[from_one].groupby(["fixed", "baseline"], sort=False),
-    ]
-    texts = [
-        (
-            key[0],
-            _sentence(rows, "alternative" if from_one[rows.index[0]] else "baseline"),
-        )
-        for key, rows in groups
-    ]
-    order = list(dict.fromkeys(ordered.fixed))
-    texts.sort(key=lambda pair: order.index(pair[0]))
-    return few([text for _, text in texts])
-
-
-def _sentence(rows: pd.DataFrame, differs: str) -> str:
-    """One sentence on swaps that differ in one of fixed, baseline and alternative."""
-    if len(rows) == 1:
-        return equivalence(next(rows.itertuples()))
-    first, told, open_ = rows.iloc[0], [], []
-    for row in rows.itertuples():
-        level = str(getattr(row, differs))
-        told.append(
-            f"{level} {number(row.factor)} "
-            f"({interval_text(row.low, row.high)}{_never(row)})"
-        )
-        if verdict(row.low, row.high, 1.0) == "undetermined":
-            open_.append(level)
-    named = first.fixed != UNNAMED
-    place, the = (f"On {first.fixed}, ", "the") if named else ("", "The")
-    lead = {
-        "fixed": f"{first.baseline} → {first.alternative} is worth so many times the "
-        "data: for",
-        "baseline": f"{place}{the} loss of {first.alternative} takes so many times "
-        "the data: of",
-        "alternative": f"{place}{first.baseline} takes so many times its data for the "
-        "loss: of",
-    }[differs]
-    text = f"{lead} {joined(told)}."
-    if open_:
-        which = "any of these" if len(open_) == len(told) > 1 else joined(open_, "or")
-        text += f" Whether {which} differs {UNDETERMINED}."
-    return text
 
 
 def doubling_sentence(frame: pd.DataFrame, target: str, unit: str) -> str:
@@ -388,134 +217,6 @@ def disagreements(frame: pd.DataFrame) -> list[str]:
                 f"at {scale(first.params, first.tokens)}: {said}."
             )
     return sentences
-
-
-def draw_equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
-    """What each swap is worth in data at the largest fitted cell, by every method."""
-    told = one_way(rows_of(analysis.equivalents, target))
-    frame = at_fitted(told)
-    if frame.empty:
-        raise Nothing
-    given = set(frame[frame.factor.notna()].method)
-    methods = [method for method in METHODS if method in given]
-    frame = frame[frame.method.isin(methods)]
-    if frame.empty:
-        raise Nothing
-    keys = ["baseline", "alternative", "fixed"]
-    kinds = ordered(frame.kind)
-    heights = [
-        frame[frame.kind == kind].drop_duplicates(keys).shape[0] for kind in kinds
-    ]
-    resize(figure, 0.9 + 0.5 * len(kinds) + 0.42 * sum(heights))
-    panels = figure.subplots(len(kinds), 1, squeeze=False, height_ratios=heights)[:, 0]
-    outside = leading(beyond(told))
-    for axes, kind in zip(panels, kinds, strict=True):
-        groups = frame[frame.kind == kind].groupby(keys, sort=False)
-        _swaps_of_a_kind(axes, list(groups), outside[outside.kind == kind], methods)
-        axes.set_title(f"{kind} (no effect: 1; dashed: a doubling of the data)")
-    figure.supxlabel(
-        "data-equivalent: times the data of the first that gives the loss of the "
-        "second",
-        fontsize=8.5,
-    )
-    marks = [key(m, *looks(METHODS, m)[:2]) for m in methods]
-    far = Line2D([], [], color=FAINT, marker="o", mfc="white", ls="-", ms=5)
-    far.set_label("extrapolated to the withheld largest cell")
-    legend(figure, [*marks, far] if len(outside) else marks)
-
-
-def _swaps_of_a_kind(
-    axes: Axes,
-    groups: Sequence[tuple[Any, pd.DataFrame]],
-    outside: pd.DataFrame,
-    methods: Sequence[str],
-) -> None:
-    """A row for each swap and fixed level, a mark for each method."""
-    frame = pd.concat([group for _, group in groups])
-    finite = frame[np.isfinite(frame.factor)]
-    low, high = span(finite.factor, finite.low, [0.9, 2.2])
-    ends = frame.high[np.isfinite(frame.high)]
-    high = max(high, min(ends.max() if len(ends) else high, 10 * high))
-    factor_axis(axes, (max(low, 1e-3) / 1.1, high * 1.1))
-    axes.axvline(2, color=FAINT, lw=0.9, ls="--")
-    offsets = np.linspace(-0.3, 0.3, len(methods) + (len(outside) > 0))
-    for y, (names, group) in enumerate(groups):
-        for row in group.to_dict("records"):
-            shift = offsets[methods.index(row["method"])]
-            colour, marker, _ = looks(METHODS, row["method"])
-            whisker(axes, y + shift, row | {"value": row["factor"]}, colour, marker)
-        same = (outside[["baseline", "alternative", "fixed"]] == list(names)).all(
-            axis=1
-        )
-        for row in outside[same].to_dict("records"):
-            far = row | {"value": row["factor"]}
-            whisker(axes, y + offsets[-1], far, FAINT, "o", mfc="white")
-        never = group.p_infinite.max()
-        if never > 0:
-            side_note(axes, y, f"∞ in {percent(never)}\nof draws")
-    named = [f"{names[0]} → {names[1]}{among(names[2])}" for names, _ in groups]
-    forest_axis(axes, named, range(len(groups)))
-
-
-def draw_scale(figure: Figure, analysis: Analysis, target: str) -> None:
-    """The data-equivalent of each architecture swap as a function of scale."""
-    frame = leading(one_way(rows_of(analysis.equivalents, target)))
-    frame = frame[(frame.kind == "architecture") & frame.params.notna()]
-    if frame.empty or frame.tokens.nunique() < 2:
-        raise Nothing
-    fixed = ordered(frame.fixed)
-    swaps = list(dict.fromkeys(zip(frame.baseline, frame.alternative, strict=True)))
-    margins = 0.9, 1.8
-    panels = wrapped(figure, len(fixed), len(swaps), 2.1, margins)
-    top = frame.high[np.isfinite(frame.high)].max()
-    finite = frame.factor[np.isfinite(frame.factor)].clip(upper=100)
-    bottom = frame.low.clip(lower=0.1)
-    y_limits = span(finite, bottom.clip(upper=1), [0.9, 2.5, min(top, 100)], pad=0.1)
-    sizes = sorted(frame.params.unique())
-    for (i, level), (j, (baseline, alternative)) in itertools.product(
-        enumerate(fixed), enumerate(swaps)
-    ):
-        axes = panels[i, j]
-        log_axis(axes.xaxis, count, span(frame.tokens, pad=0.12))
-        factor_axis(axes, y_limits, upward=True)
-        axes.axhline(2, color=FAINT, lw=0.8, ls="--")
-        for params in sizes:
-            look = looks(sizes, params)
-            mine = frame[
-                (frame.fixed == level)
-                & (frame.baseline == baseline)
-                & (frame.alternative == alternative)
-                & near(frame.params, params)
-            ].sort_values("tokens")
-            banded(axes, mine.tokens, mine.factor, mine, look)
-            for row in mine[mine.factor > y_limits[1]].itertuples():
-                text = f"{count(row.factor)} ↑"
-                share = 0.99 - 0.08 * sizes.index(params)
-                _at_top(axes, row.tokens, share, text, look[0])
-        if i == 0:
-            apart = "\n" if len(baseline) + len(alternative) > 2 * LABEL - 12 else " "
-            axes.set_title(f"{baseline}{apart}→ {alternative}", fontsize=8.5)
-        if j % MOST_COLUMNS == 0:
-            axes.set_ylabel(f"{levels_text(level)}\ntimes the data".strip())
-    figure.supxlabel("training tokens", fontsize=8.5)
-    keys = [key(count(s), *looks(sizes, s)) for s in sizes]
-    legend(figure, [key("parameters:", "none"), *keys])
-
-
-def _at_top(axes: Axes, x: float, share: float, text: str, colour: str) -> None:
-    """Says what lies above the axis, `share` of the way up."""
-    axes.annotate(
-        text,
-        (x, share),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, 0),
-        textcoords="offset points",
-        ha="center",
-        va="top",
-        bbox={"facecolor": "white", "alpha": 0.85, "lw": 0, "pad": 0.8},
-        color=colour,
-        fontsize=7.5,
-    )
 
 
 def _agreement(frame: pd.DataFrame) -> str:

@@ -18,7 +18,14 @@ from matplotlib.figure import Figure
 from analysis.formatting import among, count, few, interval_text, number, swap_text
 from analysis.inference.intervals import interval
 from analysis.laws import Array
-from analysis.questions._question import Absent, Drawing, Question, Sentence, Table
+from analysis.questions._question import (
+    FRONT,
+    Absent,
+    Drawing,
+    Question,
+    Sentence,
+    Table,
+)
 from analysis.questions._view import View, of_target
 from analysis.questions.effects import SIZES, LogFactors, Swap, by_pair, overall
 from analysis.questions.matched_cells import Match, Matches, disputed
@@ -300,8 +307,9 @@ def draw_interactions(figure: Figure, analysis: Analysis, target: str) -> None:
 
 def answers(view: View) -> list[Sentence]:
     """Where the law and what was measured disagree, what was measured comes first."""
-    agreement = of_target(view.told.agreement, view.target)
-    return [Sentence(text, 100) for text in disputed(agreement)]
+    said = disputed(of_target(view.told.agreement, view.target))
+    front = [Sentence(text, 100, FRONT) for text in said[:1]]
+    return [*(Sentence(text, 100) for text in said), *front]
 
 
 QUESTION = Question(

@@ -378,15 +378,22 @@ def answers(view: View) -> list[Sentence]:
     others = others[(others.setting != REPORTED) & ~silent(others)]
     swaps = others.groupby(["question", "baseline", "alternative"]).moves.any()
     if len(swaps):
-        same, total = int((~swaps.astype(bool)).sum()), len(swaps)
+        # What matched cells contradict is no finding that holds.
+        apart = _disputed_ends(agreement)
+        holds = [
+            not moves and not any(one in apart for one in _asked_of(*asked))
+            for asked, moves in swaps.items()
+        ]
+        same, total = sum(holds), len(holds)
         which = f"{same} of {total} such comparisons come out"
         if total == 1:
             which = (
                 "This comparison comes out" if same else "This one does not come out"
             )
         text = (
-            f"{which} the same under every other choice of law, data and target tried."
+            f"{which} the same under every other choice of law, data and target tried"
         )
+        text += ", and on matched cells." if apart else "."
         said.append(Sentence(text, 60, FRONT))
     return said
 

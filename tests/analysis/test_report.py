@@ -14,6 +14,7 @@ import pytest
 
 from analysis import formatting, main, schema
 from analysis.questions import (
+    _swap_words,
     _view,
     currencies,
     equivalents,
@@ -23,11 +24,13 @@ from analysis.questions import (
     variance,
 )
 from analysis.questions._question import (
+    ANSWER,
     FRONT,
     Question,
     Sentence,
     drawings,
     questions,
+    sentences,
 )
 from analysis.report import answer, build, figures, front, markup, saved, style
 from analysis.results import Note
@@ -243,21 +246,21 @@ def swap(factor, low, high, p_infinite=0.0, **more):
     ],
 )
 def test_direction_follows_the_interval(row, said, unsaid):
-    sentence = equivalents.equivalence(row)
+    sentence = _swap_words.equivalence(row)
     assert all(part in sentence for part in said), sentence
     assert unsaid not in sentence
     assert sentence.count("(") <= 1
 
 
 def test_infinity_is_said_with_its_probability():
-    rare = equivalents.equivalence(swap(2.5, 2.1, 9.0, 0.004))
+    rare = _swap_words.equivalence(swap(2.5, 2.1, 9.0, 0.004))
     assert "none is enough in under 1% of draws" in rare
     never = swap(math.inf, math.inf, math.inf, 1.0)
-    assert equivalents.equivalence(never) == (
+    assert _swap_words.equivalence(never) == (
         "No amount of data on code gives what transformer gives to lstm "
         "(100% of draws)."
     )
-    open_ = equivalents.equivalence(swap(math.inf, 0.4, math.inf, 0.62))
+    open_ = _swap_words.equivalence(swap(math.inf, 0.4, math.inf, 0.62))
     assert formatting.UNDETERMINED in open_ and "no finite amount" in open_
     assert "at least 0.400; none is enough in 62% of draws" in open_
 
@@ -274,12 +277,12 @@ def corpora(**more):
 
 def test_families_that_share_a_verdict_share_a_sentence():
     rows = [corpora(fixed="lstm"), corpora(fixed="transformer")]
-    assert equivalents.equivalences(pd.DataFrame(rows), "code") == [
+    assert _swap_words.equivalences(pd.DataFrame(rows), "code") == [
         "No amount of kjv gives what code gives, for lstm or transformer "
         "(100% of draws)."
     ]
     rows[1] |= {"factor": 3.0, "low": 2.2, "high": 4.1, "p_infinite": 0.0}
-    one, two = equivalents.equivalences(pd.DataFrame(rows), "code")
+    one, two = _swap_words.equivalences(pd.DataFrame(rows), "code")
     assert "is worth 3.00" in two and one.endswith("for lstm (100% of draws).")
 
 
@@ -290,7 +293,7 @@ def test_the_target_comes_first_and_what_is_open_elsewhere_shares_a_line():
         swap(1.2, 0.7, 1.9, fixed="kjv", baseline="gru"),
     ]
     frame = pd.DataFrame([vars(row) for row in rows])
-    first, second = equivalents.equivalences(frame, "code")
+    first, second = _swap_words.equivalences(frame, "code")
     assert "is worth 3.00" in first
     assert second == (
         f"Trained on kjv, whether these help {formatting.UNDETERMINED}: "
@@ -306,7 +309,7 @@ def test_a_swap_is_told_once_and_as_a_gain():
     frame = pd.DataFrame([vars(row) for row in rows])
     told = _view.told_once(frame, frame.factor)
     assert told.factor.tolist() == [2.5]
-    (said,) = equivalents.equivalences(frame, "code")
+    (said,) = _swap_words.equivalences(frame, "code")
     assert said.startswith("transformer → lstm on code is worth 2.50")
     apart = frame.assign(fixed=["code", "kjv"])
     assert len(_view.told_once(apart, apart.factor)) == 2
@@ -315,7 +318,7 @@ def test_a_swap_is_told_once_and_as_a_gain():
 def test_many_swaps_share_a_sentence_the_smallest_first():
     rows = [vars(swap(3.0 + i, 2.2, 9.1, baseline=f"f{9 - i}")) for i in range(9)]
     rows.append(vars(swap(1.2, 0.9, 1.5, baseline="near")))
-    (first,) = equivalents.equivalences(pd.DataFrame(rows), "code")
+    (first,) = _swap_words.equivalences(pd.DataFrame(rows), "code")
     assert "of near 1.20 (0.900 to 1.50), f9 3.00 (2.20 to 9.10), f8 4.00" in first
     assert all(f"f{i} " in first for i in range(1, 10))
     assert first.endswith(f"Whether near differs {formatting.UNDETERMINED}.")
@@ -340,7 +343,7 @@ def test_what_stays_many_is_left_to_the_table():
         vars(swap(3.0, 2.2, 4.1, baseline=f"f{i}", alternative=f"t{i}"))
         for i in range(10)
     ]
-    said = equivalents.equivalences(pd.DataFrame(rows), "code")
+    said = _swap_words.equivalences(pd.DataFrame(rows), "code")
     assert len(said) == formatting.MOST_SENTENCES + 1
     assert said[-1].startswith("4 more ")
 
@@ -404,6 +407,31 @@ def test_disagreement_is_reported(study):
     assert len(equivalents.disagreements(frame)) == 1
     frame.loc[1, "high"] = 2.3
     assert equivalents.disagreements(frame) == []
+
+
+def test_what_was_measured_leads_where_the_law_disagrees(study):
+    head = {"target": "mixture", "question": "architecture", "value": 2.0, "low": 1.5}
+    head |= {"alternative": "lstm", "verdict": "gain", "moves": False}
+    verdicts = [
+        head | {"baseline": baseline, "setting": setting}
+        for baseline in ("transformer", "convolution")
+        for setting in ("as reported", "another")
+    ]
+    row = {"kind": "architecture", "baseline": "transformer", "alternative": "lstm"}
+    row |= {"fixed": "code", "target": "mixture", "cells": 8, "measured": -0.02}
+    row |= {"low": -0.03, "high": -0.01, "modelled": -0.05, "model_low": -0.06}
+    agreement = pd.DataFrame([row | {"model_high": -0.04, "agrees": False}])
+    apart = study.replace(agreement=agreement, verdicts=pd.DataFrame(verdicts))
+    for part in (FRONT, ANSWER):
+        said = sentences(apart.view, part)
+        assert said[0].startswith("Measured on 8 matched cells, transformer → lstm")
+        assert "The leading law disagrees" in said[0]
+    # Nothing beside it says that the same verdict holds.
+    front, answer = (" ".join(sentences(apart.view, p)) for p in (FRONT, ANSWER))
+    assert "1 of 2 such comparisons come out the same" in front
+    assert "1 of 2 verdicts over all cells holds under" in answer
+    agreed = apart.replace(agreement=agreement.assign(agrees=True))
+    assert "2 of 2 such comparisons" in " ".join(sentences(agreed.view, FRONT))
 
 
 def test_limits_name_what_is_open(study):
