@@ -73,6 +73,11 @@ def _add_study_options(command: argparse.ArgumentParser) -> None:
         "--families", default="", metavar="A,B", help="only runs of these families"
     )
     command.add_argument(
+        "--quick",
+        action="store_true",
+        help="the first look that the study file defines, `quick(results)`",
+    )
+    command.add_argument(
         "--include",
         action="append",
         default=[],
@@ -115,6 +120,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         families=tuple(filter(None, arguments.families.split(","))),
         retry_oom=getattr(arguments, "retry_oom", False),
         layout=getattr(arguments, "layout", ""),
+        quick=arguments.quick,
     )
 
 

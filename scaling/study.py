@@ -144,12 +144,15 @@ class Study:
     Attributes:
       name: the file's stem; the workdir keeps the study under it.
       families: keep only runs of these families; empty for all.
+      quick: run the file's `quick(results)`, a first look that the file defines beside
+        its `study(results)`; it is a study of its own.
     """
 
     name: str
     path: Path
     module: ModuleType
     families: tuple[str, ...] = ()
+    quick: bool = False
 
     def runs(self, results: Results) -> list[Run]:
         """The runs the file yields now, each once.
@@ -158,7 +161,7 @@ class Study:
           UserError: what the file did wrong, with its line.
         """
         try:
-            built = list(self.module.study(results))
+            built = list(getattr(self.module, _function(self.quick))(results))
         except UserError:
             raise
         except Exception as error:
@@ -182,7 +185,11 @@ def unique(runs: Iterable[Run]) -> list[Run]:
     return list(seen.values())
 
 
-def load(path: str, only_families: Sequence[str] = ()) -> Study:
+def _function(quick: bool) -> str:
+    return "quick" if quick else "study"
+
+
+def load(path: str, only_families: Sequence[str] = (), quick: bool = False) -> Study:
     """Loads a study file. Raises UserError with the line that went wrong."""
     file = Path(path).expanduser()
     if not file.is_file() or file.suffix != ".py":
@@ -201,11 +208,16 @@ def load(path: str, only_families: Sequence[str] = ()) -> Study:
         raise UserError(
             "study", path, "it must define `study(results)`, which yields runs"
         )
+    if quick and not callable(getattr(module, "quick", None)):
+        raise UserError(
+            "quick", path, "it must define `quick(results)`, a first look at the study"
+        )
     known = families.names()
     for family in only_families:
         if family not in known:
             raise unknown("families", family, known)
-    return Study(file.stem, file, module, tuple(only_families))
+    name = f"{file.stem}_quick" if quick else file.stem
+    return Study(name, file, module, tuple(only_families), quick)
 
 
 def _at_fault(file: Path, error: Exception) -> UserError:

@@ -66,8 +66,8 @@ def plan_table(entries: Sequence[Entry]) -> str:
         )
     if kept := sum(entry.predictions for entry in entries):
         lines.append(
-            f"predictions kept at probes take at most {short(kept)}B on disk: "
-            f"{_probes(entries)}"
+            f"predictions kept at probes take at most {short(kept)}B on disk ("
+            f"{_probes(entries)})"
         )
     if counts["provisional"]:
         lines.append(
@@ -78,13 +78,14 @@ def plan_table(entries: Sequence[Entry]) -> str:
 
 def _probes(entries: Iterable[Entry]) -> str:
     """The probe sets of the runs in a few words."""
-    every = {probes: None for entry in entries for probes in entry.run.probes}
-    said = {
-        f"{probes.name}, {probes.positions:,} positions at "
-        f"{', '.join(f'{fraction:g}' for fraction in probes.at)} of the training"
-        for probes in every
-    }
-    return "; ".join(sorted(said))
+    fractions: dict[tuple[str, int], set[float]] = {}
+    for probes in {p for entry in entries for p in entry.run.probes}:
+        fractions.setdefault((probes.name, probes.positions), set()).update(probes.at)
+    names = collections.defaultdict(list)
+    for (name, positions), at in sorted(fractions.items()):
+        points = ", ".join(f"{fraction:g}" for fraction in sorted(at))
+        names[f"{positions:,} positions, at {points} of the training"].append(name)
+    return "; ".join(f"{', '.join(of)}: {said}" for said, of in names.items())
 
 
 def plan_json(entries: Iterable[Entry]) -> str:

@@ -130,6 +130,42 @@ def test_every_config_builds(path):
     assert len(complete) == len(runs) == len(set(complete))
 
 
+def test_a_first_look_is_a_study_of_its_own(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text("def study(results):\n    yield 1\n")
+    with pytest.raises(UserError, match=r"quick.*it must define `quick"):
+        study.load(str(path), quick=True)
+    path.write_text("study = len\ndef quick(results):\n    yield 1\n")
+    loaded = study.load(str(path), quick=True)
+    assert loaded.name == "own_quick" and study.load(str(path)).name == "own"
+    with pytest.raises(UserError, match="it yields 1, no Run"):
+        loaded.runs(NOTHING)
+
+
+def test_same_data_tunes_alike_and_ends_in_seeds():
+    path = next(path for path in CONFIGS if path.stem == "same_data")
+    diverged = make_record(status="diverged", readings=())
+    for quick in (False, True):
+        runs = study.load(str(path), quick=quick).runs(Results(lambda run: diverged))
+        trained = [r for r in runs if r.model.family != "ngram"]
+        assert {len(r.probes) for r in runs} == {3}
+        unique = sorted({r.data.unique_tokens for r in runs})
+        assert len(unique) == 2 and unique[1] == 4 * unique[0]
+        cells, trials = {}, {}
+        for r in trained:
+            key = r.model, r.data.corpus, r.data.unique_tokens, r.data.tokens
+            if r.data.seed == 0:
+                cells.setdefault(key, set()).add(r.init_seed)
+            one = r.optimiser.learning_rate, r.optimiser.weight_decay
+            trials.setdefault((r.model.family, r.model.size), set()).add(one)
+        assert all(seeds == {0, 1, 2} for seeds in cells.values())
+        assert {len(tried) for tried in trials.values()} == {9}
+        epochs = {round(r.steps / r.unique_steps) for r in trained}
+        assert epochs == {1, 4, 16, 64}
+        kept = {r.probes[0].at for r in trained if r.steps == 64 * r.unique_steps}
+        assert kept == {(0.125, 0.25, 0.5, 1.0)}
+
+
 def test_the_quick_study_is_what_it_says():
     path = next(path for path in CONFIGS if path.stem == "quickstart")
     loaded = study.load(str(path))

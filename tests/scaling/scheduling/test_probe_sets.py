@@ -67,8 +67,8 @@ def test_the_plan_tells_what_predictions_take(options):
     entries = commands.plan(options(), Progress(io.StringIO()))
     assert [entry.predictions for entry in entries] == [2 * 40 * 257 * 2] * 2
     table = plan_tables.plan_table(entries)
-    assert "predictions kept at probes take at most 82.2kB on disk: own, 40" in table
-    assert "at 0.25, 1 of the training" in table
+    assert "predictions kept at probes take at most 82.2kB on disk (own: 40" in table
+    assert "at 0.25, 1 of the training)" in table
     (first, _) = json.loads(plan_tables.plan_json(entries))
     assert first["predictions_bytes"] == 41_120
     entries = commands.plan(options("((),)"), Progress(io.StringIO()))

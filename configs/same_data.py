@@ -1,0 +1,144 @@
+"""Same data, long enough: do all architectures become the same function?
+
+    scaling plan configs/same_data.py
+    scaling run configs/same_data.py --workdir runs/same_data
+    scaling-analysis report runs/same_data
+
+and a first look at it, in minutes:
+
+    scaling run configs/same_data.py --quick --workdir runs/same_data_quick
+
+Five families that gradients train, and n-grams as an anchor, read the same text over
+and over: 33 and 131 thousand tokens of docstrings, of Python code and of a mixture of
+hidden Markov models whose true chances are known, for 1, 4, 16 and 64 epochs, at two
+sizes, from three initial weights. `data.seed` stays: all of them see the same batches.
+One more run of each family and corpus, at the largest cell, reads another shard, which
+says what a change of the data alone is worth.
+
+Learning rate and weight decay are tuned together, nine trials for every family and
+size, over 16 epochs of the smaller docstrings; a model that is to read its text 64
+times may want far more decay than one that reads it once. Runs of several epochs are
+scored on their way, so that their records hold the best reading with its step, which is
+where early stopping would have ended them.
+
+Every run's predictions are kept at 512 positions of each corpus, at its end; those of
+64 epochs at 1/8, 1/4 and 1/2 of their way too. See docs/same_data.md.
+"""
+
+import dataclasses
+
+from scaling import (
+    Data,
+    EvaluationSet,
+    Model,
+    Optimiser,
+    Probes,
+    Run,
+    Schedule,
+    corpus,
+    together,
+    vary,
+)
+
+FAMILIES = ("transformer", "lstm", "mamba2", "convolution", "hybrid")
+ANCHOR = "ngram"  # counts: neither a rate nor initial weights, and an epoch is enough
+SIZES = (8_000, 24_000)
+BATCH, LENGTH = 8, 64
+STEP = BATCH * LENGTH
+UNIQUE = (64 * STEP, 256 * STEP)
+EPOCHS = (1, 4, 16, 64)
+SCORED = (1, 4, 8, 16)  # times, during so many epochs
+SEEDS = (0, 1, 2)
+KNOWN = corpus("hmm", components=4)
+CORPORA = {"docstrings": corpus("docstrings"), "code": corpus("code"), "hmm": KNOWN}
+# The same trials for every family and size.
+RATES = (4e-3, 1.25e-2, 4e-2)
+DECAYS = (0.03, 0.3, 3.0)
+EVALUATION = tuple(
+    EvaluationSet(name, parts, 32_768) for name, parts in CORPORA.items()
+)
+POSITIONS = 512
+ON_THE_WAY = (0.125, 0.25, 0.5, 1.0)
+
+
+def study(results):
+    yield from grid(results, FAMILIES, SIZES, UNIQUE, probes(POSITIONS))
+
+
+def quick(results):
+    """Three families at the smaller size, and half the unique data."""
+    unique = tuple(tokens // 2 for tokens in UNIQUE)
+    some = ("transformer", "lstm", "convolution")
+    yield from grid(results, some, SIZES[:1], unique, probes(POSITIONS // 2))
+
+
+def probes(positions):
+    # Few documents are held out of code: each gives several positions.
+    return tuple(
+        Probes(name, parts, positions, per_document=24)
+        for name, parts in CORPORA.items()
+    )
+
+
+def grid(results, families, sizes, unique, probes):
+    for family in families:
+        for size in sizes:
+            trials = vary(
+                run(family, size, unique[0], probes),
+                {"optimiser.learning_rate": RATES, "optimiser.weight_decay": DECAYS},
+            )
+            yield from trials
+            best = results.best(trials, "docstrings")
+            yield from cells(best, unique, SEEDS)
+        yield from another_shard(best, unique)
+    for size in sizes:
+        counted = run(ANCHOR, size, unique[0], probes)
+        once = vary(counted, {"data.corpus": CORPORA.values()})
+        yield from on_unique(once, unique, EPOCHS[0], SCORED[0])
+        yield from another_shard(counted, unique, EPOCHS[0])
+
+
+def run(family, size, unique, probes):
+    """Of docstrings, over 16 epochs: where rate and decay are tuned."""
+    return Run(
+        model=Model(family, size),
+        data=Data(CORPORA["docstrings"], EPOCHS[2] * unique, unique),
+        optimiser=Optimiser(learning_rate=RATES[1]),
+        schedule=Schedule(warmup_tokens=20 * STEP),
+        batch=BATCH,
+        length=LENGTH,
+        evaluation=EVALUATION,
+        evaluations=SCORED[2],
+        probes=probes,
+    )
+
+
+def cells(best, unique, seeds):
+    every = vary(best, {"data.corpus": CORPORA.values(), "init_seed": seeds})
+    for epochs, scored in zip(EPOCHS, SCORED, strict=True):
+        yield from on_unique(every, unique, epochs, scored)
+
+
+def on_unique(runs, unique, epochs, scored):
+    """The runs on each amount of unique data, over so many epochs."""
+    found = together(
+        runs,
+        {
+            "data.unique_tokens": unique,
+            "data.tokens": [tokens * epochs for tokens in unique],
+            "evaluations": [scored] * len(unique),
+        },
+    )
+    return [on_the_way(run) for run in found] if epochs == EPOCHS[-1] else found
+
+
+def on_the_way(run):
+    """The run with its predictions kept before its end, too."""
+    kept = tuple(dataclasses.replace(p, at=ON_THE_WAY) for p in run.probes)
+    return dataclasses.replace(run, probes=kept)
+
+
+def another_shard(best, unique, epochs=EPOCHS[-1]):
+    axes = {"data.corpus": CORPORA.values(), "data.seed": (1,)}
+    scored = SCORED[EPOCHS.index(epochs)]
+    return on_unique(vary(best, axes), unique[-1:], epochs, scored)
