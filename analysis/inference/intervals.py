@@ -3,7 +3,8 @@
 A draw is a new set of losses for the same design (wild cluster bootstrap, the default)
 or a number of copies for every trajectory (pairs cluster bootstrap, within each family
 and corpus, which the design fixed). Points of one trajectory share one factor of the
-draw: they are one measurement of the noise. Inside a draw the best setting of each cell
+draw: they are one measurement of the noise. So do the seeds of a cell, which share what
+a law misses there. Inside a draw the best setting of each cell
 (its learning rate, batch and whatever else was tried) is selected again, so that tuning
 noise is in the interval. Every fit of an
 analysis uses the same draws: differences between fits are paired.
@@ -57,7 +58,8 @@ class Sample:
       loss: [n], nats, without what the best of a cell's settings is low by luck (see
         luck.py); equal to the frame's where no cell has two settings.
       cell, group: [n]: codes of the cell, and of the setting within its cell.
-      cluster, stratum: [n]: codes of the trajectory, and of its family and corpus.
+      cluster, stratum: [n]: codes of what is drawn together, a trajectory or the seeds
+        of a cell, and of its family and corpus.
     """
 
     frame: pd.DataFrame
@@ -77,7 +79,7 @@ def sample(frame: pd.DataFrame) -> Sample:
     frame = frame.sort_values(["cell", "setting", "run_id"]).reset_index(drop=True)
     cell = frame.groupby("cell", sort=False).ngroup()
     group = frame.groupby(["cell", "setting"], sort=False)
-    cluster = frame.groupby("trajectory", sort=False).ngroup()
+    cluster = _drawn_together(frame, group.ngroup())
     stratum = frame.groupby(["family", "corpus"], sort=False).ngroup()
     # A trajectory belongs to one stratum, that of its first run.
     stratum = stratum.groupby(cluster).transform("first")
@@ -93,6 +95,27 @@ def sample(frame: pd.DataFrame) -> Sample:
         group=codes,
         cluster=cluster.to_numpy(),
         stratum=stratum.to_numpy(),
+    )
+
+
+def _drawn_together(frame: pd.DataFrame, group: pd.Series) -> pd.Series:
+    """Codes of the runs that a draw takes together: trajectories and seeds of a cell.
+
+    The seeds of a cell share what a law misses there, and may share their data. Were
+    each of them drawn alone, what they have in common would count as known better by
+    the root of their number. Seeds that are points of longer trajectories stay with
+    these.
+
+    Args:
+      group: codes of the cell's settings, by run.
+    """
+    alone = frame.groupby("trajectory", sort=False).run_id.transform("size") == 1
+    names = frame.trajectory.astype(str).where(~alone, "seeds of " + group.astype(str))
+    # A trajectory's own name may look like that of a group.
+    return (
+        frame.assign(_name=names, _alone=alone)
+        .groupby(["_alone", "_name"], sort=False)
+        .ngroup()
     )
 
 

@@ -75,7 +75,9 @@ FRAMES = (
         Column("scale", "fitted scale of the log residuals"),
         Column("parameters", "how many it has"),
         Column("runs", "how many runs it was fitted to"),
-        Column("trajectories", "how many independent trajectories they are"),
+        Column(
+            "trajectories", "how many trajectories, or cells of seeds, were drawn apart"
+        ),
         Column("aicc", "corrected Akaike criterion"),
         Column("delta_aicc", "above the least"),
         Column("weight", "Akaike weight"),

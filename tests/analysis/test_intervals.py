@@ -31,10 +31,13 @@ from analysis.inference.intervals import (
     select,
     widening,
 )
+from analysis.questions.effects import Equivalents
 from analysis.report import notes
+from analysis.surfaces.surfaces import joint_surfaces
 from analysis.tables.load import from_frame
 from scaling.errors import UserError
 from tests.benchmarks.coverage import SCENARIOS, made, study, truth
+from tests.support.made_surfaces import Truth
 
 
 def one_cell() -> pd.DataFrame:
@@ -396,3 +399,29 @@ def test_made_studies_differ_from_the_fitted_law_as_their_scenario_says():
     order = np.argsort(frame.params * frame.tokens)
     low, high = np.abs(falls)[order[:30]].mean(), np.abs(falls)[order[-30:]].mean()
     assert low > 2.0 * high
+
+
+def test_seeds_that_share_their_noise_tell_no_more_than_one():
+    one = Truth(rhoD={"b": 1.5}).runs(noise=0.005)
+    width = {}
+    for seeds in (1, 4):
+        runs = pd.concat([one.assign(seed=seed) for seed in range(seeds)])
+        table = from_frame(runs, target="shared")
+        surfaces = joint_surfaces(target_frame(table, "loss"), 100, 0, 1e-3)
+        assert surfaces.data.frame.shape[0] == seeds * len(one)
+        model = Equivalents(surfaces.of_joint, [(72e3, 6e6)])
+        low, high = interval(model.log_factors(("a", "code"), ("b", "code"))[1:, 0])
+        width[seeds] = float(high - low)
+    # Drawn one by one, four copies of a run would halve the interval.
+    assert width[4] > 0.75 * width[1]
+
+
+def test_seeds_of_longer_trajectories_stay_with_these():
+    runs = Truth().runs().head(5)  # the budgets of one size
+    runs = pd.concat([runs.assign(seed=seed) for seed in (0, 1)], ignore_index=True)
+    frame = target_frame(from_frame(runs, target="shared"), "loss")
+    alone = sample(frame)
+    assert len(np.unique(alone.cluster)) == 5
+    seed = frame.groupby("tokens").cumcount().astype(str)
+    long = sample(frame.assign(trajectory=seed + frame.params.astype(str)))
+    assert len(np.unique(long.cluster)) == 2
