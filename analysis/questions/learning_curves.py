@@ -4,10 +4,11 @@ Which law is right for a curve is not known, and the laws that fit its start bes
 not those that predict its end best. So several predict, and their log losses are
 averaged. What a law counts for is learnt from the given points alone: it is fitted to
 the first half of a curve, then to more and more of it, and asked for the rest each time
-(rolling origin; Tashman 2000). Laws count in inverse proportion to the square of what
-they missed by, which is the best average of forecasts whose errors are independent
-(Bates and Granger 1969). One curve says little about its laws, so that its own errors
-and those over all curves of its kind count alike.
+(rolling origin; Tashman 2000). The weights, none below zero and adding up to 1, are
+those of the average that would have missed these points least, by its squared error
+(stacking; Breiman 1996, "Stacked regressions"). One curve says little about its laws,
+so that its own weights and the mean of those of all curves of its kind count alike,
+where the kind is given.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
+from scipy.optimize import nnls
 
 from analysis import laws
 from analysis.fitting.fit import Fit, fit
@@ -51,18 +53,16 @@ class Extrapolation:
 def choose(
     curves: Sequence[tuple[Array, Array]], names: Sequence[str] = LAWS
 ) -> dict[str, float]:
-    """The laws for curves of one kind, and how well they foretell what is held out.
+    """What each law counts for on curves of one kind: the mean over the curves.
 
-    A law's number is the mean over the curves of the log of its error, less that of all
-    laws on the same curve: below zero is better than most. A law that no curve can be
-    asked for has none; where no curve holds points enough all laws have 0.
+    Curves too short to hold points out say nothing; where all are, laws count alike.
 
     Args:
       curves: of each, examples or tokens [n] and loss [n].
     """
-    return _means([_errors(*curve, names) for curve in curves]) or dict.fromkeys(
-        names, 0.0
-    )
+    known = [found for curve in curves if (found := _stacked(*curve, names))]
+    total = {name: sum(one.get(name, 0.0) for one in known) for name in names}
+    return _scaled(total) if known else _scaled(dict.fromkeys(names, 1.0))
 
 
 def extrapolate(
@@ -75,8 +75,8 @@ def extrapolate(
 
     Args:
       seen: examples or tokens [n]; loss: [n], above zero; at: places [k].
-      names: of laws that read `tokens` alone; what `choose` says of curves of the same
-        kind counts as much as what this curve says itself.
+      names: of laws that read `tokens` alone; the weights that `choose` gives them for
+        curves of the same kind count as much as what this curve says itself.
 
     Raises:
       UserError: fewer points than any of the laws needs.
@@ -85,7 +85,7 @@ def extrapolate(
     by_law = _predict(list(names), seen, loss, np.asarray(at, float))
     if not by_law:
         raise UserError("curve", len(seen), "more points; no law could be fitted")
-    own = _errors(seen, loss, list(by_law)) if len(by_law) > 1 else {}
+    own = _stacked(seen, loss, list(by_law)) if len(by_law) > 1 else {}
     kind = names if isinstance(names, Mapping) else {}
     weights = _weights(list(by_law), own, kind)
     logs = [weight * np.log(by_law[name]) for name, weight in weights.items()]
@@ -103,48 +103,58 @@ def _sorted(seen: Array, loss: Array) -> tuple[Array, Array]:
     return np.asarray(seen, float)[order], np.asarray(loss, float)[order]
 
 
-def _errors(seen: Array, loss: Array, names: Sequence[str]) -> dict[str, float]:
-    """Mean over the origins of each law's log error, less that of all laws there.
+def _stacked(seen: Array, loss: Array, names: Sequence[str]) -> dict[str, float]:
+    """Weights of the average that misses least of what is held out.
 
-    Empty where the curve is too short to hold points out.
+    Of the laws that could be fitted at all origins. Empty where there is none, or the
+    curve is too short to hold points out.
     """
     seen, loss = _sorted(seen, loss)
     counts = {max(LEAST_FITTED, int(np.ceil(len(seen) * share))) for share in ORIGINS}
     found = []
     for first in sorted(count for count in counts if count < len(seen)):
         ahead = _predict(names, seen[:first], loss[:first], seen[first:])
-        logs = {
-            name: float(np.log(max(rmse_log(said, loss[first:]), LEAST_ERROR)))
-            for name, said in ahead.items()
-        }
-        middle = float(np.mean(list(logs.values()))) if logs else 0.0
-        found.append({name: value - middle for name, value in logs.items()})
-    return _means(found)
+        truth = np.log(loss[first:])
+        found.append({name: np.log(said) - truth for name, said in ahead.items()})
+    known = [name for name in names if found and all(name in one for one in found)]
+    if not known:
+        return {}
+    blocks = []
+    for one in found:
+        misses = np.stack([one[name] for name in known], axis=1)
+        size = np.sqrt((misses**2).mean(axis=0))
+        # An origin counts as another does, however many points it leaves and however
+        # far off all laws are.
+        scale = np.exp(np.log(np.maximum(size, LEAST_ERROR)).mean())
+        blocks.append(misses / (scale * np.sqrt(len(misses) * len(found))))
+        # Below its least error a law's miss is luck, of each law by itself.
+        lucky = np.eye(len(known)) * LEAST_ERROR
+        blocks.append(lucky / (scale * np.sqrt(len(found))))
+    # Least |C w| with w >= 0 that add up to 1. The row of ones asks for that sum, and
+    # whatever the least squares make of it, x is a multiple of w.
+    system = np.concatenate([*blocks, np.ones((1, len(known)))])
+    wanted = np.zeros(len(system))
+    wanted[-1] = 1.0
+    solved, _ = nnls(system, wanted)
+    return _scaled(dict(zip(known, (float(x) for x in solved), strict=True)))
 
 
-def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each name's numbers, over those that have one."""
-    names = dict.fromkeys(name for one in found for name in one)
-    return {
-        name: float(np.mean([one[name] for one in found if name in one]))
-        for name in names
-    }
+def _scaled(weights: Mapping[str, float]) -> dict[str, float]:
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
 
 
 def _weights(
     names: Sequence[str], own: Mapping[str, float], kind: Mapping[str, float]
 ) -> dict[str, float]:
-    """How much each law counts, by the errors of the curve and of all of its kind."""
-    parts = [errors for errors in (own, kind) if errors]
-    known = [name for name in names if all(name in errors for errors in parts)]
-    # Laws for which nothing could be held out are alike.
-    logs = {
-        name: float(np.mean([errors[name] for errors in parts] or [0.0]))
-        for name in known
-    } or dict.fromkeys(names, 0.0)
-    shares = {name: float(np.exp(-2.0 * log)) for name, log in logs.items()}
-    total = sum(shares.values())
-    return {name: share / total for name, share in shares.items()}
+    """How much each law counts, by the curve and by all of its kind."""
+    # Of the kind's those laws that the curve could be given.
+    kept = {name: kind[name] for name in names if kind.get(name, 0.0) > 0}
+    parts = [part for part in (own, _scaled(kept) if kept else {}) if part]
+    if not parts:
+        # Laws for which nothing could be held out are alike.
+        return _scaled(dict.fromkeys(names, 1.0))
+    return _scaled({n: sum(part.get(n, 0.0) for part in parts) for n in names})
 
 
 def _predict(

@@ -20,17 +20,16 @@ def test_the_law_that_is_right_counts_most():
     found = extrapolate(SEEN, with_floor(SEEN), AHEAD, ["m1", "power"])
     assert found.weights["power"] > 0.99
     found = extrapolate(SEEN, straight, AHEAD, ["m1", "power"])
-    assert found.weights["m1"] == pytest.approx(0.5, abs=0.01)
+    assert found.weights["m1"] == pytest.approx(0.5, abs=0.05)
 
 
 def test_what_a_law_counts_for_is_of_the_curve_itself():
     """Half of it: a kind of curves that m1 foretells best does not outvote a floor."""
-    kind = {"m1": -1.0, "power": 1.0}
+    kind = {"m1": 0.8, "power": 0.2}
     alone = extrapolate(SEEN, with_floor(SEEN), AHEAD, list(kind)).weights
     both = extrapolate(SEEN, with_floor(SEEN), AHEAD, kind).weights
-    other = extrapolate(SEEN, with_floor(SEEN), AHEAD, {"m1": 1.0, "power": -1.0})
-    assert other.weights["power"] > both["power"] > 0.9
-    assert alone["power"] > both["power"]
+    assert alone["power"] > 0.99
+    assert both["power"] == pytest.approx((alone["power"] + 0.2) / 2)
 
 
 def test_the_kind_is_one_for_all_curves():
@@ -39,13 +38,14 @@ def test_the_kind_is_one_for_all_curves():
     floored, straight = (SEEN, with_floor(SEEN) * noise), (SEEN, 5 * SEEN**-0.2 * noise)
     for curves in ([floored, floored, straight], [straight, floored, floored]):
         found = choose(curves, ["m1", "power"])
-        assert found["power"] < found["m1"]
+        assert found["power"] > found["m1"]
+        assert sum(found.values()) == pytest.approx(1.0)
 
 
 def test_curves_too_short_to_hold_points_out_tell_no_law_from_another():
     assert choose([(SEEN[:5], with_floor(SEEN[:5]))], ["m1", "power"]) == {
-        "m1": 0.0,
-        "power": 0.0,
+        "m1": 0.5,
+        "power": 0.5,
     }
     found = extrapolate(SEEN[:6], with_floor(SEEN[:6]), AHEAD, ["m1", "power"])
     assert set(found.weights.values()) == {0.5}

@@ -604,31 +604,47 @@ class TestLearningCurves:
         found = geometric(self.scores(split, domain, last))
         assert found == pytest.approx(score, abs=5e-5)
 
-    @pytest.mark.parametrize("domain", ["IC", "LM", "BB"])
+    @pytest.mark.parametrize("domain", ["IC", "NMT", "LM", "BB"])
     def test_the_average_loses_to_no_law_of_its_set(self, split, domain, capsys):
-        """What laws count for is learnt from each curve's training points alone."""
+        """What laws count for is learnt from each curve's training points alone.
+
+        Beyond what curves drawn again would give, that is: the five of translation, and
+        of language, tell little.
+        """
         parts = [part for (own, _), part in split.items() if own == domain]
-        average, last = [], []
+        kind = learning_curves.choose([arrays(known) for known, _ in parts])
+        average, helped, last = [], [], []
         by_law: dict[str, list[float]] = {}
         for known, rest in parts:
             at, loss = arrays(rest)
             found = learning_curves.extrapolate(*arrays(known), at)
             average.append(learning_curves.rmse_log(found.predicted, loss))
+            more = learning_curves.extrapolate(*arrays(known), at, kind)
+            helped.append(learning_curves.rmse_log(more.predicted, loss))
             last.append(learning_curves.rmse_log(np.full_like(loss, found.last), loss))
             for name, predicted in found.by_law.items():
                 by_law.setdefault(name, []).append(
                     learning_curves.rmse_log(predicted, loss)
                 )
-        alone = {name: geometric(scores) for name, scores in by_law.items()}
+        alone = {
+            name: scores for name, scores in by_law.items() if len(scores) == len(parts)
+        }
+        best = min(alone, key=lambda name: geometric(alone[name]))
+        # The ratio to the best law, with the curves drawn again.
+        ratio = np.log(average) - np.log(alone[best])
+        rng = np.random.default_rng(0)
+        drawn = rng.choice(ratio, (4000, ratio.size)).mean(axis=1)
+        low, high = np.exp(np.quantile(drawn, [0.025, 0.975]))
         with capsys.disabled():
-            text = ", ".join(f"{name} {score:.5f}" for name, score in alone.items())
+            text = ", ".join(f"{k} {geometric(v):.5f}" for k, v in by_law.items())
             text = f"average {geometric(average):.5f}, {text}"
-            text += f", last value {geometric(last):.5f}"
+            text += f", with its kind {geometric(helped):.5f}"
+            text += f", last value {geometric(last):.5f}; average / {best} "
+            text += f"{np.exp(ratio.mean()):.2f} ({low:.2f} to {high:.2f})"
             print(f"\n{len(parts)} held-out {domain} curves, geometric mean: {text}")
-        whole = [
-            score for name, score in alone.items() if len(by_law[name]) == len(parts)
-        ]
-        assert geometric(average) <= min(whole)
+        assert low <= 1.0
+        # On the kinds with more curves it is ahead, and no less on language.
+        assert domain == "NMT" or ratio.mean() <= 0.0
 
     def test_the_kind_of_curve_helps_on_images(self, split):
         """The published score of one break is .0373."""
