@@ -92,8 +92,7 @@ def analyse(
     Raises:
       UserError: draws, delta or bootstrap out of range.
     """
-    if draws < 40:
-        raise UserError("draws", draws, "give at least 40; a 95% interval needs them")
+    intervals.check_draws(draws)
     if not delta > 0:
         raise UserError("delta", delta, "give a number above zero, or inf")
     frames: dict[str, list[pd.DataFrame]] = {name: [] for name in schema.frames()}

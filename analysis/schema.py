@@ -45,11 +45,19 @@ class Frame:
 
         Columns of numbers and None, where a fit was refused, become float64 with NaN.
         """
-        filled = [part for part in parts if not part.empty]
-        if not filled:
+        frame = stacked(parts)
+        if frame.empty:
             return pd.DataFrame(columns=self.names, dtype=float)
-        frame = pd.concat(filled, ignore_index=True).reindex(columns=self.names)
-        return frame.apply(_typed)
+        return frame.reindex(columns=self.names).apply(_typed)
+
+
+def stacked(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One frame of all parts that have rows, with all of their columns.
+
+    Empty ones are left out: their columns have no type that would be right.
+    """
+    filled = [part for part in parts if not part.empty]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
 
 
 def _typed(column: pd.Series) -> pd.Series:

@@ -33,6 +33,7 @@ from analysis.design.settings import coded
 from analysis.fitting.fit import Fit
 from analysis.fitting.solver import Scale
 from analysis.inference import luck
+from analysis.inference.verdict import DECIDES
 from analysis.laws import Array, Columns
 from scaling.errors import UserError
 
@@ -156,6 +157,22 @@ class Draws:
 
     def __len__(self) -> int:
         return len(self.factors)
+
+
+# With fewer draws the ends of a 95% interval are the least and the largest of them.
+FEWEST_DRAWS = 40
+
+
+def check_draws(draws: int, none: bool = False) -> None:
+    """Raises UserError where draws are too few for a 95% interval.
+
+    Args:
+      none: no draws at all are right too, for a threshold that a limit gives.
+    """
+    if draws < FEWEST_DRAWS and not (none and draws == 0):
+        other = " (0: none, by the limit's threshold)" if none else ""
+        what = f"give at least {FEWEST_DRAWS}; a 95% interval needs them{other}"
+        raise UserError("draws", draws, what)
 
 
 def draw(data: Sample, draws: int, seed: int = 0, scheme: str = "wild") -> Draws:
@@ -364,7 +381,7 @@ def widening(residual: Array, parameters: int, clusters: int, delta: float) -> f
     inverse = 1.0 / max(1, clusters - parameters)
     inverse += 2.0 * (1.0 - share) / (residual.size * share)
     freedom = max(1.0 / inverse, LEAST_FREEDOM)
-    return float(stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975))
+    return float(stats.t.ppf(DECIDES, freedom) / stats.norm.ppf(DECIDES))
 
 
 def interval(draws: Array, level: float = 0.95) -> tuple[Array, Array]:

@@ -22,6 +22,7 @@ import pandas as pd
 from scipy import special, stats
 
 from analysis.fitting.fit import Fit, huber, refit
+from analysis.inference.intervals import check_draws
 from analysis.laws import Array, Columns
 from scaling.errors import UserError
 
@@ -270,8 +271,7 @@ def ratio_tests(
     seed: int = 0,
 ) -> dict[str, Ratio]:
     """One law against several that it is nested in, on the same simulated samples."""
-    if draws < 40:
-        raise UserError("draws", draws, "give at least 40; a 95% threshold needs them")
+    check_draws(draws)
     _same_runs([small, *larges.values()])
     curve = np.log(small.fit.law.predict(small.fit.theta, small.columns))
     losses = np.exp(curve + simulate(small, draws, seed))

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.fitting.fit import MORE_STEPS, WIDE, Fit, log_gradient, minimise
+from analysis.inference.intervals import check_draws
 from analysis.inference.likelihood import Likelihood, log_likelihood, refits, simulate
 from analysis.laws import Array, Columns, Law
 from scaling.errors import UserError
@@ -66,8 +67,7 @@ def profile(
         if name not in fitted:
             wanted = f"choose from {', '.join(fitted)}"
             raise UserError("parameter", name, wanted)
-    if 0 < draws < 40:
-        raise UserError("draws", draws, "give at least 40, or 0 for a limit's")
+    check_draws(draws, none=True)
     each = [held(model.fit, fitted.index(name)) for name in names]
     rule = "parametric bootstrap" if draws else "F"
     thresholds = [_limit(model)] * len(each)

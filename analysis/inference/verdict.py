@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 Verdict = Literal["above", "below", "undetermined"]
 
 
 # A share of bootstrap draws this large decides a comparison: the two-sided 95% level.
 DECIDES = 0.975
+
+
+def decided(share: Any) -> Any:
+    """Whether a share of draws, or each of many, decides which of two is the larger."""
+    return (share >= DECIDES) | (share <= 1 - DECIDES)
 
 
 def verdict(low: float, high: float, null: float) -> Verdict:

@@ -28,6 +28,8 @@ from scaling import plugins
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Columns = Mapping[str, Array]
+# Bounds of the log of what is a loss, or a term of one, in any unit of losses.
+BOUNDS_LOSS = (np.log(1e-4), np.log(1e4))
 
 
 class Parameter(NamedTuple):

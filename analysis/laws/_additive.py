@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from analysis.laws import Array, Columns, Law, Parameter
+from analysis.laws import BOUNDS_LOSS, Array, Columns, Law, Parameter
 from analysis.laws._exponentials import Exponentials
 
-BOUNDS_LOSS = (np.log(1e-4), np.log(1e4))
 BOUNDS_EXPONENT = (0.01, 3.0)
 AMPLITUDES = tuple(Parameter(name, *BOUNDS_LOSS) for name in ("E", "A", "B"))
 

@@ -15,10 +15,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.laws import Array, Columns, Law, Parameter, _starts
+from analysis.laws import BOUNDS_LOSS, Array, Columns, Law, Parameter, _starts
 from scaling.errors import UserError
 
-BOUNDS_LOSS = (np.log(1e-4), np.log(1e4))
 BOUNDS_EXPONENT = (-1.0, 4.0)
 # Caballero et al. print changes of up to 5.7.
 BOUNDS_CHANGE = (-8.0, 8.0)

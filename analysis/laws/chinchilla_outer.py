@@ -13,9 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.laws import Array, Columns, Law, Parameter, _coupled, _starts
+from analysis.laws import BOUNDS_LOSS, Array, Columns, Law, Parameter, _coupled, _starts
 
-BOUNDS_LOSS = (np.log(1e-4), np.log(1e4))
 BOUNDS_EXPONENT = (0.01, 3.0)
 BOUNDS_OUTER = (np.log(0.05), np.log(20.0))
 

@@ -15,9 +15,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.laws import Array, Columns, Law, Parameter, _starts
+from analysis.laws import BOUNDS_LOSS, Array, Columns, Law, Parameter, _starts
 
-BOUNDS_LOSS = (np.log(1e-4), np.log(1e4))
 BOUNDS_EXPONENT = (np.log(0.01), np.log(3.0))
 BOUNDS_SLOPE = (-3.0, 3.0)
 BOUNDS_POWER = (-2.0, 2.0)

@@ -30,11 +30,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.laws import Array, Columns, Law, Parameter
+from analysis.laws import BOUNDS_LOSS, Array, Columns, Law, Parameter
 from analysis.laws._exponentials import Exponentials
 from scaling.errors import UserError
 
-BOUNDS_LOSS = (np.log(1e-4), np.log(1e4))
 BOUNDS_EXPONENT = (0.01, 3.0)
 # Of a level's exponent less the reference's.
 BOUNDS_DIFFERENCE = (-1.5, 1.5)

@@ -14,9 +14,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.laws import Array, Columns, Law, Parameter, _coupled
+from analysis.laws import BOUNDS_LOSS, Array, Columns, Law, Parameter, _coupled
 
-BOUNDS_LOSS = (np.log(1e-4), np.log(1e4))
 BOUNDS_EXPONENT = (0.01, 3.0)
 
 

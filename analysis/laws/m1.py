@@ -12,10 +12,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.laws import Array, Columns, Law, Parameter
+from analysis.laws import BOUNDS_LOSS, Array, Columns, Law, Parameter
 from analysis.laws._exponentials import Exponentials
 
-BOUNDS_LOSS = (np.log(1e-4), np.log(1e4))
 BOUNDS_EXPONENT = (-3.0, 3.0)
 
 

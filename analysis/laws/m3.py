@@ -13,9 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.laws import Array, Columns, Law, Parameter, _starts
+from analysis.laws import BOUNDS_LOSS, Array, Columns, Law, Parameter, _starts
 
-BOUNDS_LOSS = (np.log(1e-4), np.log(1e4))
 BOUNDS_EXPONENT = (0.001, 20.0)
 # Of gamma times the data at the centre; at the lower end it is zero to the eye.
 BOUNDS_GAMMA = (-14.0, 14.0)

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.laws import Array, Columns, Law, Parameter, _starts
+from analysis.laws import BOUNDS_LOSS, Array, Columns, Law, Parameter, _starts
 
-BOUNDS_LOSS = (np.log(1e-4), np.log(1e4))
 BOUNDS_RATIO = (-40.0, 40.0)
 BOUNDS_EXPONENT = (0.001, 10.0)
 BOUNDS_ALPHA = (0.01, 10.0)

@@ -43,7 +43,7 @@ from analysis.report.style import (
     wrapped,
 )
 from analysis.results import Analysis
-from analysis.schema import LOSS, Column, declare
+from analysis.schema import LOSS, Column, declare, stacked
 from analysis.surfaces.surfaces import Surfaces
 
 FRAMES = (
@@ -104,7 +104,7 @@ def frames(surfaces: Surfaces, rate: Rate, target: str) -> dict[str, pd.DataFram
 
 
 def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return stacked(parts)
 
 
 def _systems(

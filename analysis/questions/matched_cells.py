@@ -19,6 +19,7 @@ from analysis.formatting import (
     range_text,
     swap_text,
 )
+from analysis.inference.verdict import DECIDES
 from analysis.laws import Array
 from analysis.questions._view import told_once
 from analysis.questions.effects import SIZES, Surface, Swap, overall
@@ -234,7 +235,9 @@ def margin(before: Any, after: Any, noise: Noise, document_se: DocumentError) ->
     documents = document_se(before.run_id, after.run_id) / before.loss
     error = math.sqrt(noise.sd**2 * seeds + documents**2)
     return (
-        float(student.ppf(0.975, noise.freedom)) * error if noise.freedom else math.nan
+        float(student.ppf(DECIDES, noise.freedom)) * error
+        if noise.freedom
+        else math.nan
     )
 
 
@@ -342,7 +345,7 @@ def agreement_frame(surface: Surface, found: Matches, target: str) -> pd.DataFra
                 "modelled": float(drawn[0]),
                 "model_low": float(drawn[0] - reach),
                 "model_high": float(drawn[0] + reach),
-                "agrees": bool(apart <= student.ppf(0.975, len(matched) - 1) * error),
+                "agrees": bool(apart <= student.ppf(DECIDES, len(matched) - 1) * error),
             }
         )
     return pd.DataFrame(rows)

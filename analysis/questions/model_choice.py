@@ -36,7 +36,7 @@ from analysis.laws import Array
 from analysis.questions import effects
 from analysis.questions._question import Absent, Question, Sentence, Table
 from analysis.questions.effects import Equivalents, Swap
-from analysis.schema import Column, declare
+from analysis.schema import Column, declare, stacked
 from analysis.surfaces.backtests import held_out_error
 from analysis.surfaces.choice import choose
 from analysis.surfaces.surfaces import (
@@ -344,7 +344,7 @@ def multipliers_frame(
         whole: dict[str, Any] = {"model": row.law, "delta_aicc": row.delta_aicc}
         whole |= {"weight": row.weight, "draws": len(nested.draws)}
         parts.append(frame[frame.params.isna()].assign(**whole))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return stacked(parts)
 
 
 def chosen(models: pd.DataFrame) -> list[str]:

@@ -23,6 +23,7 @@ import pandas as pd
 
 from analysis.design.levels import level_codes
 from analysis.inference.intervals import interval
+from analysis.inference.verdict import DECIDES
 from analysis.laws import Array
 from analysis.schema import Column, declare
 from scaling.errors import UserError
@@ -421,5 +422,5 @@ def _student(
     variance = np.sum(weights * left**2) / freedom
     mean = np.average(x, weights=weights)
     error = np.sqrt(variance / np.sum(weights * (x - mean) ** 2))
-    reach = float(t.ppf(0.975, freedom) * error)
+    reach = float(t.ppf(DECIDES, freedom) * error)
     return slope - reach, slope + reach

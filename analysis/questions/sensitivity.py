@@ -22,6 +22,7 @@ from analysis.design.cells import at_optimum
 from analysis.design.cells import points as points_of_interest
 from analysis.fitting.fit import DELTA
 from analysis.formatting import joined
+from analysis.inference.verdict import decided
 from analysis.questions import effects
 from analysis.questions._question import (
     FRONT,
@@ -70,8 +71,6 @@ FRAMES = (
 
 DRAWS = 60
 REPORTED = "as reported"
-# A share of draws this large decides which of two is the larger.
-DECIDES = 0.975
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,8 +172,8 @@ def _of_ratios(ratios: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for row in whole.to_dict("records"):
         share = row["p_architecture"]
         larger = "undetermined"
-        if share >= DECIDES or share <= 1 - DECIDES:
-            larger = "architecture" if share >= DECIDES else "corpus"
+        if decided(share):
+            larger = "architecture" if share > 0.5 else "corpus"
         yield {
             "question": "architecture or corpus",
             "baseline": row["architecture"],

@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.fitting.fit import Refusal
 from analysis.formatting import UNNAMED, among, count, number, on, scale
+from analysis.inference.verdict import decided
 from analysis.questions import frontier
 from analysis.questions.model_choice import BASE, WITHIN
 from analysis.results import Note
@@ -320,7 +321,7 @@ def of_ratios(frame: pd.DataFrame) -> list[Note]:
     out = []
     for target, part in frame[frame.params.isna()].groupby("target", sort=False):
         chance = part.p_architecture
-        open_ = part[(chance >= 0.025) & (chance <= 0.975)]
+        open_ = part[chance.notna() & ~decided(chance)]
         if len(open_):
             text = (
                 f"Whether architecture or corpus matters more is open for {len(open_)} "

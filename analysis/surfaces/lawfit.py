@@ -18,6 +18,7 @@ from analysis.fitting.fit import DELTA, Refusal
 from analysis.inference import intervals
 from analysis.inference.intervals import Draws
 from analysis.laws import Array, Law
+from analysis.schema import stacked
 from analysis.surfaces import backtests, mixture, places
 from analysis.surfaces.mixture import Mixture
 from analysis.surfaces.surfaces import Fitted, determined_frame, parameters_frame
@@ -130,7 +131,7 @@ class LawFit:
                 if len(at):
                     found = self._predicted(target, fitted, family, corpus, at)
                     parts.append(found)
-        return _joined(parts)
+        return stacked(parts)
 
     def summary(self) -> list[str]:
         """Each fit's parameters with their intervals, and what could not be fitted."""
@@ -160,7 +161,7 @@ class LawFit:
                 low, high = intervals.interval(drawn, 1 - alpha)
                 ends = {"parameter": fitted.law.names, "low": low, "high": high}
                 parts.append(pd.DataFrame(fitted.head(target) | ends))
-        return _joined(parts)
+        return stacked(parts)
 
     def to_frame(self, name: str = "parameters") -> pd.DataFrame:
         """A copy of one frame: parameters, quality, counts or refused.
@@ -313,8 +314,7 @@ def fit_law(
       UserError: unknown law, draws or delta out of range.
     """
     check(law)
-    if draws < 40:
-        raise UserError("draws", draws, "give at least 40; a 95% interval needs them")
+    intervals.check_draws(draws)
     if not delta > 0:
         raise UserError("delta", delta, "give a number above zero, or inf")
     columns = _columns(law, table)
@@ -334,9 +334,9 @@ def fit_law(
         fits += [(target, one) for one in fit_surfaces(law, drawn[target], delta, seed)]
     return LawFit(
         law=law,
-        parameters=_joined([parameters_frame([one], target) for target, one in fits]),
-        quality=_joined([determined_frame([one], target) for target, one in fits]),
-        counts=_joined(counts),
+        parameters=stacked([parameters_frame([one], target) for target, one in fits]),
+        quality=stacked([determined_frame([one], target) for target, one in fits]),
+        counts=stacked(counts),
         refused=_refused(fits),
         fits=tuple(fits),
         names=_names(table),
@@ -362,11 +362,6 @@ def check(law: str) -> None:
     """Raises UserError, with the known names, where `law` is none of them."""
     if law not in laws.names():
         raise unknown("law", law, laws.names())
-
-
-def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    filled = [part for part in parts if not part.empty]
-    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
 
 
 def _refused(fits: list[tuple[str, Fitted]]) -> pd.DataFrame:

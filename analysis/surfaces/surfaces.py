@@ -16,6 +16,7 @@ from analysis.design.identify import ends_at_bound
 from analysis.fitting.fit import Fit, Refusal, fit, refit
 from analysis.inference.intervals import Draws, Sample, again, draw, interval, sample
 from analysis.laws import Array, Law
+from analysis.schema import stacked
 
 # A law that fewer of the draws could identify has intervals from what is left.
 FEW_DRAWS = 0.9
@@ -457,7 +458,7 @@ def curves_frame(surfaces: Surfaces, target: str, points: int = 40) -> pd.DataFr
                 columns |= {"low": low, "high": high, "law": fitted.law.name}
                 parts.append(pd.DataFrame(columns))
             break
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return stacked(parts)
 
 
 def _drawn_sizes(part: pd.DataFrame) -> list[float]:
