@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-UNDETERMINED = "cannot be told from this grid"
+UNDETERMINED = "is undetermined on this grid"
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -131,7 +131,7 @@ def few(sentences: list[str]) -> list[str]:
     more = len(sentences) - MOST_SENTENCES
     if more <= 1:
         return sentences
-    return [*sentences[:MOST_SENTENCES], f"{more} more stand in the tables."]
+    return [*sentences[:MOST_SENTENCES], f"{more} more are in the tables."]
 
 
 # So many sentences on one kind of swap are read; a table is better for more.

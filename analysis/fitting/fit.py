@@ -1,4 +1,4 @@
-"""Fitting a law: the best of all starts, many weightings at once, and how sure of it.
+"""Fits one law: best of many starts, batched refits, diagnostics.
 
 What is minimised is in solver.py: by default the sum of Huber on log residuals with
 delta 1e-3, as Hoffmann et al. 2022 do. Starts of a law that is a sum of powers lie on a

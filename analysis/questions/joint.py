@@ -1,4 +1,4 @@
-"""One law for all: multipliers of families and corpora."""
+"""Joint law: multipliers of families and corpora."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _multiplier(parameter: str) -> str:
 
 QUESTION = Question(
     name="joint",
-    title="One law for all: multipliers of families and corpora",
+    title="Joint law: multipliers of families and corpora",
     place=110,
     absent=Absent("joint law", ("joint",), ("joint",)),
     figures={

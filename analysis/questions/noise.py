@@ -1,4 +1,4 @@
-"""Seeds: the noise level beside the lack of fit."""
+"""Seed noise and lack of fit."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def seeds(row: Any) -> str:
 
 
 def draw_noise(figure: Figure, analysis: Analysis, target: str) -> None:
-    """Spread between seeds of the same cell, beside what the laws leave over."""
+    """Spread between seeds of the same cell, next to the residuals of the laws."""
     frame = rows_of(analysis.noise, target)
     fitness = analysis.fitness[analysis.fitness.target == target]
     families = families_of(analysis)
@@ -161,7 +161,7 @@ def answers(view: View) -> list[Sentence]:
 
 QUESTION = Question(
     name="noise",
-    title="Seeds: the noise level beside the lack of fit",
+    title="Seed noise and lack of fit",
     place=140,
     said=said,
     answers=answers,

@@ -1,4 +1,4 @@
-"""How every family stands: measured at the largest cell they share, and by the law."""
+"""Ranking of the families: measured at the largest cell they share, and by the law."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def _built(view: View, figure: Placed) -> str:
 
 QUESTION = Question(
     name="standings",
-    title="How every family stands",
+    title="Ranking of the families",
     place=10,
     said=said,
     figures={

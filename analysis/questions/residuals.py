@@ -46,7 +46,7 @@ FRAMES = (
 
 
 def draw_residuals(figure: Figure, analysis: Analysis, target: str) -> None:
-    """What the laws leave over, against data, with the seeds' noise behind."""
+    """Residuals of the fits against data, with the seed noise behind."""
     frame = rows_of(analysis.residuals, target)
     fitness = analysis.fitness[analysis.fitness.target == target]
     families, corpora = families_of(analysis), corpora_of(analysis)
@@ -112,7 +112,7 @@ QUESTION = Question(
     figures={
         "residuals": Drawing(
             draw_residuals,
-            "What the laws leave over. A pattern along the axis means a law of the "
+            "Residuals of the fits. A pattern along the axis means a law of the "
             "wrong shape; the grey band is what seeds alone would do.",
         )
     },

@@ -149,7 +149,7 @@ def said(view: View) -> list[str]:
     return [
         f"{len(several)} of {len(cells)} cells were tried at two or more rates; in "
         f"{edges} of these the best rate is at the edge of its grid. The other cells "
-        "rest on the rate found there."
+        "use the rate tuned there."
     ]
 
 

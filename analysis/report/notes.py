@@ -55,8 +55,8 @@ def of_tuning(cells: pd.DataFrame, tried: pd.DataFrame) -> list[Note]:
     if len(tries) > 1:
         given = ", ".join(f"{count} in {cells} cells" for count, cells in tries.items())
         text = (
-            f"Cells tried unequal numbers of settings ({given}): the best of more is "
-            "lower by chance alone."
+            f"Cells tried unequal numbers of settings ({given}): trying more settings "
+            "lowers the best loss by chance."
         )
         out.append(Note("warning", "tuning", text))
     if (tuned.rates <= 1).all():

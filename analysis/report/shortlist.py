@@ -1,4 +1,4 @@
-"""Of many swaps the few that figures and sentences tell; tables have all.
+"""Chooses which swaps figures and text show; the tables have all of them.
 
 Twelve families make 66 pairs. Told are those with the family that stands first on the
 target (Analysis.standings), of those that a frame compares at all: they say how far

@@ -26,8 +26,9 @@ def chosen(runs: pd.DataFrame, most: int) -> Array:
     apart. The same number of each kind is kept, and all of the kinds that have fewer:
     seeds and checkpoints go, the few largest runs stay. Of one kind those with the most
     tokens are kept, so that families that were measured at the same budgets still are;
-    among equals chance decides, never the loss. Trajectories keep their names and so
-    are drawn as one still. With more kinds than `most`, what is near is widened.
+    among equals chance decides, never the loss. Trajectory ids are kept, so clusters
+    stay together in the bootstrap. With more kinds than `most`, what is near is
+    widened.
 
     Args:
       runs: the columns in `SAME` and `NEAR`, one row a run; params, tokens and

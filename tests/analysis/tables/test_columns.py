@@ -232,7 +232,7 @@ def test_what_a_comparison_lacks_is_said():
     assert "one corpus" not in equivalents.nothing(1, 3)
     assert (
         equivalents.nothing(2, 2)
-        == "Architecture against data cannot be told from this grid."
+        == "Architecture against data is undetermined on this grid."
     )
 
 

@@ -499,7 +499,7 @@ def test_the_floors_of_many_families_are_counted():
     )
     (said,) = known_floor.said(rows, "nats/token")
     assert "where the truth is 1.050 nats/token, of the intervals of 5" in said
-    assert "3 hold it, 1 lie below it (a) and 1 are not known (e)." in said
+    assert "3 contain it, 1 lie below it (a) and 1 are not known (e)." in said
     assert "The narrowest is a's, 1.000 (0.900 to 1.00)." in said
 
 
