@@ -227,7 +227,8 @@ def draw_lines(figure: Figure, analysis: Analysis, target: str) -> None:
         for level, mine in part.groupby(rows[i]):
             colour, marker, line = looks(levels, level)
             axes.plot(mine.x, mine.y, marker, color=colour, ms=3.2, alpha=0.8)
-            if len(mine) > 3:
+            # Runs of several corpora lie on no one line.
+            if len(mine) > 3 and (rows[i] == "corpus" or len(rows) == 1):
                 grid = np.geomspace(mine.x.min(), mine.x.max(), 40)
                 fitted = np.polyfit(np.log(mine.x), np.log(mine.y), 2)
                 axes.plot(
@@ -254,7 +255,7 @@ QUESTION = Question(
         "lines": Drawing(
             draw_lines,
             "Every run's loss on another evaluation set against its loss on the first, "
-            "with a quadratic in logs through each corpus's runs and each family's. "
+            "with a quadratic in logs through each corpus's runs. "
             "Where runs of several families lie on one line of their corpus, the data "
             "decides what a loss on one set is worth on another.",
         )
