@@ -24,6 +24,7 @@ from absl.flags import argparse_flags
 
 from launch import gcloud, source, vm
 from launch.up import told, up
+from scaling import quiet
 from scaling.errors import UserError
 
 
@@ -184,4 +185,5 @@ def _stop(number: int, frame: Any) -> None:
 
 def entry() -> None:
     """The console script."""
+    quiet.libraries()
     app.run(main, flags_parser=parse)

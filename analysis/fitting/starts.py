@@ -28,6 +28,8 @@ CHUNK = 8_000
 ENTRIES = 90_000
 # With more amplitudes than this, supports are searched instead of enumerated.
 ENUMERATED = 3
+# Log of the largest power, either way: its square still has a sum in float64.
+FARTHEST = 300.0
 
 
 class Terms(NamedTuple):
@@ -201,6 +203,8 @@ class Grid:
         """Each amplitude's column at each point, [S, K, n]."""
         slopes = self._terms.slopes
         logs = exponents @ slopes.reshape(-1, slopes.shape[2]).T
+        # A size of 1e-308 lies so far from the others that its powers have no float.
+        np.clip(logs, -FARTHEST, FARTHEST, out=logs)
         powers = np.exp(logs.reshape(len(exponents), *slopes.shape[:2]))
         return powers * self._terms.member
 

@@ -14,6 +14,8 @@ from analysis.laws import Array, Columns
 
 # Design matrices of all terms, [T, n, P], from the columns.
 Designs = Callable[[Columns], Array]
+# Log of the largest term: a sum of such has still a number in float64.
+LARGEST = 700.0
 
 
 class Exponentials:
@@ -33,7 +35,7 @@ class Exponentials:
         """Loss [..., n] for theta [..., P]."""
         loss = 0.0
         for x in self.designs(columns):
-            loss = loss + np.exp(theta @ x.T)
+            loss = loss + np.exp(np.minimum(theta @ x.T, LARGEST))
         return np.asarray(loss)
 
     def _shares(self, theta: Array, x: Array) -> Array:

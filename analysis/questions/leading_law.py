@@ -133,12 +133,14 @@ def frames(
 def main_parameters(fitted: Fitted) -> list[str]:
     """The exponents, and what a family or a corpus multiplies its data by."""
     free = {p.name for p in fitted.law.parameters}
-    return [
+    named = [
         p.name
         for p in fitted.law.reported or fitted.law.parameters
         if p.name in free
         and (p.name in ("alpha", "beta") or p.name.startswith("rhoD["))
     ]
+    # A family and the one corpus, which is the reference, may have one name.
+    return list(dict.fromkeys(named))
 
 
 def _profiles(fitted: Fitted, model: Likelihood, seed: int) -> pd.DataFrame:

@@ -277,8 +277,19 @@ def _names_one(names: pd.Series, sizes: np.ndarray) -> bool:
     return bool(one and apart.all())
 
 
+def _no_size(
+    frame: pd.DataFrame, column: str, ours: str, mapping: Mapping[str, str]
+) -> str:
+    """Why a column is no size beside that of the parameters, or ""."""
+    why = _no_numbers(frame, column, ours, mapping)
+    text = not pd.api.types.is_numeric_dtype(frame[column].dtype)
+    if why or not text or "params" not in mapping:
+        return why
+    return f"it is text, and {mapping['params']} has the parameters"
+
+
 # Says why a column is not what its name says, or "" where it may be.
 Check = Callable[[pd.DataFrame, str, str, Mapping[str, str]], str]
 CHECKS: dict[str, Check] = dict.fromkeys((*NUMBERS, "loss"), _no_numbers)
-CHECKS |= {"quality": _no_share, "status": _no_status}
+CHECKS |= {"size": _no_size, "quality": _no_share, "status": _no_status}
 CHECKS |= {"family": _no_family, "corpus": _no_corpus, "target": _no_corpus}

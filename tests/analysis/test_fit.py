@@ -523,3 +523,13 @@ def test_published_outliers_are_named_without_being_told():
     assert value["beta"] == pytest.approx(0.4531, abs=1e-4)
     flagged = influence(found, columns, loss).flagged
     np.testing.assert_array_equal(flagged, frame.drop_in_reference_fit == 1)
+
+
+def test_a_size_that_lies_absurdly_far_from_the_others_overflows_nowhere():
+    columns = grid(4, 4)
+    law = bind("chinchilla", columns)
+    loss = additive(columns)
+    columns["params"][0] = 1e-308
+    with np.errstate(over="raise"):
+        found = fit(law, columns, loss)
+    assert isinstance(found, Fit | Refusal)

@@ -138,3 +138,9 @@ def test_the_main_parameters_are_exponents_and_multipliers_of_data():
         parameters=free, reported=(*free, SimpleNamespace(name="rhoD[a]"))
     )
     assert main_parameters(SimpleNamespace(law=law)) == ["alpha", "beta", "rhoD[b]"]
+
+
+def test_a_family_and_the_corpus_of_one_name_are_one_parameter():
+    named = [SimpleNamespace(name=name) for name in ("alpha", "rhoD[all]")]
+    law = SimpleNamespace(parameters=named, reported=[*named, named[1]])
+    assert main_parameters(SimpleNamespace(law=law)) == ["alpha", "rhoD[all]"]

@@ -117,7 +117,7 @@ def by_the_command(
 
 
 def _told(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)[-6:]).strip()
+    return "".join(traceback.format_exception(error)[-14:]).strip()
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ LABELS = [label for label in SIZES for _ in BUDGETS]
     ("column", "cells", "ours"),
     [
         ("size", ["tiny", "small", "medium", "large"] * 4, "size"),
+        ("size", LABELS, "size"),
         ("C", "1xC", "flops"),
         ("lr", "3e-4 to 3e-5", "learning_rate"),
         ("quality", 87.0, "quality"),
