@@ -35,6 +35,7 @@ from scaling import plugins
 if TYPE_CHECKING:
     from scaling.corpora._evaluation import (
         EvaluationWindows,
+        check_evaluation,
         evaluation_windows,
         ratio,
     )
@@ -46,6 +47,7 @@ __all__ = [
     "EvaluationWindows",
     "Prepared",
     "TokenStream",
+    "check_evaluation",
     "check_quality",
     "data_folder",
     "evaluation_windows",
@@ -60,6 +62,7 @@ _WHERE = {
     "EvaluationWindows": "_evaluation",
     "Prepared": "_prepare",
     "TokenStream": "_stream",
+    "check_evaluation": "_evaluation",
     "check_quality": "_quality",
     "data_folder": "_prepare",
     "evaluation_windows": "_evaluation",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from scaling.corpora._prepare import Prepared
 from scaling.corpora._tokens import DOCUMENT, TokenFile
 from scaling.errors import UserError
-from scaling.run import Part
+from scaling.run import Part, Run
 
 # A held-out split that fills less of the stated size is too small for it.
 FILLED = 0.8
@@ -61,17 +61,7 @@ def evaluation_windows(
       UserError: the held-out split fills less than 80% of `tokens`.
     """
     corpus = prepared[part.key]
-    index = np.fromfile(corpus.folder / "held_out.documents", DOCUMENT)
-    sizes = np.diff(index["start"], append=corpus.held_out_tokens)
-    chosen = _fill(sizes, np.argsort(index["hash"], kind="stable"), tokens)
-    if sizes[chosen].sum() < FILLED * tokens:
-        raise UserError(
-            "evaluation.tokens",
-            tokens,
-            f"{part.key} holds out {corpus.held_out_tokens:,} tokens in "
-            f"{corpus.held_out_documents:,} documents, of which whole documents give "
-            f"{sizes[chosen].sum():,}; give no more than that",
-        )
+    index, sizes, chosen = _chosen(part, tokens, corpus)
     file = TokenFile(corpus.folder / "held_out.tokens")
     windows = -(-sizes[chosen] // length)
     cut = np.full((windows.sum(), length), corpus.separator, np.int32)
@@ -88,6 +78,42 @@ def evaluation_windows(
         bytes=index["bytes"][chosen],
         names=tuple(f"{digest:016x}" for digest in index["hash"][chosen]),
     )
+
+
+def check_evaluation(runs: Iterable[Run], prepared: Mapping[str, Prepared]) -> None:
+    """Refuses evaluation sets that are larger than what their corpora hold out.
+
+    Args:
+      prepared: by `Part.key`.
+
+    Raises:
+      UserError: as `evaluation_windows`.
+    """
+    sets = {held_out for run in runs for held_out in run.evaluation}
+    for part, tokens in {(part, held.tokens) for held in sets for part in held.parts}:
+        _chosen(part, tokens, prepared[part.key])
+
+
+def _chosen(
+    part: Part, tokens: int, corpus: Prepared
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The held-out documents, the size of each, and which of them make the set.
+
+    Raises:
+      UserError: as `evaluation_windows`.
+    """
+    index = np.fromfile(corpus.folder / "held_out.documents", DOCUMENT)
+    sizes = np.diff(index["start"], append=corpus.held_out_tokens)
+    chosen = _fill(sizes, np.argsort(index["hash"], kind="stable"), tokens)
+    if sizes[chosen].sum() < FILLED * tokens:
+        raise UserError(
+            "evaluation.tokens",
+            tokens,
+            f"{part.key} holds out {corpus.held_out_tokens:,} tokens in "
+            f"{corpus.held_out_documents:,} documents, of which whole documents give "
+            f"{sizes[chosen].sum():,}; give no more than that",
+        )
+    return index, sizes, chosen
 
 
 def ratio(total: np.ndarray, per: np.ndarray) -> tuple[float, float]:

@@ -215,6 +215,7 @@ class StudyPlan:
             mine = [run for run in new if run.data.tokenizer == tokenizer]
             self._prepare(mine, tokenizer)
             study.check_budgets(mine, self._train_tokens[tokenizer])
+            corpora.check_evaluation(mine, self._prepared[tokenizer])
             study.check_damaged(mine, self._prepared[tokenizer])
             self._probes.admit(mine, self._prepared[tokenizer])
             self._costs.add(mine, self._vocab[tokenizer], self.engine.describe)

@@ -72,3 +72,11 @@ def test_a_relative_workdir_goes_on_from_another_folder_in_the_same_bits(tmp_pat
     assert record.attempt == 3
     assert real_studies.substances(cut) == real_studies.substances(straight)
     assert newest(cut) == 0  # nothing is left of what the record replaced
+
+
+def test_too_large_an_evaluation_set_is_refused_before_anything_is_measured(tmp_path):
+    text = real_studies.write_text(tmp_path / "text", lines=100)
+    study = real_studies.write_study(tmp_path / "s.py", text, steps=10, tokens=10**9)
+    code, said = real_studies.run("run", study, "--data_dir", "data", cwd=tmp_path)
+    assert code == 2 and "measuring" not in said, said
+    assert said.splitlines()[-1].startswith("scaling: evaluation.tokens: ")

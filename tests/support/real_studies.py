@@ -26,7 +26,7 @@ def study(results):
         optimiser=Optimiser(3e-3),
         schedule=Schedule(warmup_tokens=512),
         batch={batch}, length={length}, evaluations={evaluations},
-        evaluation=(EvaluationSet("made", TEXT, tokens=1_024),),
+        evaluation=(EvaluationSet("made", TEXT, tokens={tokens}),),
     )
     yield from vary(run, {axes!r})
 """
@@ -53,10 +53,11 @@ def write_study(
     """A study of tiny transformers: one run, or one a value of the `axes`.
 
     Args:
-      changes: of size, batch, length, unique (tokens) and evaluations.
+      changes: of size, batch, length, unique (tokens), evaluations and (their) tokens.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = {"size": 8_000, "batch": 4, "length": 32, "evaluations": 2}
+    settings |= {"tokens": 1_024}
     settings |= {"unique": None, "text": str(text), "steps": steps, "axes": axes or {}}
     path.write_text(STUDY.format(**settings | changes))
     return path
