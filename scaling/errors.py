@@ -17,10 +17,10 @@ class UserError(ValueError):
 
     def __init__(self, field: str, value: Any, expected: str):
         self.field, self.value, self.expected = field, value, expected
-        what = f"{value!r} is not usable"
+        what = f"invalid {field} {value!r}"
         if value is None or value == "":
-            what = "nothing is given"
-        super().__init__(f"{field}: {what}; {expected}")
+            what = f"no value for {field}"
+        super().__init__(f"{what}: {expected}")
 
 
 class Ended(Exception):
@@ -59,14 +59,14 @@ DISK = (
 )
 
 
-def disk_error(message: str) -> UserError:
-    """The one line for a disk that is full or not to be written."""
-    return UserError(
-        "workdir or data_dir",
-        message,
-        "it could not be written: free space there or choose another folder, then run "
-        "the same command again; finished runs are kept",
-    )
+class DiskError(UserError):
+    """A disk that is full or cannot be written to."""
+
+    def __init__(self, message: str):
+        expected = "free space there or choose another folder, then run the same "
+        expected += "command again; finished runs are kept"
+        super().__init__("workdir or data_dir", message, expected)
+        self.args = (f"cannot write to the workdir or data_dir: {message}; {expected}",)
 
 
 @contextlib.contextmanager
@@ -77,4 +77,4 @@ def disk_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK:
             raise
-        raise disk_error(str(error)) from error
+        raise DiskError(str(error)) from error

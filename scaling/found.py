@@ -42,7 +42,8 @@ def data(path: epath.Path, most: int | None = None) -> bytes:
             raise Unreadable(f"is {_kind(found.st_mode)}, no file")
         if most is not None and found.st_size > most:
             raise Unreadable(f"is larger than {most} bytes")
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except FileNotFoundError as error:
         if os.path.islink(path):
             raise Unreadable("is a link to nothing") from error

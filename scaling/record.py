@@ -275,9 +275,10 @@ class Store:
                 good.append(_parse(path))
             except ValueError as error:
                 corrupt[str(path)] = str(error)
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if path.name != "corrupt" and path.suffix != ".json" and path.is_dir():
-                self.said[str(path)] = "is a folder: no record in it is read"
+        for name in _listed(folder):
+            other = name != "corrupt" and not _is_json(name)
+            if other and (folder / name).is_dir():
+                self.said[str(folder / name)] = "is a folder: no record in it is read"
         return good, corrupt
 
     def cached(self, *parts: str) -> dict[str, Any]:
@@ -388,9 +389,20 @@ class Store:
 
 def _json_files(folder: epath.Path) -> list[epath.Path]:
     """Those of a folder, by name. No pattern is matched: a path may hold [ and *."""
+    return [folder / name for name in sorted(_listed(folder)) if _is_json(name)]
+
+
+def _listed(folder: epath.Path) -> list[str]:
+    """Names in a folder; a local one is listed by the system, which is quick."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix == ".json")
+    if found.is_remote(folder):
+        return [path.name for path in folder.iterdir()]
+    return os.listdir(folder)
+
+
+def _is_json(name: str) -> bool:
+    return name.endswith(".json") and name != ".json"
 
 
 @functools.cache

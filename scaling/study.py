@@ -236,13 +236,16 @@ def _at_fault(file: Path, error: Exception) -> UserError:
 
 def validate(runs: Iterable[Run]) -> None:
     """Names and ranges: all that needs neither JAX nor a prepared corpus."""
+    known = set(families.names())
+    loaded: set[str] = set()
     for run in runs:
         check(run)
         corpora.check_quality(run.data)
-        if run.model.family not in families.names():
-            raise unknown("model.family", run.model.family, families.names())
-        for part in run.corpora():
-            corpora.load(part.name)
+        if run.model.family not in known:
+            raise unknown("model.family", run.model.family, known)
+        for name in {part.name for part in run.corpora()} - loaded:
+            corpora.load(name)
+            loaded.add(name)
 
 
 def check_layout(runs: Iterable[Run], layout: Layout) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.engines.stop import Stop
-from scaling.errors import UserError, disk_error
+from scaling.errors import DiskError, UserError
 from scaling.packs import CHECKPOINT_SECONDS, Event
 from scaling.record import Cause, Store
 
@@ -190,7 +190,7 @@ class Child:
         if "user" in body:
             return UserError(*body["user"])
         if "disk" in body:
-            return disk_error(body["disk"])
+            return DiskError(body["disk"])
         return Failed(body["cause"], body["message"], self._log_tail())
 
     def _died(self) -> Failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from scaling import plugins
 from scaling.record import Store
-from scaling.run import Run, canonical
+from scaling.run import Program, Run, canonical
 from scaling.writing import write_atomic
 
 # What of a run's cost a study cannot be scheduled without.
@@ -47,8 +48,13 @@ class CostCache:
             write_atomic(self._path, json.dumps(self._costs, indent=1).encode())
 
     def _key(self, run: Run, vocab: int) -> str:
-        body = [self._code, canonical(run.program()), run.steps, vocab]
-        return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:16]
+        return _key(self._code, run.program(), run.steps, vocab)
+
+
+@functools.lru_cache(1 << 16)
+def _key(code: str, program: Program, steps: int, vocab: int) -> str:
+    body = [code, canonical(program), steps, vocab]
+    return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:16]
 
 
 def code_digest() -> str:

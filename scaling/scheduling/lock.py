@@ -29,7 +29,7 @@ from typing import Any
 
 from etils import epath
 
-from scaling.errors import UserError, disk_error
+from scaling.errors import DiskError, UserError
 from scaling.record import Store, absolute
 from scaling.writing import write_atomic, write_once
 
@@ -60,7 +60,7 @@ def _on_disk(workdir: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
     except OSError as error:
-        raise disk_error(str(error)) from error
+        raise DiskError(str(error)) from error
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise UserError("workdir", str(path), "is no plain file: remove it")

@@ -94,17 +94,19 @@ class StudyPlan:
         self._records: dict[str, Record] = {}
         self._costs = CostCache(store)
         self._admitted: set[Run] = set()
+        self._ids: dict[Run, str] = {}
         self._predicted: set[str] = set()
 
     def open(self) -> None:
         """Checks and prepares everything that is known at the start."""
-        for path, wrong in self.store.records()[1].items():
+        records, corrupt = self.store.records()
+        for path, wrong in corrupt.items():
             moved = self.store.set_aside(path)
             self.progress.note(
                 f"corrupt record {path} ({wrong}): set aside as {moved}; its run is "
                 "trained again"
             )
-        self._records = {r.run_id: r for r in self.store.records()[0]}
+        self._records = {record.run_id: record for record in records}
         self.store.studies()
         for _ in self.store.attempts():
             pass  # read for what is wrong with them
@@ -253,7 +255,9 @@ class StudyPlan:
         return self._vocab[run.data.tokenizer]
 
     def _run_id(self, run: Run) -> str:
-        return run.run_id(self._digests[run.data.tokenizer])
+        if run not in self._ids:
+            self._ids[run] = run.run_id(self._digests[run.data.tokenizer])
+        return self._ids[run]
 
     def _entry(self, run: Run) -> Entry:
         cost = self._costs.get(run, self.vocab(run))

@@ -187,7 +187,7 @@ def test_a_gap_is_attributed_in_words(table, capsys):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (("--from", "row 1"), "to: nothing is given"),
+        (("--from", "row 1"), "no value for to: "),
         (("--from", "row", "--to", "row 2"), "64 runs fit"),
         (("--from", "xyz", "--to", "row 2"), "no run fits"),
         (("--from", "arch=a", "--to", "row 2"), "32 runs fit"),

@@ -155,7 +155,7 @@ WIDE = ",".join(f"c{i}" for i in range(10_001)).encode()
 FILES = {
     "empty.csv": (b"", "the file is empty"),
     "header.csv": (b"N,D,loss\n", "at least one row"),
-    "doubled.csv": (b"N,N,D,loss\n1,1,1,1\n", "'N' is not usable; each column"),
+    "doubled.csv": (b"N,N,D,loss\n1,1,1,1\n", "'N': each column"),
     "doubled.jsonl": (b'{"N":1,"N":2,"D":3,"loss":1}\n', "each column name only once"),
     "cases.csv": (b"N,n,D,loss\n1,1,1,1\n", "name one: params=N or params=n"),
     "missing.csv": (b"N,loss\n1,1\n", "map tokens"),

@@ -30,11 +30,11 @@ WRONG = {
     "hosts": ({"--target": "v5litepod-16"}, "it has 4 hosts"),
     "v4 hosts": ({"--target": "v4-16"}, "v4-8, v5litepod-1, v5litepod-4"),
     "gpu": ({"--target": "h100-8"}, "give a TPU: v4-8"),
-    "unknown": ({"--target": "v7-8"}, "target: 'v7-8'"),
+    "unknown": ({"--target": "v7-8"}, "target 'v7-8'"),
     "wait": ({"--poll_seconds": "-1"}, "0 or more"),
     "hours": ({"--wait_hours": "-1"}, "0 or more"),
     "no end": ({"--wait_hours": "inf"}, "and an end"),
-    "include": ({"--include": "nowhere.py"}, "include: 'nowhere.py'"),
+    "include": ({"--include": "nowhere.py"}, "include 'nowhere.py'"),
 }
 
 
@@ -50,7 +50,7 @@ def test_a_study_that_cannot_run_there_is_refused_before_anything_is_created(
     cloud, study
 ):
     nowhere = cloud(*ask("nowhere.py"))
-    assert nowhere.returncode == 2 and "study: 'nowhere.py'" in nowhere.stderr
+    assert nowhere.returncode == 2 and "study 'nowhere.py'" in nowhere.stderr
     # Four windows a step cannot be split over eight chips, but over four they can.
     small = source.ROOT / "configs" / "smoke.py"
     split = cloud(*ask(small))

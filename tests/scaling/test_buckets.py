@@ -155,4 +155,4 @@ def test_a_lock_of_another_machine_holds_until_it_is_stale(bucket, monkeypatch):
 def test_an_address_that_no_workdir_can_be_at_is_refused_in_one_line(address, tmp_path):
     code, said = real_studies.run("status", address, cwd=tmp_path)
     assert code == 2 and len(said.splitlines()) == 1 and address in said, said
-    assert "gs://" in said.partition("not usable; ")[2]
+    assert "gs://" in said.partition("invalid workdir ")[2].partition(": ")[2]

@@ -79,4 +79,6 @@ def test_too_large_an_evaluation_set_is_refused_before_anything_is_measured(tmp_
     study = real_studies.write_study(tmp_path / "s.py", text, steps=10, tokens=10**9)
     code, said = real_studies.run("run", study, "--data_dir", "data", cwd=tmp_path)
     assert code == 2 and "measuring" not in said, said
-    assert said.splitlines()[-1].startswith("scaling: evaluation.tokens: ")
+    assert said.splitlines()[-1].startswith(
+        "scaling: invalid evaluation.tokens 1000000000: "
+    )

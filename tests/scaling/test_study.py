@@ -224,14 +224,14 @@ def test_names_are_checked():
 
 def test_the_mesh_divides_the_batch():
     study.check_layout([RUN], Layout(data=4))
-    with pytest.raises(UserError, match=r"batch: 8 is not usable.* 3 devices"):
+    with pytest.raises(UserError, match=r"invalid batch 8: .* 3 devices"):
         study.check_layout([RUN], Layout(data=3))
 
 
 def test_a_budget_is_refused_when_a_corpus_is_smaller():
     mixed = vary(RUN, {"data.corpus": (mixture(code=3, kjv=1),)})
     study.check_budgets([RUN, *mixed], {"kjv": 81_920, "code": 61_440})
-    with pytest.raises(UserError, match=r"data.tokens: 81920 .* 'kjv', which holds 81"):
+    with pytest.raises(UserError, match=r"data.tokens 81920: .* 'kjv', which holds 81"):
         study.check_budgets([RUN], {"kjv": 81_919})
     with pytest.raises(UserError, match="'code'"):
         study.check_budgets(mixed, {"kjv": 81_920, "code": 61_439})

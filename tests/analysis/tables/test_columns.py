@@ -190,7 +190,7 @@ def test_names_as_people_write_them(names):
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (["x", "D", "loss"], "nothing is given; say --map params=COLUMN"),
+        (["x", "D", "loss"], "no value for map params: say --map params=COLUMN"),
         (["N", "C", "loss"], "6 x parameters x tokens, add a column of tokens, C /"),
         (["N", "D", "goodness"], "say --map loss=COLUMN"),
     ],

@@ -181,7 +181,7 @@ def test_a_table_says_how_its_numbers_were_read():
 
 
 def test_a_column_that_is_needed_is_refused_in_one_line():
-    with pytest.raises(UserError, match="map params: 'N' is not usable; '350,000' is"):
+    with pytest.raises(UserError, match="invalid map params 'N': '350,000' is"):
         from_frame(runs().assign(N="350,000"))
-    with pytest.raises(UserError, match="map learning_rate: 'lr' is not usable"):
+    with pytest.raises(UserError, match="invalid map learning_rate 'lr'"):
         from_frame(runs().assign(lr="low"), {"learning_rate": "lr"})

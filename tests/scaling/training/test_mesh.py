@@ -244,7 +244,7 @@ def test_two_processes_are_one_with_two_devices():
 
 
 def test_layouts_that_cannot_be_are_refused():
-    with pytest.raises(UserError, match=r"batch: 8 .*accumulates 3 micro-batches"):
+    with pytest.raises(UserError, match=r"batch 8: .*accumulates 3 micro-batches"):
         mesh.check(8, Layout(accumulate=3))
     with pytest.raises(UserError, match=r"layout\.remat.*did you mean 'dots'"):
         mesh.check(8, Layout(remat="dot"))
