@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.design import levels
-from analysis.fitting.solver import Scale, bounds, log_gradient
+from analysis.fitting.objective import Scale, bounds, log_gradient
 from analysis.laws import Array, Columns, Law
 
 # A scaled information matrix with a smaller least eigenvalue has a flat direction.

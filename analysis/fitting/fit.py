@@ -1,6 +1,6 @@
 """Fits one law: best of many starts, batched refits, diagnostics.
 
-What is minimised is in solver.py: by default the sum of Huber on log residuals with
+What is minimised is in objective.py: by default the sum of Huber on log residuals with
 delta 1e-3, as Hoffmann et al. 2022 do. Starts of a law that is a sum of powers lie on a
 grid of its exponents (starts.py); other laws name theirs. The engine knows no law.
 """
@@ -19,16 +19,8 @@ from analysis.design.identify import (
     refuse,
     suggest,
 )
-from analysis.fitting.solver import (
-    Scale,
-    Solution,
-    bounds,
-    huber,
-    log_gradient,
-    minimise,
-    objectives,
-    reweight,
-)
+from analysis.fitting.descent import Solution, minimise, objectives
+from analysis.fitting.objective import Scale, bounds, huber, log_gradient, reweight
 from analysis.fitting.starts import ENUMERATED, Grid, nnls
 from analysis.laws import Array, Columns, Law
 

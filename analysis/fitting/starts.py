@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.fitting.solver import Scale, bounds, product, reweight
+from analysis.fitting.objective import Scale, bounds, product, reweight
 from analysis.laws import Array, Columns, Law
 
 # Points of a grid, over all exponents together.

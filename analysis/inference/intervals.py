@@ -31,7 +31,7 @@ from scipy import stats
 from analysis.design.identify import jacobian
 from analysis.design.settings import coded
 from analysis.fitting.fit import Fit
-from analysis.fitting.solver import Scale
+from analysis.fitting.objective import Scale
 from analysis.inference import luck
 from analysis.inference.verdict import DECIDES
 from analysis.laws import Array, Columns

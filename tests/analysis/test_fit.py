@@ -11,7 +11,8 @@ import pytest
 
 from analysis import laws
 from analysis.design.identify import ends_at_bound, refuse, suggest
-from analysis.fitting import solver
+from analysis.fitting import descent
+from analysis.fitting.descent import objectives
 from analysis.fitting.fit import (
     Fit,
     Refusal,
@@ -22,7 +23,7 @@ from analysis.fitting.fit import (
     refit,
     sweep,
 )
-from analysis.fitting.solver import Smooth, Sums, objectives
+from analysis.fitting.models import Smooth, Sums
 from analysis.fitting.starts import nnls
 
 # Besiroglu et al. 2024: E, A, B, alpha, beta.
@@ -404,8 +405,8 @@ def test_threads_and_chunks_change_no_digit_that_counts(monkeypatch):
     found = fit(law, columns, loss)
     weights = np.random.default_rng(3).poisson(1.0, (200, 36)).astype(float)
     whole = refit(found, columns, loss, weights)
-    monkeypatch.setattr(solver, "CHUNK", 36 * 7)
-    monkeypatch.setattr(solver, "THREADED", 1)
+    monkeypatch.setattr(descent, "CHUNK", 36 * 7)
+    monkeypatch.setattr(descent, "THREADED", 1)
     pieces = refit(found, columns, loss, weights)
     np.testing.assert_allclose(pieces, whole, rtol=1e-5)
 

@@ -35,8 +35,9 @@ from pathlib import Path
 import numpy as np
 
 from analysis import laws
+from analysis.fitting.descent import minimise
 from analysis.fitting.fit import DELTA, Fit, fit, refit
-from analysis.fitting.solver import bounds, minimise
+from analysis.fitting.objective import bounds
 from analysis.laws import Array, Law
 
 # Besiroglu et al. 2024: E, A, B, alpha, beta.

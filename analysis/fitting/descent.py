@@ -20,10 +20,6 @@ edges that it crosses, and would go to and fro between them. So a problem that i
 open after some steps searches along each step for the edge where the minimum lies
 (Clark and Osborne 1986), and follows the edge around its bend where the step misses it
 (the second-order correction of Fletcher 1982).
-
-Laws that are sums of powers share their design among all problems, so that gradients
-and Hessians are matrix products of row factors [B, n] with products of the design's
-columns [n, .], made once.
 """
 
 from __future__ import annotations
@@ -31,13 +27,19 @@ from __future__ import annotations
 import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from analysis.fitting.models import Smooth, Sums, model
+from analysis.fitting.objective import (
+    Scale,
+    bounds,
+    huber,
+    line_minimum,
+    product,
+)
 from analysis.laws import Array, Columns, Law
-
-Scale = Literal["log", "raw"]
 
 ITERATIONS = 300
 # Steps in a row that win less than a millionth of the objective before one gives up.
@@ -62,8 +64,6 @@ CHUNK = 24_000
 THREADED = 4 * CHUNK
 # With more threads than this the interpreter's lock is what they wait for.
 THREADS = 8
-# OpenBLAS keeps products of fewer multiplications than this on one thread.
-ALONE = 2**18
 # Working arrays are cut down to the open problems once this share has finished.
 FINISHED = 0.2
 
@@ -78,229 +78,6 @@ class Solution:
     theta: Array
     objective: Array
     gradient_norm: Array
-
-
-def huber(residual: Array, delta: float) -> Array:
-    """r^2 / 2 inside delta, linear outside. delta may be infinite."""
-    size = np.abs(residual)
-    inside = np.minimum(size, delta)
-    # size * inside - inside^2 / 2, written so that an infinite delta is harmless.
-    size -= 0.5 * inside
-    size *= inside
-    return size
-
-
-def reweight(residual: Array, delta: float) -> Array:
-    """Weights of least squares that majorise Huber: 1 inside, delta / |r| outside."""
-    if not np.isfinite(delta):
-        return np.ones_like(residual)
-    return delta / np.maximum(np.abs(residual), delta)
-
-
-def line_minimum(residual: Array, change: Array, weights: Array, delta: float) -> Array:
-    """The t [B] with the least sum of weight huber(residual - t change), [B, n] each.
-
-    Its derivative rises in t, in straight pieces between the places where a row passes
-    delta or -delta.
-    """
-    size = np.maximum(np.abs(change), 1e-300)
-    middle = np.where(change < 0, -residual, residual) / size
-    places = np.concatenate([middle - delta / size, middle + delta / size], axis=1)
-    bend = weights * size**2
-    order = places.argsort(axis=1)
-    places = np.take_along_axis(places, order, axis=1)
-    bends = np.take_along_axis(np.concatenate([bend, -bend], axis=1), order, axis=1)
-    slope = bends.cumsum(axis=1)[:, :-1]
-    rise = (slope * np.diff(places, axis=1)).cumsum(axis=1)
-    derivative = rise - delta * (weights * size).sum(axis=1)[:, None]
-    first = (derivative >= 0).argmax(axis=1)[:, None]
-    over = np.take_along_axis(derivative, first, axis=1)
-    over /= np.maximum(np.take_along_axis(slope, first, axis=1), 1e-300)
-    return (np.take_along_axis(places, first + 1, axis=1) - over)[:, 0]
-
-
-def bounds(law: Law) -> tuple[Array, Array]:
-    """Lower and upper bounds of the coordinates, [P] each."""
-    low = np.array([p.low for p in law.parameters])
-    high = np.array([p.high for p in law.parameters])
-    return low, high
-
-
-def log_gradient(law: Law, theta: Array, columns: Columns) -> Array:
-    """d ln loss / d theta [B, n, P]: the law's own, or central differences."""
-    if law.log_gradient is not None:
-        return law.log_gradient(theta, columns)
-    step = 1e-6
-    slopes = []
-    for p in range(theta.shape[1]):
-        shift = np.zeros(theta.shape[1])
-        shift[p] = step
-        up = _log_predict(law, theta + shift, columns)
-        down = _log_predict(law, theta - shift, columns)
-        slopes.append((up - down) / (2 * step))
-    return np.stack(slopes, axis=-1)
-
-
-def _log_predict(law: Law, theta: Array, columns: Columns) -> Array:
-    return np.log(np.maximum(law.predict(theta, columns), 1e-300))
-
-
-def product(rows: Array, columns: Array) -> Array:
-    """rows [b, n] @ columns [n, m], in pieces that BLAS does not share among threads.
-
-    Its threads wait for each other at every such small product, and our own threads
-    have the cores already.
-    """
-    size = max(1, ALONE // columns.size)
-    if len(rows) <= size:
-        return rows @ columns
-    whole = len(rows) // size * size
-    out = np.empty((len(rows), columns.shape[1]))
-    np.matmul(
-        rows[:whole].reshape(-1, size, rows.shape[1]),
-        columns,
-        out=out[:whole].reshape(-1, size, columns.shape[1]),
-    )
-    np.matmul(rows[whole:], columns, out=out[whole:])
-    return out
-
-
-class Smooth:
-    """Values and derivatives of f for any law, from its own functions."""
-
-    def __init__(self, law: Law, columns: Columns, scale: Scale):
-        self._law, self._columns, self._raw = law, columns, scale == "raw"
-
-    def value(self, theta: Array) -> tuple[Array, Any]:
-        """f [B, n] at theta [B, P], and what `derivatives` needs of it."""
-        logs = _log_predict(self._law, theta, self._columns)
-        return (np.exp(logs) if self._raw else logs), [theta, logs]
-
-    def along(self, state: Any, step: Array) -> Array:
-        """Change of f [B, n] along steps [B, P], to first order."""
-        theta, logs = state
-        jacobian = log_gradient(self._law, theta, self._columns)
-        change = (jacobian @ step[:, :, None])[..., 0]
-        return change * np.exp(logs) if self._raw else change
-
-    def derivatives(
-        self, state: Any, pull: Array, weight: Array
-    ) -> tuple[Array, Array]:
-        """Gradient sum pull df [B, P], and sum weight df df' + pull d2f [B, P, P]."""
-        theta, logs = state
-        jacobian = log_gradient(self._law, theta, self._columns)
-        if self._raw:
-            loss = np.exp(logs)
-            pull, weight = pull * loss, weight * loss**2 + pull * loss
-        gradient = (pull[:, None, :] @ jacobian)[:, 0]
-        hessian = (jacobian * weight[..., None]).transpose(0, 2, 1) @ jacobian
-        if self._law.log_curvature is not None:
-            hessian += self._law.log_curvature(theta, self._columns, pull)
-        return gradient, hessian
-
-
-class Sums:
-    """The same for loss = sum over terms of exp(X_term theta), by matrix products."""
-
-    def __init__(self, designs: Array, scale: Scale):
-        """designs: [T, n, P]."""
-        self._raw = scale == "raw"
-        self._size = size = designs.shape[2]
-        used = [np.flatnonzero(x.any(axis=0)) for x in designs]
-        self._used = used
-        self._x = [
-            np.ascontiguousarray(x[:, c]) for x, c in zip(designs, used, strict=True)
-        ]
-        self._rows = [np.ascontiguousarray(x.T) for x in self._x]
-        self._pairs = []
-        for t in range(len(used)):
-            for u in range(t, len(used)):
-                outer = self._x[t][:, :, None] * self._x[u][:, None, :]
-                self._pairs.append((t, u, outer.reshape(len(outer), -1)))
-        self._gather = _gather(
-            used, [(used[t], used[u], t != u) for t, u, _ in self._pairs], size
-        )
-
-    def value(self, theta: Array) -> tuple[Array, Any]:
-        powers = []
-        for used, rows in zip(self._used, self._rows, strict=True):
-            logs = theta[:, used] @ rows
-            powers.append(np.exp(logs, out=logs))
-        total = powers[0] + powers[1] if len(powers) > 1 else powers[0].copy()
-        for power in powers[2:]:
-            total += power
-        if self._raw:
-            return total, powers
-        share = 1.0 / total
-        for power in powers:
-            power *= share
-        return np.log(total, out=total), powers
-
-    def along(self, state: Any, step: Array) -> Array:
-        change = np.zeros_like(state[0])
-        for used, rows, power in zip(self._used, self._rows, state, strict=True):
-            change += power * (step[:, used] @ rows)
-        return change
-
-    def derivatives(
-        self, state: Any, pull: Array, weight: Array
-    ) -> tuple[Array, Array]:
-        size = self._size
-        outward = [pull * part for part in state]
-        kappa = weight if self._raw else weight - pull
-        scaled = [kappa * part for part in state]
-        sums = [np.zeros((len(pull), 1))]
-        sums += map(product, outward, self._x)
-        for t, u, outer in self._pairs:
-            factor = scaled[t] * state[u]
-            if t == u:
-                factor += outward[t]
-            sums.append(product(factor, outer))
-        together = np.concatenate(sums, axis=1)
-        both = together.take(self._gather[0], axis=1)
-        for more in self._gather[1:]:
-            both += together.take(more, axis=1)
-        return both[:, :size], both[:, size:].reshape(-1, size, size)
-
-
-def _gather(
-    terms: list[Array], blocks: list[tuple[Array, Array, bool]], size: int
-) -> list[Array]:
-    """Which columns of all products in a row add up to each derivative.
-
-    Args:
-      terms: the coordinates of each term, whose products come first, after a zero.
-      blocks: for each product of two terms the coordinates of either side, and whether
-        it stands for its transpose too.
-
-    Returns:
-      Arrays [P + P * P] of columns, to be added, of the gradient's entries and then the
-      Hessian's; one array, unless terms share coordinates.
-    """
-    sources: list[list[int]] = [[] for _ in range(size + size * size)]
-    column = 1
-    for term in terms:
-        for p in term:
-            sources[p].append(column)
-            column += 1
-    for left, right, mirrored in blocks:
-        for p in left:
-            for q in right:
-                sources[size + p * size + q].append(column)
-                if mirrored:
-                    sources[size + q * size + p].append(column)
-                column += 1
-    most = max(map(len, sources))
-    return [
-        np.array([found[k] if k < len(found) else 0 for found in sources])
-        for k in range(most)
-    ]
-
-
-def model(law: Law, columns: Columns, scale: Scale) -> Smooth | Sums:
-    if law.designs is None:
-        return Smooth(law, columns, scale)
-    return Sums(law.designs(columns), scale)
 
 
 def minimise(
@@ -486,6 +263,8 @@ class Descent:
         """Projected gradient [B, P] and damped Newton step [B, P] (subtracted)."""
         delta = self._delta
         if np.isfinite(delta):
+            # psi(r) = r cut at +-delta, and psi'(r) + mu delta / max(|r|, delta):
+            # Newton's curvature and mu times that of the majoriser.
             pull = np.maximum(residual, -delta)
             np.minimum(pull, delta, out=pull)
             inside = pull == residual
@@ -498,7 +277,9 @@ class Descent:
             pull = weights * residual
             curve = weights * (1.0 + mu[:, None])
         gradient, hessian = self._shape.derivatives(state, pull, curve)
+        # Nearly the mean of the two curvatures, and so a step that mu only shortens.
         hessian *= ((1.0 + SHORTER * mu) / (1.0 + mu))[:, None, None]
+        # Projected Newton: a coordinate that would leave its bounds stands still.
         held = np.where(gradient > 0, theta <= self._low, theta >= self._high)
         held |= self._frozen
         diagonal = np.einsum("bpp->bp", hessian)
@@ -550,6 +331,8 @@ class Descent:
         if not rows.size:
             return
         theta, residual, state = past
+        # Rows that the linear step puts inside delta are the edge; a Gauss-Newton step
+        # from the proposal puts their residuals back to what the linear step said.
         linear = residual + self._shape.along(state, proposal[rows] - theta)
         edge = weights[rows] * (np.abs(linear) <= self._delta)
         pull = edge * (new[1][rows] - linear)
