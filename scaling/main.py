@@ -1,4 +1,4 @@
-"""Command `scaling`: plan, run and status. Each command imports what it needs."""
+"""Command `scaling`: plan, freeze, run, status. Each command imports what it needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     plan = commands.add_parser("plan", help="what a study would train, and its cost")
     run = commands.add_parser("run", help="train what is missing; goes on after a stop")
     status = commands.add_parser("status", help="what a workdir holds")
-    for command in (plan, run):
+    freeze = commands.add_parser(
+        "freeze", help="keep what a study says (grid, probes, claims) before it trains"
+    )
+    for command in (plan, run, freeze):
         _add_study_options(command)
     plan.add_argument("--json", action="store_true", help="print JSON, not a table")
     plan.add_argument(
@@ -157,6 +160,14 @@ def _run(arguments: argparse.Namespace) -> int:
     return commands.run(_options(arguments), Progress())
 
 
+def _freeze(arguments: argparse.Namespace) -> int:
+    from scaling.scheduling import commands
+    from scaling.scheduling.progress import Progress
+
+    print(commands.freeze(_options(arguments), Progress()))
+    return 0
+
+
 def _status(arguments: argparse.Namespace) -> int:
     from scaling.scheduling import plan_tables
 
@@ -165,7 +176,8 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    command = {"plan": _plan, "run": _run, "status": _status}[arguments.command]
+    commands = {"plan": _plan, "run": _run, "freeze": _freeze, "status": _status}
+    command = commands[arguments.command]
     try:
         return command(arguments)
     except UserError as error:

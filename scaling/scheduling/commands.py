@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from scaling import plugins
+from scaling import found, frozen, plugins
 from scaling.engines.local import Local
 from scaling.engines.stop import Stop
-from scaling.errors import disk_errors
-from scaling.record import Store
+from scaling.errors import UserError, disk_errors
+from scaling.record import Store, source_commit
 from scaling.scheduling.lock import locked
 from scaling.scheduling.progress import Progress, describe
 from scaling.scheduling.queue import Queue
@@ -37,6 +39,57 @@ def plan(options: Options, progress: Progress) -> list[Entry]:
         entries = study.entries()
         study.predict(entries)
         return entries
+
+
+def freeze(options: Options, progress: Progress) -> str:
+    """Keeps what a study says before it trains; the line that tells of it.
+
+    Raises:
+      UserError: some of it is trained already, or it was frozen with other words.
+    """
+    with (
+        disk_errors(),
+        locked(options.workdir),
+        Stop() as stop,
+        opened(options, stop, progress) as study,
+    ):
+        name, body = study.study.name, study.as_said()
+        trained = sum(entry.state in ("done", "diverged") for entry in study.entries())
+        before = _frozen(study.store, name)
+        if before is None and trained:
+            raise UserError(
+                "study",
+                name,
+                f"{trained} of its runs are trained in {options.workdir}: freeze it "
+                "before, or in another workdir",
+            )
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        where = {"time": now, "commit": source_commit(), "path": options.study}
+        if before is None:
+            frozen.write(study.store, name, body | where)
+            before = _frozen(study.store, name)
+            assert before is not None
+        elif before["digest"] != frozen.digest(body):
+            raise UserError(
+                "study",
+                name,
+                f"was frozen on {before['time']} with other words (digest "
+                f"{before['digest']}): they stand; take another workdir",
+            )
+    return (
+        f"frozen on {before['time']}: {frozen.cells(before['runs'])} cells, "
+        f"{len(before['probes'])} probe sets, {len(before['claims'])} claims, "
+        f"{len(before['withheld'])} withheld; digest {before['digest']}, "
+        f"{study.store.path(frozen.FOLDER, f'{name}.json')}"
+    )
+
+
+def _frozen(store: Store, name: str) -> dict[str, Any] | None:
+    try:
+        return frozen.read(store, name)
+    except found.Unreadable as error:
+        path = store.path(frozen.FOLDER, f"{name}.json")
+        raise UserError("workdir", str(path), f"{error}; put it aside") from error
 
 
 def run(options: Options, progress: Progress) -> int:

@@ -51,6 +51,10 @@ class ProbeSets:
                     "probes, or each set its own name",
                 )
 
+    def digests(self) -> list[str]:
+        """Of all sets, in order."""
+        return sorted(made.digest for made in self._cut.values())
+
     def keep(self) -> None:
         """Writes sets, and the truth where it is known, that are not there yet."""
         for key in self._cut.keys() - self._kept:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from scaling import corpora, plugins, study, trunks
+from scaling import corpora, frozen, plugins, study, trunks
 from scaling.corpora import Prepared, _truth
 from scaling.engines.child import Settings
 from scaling.engines.local import Local
@@ -142,6 +142,7 @@ class StudyPlan:
             "provisional": len(entries) - len(certain),
             "included": plugins.included(),
             "truth": self._truth(before.get("truth", []), certain),
+            **frozen.said(self.study.module),
         }
         self._probes.keep()
         if body != before:
@@ -162,6 +163,22 @@ class StudyPlan:
             fact = dataclasses.asdict(self._truths[held_out, length])
             facts[held_out.name, length] = fact
         return list(facts.values())
+
+    def as_said(self) -> dict[str, Any]:
+        """All that the study says of itself before it trains; see `frozen`."""
+        runs = self.study.runs(study.Results(lambda run: None))
+        text: dict[str, str] = {}
+        for made in self._digests.values():
+            text |= made
+        body = {
+            "study": self.study.name,
+            "runs": [run.to_json() for run in runs],
+            "corpora": text,
+            "probes": self._probes.digests(),
+            **frozen.said(self.study.module),
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(body))
+        return plain
 
     def predict(self, entries: Sequence[Entry]) -> None:
         """Keeps the first guess of each run's time, to be compared with its record."""
