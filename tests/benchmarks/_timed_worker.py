@@ -21,7 +21,7 @@ import jax
 import psutil
 
 from scaling import corpora, record
-from scaling.training import checkpoint, programs, speed, trainer, worker
+from scaling.training import checkpoint, outcome, programs, speed, trainer, worker
 
 TIMES = "DATALAW_TIMES"
 IDLE = "waiting for the parent"
@@ -34,6 +34,10 @@ PHASES: dict[str, tuple[tuple[Any, str], ...]] = {
         (corpora.TokenStream, "batches"),
     ),
     "evaluation": ((trainer.Trainer, "_scores"),),
+    "predictions at probes": (
+        (trainer.Trainer, "_keep"),
+        (outcome.Scorer, "predictions_file"),
+    ),
     "compilation": ((programs, "ready"), (programs, "compiled")),
     "measuring layouts": ((speed, "tokens_per_second"),),
     "checkpoints and records": (

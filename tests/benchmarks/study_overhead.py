@@ -2,13 +2,14 @@
 
     python -m tests.benchmarks.study_overhead [--shorter 4] [--families A,B]
 
-Runs configs/quickstart.py as `scaling run` does: the same 135 runs of the same nine
+Runs configs/quickstart.py as `scaling run` does: the same 147 runs of the same nine
 programs, with budgets cut to a part (--shorter 1 for the whole; what a step takes and
 what surrounds the steps stays the same). Corpora are prepared before. Prints seconds by
 phase of each child process, and the goals:
 
     outside of training and evaluation steps   at most 75 s cold, 30 s warm
     evaluation                                 at most 15% of the wall time
+    predictions at probes                      at most 5% of the wall time
     input                                      less than the steps it is made for
 
 The shares are those of the whole study: training steps and input are scaled up by what
@@ -96,13 +97,20 @@ def report(
     whole = wall + (shorter - 1) * sum(seconds[phase] for phase in STEPS)
     share = seconds["evaluation"] / whole
     outside = wall - sum(
-        seconds[phase] for phase in ("training steps", "input", "evaluation")
+        seconds[phase]
+        for phase in ("training steps", "input", "evaluation", "predictions at probes")
     )
     stalls = seconds["input"] / seconds["training steps"]
     held = True
     for what, value, limit, unit in (
         ("outside of steps and evaluation", outside, LIMITS[name], "s"),
         ("evaluation, of the whole study", 100 * share, 15.0, "%"),
+        (
+            "predictions at probes, of the whole study",
+            100 * seconds["predictions at probes"] / whole,
+            5.0,
+            "%",
+        ),
         ("input, of the steps it is for", 100 * stalls, 5.0, "%"),
     ):
         verdict = "holds" if value <= limit else "DOES NOT HOLD"
