@@ -168,7 +168,7 @@ def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:
 # What of a run is a column already, is no setting, or says nothing about the result.
 NO_SETTINGS = (
     *("batch", "optimiser.name", "optimiser.learning_rate", "init_seed"),
-    *("evaluation", "evaluations", "provisional"),
+    *("evaluation", "evaluations", "probes", "provisional"),
 )
 # Losses of two of these are not of one kind: no tuning makes one the better.
 EXPERIMENTS = ("length", "objective")

@@ -223,6 +223,15 @@ def test_a_workdir_says_what_was_done_to_the_training_text(tmp_path):
     assert set(runs.corpus) == {"code"}
 
 
+def test_where_predictions_are_kept_is_no_setting(tmp_path):
+    store = Store(tmp_path)
+    for run_id, at in (("r1", [1.0]), ("r2", [0.5, 1.0])):
+        one = record(run_id)
+        probes = [{"name": "p", "parts": [], "positions": 8, "at": at}]
+        store.write(Record(**(one.__dict__ | {"run": one.run | {"probes": probes}})))
+    assert not [name for name in load(tmp_path).runs.columns if "probes" in name]
+
+
 def test_a_workdir_gives_final_losses_curves_and_documents(tmp_path):
     store = Store(tmp_path)
     store.write(with_artifacts(store, record()))
