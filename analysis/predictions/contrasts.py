@@ -86,6 +86,7 @@ class Compared:
         self._distance: dict[tuple[Point, Point], Array] = {}
         self._product: dict[tuple[Point, Point], Array] = {}
         self._loss: dict[Point, Array] = {}
+        self._normal: dict[str, Array] = {}
 
     def need(self, groups: Iterable[tuple[Group, Group]]) -> None:
         """Computes in one pass the distances between and within pairs of groups."""
@@ -191,7 +192,9 @@ class Compared:
                 part = parts[run_id, fraction]
                 gross += more * part[0] ** 2
                 shared += more * float(np.var(part[1:]))
-                noise += math.sqrt(more) * part[0] * self.resampling.normal(run_id)
+                if run_id not in self._normal:
+                    self._normal[run_id] = self.resampling.normal(run_id)
+                noise += math.sqrt(more) * part[0] * self._normal[run_id]
         if gross <= shared:
             return value
         freedom = sum(len(group) - 1 for group in groups)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis import schema
 from analysis.questions import loss_to_loss
+from tests.support import made_function
 from tests.support.made_analysis import (
     CORPORA,
     FAMILIES,
@@ -237,5 +238,5 @@ def checks() -> dict[str, pd.DataFrame]:
 
 def answers() -> dict[str, pd.DataFrame]:
     scored = loss_to_loss.frame(made_analysis().runs, TARGETS, 0)
-    made = lines() | swaps() | choices() | checks()
+    made = lines() | swaps() | choices() | checks() | dict(made_function.frames())
     return made | {"lines": schema.frames()["lines"].join([scored])}
