@@ -126,9 +126,8 @@ def words(
     place = np.arange(len(tokens)) - first[np.maximum(number, 0)] if len(first) else 0
     power = np.cumprod(np.full(_LONGEST, _FACTOR, np.uint64))
     terms = pieces.letters[tokens] * power[np.minimum(place, _LONGEST - 1)]
-    hashes = np.zeros(len(first), np.uint64)
-    np.add.at(hashes, number[inside], terms[inside])
-    return number, hashes
+    terms[~inside] = 0
+    return number, np.add.reduceat(terms, first) if len(first) else terms[:0]
 
 
 _FACTOR = 0x9E3779B97F4A7C15

@@ -32,7 +32,7 @@ from scaling.run import Probes
 
 # Of the training split: pieces of so many tokens, evenly spread over it.
 PIECE = 1 << 16
-SAMPLE = 1 << 22  # tokens in which words are counted
+SAMPLE = 1 << 20  # tokens in which words are counted
 COUNTED = 1 << 26  # tokens in which tokens are counted
 # Held-out documents are read in the order of their hash up to so many tokens.
 HELD_OUT = 1 << 23
