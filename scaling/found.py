@@ -32,20 +32,21 @@ def data(path: epath.Path, most: int | None = None) -> bytes:
       Unreadable: it is no plain file, larger, or cannot be read.
       FileNotFoundError: nothing is there.
     """
-    if is_remote(path):
+    name = os.fspath(path)
+    if is_remote(name):
         if path.is_dir():
             raise Unreadable("is a folder, no file")
         return path.read_bytes()
     try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
-            raise Unreadable(f"is {_kind(found.st_mode)}, no file")
-        if most is not None and found.st_size > most:
+        status = os.stat(name)
+        if not stat.S_ISREG(status.st_mode):
+            raise Unreadable(f"is {_kind(status.st_mode)}, no file")
+        if most is not None and status.st_size > most:
             raise Unreadable(f"is larger than {most} bytes")
-        with open(path, "rb") as file:
+        with open(name, "rb") as file:
             return file.read()
     except FileNotFoundError as error:
-        if os.path.islink(path):
+        if os.path.islink(name):
             raise Unreadable("is a link to nothing") from error
         raise
     except OSError as error:

@@ -138,11 +138,10 @@ class Record:
         """
         if body.get("schema") != SCHEMA:
             raise ValueError(f"schema {body.get('schema')!r}, not {SCHEMA}")
-        fields = {field.name: field.default for field in dataclasses.fields(cls)}
-        kept = {n: x for n, x in fields.items() if x is not dataclasses.MISSING}
-        kept |= body
-        if fields.keys() != kept.keys():
-            raise ValueError(f"fields differ: {sorted(fields.keys() ^ kept.keys())}")
+        names, defaults = _fields()
+        kept = {**defaults, **body}
+        if kept.keys() != names:
+            raise ValueError(f"fields differ: {sorted(kept.keys() ^ names)}")
         kept["readings"] = tuple(Reading(**entry) for entry in body["readings"])
         kept["artifacts"] = tuple(Artifact(**entry) for entry in body["artifacts"])
         return cls(**kept)
@@ -156,6 +155,14 @@ class Record:
             if (entry.evaluation, entry.kind, entry.quantity) == wanted:
                 return entry
         raise KeyError(f"{self.run_id} has no {kind} {quantity} on {evaluation!r}")
+
+
+@functools.cache
+def _fields() -> tuple[frozenset[str], dict[str, Any]]:
+    """Names of a record's fields, and the defaults of those that may be missing."""
+    fields = {field.name: field.default for field in dataclasses.fields(Record)}
+    given = {n: x for n, x in fields.items() if x is not dataclasses.MISSING}
+    return frozenset(fields), given
 
 
 # Fields that two trainings of the same run may differ in.
@@ -248,6 +255,11 @@ class Store:
 
     def exists(self, run_id: str) -> bool:
         return self.path("records", f"{run_id}.json").exists()
+
+    def run_ids(self) -> set[str]:
+        """Ids that have a record: one listing, where `exists` asks for each."""
+        names = _listed(self.path("records"))
+        return {name.removesuffix(".json") for name in names if _is_json(name)}
 
     def write(self, record: Record) -> bool:
         """Keeps `record`; False if one with this id is there already (it stays)."""

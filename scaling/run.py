@@ -9,6 +9,7 @@ differ in rate, budget or seed share one compiled program.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -331,16 +332,21 @@ def canonical(value: Any) -> Any:
 
     A field that is added later with a default so leaves every old id as it was.
     """
-    if dataclasses.is_dataclass(value):
-        kept = {}
-        for field in dataclasses.fields(value):
-            entry = getattr(value, field.name)
-            if field.compare and entry != field.default:
-                kept[field.name] = canonical(entry)
-        return kept
+    if isinstance(value, Scalar):  # most values: the quick test first
+        return value
     if isinstance(value, tuple):
         return [canonical(entry) for entry in value]
+    if dataclasses.is_dataclass(value):
+        owner: Any = type(value)  # mypy does not take a class for hashable
+        entries = [(n, getattr(value, n), x) for n, x in _defaults(owner)]
+        return {n: canonical(entry) for n, entry, x in entries if entry != x}
     return value
+
+
+@functools.cache
+def _defaults(owner: type) -> list[tuple[str, Any]]:
+    """The fields that are part of the identity, with their defaults."""
+    return [(f.name, f.default) for f in dataclasses.fields(owner) if f.compare]
 
 
 def _flatten(body: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ runs it chooses from are done, and provisional runs are planned but not trained.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import itertools
 import math
@@ -70,22 +71,36 @@ def _change(
     points: Iterable[tuple[Any, ...]],
 ) -> list[Run]:
     base = [runs] if isinstance(runs, Run) else list(runs)
-    changed = []
-    for run, point in itertools.product(base, list(points)):
-        for field, value in zip(axes, point, strict=True):
-            run = _replace(run, field, value, field)
-        changed.append(run)
-    return changed
+    paths = [(axis, axis.split(".")) for axis in axes]
+    settings = [list(zip(paths, point, strict=True)) for point in points]
+    return [_replace(run, s) for run, s in itertools.product(base, settings)]
 
 
-def _replace(owner: Any, path: str, value: Any, field: str) -> Any:
-    name, _, rest = path.partition(".")
-    known = [entry.name for entry in dataclasses.fields(owner)]
-    if name not in known:
-        raise unknown(field, name, known)
-    if rest:
-        value = _replace(getattr(owner, name), rest, value, field)
-    return dataclasses.replace(owner, **{name: value})
+def _replace(owner: Any, settings: Iterable[tuple[tuple[str, list[str]], Any]]) -> Any:
+    """`owner` with other values; a setting is ((axis, path from here on), value).
+
+    Each dataclass on the way is copied once, however many of its fields change.
+    """
+    whole: dict[str, Any] = {}
+    inner: dict[str, list[Any]] = {}
+    kind: Any = type(owner)  # mypy does not take a class for hashable
+    for (axis, (name, *rest)), value in settings:
+        if name not in _fields(kind):
+            raise unknown(axis, name, _fields(kind))
+        if rest:
+            inner.setdefault(name, []).append(((axis, rest), value))
+        else:
+            whole[name] = value
+    for name, changes in inner.items():
+        whole[name] = _replace(whole.get(name, getattr(owner, name)), changes)
+    return dataclasses.replace(owner, **whole)
+
+
+@functools.cache
+def _fields(owner: type) -> list[str]:
+    if not dataclasses.is_dataclass(owner):  # a path that goes past a plain value
+        return []
+    return [field.name for field in dataclasses.fields(owner)]
 
 
 class Results:
@@ -93,10 +108,14 @@ class Results:
 
     Args:
       find: the record of a run, or None while there is none.
+
+    Attributes:
+      used: whether the study called `best`, so that its runs depend on records.
     """
 
     def __init__(self, find: Callable[[Run], Record | None]):
         self._find = find
+        self.used = False
 
     def best(self, candidates: Sequence[Run], evaluation: str | None = None) -> Run:
         """The candidate with the lowest final loss on one evaluation set.
@@ -112,6 +131,7 @@ class Results:
         """
         if not candidates:
             raise UserError("results.best", [], "give at least one candidate")
+        self.used = True
         middle = candidates[len(candidates) // 2]
         records = [self._find(run) for run in candidates]
         if any(run.provisional for run in candidates) or None in records:

@@ -86,8 +86,9 @@ def keep(store: Store, estimates: Iterable[Estimate], replace: bool = False) -> 
     """Adds estimates of runs that have no record; with `replace`, over older ones."""
     before = read(store)
     after = {run_id: dict(targets) for run_id, targets in before.items()}
+    recorded = store.run_ids()
     for estimate in estimates:
-        if store.exists(estimate.run_id):
+        if estimate.run_id in recorded:
             continue
         targets = after.setdefault(estimate.run_id, {})
         if replace or estimate.target not in targets:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from scaling import corpora, frozen, plugins, study, trunks
@@ -92,8 +92,10 @@ class StudyPlan:
         self._probes = probe_sets.ProbeSets(store)
         self._truths: dict[tuple[EvaluationSet, int], _truth.Truth] = {}
         self._records: dict[str, Record] = {}
+        self._recorded: set[str] = set()  # ids, as the workdir was last listed
         self._costs = CostCache(store)
         self._admitted: set[Run] = set()
+        self._fixed: list[Run] | None = None  # the runs, where no record changes them
         self._ids: dict[Run, str] = {}
         self._predicted: set[str] = set()
 
@@ -111,10 +113,20 @@ class StudyPlan:
         for _ in self.store.attempts():
             pass  # read for what is wrong with them
         self._complain()
-        runs = self.study.runs(study.Results(lambda run: None))
+        runs = self._runs(lambda run: None)
         study.validate(runs)
         self.layouts = self._layouts()
         self._admit(runs)
+
+    def _runs(self, find: Callable[[Run], Record | None]) -> list[Run]:
+        """The study's runs; built once where they do not depend on what is done."""
+        if self._fixed is not None:
+            return self._fixed
+        results = study.Results(find)
+        runs = self.study.runs(results)
+        if not results.used:
+            self._fixed = runs
+        return runs
 
     def _complain(self) -> None:
         for line in self.store.complaints():
@@ -122,9 +134,10 @@ class StudyPlan:
 
     def entries(self) -> list[Entry]:
         """All runs of the study as the records stand now."""
-        runs = self.study.runs(study.Results(self._find))
+        self._recorded = self.store.run_ids()
+        runs = self._runs(self._find)
         self._admit(runs)
-        return _with_shared(self._calibrated([self._entry(run) for run in runs]))
+        return self._entries(runs)
 
     def remember(self) -> list[Entry]:
         """As `entries`; also keeps the study's membership in the workdir."""
@@ -166,7 +179,7 @@ class StudyPlan:
 
     def as_said(self) -> dict[str, Any]:
         """All that the study says of itself before it trains; see `frozen`."""
-        runs = self.study.runs(study.Results(lambda run: None))
+        runs = self._runs(lambda run: None)
         text: dict[str, str] = {}
         for made in self._digests.values():
             text |= made
@@ -224,8 +237,11 @@ class StudyPlan:
 
     def _admit(self, runs: Sequence[Run]) -> None:
         """Checks, prices and prepares runs that were not seen before."""
+        if runs is self._fixed and self._admitted:
+            return
         new = [run for run in runs if run not in self._admitted]
-        study.validate(new)
+        if self._admitted:  # the first runs are checked before any machine is
+            study.validate(new)
         study.check_layout(new, self.layouts.base)
         # Finds wrong names before anything is prepared; another vocabulary's price is
         # asked for as soon as that is known.
@@ -237,7 +253,8 @@ class StudyPlan:
             corpora.check_evaluation(mine, self._prepared[tokenizer])
             study.check_damaged(mine, self._prepared[tokenizer])
             self._probes.admit(mine, self._prepared[tokenizer])
-            self._costs.add(mine, self._vocab[tokenizer], self.engine.describe)
+            if self._vocab[tokenizer] != BYTES:
+                self._costs.add(mine, self._vocab[tokenizer], self.engine.describe)
         self._admitted |= set(new)
 
     def _prepare(self, runs: Iterable[Run], tokenizer: str) -> None:
@@ -272,50 +289,69 @@ class StudyPlan:
         return self._vocab[run.data.tokenizer]
 
     def _run_id(self, run: Run) -> str:
-        if run not in self._ids:
-            self._ids[run] = run.run_id(self._digests[run.data.tokenizer])
-        return self._ids[run]
+        run_id = self._ids.get(run)
+        if run_id is None:
+            run_id = run.run_id(self._digests[run.data.tokenizer])
+            self._ids[run] = run_id
+        return run_id
 
-    def _entry(self, run: Run) -> Entry:
-        cost = self._costs.get(run, self.vocab(run))
+    def _entries(self, runs: Sequence[Run]) -> list[Entry]:
         machine = hardware.lookup(TYPICAL[self.layouts.base.platform])
-        rough = hardware.seconds(cost, machine)
-        kept = probe_sets.size(run, self.vocab(run))
-        return Entry(run, self._run_id(run), self._state(run), cost, rough, kept)
-
-    def _calibrated(self, entries: list[Entry]) -> list[Entry]:
-        """Times scaled by what each family's records took against their rough times."""
-        measured = dict.fromkeys((e.run.model.family for e in entries), 0.0)
-        guessed = dict(measured)
-        for entry in entries:
-            record = self._records.get(entry.run_id)
-            if record:
-                measured[entry.run.model.family] += record.wall_seconds
-                guessed[entry.run.model.family] += entry.seconds
-        ratios = {f: measured[f] / guessed[f] if guessed[f] else 1.0 for f in guessed}
+        ids = [self._run_id(run) for run in runs]
+        states = list(map(self._state, runs, ids))
+        costs = [self._costs.get(run, self.vocab(run)) for run in runs]
+        rough = [hardware.seconds(cost, machine) for cost in costs]
+        shared = _shared(runs, states)
+        ratios = self._ratios(runs, ids, rough)
         return [
-            dataclasses.replace(e, seconds=e.seconds * ratios[e.run.model.family])
-            for e in entries
+            Entry(
+                run=run,
+                run_id=run_id,
+                state=state,
+                cost=cost,
+                seconds=seconds * ratios[run.model.family],
+                predictions=probe_sets.size(run, self.vocab(run)),
+                shared=steps,
+            )
+            for run, run_id, state, cost, seconds, steps in zip(
+                runs, ids, states, costs, rough, shared, strict=True
+            )
         ]
+
+    def _ratios(
+        self, runs: Sequence[Run], ids: Sequence[str], rough: Sequence[float]
+    ) -> dict[str, float]:
+        """By family: what its records took, over what was guessed of them."""
+        measured = dict.fromkeys((run.model.family for run in runs), 0.0)
+        guessed = dict(measured)
+        for run, run_id, seconds in zip(runs, ids, rough, strict=True):
+            if record := self._records.get(run_id):
+                measured[run.model.family] += record.wall_seconds
+                guessed[run.model.family] += seconds
+        return {f: measured[f] / guessed[f] if guessed[f] else 1.0 for f in guessed}
 
     def _find(self, run: Run) -> Record | None:
         digests = self._digests.get(run.data.tokenizer, {})
         if any(part.key not in digests for part in run.corpora()):
             return None
-        run_id = self._run_id(run)
-        if run_id not in self._records and self.store.exists(run_id):
+        return self._record(self._run_id(run))
+
+    def _record(self, run_id: str) -> Record | None:
+        if run_id in self._recorded and run_id not in self._records:
             self._records[run_id] = self.store.read(run_id)
         return self._records.get(run_id)
 
-    def _state(self, run: Run) -> RunState:
+    def _state(self, run: Run, run_id: str) -> RunState:
         if run.provisional:
             return "provisional"
-        record = self._find(run)
+        record = self._record(run_id)
         return record.status if record else "left"
 
 
-def _with_shared(entries: list[Entry]) -> list[Entry]:
-    given: dict[Run, int] = {}
-    for state in ("left", "provisional"):  # the latter wait for the former to end
-        given |= trunks.shared(e.run for e in entries if e.state == state)
-    return [dataclasses.replace(e, shared=given.get(e.run, 0)) for e in entries]
+def _shared(runs: Sequence[Run], states: Sequence[RunState]) -> list[int]:
+    """The steps of each run that another one trains too; see `Entry.shared`."""
+    steps: dict[Run, int] = {}
+    for waiting in ("left", "provisional"):  # the latter wait for the former to end
+        pairs = zip(runs, states, strict=True)
+        steps |= trunks.shared(run for run, state in pairs if state == waiting)
+    return [steps.get(run, 0) if steps else 0 for run in runs]

@@ -312,7 +312,7 @@ def test_a_wrong_study_is_one_clear_line(write_study, tmp_path, case):
     [
         (("run", "nowhere.py"), "give the path of a Python file"),
         (("plan", __file__), "must define `study(results)`"),
-        (("run", __file__, "--include", "mine.py"), "include: "),
+        (("run", __file__, "--include", "mine.py"), "invalid include '"),
         (("status", "/nowhere"), "no study was run there"),
     ],
 )
@@ -329,7 +329,7 @@ def test_a_workdir_that_cannot_be_written_is_one_clear_line(
     (tmp_path / "a file").write_text("in the way")
     done = scaling("run", write_study(), "--workdir", tmp_path / workdir)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "could not be written" in done.stderr
+    assert "cannot write to" in done.stderr
 
 
 def test_a_full_disk_is_one_clear_line(write_study, tmp_path):
@@ -343,7 +343,7 @@ def test_a_full_disk_is_one_clear_line(write_study, tmp_path):
         text=True,
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert "File too large" in done.stderr and "could not be written" in done.stderr
+    assert "File too large" in done.stderr and "cannot write to" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("status", "WORKDIR")])

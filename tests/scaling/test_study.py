@@ -72,6 +72,19 @@ def test_vary_is_a_product_and_together_is_a_zip():
         together(RUN, {"init_seed": (1, 2), "data.seed": (1,)})
     with pytest.raises(UserError, match="did you mean 'tokens'"):
         vary(RUN, {"data.token": (1,)})
+    with pytest.raises(UserError, match=r"invalid batch\.size 'size'"):
+        vary(RUN, {"batch.size": (1,)})
+
+
+def test_several_fields_of_one_part_change_together():
+    both = {"data.seed": (3,), "data.tokens": (1024,), "model.family": ("lstm",)}
+    (run,) = vary(RUN, both)
+    data = dataclasses.replace(RUN.data, seed=3, tokens=1024)
+    model = dataclasses.replace(RUN.model, family="lstm")
+    assert run == dataclasses.replace(RUN, data=data, model=model)
+    longer = dataclasses.replace(RUN.data, tokens=4096)
+    (run,) = vary(RUN, {"data": (longer,), "data.seed": (3,)})
+    assert run.data == dataclasses.replace(longer, seed=3)
 
 
 def test_mixtures_do_not_depend_on_the_order_they_are_written_in():
@@ -90,6 +103,13 @@ def test_best_is_provisional_until_every_candidate_has_a_record():
     assert results(complete).best(RATES, "code") is RATES[0]
     with pytest.raises(UserError, match="known: code, kjv"):
         results(complete).best(RATES, "cod")
+
+
+def test_results_know_whether_the_runs_depend_on_them():
+    assert not results({}).used
+    chosen = results({})
+    chosen.best(RATES)
+    assert chosen.used
 
 
 def test_what_is_derived_from_a_provisional_run_is_provisional():
