@@ -153,6 +153,20 @@ class Compared:
             parts |= _parts(group, moved / len(group))
         return self.together(value, parts, (f, g))
 
+    def apart(self, f: Group, g: Group) -> Array:
+        """The excess over documents alone, of groups that may be of the same runs.
+
+        A run and itself at another time share what is by chance in both, so that only
+        pairs of different runs are taken.
+        """
+        self.need([(f, g)])
+        differ = np.array([[a[0] != b[0] for b in g] for a in f])
+        if not differ.any():
+            return np.full(len(self.resampling) + 1, np.nan)
+        mean = self._block(f, g)[differ].mean(axis=0)
+        floors = [_floor(self._block(group, group))[0] for group in (f, g)]
+        return mean - 0.5 * (floors[0] + floors[1])
+
     def loss(self, f: Group) -> Array:
         """Mean loss at the probes of a group's runs, nats."""
         new = [point for point in f if point not in self._loss]
