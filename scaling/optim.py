@@ -55,6 +55,7 @@ def _wsd(step: jax.Array, values: Values) -> jax.Array:
 
 def _cosine(step: jax.Array, values: Values) -> jax.Array:
     """Linear warm-up, half a cosine to a tenth of the peak (Hoffmann et al. 2022)."""
+    # 0.1 + 0.9 (1 + cos(pi progress)) / 2, below the rise.
     rise = (step + 1.0) / jnp.maximum(values["warmup"], 1.0)
     span = jnp.maximum(values["steps"] - values["warmup"], 1.0)
     progress = jnp.clip((step - values["warmup"]) / span, 0.0, 1.0)
@@ -113,6 +114,8 @@ def _of_entries(parameter: nnx.Variable) -> float:
 
 def _of_gradients(parameter: nnx.Variable) -> float:
     """The share that gradients take. They shrink as the outputs grow."""
+    # Table 3 of Yang et al. 2022, SGD: a vector's rate grows with its outputs, a hidden
+    # matrix keeps its own, the output layer's falls with its inputs.
     inputs, outputs = _fans(parameter)
     return (outputs or BASE) / (inputs or BASE)
 

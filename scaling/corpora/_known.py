@@ -161,6 +161,7 @@ def count_until_end(uniform: np.ndarray, chance: float) -> np.ndarray:
     """int64 [...]: trials until the first end, 1 or more, each with this chance."""
     if chance == 1.0:
         return np.ones(np.shape(uniform), np.int64)
+    # The geometric distribution by inversion: P(more than n) = (1 - chance)^n.
     ended = np.floor(np.log1p(-uniform) / math.log1p(-chance))
     return 1 + ended.astype(np.int64)
 
@@ -172,6 +173,7 @@ def in_step(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     many of these rows reach it.
     """
     order = np.argsort(-lengths, kind="stable")
+    # Rows that reach column c are those whose length is above c.
     ends = np.bincount(lengths, minlength=lengths.max() + 1)
     return order, len(lengths) - np.cumsum(ends)[:-1]
 
@@ -279,6 +281,7 @@ def oracle(source: Source, tokens: np.ndarray, offset: np.ndarray) -> np.ndarray
       tokens: int [n, length], bytes; separators from the document's end on.
       offset: int [n], place of each window's first token in its document.
     """
+    # True behind the first separator, not on it.
     ended = np.cumsum(tokens == SEPARATOR, 1) - (tokens == SEPARATOR) > 0
     nats = source.nats(np.where(ended, UNSEEN, tokens), offset)
     return np.where(ended, 0.0, nats)
@@ -304,6 +307,7 @@ def with_ends(
     place = offset[:, None] + np.arange(tokens.shape[1])
     ends = np.where(place > 0, end, 0.0)
     with np.errstate(divide="ignore"):
+        # p(end) = e; p(symbol) = (1 - e) p(symbol | it goes on).
         return np.where(tokens == SEPARATOR, -np.log(ends), nats - np.log1p(-ends))
 
 
@@ -323,6 +327,8 @@ def in_lines(
     Returns int [lines, period], UNSEEN outside of the window, and int [n, length],
     where each token of the windows stands among these.
     """
+    # A window that begins `phase` tokens into a line of its document spans
+    # ceil((phase + length) / period) lines.
     phase = offset % period
     counts = (phase + tokens.shape[1] - 1) // period + 1
     first = np.cumsum(counts) - counts
@@ -356,6 +362,7 @@ def measured(source: Source, length: int, count: int = 2_048) -> tuple[float, fl
     """Entropy with its standard error, on documents that no corpus holds."""
     tokens, weight, offset, document = windows(block(source, FRESH, count), length)
     nats = (oracle(source, tokens, offset) * weight).sum(1)
+    # A ratio of sums, nats over tokens, clustered by document (see `ratio`).
     by_document = np.bincount(document, nats)
     mean, variance = ratio(by_document, np.bincount(document, weight.sum(1)))
     return mean, math.sqrt(variance)

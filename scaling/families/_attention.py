@@ -99,6 +99,7 @@ def _whole_backward(window: int, saved: Any, d_out: jax.Array) -> tuple[Any, ...
     B, K, G, L, H = scaled.shape
     d_out = jax.lax.optimization_barrier(_queries(d_out, K))
     d_weights = jnp.einsum("bkgqh,bkch->bkgqc", d_out, v)
+    # The softmax's gradient, P (dP - sum over keys of P dP), whose sum is dO O.
     share = jnp.sum(d_out * out, axis=-1, keepdims=True)
     d_scores = jax.lax.optimization_barrier(weights * (d_weights - share))
     d_q = jnp.einsum("bkgqc,bkch->bkgqh", d_scores, k) * H**-0.5
@@ -182,6 +183,8 @@ def _forward(
         highest, total, mixed, out, lse = carry
         i, j, first = pair  # of a row of blocks: what came before is another row's
         highest = jnp.where(first, -jnp.inf, highest)
+        # The inner loop of algorithm 1 (Dao 2023): a row's running maximum, its sum and
+        # its mixture so far, both scaled to the new maximum.
         scores = _scores(q[i], k[j], i, j, window)
         higher = jnp.maximum(highest, scores.max(-1))
         weights = jnp.exp(scores - higher[..., None])
@@ -194,6 +197,7 @@ def _forward(
             preferred_element_type=float32,
         )
         mixed = mixed * kept[..., None] + product
+        # The row's output and logsumexp, written at each block: those of the last stay.
         out = out.at[i].set((mixed / total[..., None]).astype(q.dtype))
         lse = lse.at[i].set(higher + jnp.log(total))
         return (higher, total, mixed, out, lse), None
@@ -222,6 +226,7 @@ def _backward(window: int, saved: Any, d_out: jax.Array) -> tuple[jax.Array, ...
     def step(carry: Any, pair: Any) -> Any:
         d_q, d_k, d_v = carry
         i, j, _ = pair
+        # Algorithm 2 of Dao 2023: P from the kept logarithms, then dP, dS, dQ, dK, dV.
         weights = jnp.exp(_scores(q[i], k[j], i, j, window) - lse[i][..., None])
         d_weights = product("...gqh,...kh->...gqk", d_out[i], v[j])
         d_scores = weights * (d_weights - share[i][..., None]) * scale

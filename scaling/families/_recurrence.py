@@ -84,6 +84,7 @@ def linear_recurrence(decay: jax.Array, x: jax.Array) -> jax.Array:
 
 def _scan(decay: jax.Array, x: jax.Array, reverse: bool) -> jax.Array:
     def then(first: Any, second: Any) -> Any:
+        # Two steps as one: h -> b (a h + x) + y.
         (a, x), (b, y) = first, second
         return a * b, b * x + y
 
@@ -98,8 +99,10 @@ def _forward(decay: jax.Array, x: jax.Array) -> tuple[jax.Array, Any]:
 def _backward(saved: Any, d_h: jax.Array) -> tuple[jax.Array, jax.Array]:
     decay, h = saved
     ends = ((0, 0),) * (h.ndim - 2)
+    # g_t = dh_t + decay_(t+1) g_(t+1) is the gradient of x_t, the total one of h_t.
     following = jnp.pad(decay[:, 1:], ((0, 0), (0, 1), *ends))
     d_x = _scan(following, d_h, reverse=True)
+    # That of decay_t is g_t h_(t-1), summed over the dimensions decay_t is shared by.
     before = jnp.pad(h[:, :-1], ((0, 0), (1, 0), *ends))
     shared = [axis for axis in range(h.ndim) if decay.shape[axis] < h.shape[axis]]
     return jnp.sum(d_x * before, axis=shared, keepdims=True), d_x
@@ -112,6 +115,7 @@ def step_bias(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """Step sizes log-uniform from 0.001 to 0.1, through the inverse of softplus."""
     low, high = math.log(1e-3), math.log(1e-1)
     dt = jnp.exp(jax.random.uniform(key, shape, dtype, low, high))
+    # softplus^-1(dt) = log(e^dt - 1), in a form that does not overflow.
     return dt + jnp.log(-jnp.expm1(-dt))
 
 

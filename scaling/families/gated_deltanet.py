@@ -172,22 +172,27 @@ def delta_rule(
     # Logarithms of what is left at each position of a chunk's first state.
     left_BxnxKxGxQ = jnp.cumsum(kept, axis=-1)
     decay_BxnxKxGxQxQ = _decay(left_BxnxKxGxQ)
+    # The matrix of the module's triangular system below its diagonal of ones:
+    # beta_t (left_t / left_s) k_t' k_s for s < t.
     alike_BxnxKxQxQ = product("bnkqe,bnkse->bnkqs", k, k)
     before = np.tri(q.shape[3], k=-1, dtype=np.float32)
     lower_BxnxKxGxQxQ = strength[..., None] * decay_BxnxKxGxQxQ * before
     lower_BxnxKxGxQxQ *= alike_BxnxKxQxQ[:, :, :, None]
+    # What position t reads of u_s in its own chunk: (left_t / left_s) q_t' k_s, s <= t.
     scores_BxnxKxQxQ = product("bnkqe,bnkse->bnkqs", q, k)
     mixing_BxnxKxGxQxQ = scores_BxnxKxQxQ[:, :, :, None] * decay_BxnxKxGxQxQ
     mixing_BxnxKxGxQxQ = mixing_BxnxKxGxQxQ.astype(dtype)
 
+    # The system is linear in its right side, so u = solved_v - solved_k S: both are
+    # solved before S is known.
     written = v * strength[..., None]
     if q.shape[1] > 1:
-        # What the state of the chunks before takes off it, times that state.
         erased = k[:, :, :, None] * (strength * jnp.exp(left_BxnxKxGxQ))[..., None]
         written = jnp.concatenate([written, erased], axis=-1)
     solved = _solve(lower_BxnxKxGxQxQ, written.astype(dtype)).astype(dtype)
     y = product("bnkgqs,bnkgsr->bnkgqr", mixing_BxnxKxGxQxQ, solved)
     if q.shape[1] > 1:
+        # y_t = mixing solved_v + (left_t q_t' - mixing solved_k) S.
         y, erased = jnp.split(y, [v.shape[-1]], axis=-1)
         asking = q[:, :, :, None] * jnp.exp(left_BxnxKxGxQ)[..., None] - erased
         states = _across(k, solved, left_BxnxKxGxQ).astype(dtype)
@@ -207,6 +212,8 @@ def _across(
     k_BxnxKxQxE: jax.Array, solved_BxnxKxGxQx2E: jax.Array, left_BxnxKxGxQ: jax.Array
 ) -> jax.Array:
     """States that all chunks but the first start from, [B, n - 1, K, G, E, E]."""
+    # The state after a chunk is left_Q S + sum over t of (left_Q / left_t) k_t u_t',
+    # with u = solved_v - solved_k S: linear in S.
     left = left_BxnxKxGxQ[:, :-1]
     to_end_BxnxKxGxQ = jnp.exp(left[..., -1:] - left)
     ending = k_BxnxKxQxE[:, :-1, :, None] * to_end_BxnxKxGxQ[..., None]
@@ -289,6 +296,7 @@ def _solve_forward(lower_QxQ: jax.Array, right_QxR: jax.Array) -> tuple[jax.Arra
 def _solve_backward(saved: Any, d_x_QxR: jax.Array) -> tuple[jax.Array, jax.Array]:
     inverse_QxQ, x_QxR = saved
     dtype = x_QxR.dtype
+    # Of (I + A) x = r: dr = (I + A)^-T dx, and dA = -dr x'.
     d_right_QxR = product("...qs,...qr->...sr", inverse_QxQ, d_x_QxR.astype(dtype))
     d_right_QxR = d_right_QxR.astype(dtype)
     return -product("...qr,...sr->...qs", d_right_QxR, x_QxR), d_right_QxR
@@ -315,7 +323,7 @@ def _inverse(lower_QxQ: jax.Array) -> jax.Array:
         c = [x[..., i + side : i + 2 * side, i : i + side] for i in starts]
         corner = jnp.stack(c, axis=-3)
         if side > 1:
-            # Told so, a TPU multiplies float32 numbers whole.
+            # A TPU would otherwise multiply float32 numbers in bfloat16.
             exact = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
             corner = exact(exact(b, corner), a)
         above = jnp.concatenate([a, jnp.zeros_like(a)], axis=-1)

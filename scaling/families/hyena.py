@@ -152,6 +152,7 @@ def long_convolution(x_DxBxL: jax.Array, h_DxL: jax.Array) -> jax.Array:
     padding = (0, n * Q - length)
     x_DxBxL = jnp.pad(x_DxBxL.astype(float32), ((0, 0), (0, 0), padding))
     h_DxL = jnp.pad(h_DxL, ((0, 0), padding))
+    # Within each piece of Q positions: the product with a triangular matrix.
     triangle_DxQxQ = _triangle(h_DxL[:, :Q])
     x_DxBxnxQ = x_DxBxL.reshape(D, B, n, Q)
     y_DxBxL = jnp.einsum("dbnk,dkq->dbnq", x_DxBxnxQ, triangle_DxQxQ)
@@ -203,10 +204,11 @@ class Filter(nnx.Module):
         """h_DxL of that many lags."""
         x_LxM = jnp.asarray(features(length, self.length, self.bands))
         for kernel, bias in zip(self.kernels, self.biases, strict=True):
-            # Told so, a TPU multiplies float32 numbers whole: sines are steep.
+            # A TPU would otherwise multiply in bfloat16, and the sines are steep.
             x_LxM = jnp.dot(x_LxM, kernel[...], precision=jax.lax.Precision.HIGHEST)
             x_LxM = jnp.sin(x_LxM + bias[...])
         h_DxL = jnp.einsum("lm,md->dl", x_LxM, self.out[...])
+        # The window exp(-a t / length) of section 3.3.
         return h_DxL * jnp.exp(window(h_DxL.shape[0], length, self.length))
 
 
@@ -241,6 +243,7 @@ class Operator(nnx.Module):
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
         q, k, v = jnp.unstack(self.qkv(x_BxLxD), axis=2)
         q_BxLxD, k_BxLxD = self.q_convolution(q), self.k_convolution(k)
+        # The first gate, k_s v_s; its long convolution and b k_t v_t; the gate q_t.
         u_BxLxD = k_BxLxD * self.v_convolution(v)
         h_DxL = self.filter(x_BxLxD.shape[1])
         y_DxBxL = long_convolution(jnp.moveaxis(u_BxLxD, 2, 0), h_DxL)

@@ -156,11 +156,15 @@ def state_space(
       rate_H: A, below zero, float32.
     """
     length, dtype = x_BxLxHxP.shape[1], x_BxLxHxP.dtype
+    # dt_t enters with x_t, so that what follows is S_t = a_t S_(t-1) + B_t u_t' with
+    # a_t = exp(dt_t A).
     u_BxLxHxP = (x_BxLxHxP * dt_BxLxH[..., None]).astype(dtype)
     u, b, c = (cut(x, CHUNK) for x in (u_BxLxHxP, b_BxLxN, c_BxLxN))
     # Logarithms of what is left at each position of a chunk's first state.
     left_BxnxQxH = jnp.cumsum(cut(dt_BxLxH * rate_H, CHUNK), axis=2)
 
+    # Step 1 of listing 1, the diagonal blocks: ((C B') * decay) u, an attention whose
+    # mask is the product of a from the one position to the other.
     scores_BxnxQxQ = product("bnqs,bnks->bnqk", c, b)
     decay_BxnxHxQxQ = _decay(left_BxnxQxH.swapaxes(2, 3))
     mixing_BxnxHxQxQ = (scores_BxnxQxQ[:, :, None] * decay_BxnxHxQxQ).astype(dtype)
@@ -179,6 +183,8 @@ def _across(
 ) -> jax.Array:
     """What positions of all chunks but the first read of the chunks before."""
     u, left, dtype = u_BxnxQxHxP, left_BxnxQxH, u_BxnxQxHxP.dtype
+    # Step 2: the state that a chunk alone ends with, sum over k of
+    # (a_Q ... a_(k+1)) B_k u_k'.
     last_Bxnx1xH = left[:, :-1, -1:]
     to_end_BxnxQxH = jnp.exp(last_Bxnx1xH - left[:, :-1])
     ending = (u[:, :-1] * to_end_BxnxQxH[..., None]).astype(dtype)
@@ -186,9 +192,12 @@ def _across(
     ending_BxnxQxI = ending.reshape(*ending.shape[:3], -1)
     made_BxnxNxI = product("bnks,bnki->bnsi", b_BxnxQxN[:, :-1], ending_BxnxQxI)
     made_BxnxNxHxP = made_BxnxNxI.reshape(*made_BxnxNxI.shape[:3], *u.shape[3:])
+    # Step 3: states from chunk to chunk, decayed by the product of a over a chunk.
     state_BxnxNxHxP = linear_recurrence(
         jnp.exp(last_Bxnx1xH)[..., None], made_BxnxNxHxP
     )
+    # Step 4: position q reads C_q' of the state its chunk starts from, times what is
+    # left of it there.
     state_BxnxNxI = state_BxnxNxHxP.reshape(made_BxnxNxI.shape).astype(dtype)
     read_BxnxQxI = product("bnqs,bnsi->bnqi", c_BxnxQxN[:, 1:], state_BxnxNxI)
     return read_BxnxQxI.reshape(ending.shape) * jnp.exp(left[:, 1:])[..., None]
@@ -236,6 +245,7 @@ class Mixer(nnx.Module):
             -jnp.exp(self.log_rate[...]),
             *jnp.split(bc_BxLx2N, 2, axis=-1),
         )
+        # D x_t of the module's second equation, then the gate.
         y_BxLxHxP = y_BxLxHxP + self.skip[...][:, None] * x_BxLxHxP
         y_BxLxI = y_BxLxHxP.reshape(B, L, -1) * jax.nn.silu(z_BxLxI)
         return self.out(self.norm(y_BxLxI).astype(h_BxLxD.dtype))

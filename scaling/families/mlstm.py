@@ -174,6 +174,7 @@ def matrix_memory(
     # its square, which the gradient divides by, is no float32.
     one_BxnxHxQ = jnp.exp(-jnp.minimum(gates.m_BxnxHxQ, 40.0))
     scale_BxnxHxQ = jnp.maximum(jnp.abs(total_BxnxHxQ), one_BxnxHxQ)
+    # Equation 21, both sides of the fraction times exp(-m_t).
     h_BxnxHxQxE = mixed_BxnxHxQxE / scale_BxnxHxQ[..., None]
     return join(h_BxnxHxQxE.swapaxes(2, 3), q_BxLxHxE.shape[1])
 
@@ -212,6 +213,8 @@ def _within(
     q: jax.Array, k: jax.Array, v: jax.Array, gates: _Gates
 ) -> tuple[jax.Array, jax.Array]:
     """Numerators [B, n, H, Q, E] and n_t' q_t [B, n, H, Q] of a chunk's own keys."""
+    # The share of key s in memory t, exp(left_t - left_s + i_s - m_t) for s <= t: what
+    # equations 19 and 20 come to when they are unrolled to the chunk's start.
     i, left, _, m = gates
     exponent_BxnxHxQxQ = (left - m)[..., :, None] + (i - left)[..., None, :]
     causal = np.tri(left.shape[-1], dtype=bool)
@@ -228,12 +231,16 @@ def _across(
     """The same of the chunks before, for all chunks but the first."""
     i, left, start, m = gates
     before, after, last = start[:, :-1], start[:, 1:], left[:, :-1, :, -1:]
+    # What a chunk alone adds to C (equation 19) and n (equation 20) at its end, times
+    # exp(-m) of the next chunk's start.
     to_end = jnp.exp(last - left[:, :-1] + i[:, :-1] - after)
     ending = k[:, :-1] * to_end[..., None]
     made_BxnxHxExE = product("bnhkd,bnhke->bnhde", ending.astype(v.dtype), v[:, :-1])
+    # From chunk to chunk: the product of a chunk's forget gates, and a change of m.
     decay_BxnxHx1 = jnp.exp(last + before - after)
     memory_BxnxHxExE = linear_recurrence(decay_BxnxHx1[..., None], made_BxnxHxExE)
     count_BxnxHxE = linear_recurrence(decay_BxnxHx1, ending.sum(3))
+    # C' q_t and n' q_t of the chunk's first memory, with what is left of it at t.
     asking = q[:, 1:] * jnp.exp(left[:, 1:] + after - m[:, 1:])[..., None]
     memory = memory_BxnxHxExE.astype(v.dtype)
     read = product("bnhqd,bnhde->bnhqe", asking.astype(v.dtype), memory)

@@ -140,14 +140,18 @@ def assign(expert_Txk: jax.Array, experts: int) -> Slots:
     rows = expert_Txk.size
     b = max(1, rows // (BLOCKS * experts))
     n = (rows + experts * (b - 1)) // b
+    # An expert with c rows takes ceil(c / b) blocks; n is the most that all together
+    # can take.
     expert_R = expert_Txk.reshape(rows)
     order_R = jnp.argsort(expert_R)
     count_E = jnp.sum(expert_R[:, None] == jnp.arange(experts), axis=0)
     first_E = jnp.cumsum(count_E) - count_E
     ends_E = jnp.cumsum(-(-count_E // b))
     begin_E = b * (ends_E - -(-count_E // b))
+    # argsort of argsort is a row's rank; less its expert's first, its place among them.
     slot_R = begin_E[expert_R] + jnp.argsort(order_R) - first_E[expert_R]
 
+    # The inverse: which row is in a slot.
     expert_n = jnp.sum(jnp.arange(n)[:, None] >= ends_E, axis=1)
     expert_n = jnp.minimum(expert_n, experts - 1)  # blocks that nothing fills
     expert_S = jnp.repeat(expert_n, b)
@@ -170,8 +174,8 @@ def _collect(x_SxD: jax.Array, weight_Txk: jax.Array, slots: Slots) -> jax.Array
     return jnp.einsum("tkd,tk->td", x_SxD[slots.slot_Txk], weight_Txk)
 
 
-# Each is the other's transpose. Said so, the backward pass reads rows where JAX's own
-# would add them up one by one.
+# Each is the other's transpose. With the gradients written out the backward pass reads
+# rows, where JAX's own would add them up one by one.
 
 
 @jax.custom_vjp
@@ -241,6 +245,7 @@ class Experts(nnx.Module):
         scores_BxLxE = self.router(x_BxLxD).astype(jnp.float32)
         expert_BxLxk = highest(scores_BxLxE, self.chosen)
         is_chosen_BxLxkxE = expert_BxLxk[..., None] == jnp.arange(self.experts)
+        # Mixtral, section 2.1: softmax over the k highest scores alone.
         top_BxLxk = jnp.sum(
             jnp.where(is_chosen_BxLxkxE, scores_BxLxE[:, :, None], 0), axis=-1
         )
@@ -286,6 +291,7 @@ def balance(scores_BxLxE: jax.Array, is_chosen_BxLxkxE: jax.Array) -> jax.Array:
 
     f_e: share of the sequence's choices; P_e: mean probability of the expert.
     """
+    # Switch, equations 4 to 6, sequence by sequence.
     experts = scores_BxLxE.shape[-1]
     probability_BxE = jnp.mean(jax.nn.softmax(scores_BxLxE), axis=1)
     share_BxE = jnp.mean(is_chosen_BxLxkxE.astype(jnp.float32), axis=(1, 2))

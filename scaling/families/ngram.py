@@ -150,6 +150,8 @@ class Fitted:
             longer = _contexts(tokens, context, k, self.vocab)
             context = _find(order.table.contexts, longer)
             place = _find(order.table.ngrams, _key(context, tokens, self.vocab))
+            # Equation 24: the discounted probability, 0 where the n-gram is not kept,
+            # and g(h) times that of the next shorter context.
             seen = np.where(place < 0, 0.0, order.probabilities[place])
             mixed = seen + order.rest[context] * probability
             probability = np.where(context < 0, probability, mixed)
@@ -281,6 +283,8 @@ def _least(tables: list[Table], vocab: int, room: int) -> list[int]:
     together = np.concatenate(entries)
     if len(together) <= room:
         return [1] * len(tables)
+    # The count of the first n-gram that has no room: all above it are kept, and of
+    # those equal to it the shorter orders', as long as they fit whole.
     limit = int(np.partition(together, -room - 1)[-room - 1])
     least = [limit + 1] * len(tables)
     left = room - np.count_nonzero(together > limit)
@@ -322,6 +326,9 @@ def _smoothed(tables: list[Table], vocab: int) -> list[Order]:
         context, size = table.ngrams // vocab, len(table.contexts)
         above = np.zeros(len(table.ngrams))
         if k + 1 < len(tables):
+            # All but one of the occurrences of each longer n-gram that is kept: what
+            # stays is in how many contexts it was seen, as Kneser and Ney count
+            # (Siivola et al. 2007, section III, where some of them are not kept).
             longer = tables[k + 1]
             number, token = np.divmod(longer.ngrams, vocab)
             shorter = longer.contexts[number] // vocab
@@ -330,6 +337,7 @@ def _smoothed(tables: list[Table], vocab: int) -> list[Order]:
         counts = table.counts - above
         total = table.seen - np.bincount(context, above, size)
         discounts = _discounts(counts)
+        # (c - d(c)) / c(h), and g(h) as what makes the sum over w 1.
         taken = discounts[np.minimum(counts, 3).astype(int) - 1]
         probabilities = (counts - taken) / total[context]
         rest = 1.0 - np.bincount(context, probabilities, size)
@@ -354,7 +362,9 @@ def _discounts(counts: np.ndarray) -> np.ndarray:
     halves = np.array([0.5, 1.0, 1.5])
     if not times.all():
         return halves
+    # Y = n1 / (n1 + 2 n2), and D_c = c - (c + 1) Y n_(c+1) / n_c.
     share = times[0] / (times[0] + 2 * times[1])
     count = np.arange(1, 4)
-    found = count - (count + 1) * share * times[1:] / times[:3]
-    return found if ((found > 0) & (found <= count)).all() else halves
+    discounts = count - (count + 1) * share * times[1:] / times[:3]
+    sound = (discounts > 0) & (discounts <= count)
+    return discounts if sound.all() else halves

@@ -166,6 +166,7 @@ def gated_recurrence(
       i_BxLxR, r_BxLxR: gates between 0 and 1, float32.
       rate_R: before softplus, float32.
     """
+    # Equation 3 in logarithms, then equation 4; expm1 keeps 1 - a^2 exact near a = 1.
     log_a_BxLxR = -8.0 * jax.nn.softplus(rate_R) * r_BxLxR
     share_BxLxR = _root(-jnp.expm1(2.0 * log_a_BxLxR)).at[:, 0].set(1.0)
     written_BxLxR = share_BxLxR * i_BxLxR * x_BxLxR
@@ -195,6 +196,7 @@ class Recurrent(nnx.Module):
         x_BxLxR = self.convolution(x_BxLxR)
         kernel_HxEx2xE = self.gates[...]
         x_BxLxHxE = x_BxLxR.reshape(B, L, *kernel_HxEx2xE.shape[:2])
+        # Equations 1 and 2, both gates of a block in one product.
         gates_BxLx2xHxE = product("blhe,hejf->bljhf", x_BxLxHxE, kernel_HxEx2xE)
         gates_BxLx2xR = gates_BxLx2xHxE.reshape(B, L, 2, -1) + self.gate_bias[...]
         i_BxLxR, r_BxLxR = jnp.unstack(jax.nn.sigmoid(gates_BxLx2xR), axis=2)
@@ -207,6 +209,7 @@ class Recurrent(nnx.Module):
 
 def _rate(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """a_t at open gates, exp(-8 softplus(rate)), uniform from 0.9 to 0.999."""
+    # The inverse of a = exp(-8 softplus(rate)).
     a = jax.random.uniform(key, shape, dtype, 0.9, 0.999)
     return jnp.log(jnp.expm1(-jnp.log(a) / 8.0))
 
