@@ -9,7 +9,9 @@ A workdir, local or gs://, holds
     studies/NAME.json      the ids of a study's runs
     layout.json            how runs are laid out on this machine
     records/RUN_ID.json    the records
-    artifacts/RUN_ID/      nats per document, loss curve
+    artifacts/RUN_ID/      nats per document, loss curve, predictions at probes
+    probes/DIGEST.npz      where predictions are kept (probe_file.py)
+    frozen/NAME.json       what a study said before it trained (frozen.py)
     attempts/RUN_ID/N.json failed attempts
     checkpoints/RUN_ID/    of unfinished runs
 """

@@ -14,6 +14,10 @@ may define
     remarks(**options) -> list[str]
         what a user should know of the text once it is prepared, a line each
 
+    classes(tokens, at, /, **options) -> {name: (codes, levels)}
+        classes of its own for positions of probe sets, beside those of _classes.py,
+        which says more
+
 and, where its text is made from a source whose truth is known, what _truth.py says
 of `oracle` and `entropy`.
 

@@ -12,7 +12,7 @@ stretch, and a stretch is drawn where the sum passes u, 1 + u, 2 + u, ... In a s
 one token is drawn with a chance in proportion to its size.
 
 So the chance of each position is known exactly, and its weight is one over it. No seed,
-budget or run enters: u and the draws are hashes of the corpus's digest.
+budget or run enters: u and the draws come of a hash of the held-out documents.
 """
 
 from __future__ import annotations

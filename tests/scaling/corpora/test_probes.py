@@ -99,6 +99,15 @@ def test_more_positions_than_the_text_gives_are_refused(made):
         _probes.cut(probes(made, 100, 2), LENGTH, made.prepared)
 
 
+def test_of_a_very_long_text_the_first_documents_by_hash_are_read(made, monkeypatch):
+    corpus = made.prepared[made.part.key]
+    whole = _probes._HeldOut(corpus, LENGTH, 6, BYTES)
+    monkeypatch.setattr(_probes, "HELD_OUT", len(whole.tokens) // 2)
+    half = _probes._HeldOut(corpus, LENGTH, 6, BYTES)
+    assert len(whole.tokens) // 2 <= len(half.tokens) < len(whole.tokens)
+    np.testing.assert_array_equal(half.tokens, whole.tokens[: len(half.tokens)])
+
+
 def test_what_is_known_of_the_text_stands_in_the_set(made):
     found = _probes.cut(probes(made), LENGTH, made.prepared)
     corpus = made.prepared[made.part.key]
