@@ -144,13 +144,27 @@ def analyse(
     made |= {"runs": every_run, "paths": table.paths}
     lines = loss_to_loss.frame(every_run, table.targets, seed)
     made["lines"] = known["lines"].join([lines])
-    return Analysis(
+    whole = Analysis(
         title=table.title,
         unit=table.unit,
         targets=table.targets,
         frames=made,
         notes=tuple(dict.fromkeys(found)),
     )
+    return _concluded(table, whole)
+
+
+def _concluded(table: Table, whole: Analysis) -> Analysis:
+    """With the frames of the questions that stand on those of all others."""
+    known = schema.frames()
+    frames: dict[str, pd.DataFrame] = {}
+    found: list[Note] = []
+    for question in questions():
+        if question.concludes is not None:
+            parts, said = question.concludes(table, whole)
+            frames |= {name: known[name].join([part]) for name, part in parts.items()}
+            found += said
+    return whole.replace(notes=tuple(dict.fromkeys([*whole.notes, *found])), **frames)
 
 
 def _of_predictions(
@@ -237,7 +251,10 @@ def _part(
         found.append(Note("undetermined", "table", text))
         return frames, found
     again = repeated(frame)
-    aside = ~again & (_aside(frame, ~again) if hold_out else False)
+    withheld = frame.run_id.isin(_withheld(table)).to_numpy()
+    largest = _aside(frame, ~again) if hold_out and not withheld.any() else False
+    aside = ~again & (withheld | largest)
+    why = "withheld by the study" if withheld.any() else "largest cell"
     cells = cells_frame(intervals.sample(frame), target)
     frames["cells"].append(cells)
     frames["settings"].append(settings_frame(intervals.sample(frame), target))
@@ -251,7 +268,9 @@ def _part(
         found.append(Note("refused", "fits", text))
         nothing = frame.run_id[:0]
         frames["counts"].append(counts_frame(frame, nothing, again, aside, target))
-        frames["exclusions"].append(_left_out(frame, again, aside, frame[:0], target))
+        frames["exclusions"].append(
+            _left_out(frame, again, aside, why, frame[:0], target)
+        )
         return frames, found
     data = intervals.sample(frame[~again & ~aside])
     drawn = intervals.draw(data, draws, seed, bootstrap)
@@ -260,7 +279,7 @@ def _part(
     best = data.frame.assign(cell=data.cell)[drawn.chosen > 0]
     counts = counts_frame(frame, best.run_id, again, aside, target)
     frames["counts"].append(counts)
-    frames["exclusions"].append(_left_out(frame, again, aside, best, target))
+    frames["exclusions"].append(_left_out(frame, again, aside, why, best, target))
     frames["fits"].append(fits_frame(surfaces, target))
     begin(next(stage))
     leading = effects_of_target.lead(surfaces, delta, seed)
@@ -311,6 +330,12 @@ def _part(
     return frames, found
 
 
+def _withheld(table: Table) -> set[str]:
+    """Runs of cells that a study withholds from its fits until they are predicted."""
+    cells = (cell for promise in table.promises for cell in promise.withheld)
+    return {run for _, runs in cells for run in runs}
+
+
 def _aside(frame: pd.DataFrame, fresh: Array) -> Array:
     out = np.zeros(len(frame), bool)
     out[fresh] = holdout.largest(frame[fresh])
@@ -318,13 +343,22 @@ def _aside(frame: pd.DataFrame, fresh: Array) -> Array:
 
 
 def _left_out(
-    frame: pd.DataFrame, again: Array, aside: Array, best: pd.DataFrame, target: str
+    frame: pd.DataFrame,
+    again: Array,
+    aside: Array,
+    why: str,
+    best: pd.DataFrame,
+    target: str,
 ) -> pd.DataFrame:
-    """Usable runs that the point fits did not see, and why."""
+    """Usable runs that the point fits did not see, and why.
+
+    Args:
+      why: some of them are set aside.
+    """
     epochs = frame.tokens / frame.unique_tokens
     repeats = "repeats its data: " + epochs.map("{:.3g} epochs".format)
     reason = np.where(again, repeats + ", and the laws here are of one epoch", "")
-    reason = np.where(aside, "largest cell: set aside to be predicted", reason)
+    reason = np.where(aside, f"{why}: set aside to be predicted", reason)
     slower = ~again & ~aside & ~frame.run_id.isin(best.run_id)
     reason = np.where(slower, "not at its cell's best setting", reason)
     out = pd.DataFrame({"run_id": frame.run_id, "target": target, "reason": reason})

@@ -26,6 +26,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scaling.claim import Claim as Claim
     from scaling.record import Record as Record
     from scaling.record import Store as Store
     from scaling.run import Data as Data
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 # Where the names live: imported on first use, so that commands start at once.
 HOMES = {
+    "Claim": "claim",
     "Record": "record",
     "Store": "record",
     "Data": "run",
@@ -58,8 +60,17 @@ HOMES = {
     "together": "study",
     "vary": "study",
 }
-__all__ = ["Data", "EvaluationSet", "Model", "Optimiser", "Probes", "Record", "Run"]
-__all__ += ["Schedule", "Store", "bracket", "corpus", "mixture", "together", "vary"]
+__all__ = ["Claim", "Data", "EvaluationSet", "Model", "Optimiser", "Probes", "Record"]
+__all__ += [
+    "Run",
+    "Schedule",
+    "Store",
+    "bracket",
+    "corpus",
+    "mixture",
+    "together",
+    "vary",
+]
 
 
 def __getattr__(name: str) -> Any:

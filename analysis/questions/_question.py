@@ -22,6 +22,8 @@ from analysis.results import Note
 if TYPE_CHECKING:
     from analysis.predictions.groups import Comparison
     from analysis.questions.effects_of_target import Asked
+    from analysis.results import Analysis
+    from analysis.tables.table import Table as Runs
 
 # Parts of the report that sentences of every question meet in: the front page, what it
 # does not show, and the answer in full.
@@ -145,6 +147,7 @@ class Question:
         where the pipeline makes them, or where there are none.
       compares: its frames from the predictions kept at one probe set, for questions
         that are about predictions and not about losses.
+      concludes: its frames from the table and all that the other questions answered.
     """
 
     name: str
@@ -160,6 +163,7 @@ class Question:
     build: Callable[[View, Placed], str] | None = None
     compute: Callable[[Asked], Mapping[str, pd.DataFrame]] | None = None
     compares: Callable[[Comparison], Answer] | None = None
+    concludes: Callable[[Runs, Analysis], Answer] | None = None
 
 
 def questions() -> tuple[Question, ...]:

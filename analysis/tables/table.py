@@ -18,6 +18,7 @@ from analysis.questions import known_floor
 
 if TYPE_CHECKING:
     from analysis.predictions.load import Predictions
+    from analysis.tables.promises import Promise
 
 # Nats and tokens of each held-out document, by corpus key.
 Documents = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -77,6 +78,7 @@ class Table:
       truth: the targets whose true loss is known, columns `floors.FACTS`.
       predictions: what runs predicted at a study's probe positions, one a probe set;
         none for tables that are no workdir.
+      promises: what studies said before they trained; none for other tables.
     """
 
     title: str
@@ -101,6 +103,7 @@ class Table:
     )
 
     predictions: tuple[Predictions, ...] = ()
+    promises: tuple[Promise, ...] = ()
 
     @property
     def settings(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.design.settings import APART, SETTING
 from analysis.predictions import load as predictions
 from analysis.questions import known_floor, run_times
-from analysis.tables import artifacts, exclusions, subsample, usable
+from analysis.tables import artifacts, exclusions, promises, subsample, usable
 from analysis.tables.table import PATH, Documents, Table
 from scaling import pooling
 from scaling.errors import UserError, unknown
@@ -84,6 +84,7 @@ def load_workdir(
         estimates=run_times.compared(store, records),
         truth=_truth(chosen.values(), scored),
         predictions=probed,
+        promises=promises.of_workdir(store, chosen, records),
     )
     said = (*whole.warnings, *store.complaints())
     return usable.select(dataclasses.replace(whole, warnings=said), rows)
