@@ -115,6 +115,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         include=tuple(map(absolute, arguments.include)),
         memory_limit_gb=arguments.memory_limit_gb,
         checkpoint_seconds=seconds,
+        texts=os.path.dirname(absolute(arguments.study)),
     )
     return Options(
         study=arguments.study,

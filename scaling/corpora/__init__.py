@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         evaluation_windows,
         ratio,
     )
+    from scaling.corpora._found import seen_from
     from scaling.corpora._prepare import Prepared, data_folder, open_prepared, prepare
     from scaling.corpora._quality import check_quality
     from scaling.corpora._stream import TokenStream
@@ -60,6 +61,7 @@ __all__ = [
     "open_prepared",
     "prepare",
     "ratio",
+    "seen_from",
 ]
 
 _WHERE = {
@@ -73,6 +75,7 @@ _WHERE = {
     "open_prepared": "_prepare",
     "prepare": "_prepare",
     "ratio": "_evaluation",
+    "seen_from": "_found",
 }
 
 

@@ -8,6 +8,7 @@ looked into) is refused, so that nothing is left out unsaid.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import fnmatch
 import os
@@ -22,6 +23,8 @@ PACKED = (".gz", ".xz", ".zst")
 TABLES = (".parquet",)
 KINDS = tuple(f"{k}{p}" for k in (".txt", ".jsonl") for p in ("", *PACKED)) + TABLES
 _MAGIC = frozenset("*?[")
+# Where relative paths start: the study file's folder, once it is known.
+_start = Path()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,21 @@ def refuse(place: object, why: str) -> NoReturn:
     raise UserError("data.corpus path", str(place), f"it {' '.join(why.split())}")
 
 
+@contextlib.contextmanager
+def seen_from(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Has relative paths start in `folder`, and not where the process runs.
+
+    A path is part of a run's identity as the study file has it; so what it means must
+    not change with the folder that a command was typed in.
+    """
+    global _start
+    before, _start = _start, Path(folder)
+    try:
+        yield
+    finally:
+        _start = before
+
+
 def find(path: str) -> Found:
     """The text files of `path`: a file, a folder with all below it, or a glob.
 
@@ -70,7 +88,7 @@ def find(path: str) -> Found:
     if "://" in path:
         expected = "text is read from local files: copy it to a local folder first"
         raise UserError("data.corpus path", path, expected)
-    place = _expanded(path)
+    place = _start / _expanded(path)
     search = _Search()
     if _is_there(place):
         name = "" if os.path.isdir(place) else place.name
@@ -82,8 +100,8 @@ def find(path: str) -> Found:
     if not search.found.files:
         there = ", ".join(f"{n} {kind}" for kind, n in search.found.others.items())
         seen = f"it has {there}" if there else "nothing to read is there"
-        if not place.is_absolute():
-            seen += f" (seen from {Path.cwd()})"
+        if not _expanded(path).is_absolute():
+            seen += f" (seen from {_start.absolute()})"
         expected = f"give a folder or glob of {', '.join(KINDS)}; {seen}"
         raise UserError("data.corpus path", path, expected)
     search.found.files.sort(key=lambda file: Path(file.name))

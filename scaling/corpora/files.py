@@ -63,7 +63,8 @@ def documents(
     """One document a line of .jsonl, a row of .parquet or a `unit` of .txt.
 
     Args:
-      path: a folder, read with all below it, or a glob. Links are followed.
+      path: a folder, read with all below it, or a glob. Links are followed. In a study
+        a relative path starts in the folder of the study file.
       field: of .jsonl, the field with the text.
       column: of .parquet, the column with the text; by default named as `field`.
       unit: of .txt, what is one document: "file", "paragraph" (blank lines part

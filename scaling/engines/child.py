@@ -54,6 +54,7 @@ class Settings:
       include: the user's own plug-in files.
       memory_limit_gb: resident memory (10^9 bytes) a child may use; 0 for no limit.
       checkpoint_seconds: between the checkpoints of unfinished runs.
+      texts: where relative paths of texts start; the study file's folder.
       worker: module that `python -m` runs.
     """
 
@@ -62,6 +63,7 @@ class Settings:
     include: tuple[str, ...] = ()
     memory_limit_gb: float = 0.0
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    texts: str = ""
     worker: str = "scaling.training.worker"
 
 
@@ -85,6 +87,7 @@ class Child:
             "--devices": str(devices),
             "--cache": settings.cache,
             "--checkpoint_seconds": str(settings.checkpoint_seconds),
+            "--texts": settings.texts,
         }
         flat = [text for option in options.items() for text in option]
         flat += [text for path in settings.include for text in ("--include", path)]

@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from scaling import found, frozen, plugins
+from scaling import corpora, found, frozen, plugins
 from scaling.engines.local import Local
 from scaling.engines.stop import Stop
 from scaling.errors import UserError, disk_errors
@@ -24,7 +24,10 @@ def opened(options: Options, stop: Stop, progress: Progress) -> Iterator[StudyPl
     for path in options.settings.include:
         plugins.include(path)
     store = Store(options.workdir)
-    with Local(options.settings, store, stop, progress.note) as engine:
+    with (
+        corpora.seen_from(options.settings.texts),
+        Local(options.settings, store, stop, progress.note) as engine,
+    ):
         study = StudyPlan(options, engine, store, progress)
         try:
             study.open()

@@ -30,7 +30,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from scaling import plugins
+from scaling import corpora, plugins
 from scaling.errors import DISK, UserError
 from scaling.layout import Layout
 from scaling.packs import CHECKPOINT_SECONDS, Event, Pack, pack_from_json
@@ -72,8 +72,6 @@ class JaxWorker:
         self._opened: dict[tuple[str, str], Any] = {}
 
     def _prepared(self, part: Part, tokenizer: str) -> Any:
-        from scaling import corpora
-
         key = (part.key, tokenizer)
         if key not in self._opened:
             self._opened[key] = corpora.open_prepared(part, self.data_dir, tokenizer)
@@ -156,14 +154,15 @@ def serve(worker: Worker, arguments: argparse.Namespace) -> None:
     for path in arguments.include:
         plugins.include(path)
     store = Store(arguments.workdir)
-    for request in _requests():
-        try:
-            send({"reply": _answer(request, worker, store, send, stop.is_set)})
-        except Exception as error:
-            traceback.print_exc()  # into the log, before the parent reads its tail
-            sys.stderr.flush()
-            send({"failed": _describe_failure(error)})
-            sys.exit(1)
+    with corpora.seen_from(arguments.texts):
+        for request in _requests():
+            try:
+                send({"reply": _answer(request, worker, store, send, stop.is_set)})
+            except Exception as error:
+                traceback.print_exc()  # into the log, before the parent reads its tail
+                sys.stderr.flush()
+                send({"failed": _describe_failure(error)})
+                sys.exit(1)
 
 
 def _answer(
@@ -258,6 +257,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--cache", required=True)
     parser.add_argument("--include", action="append", default=[])
+    parser.add_argument("--texts", default="")
     parser.add_argument("--checkpoint_seconds", type=float, default=CHECKPOINT_SECONDS)
     return parser.parse_args(argv)
 

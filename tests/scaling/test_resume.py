@@ -4,6 +4,7 @@ a relative workdir, another folder, and the bits of one that nobody stopped."""
 import os
 import signal
 import time
+from pathlib import Path
 
 from scaling.record import Store
 from tests.support import real_studies
@@ -38,6 +39,25 @@ def stopped(number, study, workdir, cwd):
     assert "Traceback" not in said
     assert "stopped: 0 of 1 runs are done; the same command goes on" in said
     return said
+
+
+def test_a_relative_path_of_text_is_seen_from_the_study_file(tmp_path):
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    real_studies.write_text(home / "text")
+    real_studies.write_study(home / "little.py", Path("text"), steps=4, evaluations=1)
+    # What lies where the command is typed has nothing to do with the study.
+    real_studies.write_text(elsewhere / "text", lines=900)
+    said, attempts = [], []
+    for study, cwd in (("little.py", home), ("../home/little.py", elsewhere)):
+        workdir = os.path.relpath(home / "runs", cwd)
+        data = os.path.relpath(home / "data", cwd)
+        options = ("--workdir", workdir, "--data_dir", data)
+        code, text = real_studies.run("run", study, *options, cwd=cwd)
+        assert code == 0 and "1 of 1 runs are done" in text, text
+        said.append("prepared files" in text)
+        attempts.append(len(list(Store(home / "runs").attempts())))
+    (record,) = Store(home / "runs").records()[0]
+    assert said == [True, False] and record.attempt == 1 and attempts[1] == 0
 
 
 def test_a_relative_workdir_goes_on_from_another_folder_in_the_same_bits(tmp_path):
