@@ -286,10 +286,14 @@ def of_nested(nested: pd.DataFrame, models: pd.DataFrame) -> list[Note]:
         said = ", ".join(
             f"{row.parameter} across {row.across}" for row in own.itertuples()
         )
+        # So few runs may be left that the joint law has no AICc at all.
+        better = "is the best of those that so few runs have an AICc for"
+        if np.isfinite(above):
+            better = f"has an AICc lower by {above:.0f}"
         text = (
             f"The runs do not share what the joint law shares on target {target}: "
-            f"{said} (parametric bootstrap); the law with {best} has an AICc lower by "
-            f"{above:.0f}, and effects are reported by it."
+            f"{said} (parametric bootstrap); the law with {best} {better}, and effects "
+            "are reported by it."
         )
         out.append(Note("disagree", "joint", text))
     return out

@@ -16,6 +16,7 @@ from analysis.questions import (
     sensitivity,
 )
 from analysis.questions.effects import Equivalents
+from analysis.report import notes
 from analysis.surfaces.surfaces import Surfaces, fit_joint, joint_surfaces
 from analysis.tables.load import from_frame
 from tests.support.made_surfaces import CORPORA, FAMILIES, Truth
@@ -253,3 +254,17 @@ def test_no_verdict_holds_against_what_was_measured():
     (first,) = matched_cells.disputed(agreement)
     assert "Measured" in first and "The leading law disagrees: 0.05" in first
     assert matched_cells.disputed(agreement.assign(agrees=True)) == []
+
+
+def test_a_law_without_an_aicc_is_worse_by_no_number():
+    nested = pd.DataFrame(
+        [["t", "beta", "families", True, model_choice.BASE]],
+        columns=["target", "parameter", "across", "differs", "fixed"],
+    )
+    models = pd.DataFrame(
+        {"target": "t", "model": [model_choice.BASE, "one E"], "refused": ""}
+    )
+    for above, said in ((np.inf, "so few runs"), (7.2, "lower by 7,")):
+        known = models.assign(aicc=[above, 0.0], delta_aicc=[above, 0.0])
+        (note,) = notes.of_nested(nested, known)
+        assert said in note.text and "inf" not in note.text

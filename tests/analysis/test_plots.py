@@ -32,10 +32,11 @@ from tests.support.made_answers import answers
 
 DRAWS = {name: drawing.draw for name, drawing in drawings().items()}
 FRAME = {
-    "loss": "cells",
-    "scale": "equivalents",
-    "design": "cells",
-    "compute": "multipliers",
+    "loss": ("cells",),
+    "scale": ("equivalents",),
+    "design": ("cells",),
+    "compute": ("multipliers",),
+    "growth": ("shares", "variance", "equivalents"),
 }
 
 
@@ -76,7 +77,7 @@ def test_ids_are_apart(rendered):
 
 @pytest.mark.parametrize("name", DRAWS)
 def test_empty_frame_is_nothing(study, name):
-    bare = emptied(study, FRAME.get(name, name))
+    bare = emptied(study, *FRAME.get(name, (name,)))
     with pytest.raises(style.Nothing):
         DRAWS[name](Figure(), bare, "mixture")
 
