@@ -1,6 +1,7 @@
 """Same data, long enough: do all architectures become the same function?
 
     scaling plan configs/same_data.py
+    scaling freeze configs/same_data.py --workdir runs/same_data
     scaling run configs/same_data.py --workdir runs/same_data
     scaling-analysis report runs/same_data
 
@@ -28,6 +29,7 @@ Every run's predictions are kept at 512 positions of each corpus, at its end; th
 import dataclasses
 
 from scaling import (
+    Claim,
     Data,
     EvaluationSet,
     Model,
@@ -59,6 +61,32 @@ EVALUATION = tuple(
 )
 POSITIONS = 512
 ON_THE_WAY = (0.125, 0.25, 0.5, 1.0)
+
+# In nats a token. Half a percent of a typical loss here, and a small part of what two
+# initial weights of one family differ by once the text has been read many times.
+SAME = 0.01
+claims = (
+    Claim(
+        "Read long enough, the same text makes one function of all architectures.",
+        quantity="excess",
+        rule="within",
+        margin=SAME,
+    ),
+    Claim(
+        "The more often the same text is read, the closer architectures come.",
+        quantity="function_trends.change",
+        rule="below",
+        margin=0.0,
+        where={"axis": "epochs", "own": True},
+    ),
+    Claim(
+        "Which text is read changes the function more than which architecture reads.",
+        quantity="function_ratios.ratio",
+        rule="below",
+        margin=1.0,
+        where={"other_kind": "corpus"},
+    ),
+)
 
 
 def study(results):

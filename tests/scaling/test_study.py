@@ -182,6 +182,7 @@ def test_same_data_tunes_alike_and_ends_in_seeds():
         assert {len(tried) for tried in trials.values()} == {9}
         epochs = {round(r.steps / r.unique_steps) for r in trained}
         assert epochs == {1, 4, 16, 64}
+        assert len(study.load(str(path), quick=quick).module.claims) == 3
         kept = {r.probes[0].at for r in trained if r.steps == 64 * r.unique_steps}
         assert kept == {(0.125, 0.25, 0.5, 1.0)}
 
