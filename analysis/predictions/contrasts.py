@@ -169,11 +169,10 @@ class Compared:
 
     def loss(self, f: Group) -> Array:
         """Mean loss at the probes of a group's runs, nats."""
-        new = [point for point in f if point not in self._loss]
-        weights = self.resampling.weights
-        shares = weights / weights.sum(axis=1, keepdims=True)
-        for point in new:
-            self._loss[point] = self.predictions.losses([point])[0] @ shares.T
+        for point in f:
+            if point not in self._loss:
+                lost = self.predictions.losses([point])[0]
+                self._loss[point] = self.over_documents(lost)
         own = np.array([self._loss[point] for point in f])
         mean = own.mean(axis=0)
         return self.together(mean, _parts(f, (own - mean) / len(f)), (f,))
@@ -184,6 +183,11 @@ class Compared:
         if key not in self._product:
             self._fill(self._product, [key], pairs.products)
         return self._product[key]
+
+    def over_documents(self, values: Array) -> Array:
+        """Mean of what there is at each position [positions], over documents alone."""
+        weights = self.resampling.weights
+        return weights @ values / weights.sum(axis=1)
 
     def together(
         self, value: Array, parts: dict[Point, Array], groups: Collection[Group]

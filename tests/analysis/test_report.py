@@ -65,6 +65,7 @@ def test_every_section_in_order(written):
     assert re.findall(r'<section id="(\w+)">', page) == [
         *("front", "explorer", "answer", "standings", "growth", "equivalents", "ratio"),
         *("currencies", "interaction", "distance", "excess"),
+        "truth_distance",
         *("decision", "verdict", "loss", "lines", "surface", "fits", "joint"),
         *("sharing",),
         *("variance", "noise", "holdout", "residuals", "doubts", "tuning", "paths"),
@@ -375,7 +376,8 @@ def test_a_refused_fit_says_why(study):
     note = Note("refused", "joint", "The joint law is refused: one budget only.")
     nothing = study.equivalents.assign(factor=math.nan, low=math.nan, high=math.nan)
     bare = emptied(study, "fits", "joint", "doubling", "ratios", "fitness", "holdout")
-    bare = emptied(bare, "decisions", "verdicts", "distances", "function_trends")
+    bare = emptied(bare, "decisions", "verdicts", "distances")
+    bare = emptied(bare, "function_trends", "function_excess", "same_mistakes")
     bare = bare.replace(equivalents=nothing, notes=(note,))
     said = answer.summary(bare)
     assert said[1:] == ["No law could be fitted.", note.text]

@@ -1,5 +1,7 @@
 """Compares the predictions of 500 runs pairwise, under 301 weightings of documents.
 
+    python -m tests.benchmarks.function_distances [--runs 500]
+
 4,096 positions and 257 tokens a run, read from compressed files as a workdir has them
 (25 different ones, which 20 runs each share). Prints wall and CPU seconds and the peak
 of the process's memory; a temporary file of 1 GB is written. Ends with 1 where it takes
@@ -8,6 +10,7 @@ more than 2 minutes of wall time or 2 GB.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import os
 import resource
@@ -23,7 +26,7 @@ from scaling import probe_file
 from scaling.record import Store
 from tests.support.made_predictions import Plan
 
-RUNS, FILES, POSITIONS, VOCAB, DRAWS = 500, 25, 4096, 257, 301
+FILES, POSITIONS, VOCAB, DRAWS = 25, 4096, 257, 301
 MOST_SECONDS, MOST_BYTES = 120.0, 2e9
 
 
@@ -39,6 +42,9 @@ def written(store: Store, plan: Plan) -> None:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=500)
+    runs = parser.parse_args().runs
     plan = Plan(positions=POSITIONS, vocab=VOCAB)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
@@ -50,9 +56,9 @@ def main() -> int:
             file = probe_file.Predictions(path.read_bytes())
             return file.log_probabilities("made", fraction)
 
-        names = [str(k) for k in range(RUNS)]
+        names = [str(k) for k in range(runs)]
         predictions = Predictions(plan.probes, dict.fromkeys(names, (1.0,)), source)
-        pairs = np.array(list(itertools.combinations(range(RUNS), 2)))
+        pairs = np.array(list(itertools.combinations(range(runs), 2)))
         rng = np.random.default_rng(1)
         weights = rng.multinomial(POSITIONS, [1 / POSITIONS] * POSITIONS, DRAWS)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -62,7 +68,7 @@ def main() -> int:
     assert out.shape == (DRAWS, len(pairs)) and np.isfinite(out).all()
     cores = len(os.sched_getaffinity(0))
     print(
-        f"{RUNS} runs x {POSITIONS} positions x {VOCAB} tokens, {len(pairs)} pairs, "
+        f"{runs} runs x {POSITIONS} positions x {VOCAB} tokens, {len(pairs)} pairs, "
         f"{DRAWS} weightings: {wall:.0f} s ({cpu:.0f} s of CPU) on {cores} cores, "
         f"{peak / 1e9:.2f} GB at most"
     )
