@@ -116,6 +116,13 @@ NAMED = {
     "excess": Quantity(
         "distances", "excess", {"kind": "architecture", "told": True, "own": True}
     ),
+    # The same at the end of training, and where it tends to as training goes on.
+    "excess at the end": Quantity(
+        "function_trends", "last", {"axis": "training", "own": True}
+    ),
+    "excess in the limit": Quantity(
+        "function_trends", "floor", {"axis": "training", "own": True}
+    ),
     # Times the data that one family needs for the loss of another.
     "multiplier": Quantity(
         "equivalents", "factor", {"kind": "architecture"}, _multipliers
@@ -186,7 +193,7 @@ def _intervals(asked: Quantity, frame: pd.DataFrame) -> list[Interval]:
         follows = names[names.index(column) + 1 :][:2]
         if follows != wide:
             raise UserError("column", column, "no interval of it is known")
-    narrow = [f"{column}_low_90", f"{column}_high_90"]
+    narrow = [f"{end}_90" for end in wide]
     if not set(narrow) <= set(names):
         narrow = wide
     every = frame[[column, *wide, *narrow]].astype(float)

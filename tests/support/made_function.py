@@ -17,7 +17,7 @@ from analysis.results import Note
 from tests.support.made_predictions import Plan
 
 PLAN = Plan(
-    families=("convolution", "lstm", "transformer"),
+    families=("convolution", "lstm", "ngram", "transformer"),
     corpora=("docs", "code"),
     budgets=(2048, 4096, 8192, 16384),
     fractions=(0.25, 0.5, 1.0),

@@ -1,0 +1,327 @@
+"""At which tokens architectures differ: loss and distance of predictions by class.
+
+Classes are those of the probe set (scaling/corpora/_classes.py, and a corpus's own),
+and how much the counts of n-grams are surprised by what stands there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.formatting import UNDETERMINED, interval_text, joined, number, scale
+from analysis.inference.intervals import interval
+from analysis.laws import Array
+from analysis.predictions import positions
+from analysis.predictions.contrasts import Compared
+from analysis.predictions.groups import Comparison
+from analysis.questions._question import (
+    Absent,
+    Answer,
+    Drawing,
+    Question,
+    Sentence,
+    Table,
+)
+from analysis.questions._view import View
+from analysis.report.style import (
+    INK,
+    Nothing,
+    forest_axis,
+    key,
+    legend,
+    looks,
+    reach,
+    resize,
+    whisker,
+)
+from analysis.results import Analysis, Note
+from analysis.schema import Column, declare
+
+NATS = "nats/token"
+CLASS = (
+    Column("probes", "the probe set that predictions are compared at"),
+    Column("by", "what classes are told apart by"),
+    Column("level", "the class"),
+    Column("order", "its place among those of one kind"),
+    Column("share", "its share of all held-out tokens"),
+    Column("positions", "of the probe set that are of it"),
+)
+FRAMES = (
+    declare(
+        "class_losses",
+        "Loss at the probes by class of the token to be predicted.",
+        *CLASS,
+        "family corpus params tokens",
+        Column("unique_tokens", "unique training tokens", "count"),
+        Column("loss", "mean over the positions of the class", NATS),
+        "low high",
+    ),
+    declare(
+        "class_distances",
+        "Distance of two architectures' predictions beyond seeds, by class.",
+        *CLASS,
+        "baseline alternative fixed params tokens",
+        Column("unique_tokens", "unique training tokens", "count"),
+        Column("distance", "of a run of one from a run of the other", NATS),
+        Column("floor", "of two seeds, mean of the two groups", NATS),
+        Column("excess", "the distance less the floor", NATS),
+        "low high",
+        Column("low_90", "lower end of the 90% interval", NATS),
+        Column("high_90", "upper end of the 90% interval", NATS),
+        Column("gap", "loss of `alternative` less that of `baseline`", NATS),
+        Column("gap_low", "lower end of its 95% interval", NATS),
+        Column("gap_high", "upper end of its 95% interval", NATS),
+    ),
+)
+
+# A class of fewer documents has no interval to be trusted.
+LEAST_DOCUMENTS = 20
+SURPRISE = 10  # classes of equal share by how surprised the counts are
+
+
+class Class(NamedTuple):
+    """Positions of one class."""
+
+    by: str
+    level: str
+    order: int
+    chosen: Array
+
+
+def compares(asked: Comparison) -> Answer:
+    """The frames of one probe set."""
+    swaps = positions.architectures(asked)
+    if not swaps:
+        text = f"No two architectures predict at {asked.predictions.name} at one size "
+        return {}, [Note("undetermined", "classes", f"{text}and budget.")]
+    groups = [(asked.points(one), asked.points(two)) for _, one, two in swaps]
+    found = positions.Positions.of(asked.compared, groups)
+    losses, apart, few = [], [], []
+    document = asked.predictions.probes.document
+    for one in classes(asked):
+        if len(set(document[one.chosen])) < LEAST_DOCUMENTS:
+            few.append(f"{one.by} {one.level}")
+            continue
+        head = _head(asked, one)
+        part = found.among(one.chosen)
+        rows = {int(row.name): row for _, *ends in swaps for row in ends}
+        losses += [head | _loss(asked, part, row) for row in rows.values()]
+        apart += [head | _apart(asked, part, *swap) for swap in swaps]
+    frames = {
+        "class_losses": pd.DataFrame(losses),
+        "class_distances": pd.DataFrame(apart),
+    }
+    return frames, _left_out(asked, few)
+
+
+def _left_out(asked: Comparison, few: list[str]) -> list[Note]:
+    if not few:
+        return []
+    text = f"Of the probe set {asked.predictions.name}, {joined(few)}: under "
+    text += f"{LEAST_DOCUMENTS} documents, so no class of its own is told."
+    return [Note("excluded", "classes", text)]
+
+
+def classes(asked: Comparison) -> Iterator[Class]:
+    """Every class of the probe set, those of surprise last."""
+    for by, (codes, levels) in asked.predictions.probes.classes.items():
+        for order, level in enumerate(levels):
+            yield Class(by, str(level), order, codes == order)
+    by, nats = surprise(asked)
+    weight = asked.predictions.probes.weight
+    rising = np.argsort(nats, kind="stable")
+    # The share of all tokens that surprise the counts less than this one does.
+    below = np.empty(len(nats))
+    below[rising] = (np.cumsum(weight[rising]) - 0.5 * weight[rising]) / weight.sum()
+    codes = np.minimum((below * SURPRISE).astype(int), SURPRISE - 1)
+    for order in range(SURPRISE):
+        ends = {0: ", least", SURPRISE - 1: ", most"}.get(order, "")
+        yield Class(by, f"{order + 1} of {SURPRISE}{ends}", order, codes == order)
+
+
+def surprise(asked: Comparison) -> tuple[str, Array]:
+    """What the study's n-gram model lost at each position, or else single tokens."""
+    row = positions.counted(asked)
+    if row is None:
+        probes = asked.predictions.probes
+        return "surprise of single tokens", -np.log(probes.unigram[probes.target])
+    nats = asked.predictions.losses(asked.points(row)).mean(axis=0)
+    return "surprise of n-grams", nats
+
+
+def _head(asked: Comparison, one: Class) -> dict[str, Any]:
+    weight = asked.predictions.probes.weight
+    return {
+        "probes": asked.predictions.name,
+        **{"by": one.by, "level": one.level, "order": one.order},
+        "share": float(weight[one.chosen].sum() / weight.sum()),
+        "positions": int(one.chosen.sum()),
+    }
+
+
+PLACED = ("params", "tokens", "unique_tokens")
+
+
+def _loss(asked: Comparison, part: Compared, row: Any) -> dict[str, Any]:
+    loss = part.loss(asked.points(row))
+    low, high = interval(loss[1:])
+    names = {name: row[name] for name in ("family", "corpus", *PLACED)}
+    return names | {"loss": loss[0], "low": float(low), "high": float(high)}
+
+
+def _apart(
+    asked: Comparison, part: Compared, head: dict[str, str], one: Any, two: Any
+) -> dict[str, Any]:
+    f, g = asked.points(one), asked.points(two)
+    distance, excess = part.between(f, g), part.excess(f, g)
+    gap = part.loss(g) - part.loss(f)
+    out = {**head, **{name: two[name] for name in PLACED}, "distance": distance[0]}
+    out |= {"floor": 0.5 * (part.within(f)[0] + part.within(g)[0])}
+    out |= {"excess": excess[0], "gap": gap[0]}
+    for draws, names in (
+        (interval(excess[1:]), ("low", "high")),
+        (interval(excess[1:], 0.9), ("low_90", "high_90")),
+        (interval(gap[1:]), ("gap_low", "gap_high")),
+    ):
+        out |= dict(zip(names, map(float, draws), strict=True))
+    return out
+
+
+# --- Words and figure ----------------------------------------------------------------
+
+
+def _first(analysis: Analysis) -> pd.DataFrame:
+    """Rows of the first probe set."""
+    frame = analysis.class_distances
+    return frame[frame.probes == frame.probes.iloc[0]] if len(frame) else frame
+
+
+def sentence(rows: pd.DataFrame) -> str:
+    """Where one swap's predictions lie farthest apart and where nearest."""
+    row = rows.iloc[0]
+    swap = f"{row.baseline} → {row.alternative} ({row.fixed})"
+    far, near = rows.loc[rows.excess.idxmax()], rows.loc[rows.excess.idxmin()]
+    place = f"At {scale(row.params, row.tokens)}, {swap}"
+    told = [f"{r.level} ({number(r.excess)} nats, {_ends(r)})" for r in (far, near)]
+    if far.low > near.high:
+        return (
+            f"{place}: by {row.by}, predictions lie farthest beyond seeds at {told[0]} "
+            f"and least at {told[1]}."
+        )
+    return (
+        f"{place}: by {row.by}, where predictions lie farther beyond seeds "
+        f"{UNDETERMINED}: from {told[1]} to {told[0]}."
+    )
+
+
+def _ends(row: Any) -> str:
+    return interval_text(row.low, row.high)
+
+
+def _foremost(frame: pd.DataFrame, most: int) -> pd.DataFrame:
+    """The swaps that lie farthest apart over all classes of one kind."""
+    first = frame[frame.by == frame.by.iloc[0]]
+    keys = ["baseline", "alternative", "fixed"]
+    means = (first.excess * first.share).groupby([first[k] for k in keys]).sum()
+    kept = pd.DataFrame(list(means.nlargest(most).index), columns=keys)
+    return kept.merge(frame, on=keys, how="left")
+
+
+def said(view: View) -> list[str]:
+    frame = _first(view.analysis)
+    frame = frame[frame.excess.notna()]
+    if frame.empty:
+        return []
+    rows = _foremost(frame, 1)
+    several = rows.groupby("by", sort=False)
+    return [sentence(some) for _, some in several if len(some) > 1]
+
+
+def answers(view: View) -> list[Sentence]:
+    return [Sentence(text, 45 - k) for k, text in enumerate(said(view))]
+
+
+MOST_SWAPS = 4
+
+
+def draw_classes(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Excess and gap of the loss by class, of the swaps that lie farthest apart."""
+    frame = _first(analysis)
+    if frame.empty:
+        raise Nothing
+    known = frame[frame.excess.notna()]
+    frame = _foremost(known if len(known) else frame.assign(excess=0.0), MOST_SWAPS)
+    kinds = list(dict.fromkeys(frame.by))
+    heights = [frame.level[frame.by == by].nunique() for by in kinds]
+    resize(figure, 1.2 + 0.24 * sum(heights) + 0.45 * len(kinds), 7.2)
+    grid = figure.subplots(
+        len(kinds), 2, squeeze=False, height_ratios=heights, sharex="col"
+    )
+    swaps = list(dict.fromkeys(zip(frame.baseline, frame.alternative, strict=True)))
+    columns = (("excess", "low", "high"), ("gap", "gap_low", "gap_high"))
+    for side, names in enumerate(columns):
+        grid[0, side].set_xlim(*reach(frame[list(names)].to_numpy(), [0.0]))
+        for axes, by in zip(grid[:, side], kinds, strict=True):
+            _draw_kind(axes, frame[frame.by == by], names, swaps)
+            if side:
+                axes.set_yticklabels([])
+            else:
+                axes.set_title(by, loc="left")
+    grid[-1, 0].set_xlabel("excess over seeds (nats/token)")
+    grid[-1, 1].set_xlabel("loss of b less that of a (nats/token)")
+    handles = [key(f"{a} → {b}", *looks(swaps, (a, b))[:2]) for a, b in swaps]
+    legend(figure, handles)
+
+
+def _draw_kind(
+    axes: Axes,
+    frame: pd.DataFrame,
+    names: tuple[str, str, str],
+    swaps: list[tuple[str, str]],
+) -> None:
+    """One panel: a row a class, and in it a whisker a swap."""
+    levels = list(dict.fromkeys(frame.sort_values("order").level))
+    step = 0.7 / len(swaps)
+    for row in frame.to_dict("records"):
+        k = swaps.index((row["baseline"], row["alternative"]))
+        y = levels.index(row["level"]) + step * (k - 0.5 * (len(swaps) - 1))
+        shown = dict(
+            zip(("value", "low", "high"), (row[n] for n in names), strict=True)
+        )
+        colour, marker, _ = looks(swaps, swaps[k])
+        whisker(axes, y, shown, colour, marker, ms=3.5)
+    axes.axvline(0, color=INK, lw=0.8)
+    forest_axis(axes, levels, range(len(levels)))
+    axes.grid(True, axis="x")
+
+
+QUESTION = Question(
+    name="where_they_differ",
+    title="At which tokens do they differ?",
+    place=53.5,
+    absent=Absent("distance by class of token", ("class_distances",), ("classes",)),
+    said=said,
+    answers=answers,
+    figures={
+        "classes": Drawing(
+            draw_classes,
+            "By class of the token to be predicted: how far apart predictions of two "
+            "architectures a → b lie beyond two seeds of one, and what one loses more "
+            "than the other, with 95% intervals by documents and seeds together. A "
+            "class may be rare: its share of all tokens is in the table.",
+            scored=False,
+        )
+    },
+    about=("classes",),
+    tables=(
+        Table("Loss by class", "class_losses"),
+        Table("Distance by class", "class_distances"),
+    ),
+    compares=compares,
+)
