@@ -114,7 +114,7 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="CONDITION",
-        help='keep only the rows of a table that meet it, e.g. "subset == hot", '
+        help='keep only the rows (or runs) that meet it, e.g. "subset == hot", '
         '"loss < 6", "corpus in c4, rpj"; may be given several times; compares by ==, '
         "!=, <, <=, >, >= and in",
     )

@@ -26,6 +26,7 @@ from analysis.design.cells import (
     target_frame,
     tuning_frame,
 )
+from analysis.design.settings import APART
 from analysis.fitting.fit import DELTA
 from analysis.inference import intervals
 from analysis.laws import Array
@@ -401,9 +402,31 @@ def _fitness(surfaces: Surfaces, noise: pd.DataFrame, target: str) -> pd.DataFra
 
 
 def _matched_cells(frame: pd.DataFrame, target: str) -> pd.DataFrame:
-    """One-epoch cells, one for each family, corpus, size level and budget."""
+    """One-epoch cells, one for each family, corpus, size level and budget.
+
+    Of experiments that the table keeps apart, each place has the one that most families
+    and corpora were run in, so that no two experiments are compared; where no two share
+    one there, the best of each.
+    """
     cells = cells_frame(intervals.sample(frame), target).sort_values("loss")
+    names = [c for c in frame if str(c).startswith(APART)]
+    if names:
+        code = frame.groupby(names, dropna=False).ngroup().set_axis(frame.run_id)
+        cells = _of_one_experiment(cells.assign(experiment=cells.run_id.map(code)))
     return cells.drop_duplicates(["family", "corpus", "level", "budget"])
+
+
+def _of_one_experiment(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of each place's experiment; all where no two have one in common."""
+    place = ["level", "budget"]
+    alike = [*place, "experiment"]
+    factors_ = cells.drop_duplicates(["family", "corpus", *alike])
+    sharing = factors_.groupby(alike).size().rename("sharing").reset_index()
+    best = sharing.sort_values("sharing", ascending=False, kind="stable")
+    best = best.drop_duplicates(place).rename(columns={"experiment": "best"})
+    both = cells.merge(best, on=place, how="left")
+    kept = (both.experiment == both.best) | (both.sharing < 2)
+    return both[kept].drop(columns=["experiment", "best", "sharing"])
 
 
 def document_se(table: Table, target: str, one: str, two: str) -> float:

@@ -115,8 +115,14 @@ def _state(name: str, column: pd.Series) -> list[str]:
 
 def condition(name: str, value: str) -> str:
     """The option that keeps the rows where a column has a value, as one types it."""
-    quoted = f'"{value}"' if re.search(r"[,\"'\s]", value) else value
-    return f"--where '{name} == {quoted}'"
+    quoted = f'"{value}"' if value == "" or re.search(r"[,\"'\s]", value) else value
+    column = f'"{name}"' if re.search(r"[<>=!]|\bin\b", name) else name
+    return f"--where {_typed(f'{column} == {quoted}')}"
+
+
+def _typed(text: str) -> str:
+    """Text in quotes for a shell."""
+    return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def is_mark(name: str) -> bool:

@@ -59,7 +59,8 @@ def load(
         nats/token; of "perplexity" the logarithm is taken. Tables only.
       rows: how many usable runs are fitted at most; see subsample.py for which.
       where: conditions that every row must meet, such as "subset == hot"; see where.py.
-        Tables only.
+        Of a workdir the columns are those of `Table.runs` and what its runs differ in
+        besides, such as "length == 256".
       text: beginning of the digest of the text whose records are taken, where a
         workdir has records of several texts under one name. Workdirs only.
       target: with one column of losses and several corpora: "shared" where all runs
@@ -89,11 +90,11 @@ def load(
             raise UserError("table", path, expected)
         _only_workdirs(study=study, embeddings=embeddings, text=text)
         return _load_runs(path, mapping, unit, rows, where, target)
-    options = {"map": mapping, "unit": unit, "where": where, "target": target}
+    options = {"map": mapping, "unit": unit, "target": target}
     for option, value in options.items():
         if value:
             raise UserError(option, value, "a workdir's records need none")
-    return workdir.load_workdir(store, study, embeddings, rows, text)
+    return workdir.load_workdir(store, study, embeddings, rows, text, where)
 
 
 def _only_workdirs(**options: str | bool | None) -> None:
@@ -151,7 +152,7 @@ def from_frame(
     files.check_doubled(frame.columns)
     frame = frame.reset_index(drop=True)
     conditions = [conditions_.parse(text) for text in where]
-    reason = _left_out(frame, conditions, mapping or {})
+    reason = conditions_.left_out(frame, conditions, mapping or {})
     kept = reason == ""
     guess = guesses.guess_mapping(frame[kept], mapping)
     given = [ours for ours, theirs in (mapping or {}).items() if theirs]
@@ -172,14 +173,12 @@ def from_frame(
         readings=readings,
         exclusions=pd.concat([*excluded, *texts], ignore_index=True),
         mapping=used | {settings.APART + name: name for name in apart},
-        warnings=(
-            *(*guess.said, *unread, *missing, *flags.said(frame[kept], taken)),
-            *varied.said(frame[kept], apart, used),
-        ),
+        warnings=(*(*guess.said, *unread, *missing, *flags.said(frame[kept], taken)),),
         said=(*said, *converted, *_put_in(used)),
         counting="as the table gives them",
     )
-    table = usable.select(_retargeted(whole, frame, target), rows)
+    found_apart = varied.experiments(frame, apart, used)
+    table = usable.select(_retargeted(whole, frame, target), rows, found_apart)
     _check_varies(table)
     _check_scale(table)
     if not unit:
@@ -236,23 +235,6 @@ def _retargeted(table: Table, frame: pd.DataFrame, target: str | None) -> Table:
     return dataclasses.replace(
         table, readings=readings, exclusions=left, targets=targets, asked=asked
     )
-
-
-def _left_out(
-    frame: pd.DataFrame,
-    conditions: Sequence[conditions_.Condition],
-    names: Mapping[str, str | None],
-) -> np.ndarray:
-    """Of each row [n] the first condition that it does not meet, or ""."""
-    reason = np.full(len(frame), "", dtype=object)
-    known = {ours: theirs for ours, theirs in names.items() if theirs}
-    for condition in conditions:
-        gone = ~conditions_.kept(frame, condition, known) & (reason == "")
-        reason[gone] = f"not kept by --where {condition.text}"
-    if len(frame) and (reason != "").all():
-        texts = " and ".join(condition.text for condition in conditions)
-        raise UserError("where", texts, "a condition that some row meets")
-    return reason
 
 
 def _unread(ours: str, found: Mapping[str, Numbers]) -> bool:

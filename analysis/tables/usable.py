@@ -11,16 +11,18 @@ from analysis.design.settings import APART, SETTING
 from analysis.tables import subsample
 from analysis.tables.exclusions import COLUMNS as EXCLUSION
 from analysis.tables.exclusions import excluded
+from analysis.tables.experiments import Experiments, others, whole_runs
 from analysis.tables.table import COLUMNS, Table
 from scaling.errors import UserError
 
 
-def select(table: Table, most: int) -> Table:
+def select(table: Table, most: int, experiments: Experiments | None = None) -> Table:
     """The table with the readings that can be fitted; all others are listed.
 
     Args:
       table: all readings; in `exclusions` what is known to be unusable already.
       most: how many runs are fitted at most.
+      experiments: of the runs, where they are of several; one is kept.
 
     Raises UserError where nothing is left.
     """
@@ -41,9 +43,13 @@ def select(table: Table, most: int) -> Table:
     # A run that is left out of all targets is not listed for each besides.
     listed = listed[~listed.run_id.isin(names[gone])]
     used = ~bad & ~gone[place]
+    elsewhere, told = others(runs, readings.assign(place=place)[used], experiments)
+    pairs = pd.MultiIndex.from_frame(readings[["run_id", "target"]])
+    used &= ~pairs.isin(pd.MultiIndex.from_frame(elsewhere[["run_id", "target"]]))
+    elsewhere = whole_runs(elsewhere, readings[used])
     thinned = _thinned(runs, np.unique(place[used]), most)
     used &= ~np.isin(place, thinned)
-    left = [known, unusable, listed, excluded(names[thinned], THINNED)]
+    left = [known, unusable, listed, elsewhere, excluded(names[thinned], THINNED)]
     # The first reason of each row is enough.
     every = pd.concat(left).drop_duplicates(EXCLUSION[:2], ignore_index=True)
     readings = readings[used].reset_index(drop=True)
@@ -62,7 +68,7 @@ def select(table: Table, most: int) -> Table:
         targets=targets,
         readings=readings,
         exclusions=every,
-        warnings=table.warnings + _unit_warnings(runs) + thin,
+        warnings=table.warnings + told + _unit_warnings(runs) + thin,
     )
 
 

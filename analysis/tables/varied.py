@@ -1,7 +1,7 @@
 """Columns that nothing here reads and that vary between rows of one size and budget.
 
 Such rows are different experiments (contexts, schedules, subsets of a study), and no
-seeds of each other: each becomes a cell of its own, and it is said.
+seeds of each other: one experiment is fitted (experiments.py), and it is said.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.design import settings
 from analysis.tables import flags
+from analysis.tables.experiments import Experiments, options
 
 # What rows share that would be seeds of each other.
 SHARED = ("family", "corpus", "size", "params", "tokens", "unique_tokens", "quality")
@@ -65,20 +66,18 @@ def columns(
     return found
 
 
-def said(
+def experiments(
     frame: pd.DataFrame, names: list[str], mapping: Collection[str] = ()
-) -> tuple[str, ...]:
-    """That rows differ in these columns, and what to do about it.
+) -> Experiments | None:
+    """The experiments that rows [n] are of which differ in these columns.
 
     Args:
       mapping: our columns that the table has; a column of text may be a missing one.
     """
     if not names:
-        return ()
+        return None
     first = names[0]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    value = frame[first].dropna().map(str).mode()
-    one = flags.condition(first, value.iloc[0] if len(value) else "")
     listed = ", ".join(names[:MOST_NAMED]) + more
     factors = [ours for ours in ("family", "corpus") if ours not in mapping]
     text = not pd.api.types.is_numeric_dtype(frame[first].dtype)
@@ -87,11 +86,12 @@ def said(
         for ours in factors
         if text
     )
-    return (
-        f"rows of one size and budget differ in {listed}: they are taken for different "
-        f"experiments, and not for seeds; {compares}{one} keeps one of them, --map "
-        f"setting:{first}={first} takes the best in each cell, --map apart:{first}= "
-        "says that it makes no difference",
+    return Experiments(
+        options(frame, names),
+        f"rows of one size and budget differ in {listed}",
+        f"{compares}--map setting:{first}={first} takes the best in each cell, --map "
+        f"apart:{first}={first} fits one law to all of them, --map apart:{first}= says "
+        "that it makes no difference",
     )
 
 

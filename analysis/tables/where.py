@@ -15,7 +15,7 @@ import dataclasses
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,27 @@ def _values(text: str, alone: bool = False) -> tuple[str, ...] | None:
         out.append(next((part for part in found.groups() if part is not None), ""))
         at = found.end()
     return None if alone and len(out) > 1 else tuple(out)
+
+
+def left_out(
+    frame: pd.DataFrame,
+    conditions: Sequence[Condition],
+    names: Mapping[str, str | None],
+) -> np.ndarray:
+    """Of each row [n] the first condition that it does not meet, or "".
+
+    Raises:
+      UserError: as `kept`, or where no row is left.
+    """
+    reason = np.full(len(frame), "", dtype=object)
+    known = {ours: theirs for ours, theirs in names.items() if theirs}
+    for condition in conditions:
+        gone = ~kept(frame, condition, known) & (reason == "")
+        reason[gone] = f"not kept by --where {condition.text}"
+    if len(frame) and (reason != "").all():
+        texts = " and ".join(condition.text for condition in conditions)
+        raise UserError("where", texts, "a condition that some row meets")
+    return reason
 
 
 def kept(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.design.settings import APART, SETTING
+from analysis.formatting import joined
 from analysis.predictions import load as predictions
 from analysis.questions import known_floor, run_times
 from analysis.tables import artifacts, exclusions, promises, subsample, usable
+from analysis.tables import where as conditions_
+from analysis.tables.experiments import Experiments, options
 from analysis.tables.table import PATH, Documents, Table
 from scaling import pooling
 from scaling.errors import UserError, unknown
@@ -32,11 +35,17 @@ def load_workdir(
     embeddings: bool = False,
     rows: int = subsample.MOST,
     text: str = "",
+    where: Sequence[str] = (),
 ) -> Table:
     """A study's records, those of one text of each name; see scaling/pooling.py.
 
+    Args:
+      where: conditions on columns of the runs, or on what they differ in besides, by
+        its name in a study file.
+
     Raises UserError where none has a usable reading.
     """
+    conditions = [conditions_.parse(one) for one in where]
     studies = store.studies()
     if study is not None and study not in studies:
         raise unknown("study", study, studies)
@@ -56,6 +65,10 @@ def load_workdir(
     runs = _varied(pd.DataFrame([_run_row(r, embeddings) for r in records]))
     reasons = [f"corrupt record: {why}" for why in corrupt.values()]
     excluded = [exclusions.excluded(list(corrupt), reasons)]
+    plain = _plainly_named(runs)
+    unmet = conditions_.left_out(plain, conditions, {})
+    gone = runs.run_id[unmet != ""].to_numpy()
+    excluded.append(exclusions.excluded(gone, unmet[unmet != ""]))
     excluded.append(_missing(store, wanted, {r.run_id for r in records}))
     excluded += [
         exclusions.excluded([a.run_id], a.reason, a.target) for a in pool.apart
@@ -87,7 +100,8 @@ def load_workdir(
         promises=promises.of_workdir(store, chosen, records),
     )
     said = (*whole.warnings, *store.complaints())
-    return usable.select(dataclasses.replace(whole, warnings=said), rows)
+    whole = dataclasses.replace(whole, warnings=said)
+    return usable.select(whole, rows, _experiments(plain, runs))
 
 
 # The evaluation sets that a record was scored on, by its id and by their names.
@@ -125,6 +139,28 @@ def _varied(runs: pd.DataFrame) -> pd.DataFrame:
     beside = [c for c in runs if c.startswith((SETTING, APART))]
     same = [c for c in beside if runs[c].nunique(dropna=False) < 2]
     return runs.drop(columns=same)
+
+
+def _plainly_named(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs, with settings and the like under the names that a study file has."""
+    names = {c: c.removeprefix(SETTING).removeprefix(APART) for c in runs}
+    return runs.rename(columns=names)
+
+
+def _experiments(plain: pd.DataFrame, runs: pd.DataFrame) -> Experiments | None:
+    """The experiments that runs of one family and corpus are of, if several."""
+    by = runs.groupby(["family", "corpus"])
+    names = [
+        c.removeprefix(APART)
+        for c in runs
+        if c.startswith(APART) and (by[c].nunique(dropna=False) > 1).any()
+    ]
+    if not names:
+        return None
+    listed = joined(names)
+    differ = f"runs of one family and corpus differ in {listed}"
+    instead = "give it again with each of these for the others"
+    return Experiments(options(plain, names), differ, instead)
 
 
 # What a row needs of a record's run.

@@ -1,6 +1,7 @@
 """Tables: what is read, what is left out and why, and what is refused."""
 
 import io
+import itertools
 import json
 
 import numpy as np
@@ -230,6 +231,25 @@ def test_where_predictions_are_kept_is_no_setting(tmp_path):
         probes = [{"name": "p", "parts": [], "positions": 8, "at": at}]
         store.write(Record(**(one.__dict__ | {"run": one.run | {"probes": probes}})))
     assert not [name for name in load(tmp_path).runs.columns if "probes" in name]
+
+
+def test_a_workdir_keeps_one_length_and_says_how_to_see_the_other(tmp_path):
+    store = Store(tmp_path)
+    for i, (size, tokens) in enumerate(itertools.product((1, 2, 3), (1, 2, 3))):
+        for length in (16, 32)[: 1 if i == 4 else 2]:
+            one = record(f"{i} at {length}", loss=3 - 0.1 * i, tokens=1000 * tokens)
+            run = one.run | {"length": length}
+            counts = {"run": run, "params_total": 9000 * size, "tokens": 1000 * tokens}
+            store.write(Record(**(one.__dict__ | counts)))
+    table = load(tmp_path)
+    assert len(table.readings) == 9 and len(table.exclusions) == 8
+    assert set(table.exclusions.reason) == {
+        "of another experiment: --where 'length == 32' fits it instead"
+    }
+    other = load(tmp_path, where=["length == 32"])
+    assert len(other.readings) == 8 and set(other.runs["apart:length"]) == {16, 32}
+    with pytest.raises(UserError, match="length"):
+        load(tmp_path, where=["length == 64"])
 
 
 def test_a_workdir_gives_final_losses_curves_and_documents(tmp_path):

@@ -294,6 +294,10 @@ def _unlisted(analysis: Analysis, rows: int) -> list[str]:
 def _silly(analysis: Analysis, printed: str) -> list[str]:
     """Sentences that show a number that is none."""
     names = {*analysis.runs.family, *analysis.runs.corpus, *analysis.targets}
+    # A cell may name a family "inf", and names are made of families and optimisers.
+    names |= {
+        word for name in names for word in re.split(r"[\s,()]+", str(name)) if word
+    }
     texts = [*answer.summary(analysis), *(note.text for note in analysis.notes)]
     texts += printed.splitlines()
     wrong = []

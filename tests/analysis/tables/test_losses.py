@@ -123,6 +123,7 @@ def test_rows_that_differ_in_an_unused_column_are_no_seeds():
     assert table.runs["apart:context"].nunique() == 2
     (text,) = table.warnings
     assert "context" in text and "not for seeds" in text and "--where" in text
+    assert len(table.readings) == 16
     tuned = from_frame(both, {"setting:context": "context"})
     assert "setting:context" in tuned.runs and not tuned.warnings
     plain = from_frame(both, {"apart:context": ""})

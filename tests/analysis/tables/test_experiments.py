@@ -1,0 +1,109 @@
+"""Different experiments in one table: one is fitted, the others left out by name."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import fit_law
+from analysis.design.cells import target_frame
+from analysis.pipeline import _matched_cells
+from analysis.report import notes
+from analysis.tables.load import from_frame
+from tests.analysis.tables.test_losses import grid
+
+
+def two_contexts(most: int = 2048) -> pd.DataFrame:
+    """A grid at each of two contexts; the one that is not `most` lacks two rows."""
+    short, long = grid(context=512), grid(context=2048)
+    short["loss"] *= 1.08
+    frame = pd.concat([short, long], ignore_index=True)
+    less = frame.index[frame.context != most]
+    return frame.drop(index=less[[3, 9]]).reset_index(drop=True)
+
+
+@pytest.mark.parametrize("most", [512, 2048])
+def test_the_largest_experiment_is_fitted_and_the_other_left_out_by_name(most):
+    frame = two_contexts(most)
+    table = from_frame(frame)
+    used = frame.loc[table.runs.run_id.isin(table.readings.run_id)]
+    assert set(used.context) == {most} and len(used) == 16
+    (text,) = table.warnings
+    assert "the largest is fitted (16 runs, --where 'context == " in text
+    left = table.exclusions
+    assert len(left) == 14 and set(left.target) == {""}
+    (reason,) = set(left.reason)
+    said = [note.text for note in notes.of_table(table, left)]
+    assert "14 runs left out: of another experiment." in said
+    # What the reason says does what it says.
+    _, condition = shlex.split(re.search(r"--where '.*?'", reason)[0])
+    other = from_frame(frame, where=[condition])
+    assert len(other.readings) == 14 and not other.warnings
+    fitted = fit_law(from_frame(frame), "chinchilla").parameters
+    alone = from_frame(frame[frame.context == most])
+    pd.testing.assert_frame_equal(
+        fitted, fit_law(alone, "chinchilla").parameters, rtol=1e-6
+    )
+
+
+def test_of_two_experiments_alike_the_one_with_more_compute_is_fitted():
+    frame = pd.concat([grid(context="4k"), grid(context="1 k, old")], ignore_index=True)
+    frame.loc[frame.context == "4k", "D"] *= 1.0 + 0.5 * (frame.D == 6e9)
+    frame["loss"] += 0.1 * (frame.context != "4k")
+    table = from_frame(frame)
+    (text,) = table.warnings
+    assert "(16 runs, --where 'context == 4k')" in text
+    option = """--where 'context == "1 k, old"'"""
+    assert option in text and table.exclusions.reason.str.contains(option).all()
+
+
+def test_what_is_tuned_or_said_to_be_fitted_together_costs_no_row():
+    frame = two_contexts()
+    for mapping in (
+        {"setting:context": "context"},
+        {"apart:context": "context"},
+        {"apart:context": ""},
+    ):
+        table = from_frame(frame, mapping)
+        assert len(table.readings) == 30 and not table.warnings
+    for tuned in ("batch", "scheduler", "weight_decay", "lr"):
+        table = from_frame(frame.rename(columns={"context": tuned}))
+        assert len(table.readings) == 30 and not table.warnings
+
+
+def test_shapes_that_are_no_design_alone_are_fitted_together():
+    two = pd.concat([grid(), grid()], ignore_index=True)
+    two["depth"] = two.N.rank(method="dense") * 2 + (np.arange(32) >= 16)
+    two["loss"] += 0.01 * (np.arange(32) >= 16)
+    table = from_frame(two)
+    assert len(table.readings) == 32
+    (text,) = table.warnings
+    assert "no experiment alone" in text and "--where 'depth == " in text
+
+
+def test_targets_read_in_different_experiments_keep_one_each():
+    one = grid(subset="a", eval_set="c4")
+    frame = pd.concat(
+        [one, grid(subset="b", eval_set="c4").iloc[2:], grid(subset="b", eval_set="x")],
+        ignore_index=True,
+    )
+    frame["loss"] += 0.1 * (frame.subset == "b")
+    table = from_frame(frame)
+    assert table.readings.groupby("target").size().to_dict() == {"c4": 16, "x": 16}
+    assert set(table.exclusions.target) == {""} and len(table.exclusions) == 14
+
+
+def test_matched_cells_are_of_one_experiment():
+    better = pd.concat([grid(family=f, context=2048) for f in ("a", "b")])
+    alone = grid(family="a", context=512)
+    alone["loss"] *= 0.9
+    frame = pd.concat([better, alone], ignore_index=True)
+    table = from_frame(frame, {"apart:context": "context"})
+    cells = _matched_cells(target_frame(table, "loss"), "loss")
+    assert len(cells) == 32
+    both = cells.pivot(index=["level", "budget"], columns="family", values="loss")
+    np.testing.assert_allclose(both.a, both.b)
