@@ -79,7 +79,7 @@ def pack(study: Study, archive: Path) -> None:
     Raises:
       UserError: no git checkout, or two files that would lie in one place.
     """
-    from scaling.record import source_commit
+    from scaling.source import source_commit
 
     tracked = _git_files()
     if "install.sh" not in tracked:

@@ -98,9 +98,9 @@ def _add_study_options(command: argparse.ArgumentParser) -> None:
 
 def _options(arguments: argparse.Namespace) -> Options:
     from scaling import corpora
+    from scaling.address import absolute
     from scaling.engines.child import Settings
     from scaling.packs import CHECKPOINT_SECONDS
-    from scaling.record import absolute
     from scaling.scheduling.study_plan import Options
 
     data_dir = os.path.abspath(corpora.data_folder(arguments.data_dir))

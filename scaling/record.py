@@ -21,23 +21,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import json
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
-import fsspec
 from etils import epath
 
 from scaling import found
-from scaling.errors import UserError
+from scaling.address import absolute
 from scaling.writing import write_atomic, write_once
 
 SCHEMA = 1
-ROOT = Path(__file__).resolve().parents[1]  # of the source tree
 
 Status = Literal["done", "diverged"]
 Cause = Literal["out of memory", "crash", "preemption"]
@@ -198,51 +193,28 @@ class Attempt:
     together: int = 1
 
 
-def absolute(workdir: str | os.PathLike[str]) -> str:
-    """A workdir in the one form that all code behind a command works with.
+class Store:
+    """The records of a workdir, local or gs://, each written once.
 
-    A local path is made absolute, so that it means the same folder to every process and
-    library that is given it; "~" is the home folder. gs:// and the like stay as they
-    are.
+    Args:
+      workdir: the folder that `scaling run --workdir` was given.
 
     Raises:
-      UserError: the home folder of a user that there is not, or an address that is
-        not gs://.
+      UserError: an address that no workdir can have.
+
+    Attributes:
+      root: the folder.
+      said: by path, what is wrong with a file that is not a record, and what is done.
+
+    >>> store = Store("runs/of-no-study")
+    >>> store.records()  # the records, and what is wrong with files that are none
+    ([], {})
+    >>> store.exists("0123456789abcdef")
+    False
     """
-    text = os.fspath(workdir)
-    if "://" in text:
-        _check_address(text)
-        return text
-    expanded = os.path.expanduser(text)
-    if expanded.startswith("~"):
-        raise UserError(
-            "workdir", text, "there is no such user; write ./~... for a name"
-        )
-    return os.path.abspath(expanded)
-
-
-def _check_address(address: str) -> None:
-    """Raises UserError where an address is none that a workdir can be at."""
-    scheme, _, rest = address.partition("://")
-    if scheme != "gs":
-        raise UserError("workdir", address, "give a local folder or gs://BUCKET/FOLDER")
-    if not rest.strip("/"):
-        raise UserError("workdir", address, "give a bucket: gs://BUCKET/FOLDER")
-    if set("[]*?") & set(rest):  # gcsfs takes them for patterns, so it finds no file
-        raise UserError("workdir", address, "a gs:// name without [, ], * and ?")
-    if importlib.util.find_spec("gcsfs") is None:
-        raise UserError("workdir", address, "gs:// needs: pip install 'datalaw[gcs]'")
-    # A listing that is kept does not show what the child wrote since. It has to be said
-    # before the first gs:// path is opened, which fixes it for the process.
-    fsspec.config.conf.setdefault("gs", {})["use_listings_cache"] = False
-
-
-class Store:
-    """Write-once records under a workdir, local or gs://."""
 
     def __init__(self, workdir: str | os.PathLike[str]):
         self.root = epath.Path(absolute(workdir))
-        # By path, what is wrong with a file that is not a record, and what is done.
         self.said: dict[str, str] = {}
         self._told: set[str] = set()
 
@@ -277,7 +249,12 @@ class Store:
         return Artifact(name.split(".")[0], relative, hashlib.sha256(data).hexdigest())
 
     def read(self, run_id: str) -> Record:
-        """Raises FileNotFoundError, or ValueError for a corrupt record."""
+        """The record of one run.
+
+        Raises:
+          FileNotFoundError: there is none.
+          ValueError: what is there is not that run's record; says why.
+        """
         return _parse(self.path("records", f"{run_id}.json"))
 
     def records(self) -> tuple[list[Record], dict[str, str]]:
@@ -417,22 +394,6 @@ def _listed(folder: epath.Path) -> list[str]:
 
 def _is_json(name: str) -> bool:
     return name.endswith(".json") and name != ".json"
-
-
-@functools.cache
-def source_commit(root: Path = ROOT) -> str:
-    """The commit of the source tree, with "+" where files differ; "" where unknown.
-
-    A tree that was copied without its git folder says it in a file COMMIT.
-    """
-    copied = root / "COMMIT"
-    if copied.is_file():
-        return copied.read_text().strip()
-    git = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True).stdout.strip()
-    except FileNotFoundError:
-        return ""
 
 
 def _parse(path: epath.Path) -> Record:

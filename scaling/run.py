@@ -71,6 +71,10 @@ class EvaluationSet:
       name: what tables and figures call it.
       parts: the corpora in it; a reading is the weighted mean over the parts.
       tokens: tokens cut from each part's held-out split (whole documents, by hash).
+
+    >>> from scaling import mixture
+    >>> EvaluationSet("both", mixture(code=1, kjv=1)).tokens  # of each of the two
+    65536
     """
 
     name: str
@@ -90,6 +94,10 @@ class Probes:
         last is 1.
       per_document: positions that one document may have at most, one in each of as many
         stretches of it.
+
+    >>> from scaling import corpus
+    >>> Probes("probes", corpus("kjv"), positions=512, at=(0.5, 1.0)).part.key
+    'kjv'
     """
 
     name: str
@@ -105,7 +113,19 @@ class Probes:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The architecture: a family, the target size of its ladder and its options."""
+    """The architecture.
+
+    Attributes:
+      family: a file of scaling/families, or one of your own given by `--include`.
+      size: the target; the member of the family that is nearest is trained.
+      size_by: what `size` counts: "params" (non-embedding parameters), "active" (those
+        that work on one token) or "flops" (forward, per example).
+      options: of the family, as `scaling.run.options` makes them.
+
+    >>> from scaling.run import options
+    >>> Model("moe", 200_000, size_by="active", options=options(experts=16)).options
+    (('experts', 16),)
+    """
 
     family: str
     size: int
@@ -126,6 +146,13 @@ class Data:
       quality_level: how much of it, in [0, 1].
       tokenizer: "bytes", or "sentencepiece:SIZE".
       seed: keys the order of the training windows.
+
+    >>> from scaling import corpus
+    >>> data = Data(corpus("kjv"), 400_000, unique_tokens=100_000)  # four epochs
+    >>> data.label
+    'kjv'
+    >>> Data(corpus("kjv"), 400_000, quality="truncation", quality_level=0.5).label
+    'kjv, truncation 0.5'
     """
 
     corpus: Mixture
@@ -146,7 +173,20 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Optimiser:
-    """The update rule and its scalars; `options` go to the rule by name."""
+    """The update rule and its scalars.
+
+    Attributes:
+      learning_rate: peak of the schedule, for a layer with as many inputs as
+        `scaling.families._layers.BASE`; the rule of width gives other layers theirs.
+      name: "adamw", "lion", "adafactor", "sgd" or "muon".
+      weight_decay: decoupled; of matrices and embeddings alone.
+      clip_norm: largest norm of the gradient.
+      options: arguments of the rule by name, as `scaling.run.options` makes them.
+
+    >>> from scaling.run import options
+    >>> Optimiser(1e-3, "adamw", options=options(b2=0.99)).weight_decay
+    0.1
+    """
 
     learning_rate: float
     name: str = "adamw"
@@ -157,7 +197,16 @@ class Optimiser:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Learning-rate schedule. Warm-up is absolute, the decay a share of the run."""
+    """Learning-rate schedule.
+
+    Attributes:
+      name: "wsd" (flat, then linear to zero), "cosine" (to a tenth) or "constant".
+      warmup_tokens: tokens over which the rate rises from zero, whatever the budget.
+      decay_fraction: share of the run that decays; of "wsd" alone.
+
+    >>> Schedule(warmup_tokens=20_000)
+    Schedule(name='wsd', warmup_tokens=20000, decay_fraction=0.2)
+    """
 
     name: str = "wsd"
     warmup_tokens: int = 0
@@ -193,19 +242,37 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training run.
+    """One training run: what it computes, and not where.
 
     Attributes:
+      model, data, optimiser, schedule: see `Model`, `Data`, `Optimiser`, `Schedule`.
       batch: sequences per step.
       length: tokens per sequence.
       init_seed: keys the initial weights.
       evaluation: the sets that the run is scored on.
+      objective: what the loss is; "next_token".
       evaluations: evenly spaced scorings during the run, the last one at its end;
         the best of them is recorded beside the final one.
       precision: "auto" (float32 on CPU, bfloat16 compute elsewhere) or a dtype's name.
       probes: positions at which its predictions are kept.
       provisional: the run copies a choice (such as a learning rate) that tuning runs
         have yet to make. It is planned, never trained; not part of the identity.
+
+    >>> from scaling import corpus
+    >>> run = Run(
+    ...     model=Model("lstm", 24_000),
+    ...     data=Data(corpus("kjv"), tokens=100_000, unique_tokens=50_000),
+    ...     optimiser=Optimiser(5e-3),
+    ...     batch=8,
+    ...     length=64,
+    ...     evaluation=(EvaluationSet("kjv", corpus("kjv")),),
+    ... )
+    >>> run.steps, run.tokens, run.unique_tokens  # budgets round to whole steps
+    (195, 99840, 50176)
+    >>> run.run_id({"kjv": "digest of its text"}) == run.run_id({"kjv": "another"})
+    False
+    >>> Run.from_json(run.to_json()) == run
+    True
     """
 
     model: Model
@@ -380,85 +447,3 @@ def _convert(annotation: Any, value: Any) -> Any:
     if annotation == "tuple[float, ...]":
         return tuple(value)
     return value
-
-
-def check(run: Run) -> Run:
-    """Refuses values that no code could run, before anything is prepared or trained.
-
-    Raises:
-      UserError: names the field, the value and what would be right.
-    """
-    positive = {
-        "model.size": run.model.size,
-        "data.tokens": run.data.tokens,
-        "batch": run.batch,
-        "length": run.length,
-        "evaluations": run.evaluations,
-        "optimiser.learning_rate": run.optimiser.learning_rate,
-        "optimiser.clip_norm": run.optimiser.clip_norm,
-    }
-    for field, value in positive.items():
-        if not (np.isfinite(value) and value > 0):
-            raise UserError(field, value, "give a number above zero")
-    if not 0.0 <= run.schedule.decay_fraction <= 1.0:
-        raise UserError(
-            "schedule.decay_fraction",
-            run.schedule.decay_fraction,
-            "give the share of the run that decays, between 0 and 1",
-        )
-    if run.optimiser.weight_decay < 0:
-        raise UserError(
-            "optimiser.weight_decay", run.optimiser.weight_decay, "give 0 or more"
-        )
-    if run.precision not in ("auto", "float32", "bfloat16"):
-        raise UserError("precision", run.precision, "auto, float32 or bfloat16")
-    if run.model.size_by not in ("params", "active", "flops"):
-        raise UserError("model.size_by", run.model.size_by, "params, active or flops")
-    if run.data.tokens < run.tokens_per_step:
-        raise UserError(
-            "data.tokens",
-            run.data.tokens,
-            f"one step reads batch x length = {run.tokens_per_step} tokens; "
-            "give at least that",
-        )
-    if not run.data.corpus or any(part.weight <= 0 for part in run.data.corpus):
-        raise UserError("data.corpus", label(run.data.corpus), "weights above zero")
-    if not run.evaluation:
-        raise UserError("evaluation", (), "name at least one evaluation set")
-    _check_probes(run.probes)
-    return run
-
-
-def _check_probes(probes: tuple[Probes, ...]) -> None:
-    names = [entry.name for entry in probes]
-    if len(set(names)) < len(names):
-        raise UserError("probes.name", names, "give each probe set its own name")
-    for entry in probes:
-        if not entry.name or ":" in entry.name:
-            expected = "give a name without a colon"
-            raise UserError("probes.name", entry.name, expected)
-        if len(entry.parts) != 1:
-            raise UserError(
-                "probes.parts",
-                label(entry.parts),
-                f"probes lie in one corpus; give corpus(...), and {entry.name!r} once "
-                "more for each other corpus",
-            )
-        for field in ("positions", "per_document"):
-            if getattr(entry, field) < 1:
-                expected = "give a whole number above zero"
-                raise UserError(f"probes.{field}", getattr(entry, field), expected)
-        _check_fractions(entry.at)
-
-
-def _check_fractions(at: tuple[float, ...]) -> None:
-    within = all(0.0 < fraction <= 1.0 for fraction in at)
-    labels = [f"{fraction:g}" for fraction in at]  # as files call them
-    rising = list(at) == sorted(at) and len(set(labels)) == len(labels)
-    if not (at and within and rising and at[-1] == 1.0):
-        raise UserError(
-            "probes.at",
-            at,
-            "give fractions of the training above 0 and up to 1, rising, the last of "
-            "them 1, such as (0.25, 0.5, 1.0)",
-        )

@@ -3,6 +3,8 @@
 A study file defines `study(results)`, a pure function that yields Runs. It is called
 again as records come in: `results.best(...)` answers with a provisional copy until the
 runs it chooses from are done, and provisional runs are planned but not trained.
+
+The examples below change the `run` of `help(scaling)`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from scaling import corpora, families
 from scaling.errors import UserError, unknown
 from scaling.layout import Layout
 from scaling.record import Record
-from scaling.run import Mixture, Part, Run, Scalar, check, options
+from scaling.run import Mixture, Part, Run, Scalar, options
+from scaling.run_check import check
 
 if TYPE_CHECKING:
     from scaling.corpora import Prepared
@@ -31,33 +34,102 @@ if TYPE_CHECKING:
 
 
 def corpus(name: str, **settings: Scalar) -> Mixture:
-    """One corpus: `corpus("code")`, `corpus("files", path="notes/*.txt")`."""
+    """One corpus, as `Data` and `EvaluationSet` take it.
+
+    Args:
+      name: a file of scaling/corpora, or one of your own given by `--include`.
+      settings: the options of that corpus; its docstring lists them.
+
+    Returns:
+      A mixture of this corpus alone.
+
+    Raises:
+      UserError: a setting that is no text, number or truth value. Whether the corpus
+        exists and takes these options is checked when the study is planned.
+
+    >>> corpus("code")
+    (Part(name='code', weight=1.0, options=()),)
+    >>> corpus("files", path="notes/*.txt", unit="line")[0].key
+    'files[path=notes/*.txt,unit=line]'
+    """
     return (Part(name, options=options(**settings)),)
 
 
 def mixture(**weights: float) -> Mixture:
-    """Several corpora by share: `mixture(code=0.5, kjv=0.5)`, in order of name."""
+    """Several corpora by share, in order of name.
+
+    Args:
+      weights: by corpus, its share of the training windows, above zero. Only ratios
+        count. For corpora with options add up tuples of `Part`, which have weights.
+
+    Returns:
+      A mixture, as `Data` and `EvaluationSet` take it.
+
+    >>> [(part.name, part.weight) for part in mixture(kjv=0.25, code=0.75)]
+    [('code', 0.75), ('kjv', 0.25)]
+    """
     return tuple(Part(name, float(weights[name])) for name in sorted(weights))
 
 
 def vary(runs: Run | Iterable[Run], axes: Mapping[str, Sequence[Any]]) -> list[Run]:
-    """Every run with every combination of the axes' values.
+    """Every run with every combination of the axes' values: a grid.
 
-    An axis is a field by its dotted name: `{"optimiser.learning_rate": (1e-3, 3e-3)}`.
+    Args:
+      runs: one run or several.
+      axes: values by field, a nested one by its dotted name such as
+        "optimiser.learning_rate".
+
+    Returns:
+      Runs in order: all of the first run, and of it the last axis changes fastest.
+
+    Raises:
+      UserError: a field that `Run` does not have; names the nearest one.
+
+    >>> axes = {"model.size": (8_000, 24_000), "optimiser.learning_rate": (1e-3, 3e-3)}
+    >>> [(r.model.size, r.optimiser.learning_rate) for r in vary(run, axes)]
+    [(8000, 0.001), (8000, 0.003), (24000, 0.001), (24000, 0.003)]
     """
     return _change(runs, axes, itertools.product(*axes.values()))
 
 
 def together(runs: Run | Iterable[Run], axes: Mapping[str, Sequence[Any]]) -> list[Run]:
-    """Every run with the axes' first values, then their second ones, and so on."""
+    """Every run with the axes' first values, then with their second ones, and so on.
+
+    Args:
+      runs: one run or several.
+      axes: values by dotted field, as in `vary`; all equally many.
+
+    Returns:
+      Runs in order: all of the first run, then all of the second.
+
+    Raises:
+      UserError: axes of different lengths, or a field that `Run` does not have.
+
+    >>> seeds = (0, 1)
+    >>> both = together(run, {"init_seed": seeds, "data.seed": seeds})
+    >>> [(r.init_seed, r.data.seed) for r in both]
+    [(0, 0), (1, 1)]
+    """
     lengths = {name: len(values) for name, values in axes.items()}
     if len(set(lengths.values())) > 1:
-        raise UserError("axes", lengths, "axes that move together are equally long")
+        raise UserError("axes", lengths, "give each axis equally many values")
     return _change(runs, axes, zip(*axes.values(), strict=True))
 
 
 def bracket(runs: Run | Iterable[Run]) -> list[Run]:
-    """Every run at half and at twice its learning rate: beside it, a check of that."""
+    """Every run at half and at twice its learning rate, without the run itself.
+
+    Trained beside runs that copy a tuned rate, they show whether it was the best.
+
+    Args:
+      runs: one run or several.
+
+    Returns:
+      Two runs for each, in order.
+
+    >>> [r.optimiser.learning_rate for r in bracket(run)]
+    [0.0025, 0.01]
+    """
     beside = []
     for run in [runs] if isinstance(runs, Run) else runs:
         rate = run.optimiser.learning_rate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import re
 from pathlib import Path
 
@@ -65,3 +66,18 @@ def test_the_public_face_of_scaling_runs():
     assert outcome.attempted >= 4 and outcome.failed == 0
     for name in scaling.__all__:
         assert getattr(scaling, name).__name__ == name
+
+
+@pytest.mark.parametrize("name", ["run", "study", "record"])
+def test_examples_of_public_functions_run(name):
+    globs: dict = {}
+    for example in doctest.DocTestParser().get_examples(scaling.__doc__):
+        exec(example.source, globs)  # the run that the examples change
+    module = importlib.import_module(f"scaling.{name}")
+    outcome = doctest.testmod(module, extraglobs={"run": globs["run"]})
+    assert outcome.attempted >= 2 and outcome.failed == 0
+
+
+@pytest.mark.parametrize("name", sorted(set(scaling.__all__) - {"Record"}))
+def test_every_public_name_has_an_example(name):
+    assert ">>> " in getattr(scaling, name).__doc__

@@ -20,8 +20,9 @@ from scaling.corpora import (
 )
 from scaling.layout import Layout
 from scaling.planning import cost
-from scaling.record import Reading, Record, Store, source_commit
+from scaling.record import Reading, Record, Store
 from scaling.run import Run
+from scaling.source import source_commit
 from scaling.training import evaluation
 from scaling.training.slots import Slot
 from scaling.writing import npz

@@ -4,7 +4,7 @@ import shlex
 import tarfile
 
 from launch import source
-from scaling.record import source_commit
+from scaling.source import source_commit
 from tests.support.fake_gcloud import NEW, WHERE, WORKDIR, ask
 
 

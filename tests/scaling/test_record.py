@@ -6,6 +6,7 @@ import os
 import pytest
 
 from scaling import record as records
+from scaling.address import absolute
 from scaling.errors import UserError
 from scaling.record import Attempt, Reading, Record, Store, substance
 
@@ -158,13 +159,13 @@ def test_a_study_keeps_its_runs(tmp_path):
 def test_a_workdir_has_one_absolute_form(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
-    assert records.absolute("runs/x/") == str(tmp_path / "runs" / "x")
-    assert records.absolute(tmp_path / "a" / ".." / "b") == str(tmp_path / "b")
-    assert records.absolute("~/runs") == "/home/me/runs"
-    assert records.absolute("./~") == str(tmp_path / "~")
-    assert records.absolute("gs://bucket/runs") == "gs://bucket/runs"
+    assert absolute("runs/x/") == str(tmp_path / "runs" / "x")
+    assert absolute(tmp_path / "a" / ".." / "b") == str(tmp_path / "b")
+    assert absolute("~/runs") == "/home/me/runs"
+    assert absolute("./~") == str(tmp_path / "~")
+    assert absolute("gs://bucket/runs") == "gs://bucket/runs"
     with pytest.raises(UserError, match="no such user"):
-        records.absolute("~nobody-of-that-name/runs")
+        absolute("~nobody-of-that-name/runs")
     store = Store("runs/x")
     monkeypatch.chdir("/")
     assert str(store.root) == str(tmp_path / "runs" / "x")

@@ -68,7 +68,7 @@ def test_vary_is_a_product_and_together_is_a_zip():
     ]
     assert pairs(together(RUN, axes)) == [(1024, 1e-3), (2048, 1e-2)]
     assert len(vary(vary(RUN, axes), {"init_seed": range(3)})) == 12
-    with pytest.raises(UserError, match="equally long"):
+    with pytest.raises(UserError, match="equally many"):
         together(RUN, {"init_seed": (1, 2), "data.seed": (1,)})
     with pytest.raises(UserError, match="did you mean 'tokens'"):
         vary(RUN, {"data.token": (1,)})

@@ -1,0 +1,90 @@
+"""Refuses runs whose values no code could train, before anything is prepared."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scaling.errors import UserError
+from scaling.run import Probes, Run, label
+
+
+def check(run: Run) -> Run:
+    """The run itself, where all of its values can be trained.
+
+    Raises:
+      UserError: names the field, the value and what would be right.
+    """
+    positive = {
+        "model.size": run.model.size,
+        "data.tokens": run.data.tokens,
+        "batch": run.batch,
+        "length": run.length,
+        "evaluations": run.evaluations,
+        "optimiser.learning_rate": run.optimiser.learning_rate,
+        "optimiser.clip_norm": run.optimiser.clip_norm,
+    }
+    for field, value in positive.items():
+        if not (np.isfinite(value) and value > 0):
+            raise UserError(field, value, "give a number above zero")
+    if not 0.0 <= run.schedule.decay_fraction <= 1.0:
+        raise UserError(
+            "schedule.decay_fraction",
+            run.schedule.decay_fraction,
+            "give the share of the run that decays, between 0 and 1",
+        )
+    if run.optimiser.weight_decay < 0:
+        raise UserError(
+            "optimiser.weight_decay", run.optimiser.weight_decay, "give 0 or more"
+        )
+    if run.precision not in ("auto", "float32", "bfloat16"):
+        raise UserError("precision", run.precision, "auto, float32 or bfloat16")
+    if run.model.size_by not in ("params", "active", "flops"):
+        raise UserError("model.size_by", run.model.size_by, "params, active or flops")
+    if run.data.tokens < run.tokens_per_step:
+        raise UserError(
+            "data.tokens",
+            run.data.tokens,
+            f"one step reads batch x length = {run.tokens_per_step} tokens; "
+            "give at least that",
+        )
+    if not run.data.corpus or any(part.weight <= 0 for part in run.data.corpus):
+        raise UserError("data.corpus", label(run.data.corpus), "weights above zero")
+    if not run.evaluation:
+        raise UserError("evaluation", (), "name at least one evaluation set")
+    _check_probes(run.probes)
+    return run
+
+
+def _check_probes(probes: tuple[Probes, ...]) -> None:
+    names = [entry.name for entry in probes]
+    if len(set(names)) < len(names):
+        raise UserError("probes.name", names, "give each probe set its own name")
+    for entry in probes:
+        if not entry.name or ":" in entry.name:
+            expected = "give a name without a colon"
+            raise UserError("probes.name", entry.name, expected)
+        if len(entry.parts) != 1:
+            raise UserError(
+                "probes.parts",
+                label(entry.parts),
+                f"probes lie in one corpus; give corpus(...), and {entry.name!r} once "
+                "more for each other corpus",
+            )
+        for field in ("positions", "per_document"):
+            if getattr(entry, field) < 1:
+                expected = "give a whole number above zero"
+                raise UserError(f"probes.{field}", getattr(entry, field), expected)
+        _check_fractions(entry.at)
+
+
+def _check_fractions(at: tuple[float, ...]) -> None:
+    within = all(0.0 < fraction <= 1.0 for fraction in at)
+    labels = [f"{fraction:g}" for fraction in at]  # as files call them
+    rising = list(at) == sorted(at) and len(set(labels)) == len(labels)
+    if not (at and within and rising and at[-1] == 1.0):
+        raise UserError(
+            "probes.at",
+            at,
+            "give fractions of the training above 0 and up to 1, rising, the last of "
+            "them 1, such as (0.25, 0.5, 1.0)",
+        )
