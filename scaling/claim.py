@@ -50,6 +50,13 @@ class Claim:
       where: which rows of the frame are meant: by column a value, or several.
       at: "largest", the rows of the largest size and budget, or "every" row.
       over: of several rows, whether the claim is about "every" one or about "any".
+
+    Raises:
+      UserError: an empty sentence or quantity, an unknown rule, or a margin that is no
+        number or pair of them in order.
+
+    >>> Claim("The two compute one function.", "excess", "within", 0.01).margin
+    (-0.01, 0.01)
     """
 
     sentence: str
