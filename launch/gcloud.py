@@ -1,6 +1,6 @@
 """A slice of Cloud TPU through the `gcloud` command.
 
-A queued resource asks for the slice and holds it; its one node has the same name.
+A queued resource requests the slice and holds it; its one node has the same name.
 
   cloud.google.com/tpu/docs/queued-resources: the states of a queued resource.
   cloud.google.com/tpu/docs/runtimes: the software version of each TPU type.
@@ -34,7 +34,7 @@ RUNTIMES = {
 ENDED = ("FAILED", "SUSPENDING", "SUSPENDED")
 # How often a lost `describe` is tried again; each wait is twice as long.
 TRIES = 5
-# What trying again does not mend.
+# Errors that another try does not mend.
 FINAL = ("PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_ARGUMENT", "NOT_FOUND")
 
 
@@ -43,7 +43,7 @@ class LaunchError(Exception):
 
 
 class NoGcloud(LaunchError):
-    """There is no `gcloud` to ask."""
+    """The `gcloud` command is not installed."""
 
 
 def note(text: str) -> None:
@@ -56,7 +56,7 @@ def check_names(name: str, zone: str, project: str | None) -> None:
         raise UserError(
             "name",
             name,
-            "give up to 63 lower-case letters, digits and hyphens, a letter first",
+            "give up to 63 lower-case letters, digits and hyphens, the first a letter",
         )
     if not re.fullmatch(r"[a-z]+-[a-z]+[0-9]+-[a-z0-9]+", zone):
         raise UserError("zone", zone, "give a zone such as us-central1-a")
@@ -67,19 +67,19 @@ def check_names(name: str, zone: str, project: str | None) -> None:
 def check_target(target: str) -> Hardware:
     """The slice. Raises UserError if it is no TPU or has more than one host."""
     try:
-        found = hardware.lookup(target)
+        machine = hardware.lookup(target)
     except UserError as error:
         raise UserError("target", target, error.expected) from error
-    if found.kind != "tpu":
+    if machine.kind != "tpu":
         raise UserError("target", target, f"give a TPU: {', '.join(_one_host())}")
-    if found.hosts > 1:
+    if machine.hosts > 1:
         raise UserError(
             "target",
             target,
-            f"it has {found.hosts} hosts and one host is what a study runs on today: "
+            f"it has {machine.hosts} hosts, and a study runs on one host; give one of "
             f"{', '.join(_one_host())}",
         )
-    return found
+    return machine
 
 
 def _one_host() -> Iterator[str]:
@@ -94,8 +94,8 @@ class Slice:
     """A queued resource and its node, by their one name.
 
     Attributes:
-      dry_run: print the commands and take it that there is nothing yet.
-      retry_seconds: before a lost `describe` is first tried again.
+      dry_run: print the commands, as where the slice does not exist yet.
+      retry_seconds: wait before a lost `describe` is first tried again.
     """
 
     name: str
@@ -114,14 +114,14 @@ class Slice:
     def ending(self) -> str:
         """How to end what may be left of it."""
         return (
-            f"{self.name} may be there and billed; to end it: scaling-launch down "
+            f"{self.name} may exist and be billed; to delete it: scaling-launch down "
             f"{self.where}"
         )
 
     def describe(self) -> tuple[str, str]:
         """State and accelerator type; both empty where there is no such resource.
 
-        A reply that was lost is asked for again, a few times.
+        Tries again a few times where the reply is lost.
         """
         fields = "value(state.state,tpu.nodeSpec[0].node.acceleratorType)"
         words = ("queued-resources", "describe", self.name, f"--format={fields}")
@@ -136,15 +136,15 @@ class Slice:
                 if last or isinstance(error, NoGcloud) or _final(error):
                     raise
                 seconds = self.retry_seconds * 2**number
-                note(f"{self.name}: no answer ({error}); asking again")
+                note(f"{self.name}: no answer ({error}); trying again")
                 time.sleep(seconds)
         raise AssertionError("the last try returns or raises")
 
     def create(self, target: Hardware, spot: bool, wait_hours: float) -> None:
-        """Asks for the slice.
+        """Requests the slice.
 
-        The request ends by itself where it is not granted within the hours: nobody
-        may be there any more to delete it.
+        The request expires by itself where it is not granted within the hours, as this
+        program may have ended before it could delete it.
         """
         until = max(1, round(60 * wait_hours))
         self._gcloud(
@@ -159,7 +159,7 @@ class Slice:
         )
 
     def delete(self) -> bool:
-        """The node too; what the study left in its workdir stays.
+        """Deletes the request and its node; what the study left in its workdir stays.
 
         Returns whether there was one; what is gone already needs no deleting.
         """

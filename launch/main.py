@@ -23,7 +23,7 @@ from absl import app
 from absl.flags import argparse_flags
 
 from launch import gcloud, source, vm
-from launch.up import told, up
+from launch.up import explain_end, up
 from scaling import quiet
 from scaling.errors import UserError
 
@@ -34,17 +34,21 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     start = _command(
-        commands, "up", "ask for a slice, install, start; goes on after a stop"
+        commands,
+        "up",
+        "request a slice, install on it and start the study; resumes after a stop",
     )
     start.add_argument("study", metavar="STUDY", help="a study file, configs/NAME.py")
     start.add_argument(
         "--target", required=True, help="v4-8, v5litepod-1/4/8, v5p-8 or v6e-1/4/8"
     )
     start.add_argument(
-        "--workdir", required=True, help="gs://BUCKET/FOLDER, for records"
+        "--workdir", required=True, help="where records go: gs://BUCKET/FOLDER"
     )
     start.add_argument(
-        "--spot", action="store_true", help="a slice that may be taken back"
+        "--spot",
+        action="store_true",
+        help="request a spot slice: cheaper, and it may be preempted",
     )
     start.add_argument(
         "--include",
@@ -58,32 +62,36 @@ def parse(argv: list[str]) -> argparse.Namespace:
         type=float,
         default=30.0,
         metavar="S",
-        help="between looks at a request that waits (default: %(default)g)",
+        help="seconds between two looks at a waiting request (default: %(default)g)",
     )
     start.add_argument(
         "--wait_hours",
         type=float,
         default=24.0,
         metavar="H",
-        help="for the slice, at most; then the request is deleted, so that none is "
-        "granted and billed unseen (default: %(default)g)",
+        help="hours to wait for the slice; then the request is deleted, so that no "
+        "slice is granted and billed unnoticed (default: %(default)g)",
     )
-    _command(commands, "status", "the slice, the unit and the records")
-    logs = _command(commands, "logs", "what the study printed last")
-    logs.add_argument("--follow", action="store_true", help="and goes on printing")
+    _command(commands, "status", "show the slice, its service and the records")
+    logs = _command(commands, "logs", "show the last lines that the study printed")
+    logs.add_argument("--follow", action="store_true", help="keep printing new lines")
     _command(commands, "down", "delete the slice; the records stay")
     return parser.parse_args(argv[1:])
 
 
 def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=summary, description=summary)
-    command.add_argument("--name", required=True, help="of the slice: yours to choose")
-    command.add_argument("--zone", required=True, help="such as us-west4-a")
-    command.add_argument("--project", help="by default gcloud's own setting")
+    command.add_argument(
+        "--name", required=True, help="the slice's name, of your choice"
+    )
+    command.add_argument("--zone", required=True, help="Cloud zone, such as us-west4-a")
+    command.add_argument(
+        "--project", help="Cloud project (default: gcloud's own setting)"
+    )
     command.add_argument(
         "--dry_run",
         action="store_true",
-        help="print the gcloud commands, as for a new slice, and run none",
+        help="print the gcloud commands for a new slice and run none of them",
     )
     return command
 
@@ -96,7 +104,7 @@ def _up(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
         raise UserError("poll_seconds", arguments.poll_seconds, "give 0 or more")
     if not 0 <= arguments.wait_hours < math.inf:
         raise UserError(
-            "wait_hours", arguments.wait_hours, "give 0 or more, and an end"
+            "wait_hours", arguments.wait_hours, "give a finite number, 0 or more"
         )
     patience = min(machine.retry_seconds, arguments.poll_seconds)
     machine = dataclasses.replace(machine, retry_seconds=patience)
@@ -114,15 +122,15 @@ def _up(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
     if not machine.dry_run:
         print(f"follow it: scaling-launch logs {machine.where} --follow")
         print(f"records:   scaling status {shlex.quote(study.workdir)}")
-        print(f"the slice costs until: scaling-launch down {machine.where}")
+        print(f"the slice is billed until: scaling-launch down {machine.where}")
     return 0
 
 
 def _status(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
     state, accelerator = machine.describe()
     if not machine.dry_run:
-        found = f"{accelerator}, {state.lower()}" if state else "there is none"
-        print(f"{machine.name}: {found}", flush=True)
+        shown = f"{accelerator}, {state.lower()}" if state else "there is none"
+        print(f"{machine.name}: {shown}", flush=True)
     if state == "ACTIVE" or machine.dry_run:
         machine.ssh(vm.STATUS, show=True)
     return 0 if state or machine.dry_run else 1
@@ -134,10 +142,10 @@ def _logs(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
 
 
 def _down(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
-    with told(machine):
-        found = machine.delete()
+    with explain_end(machine):
+        existed = machine.delete()
     if not machine.dry_run:
-        print(f"{machine.name}: {'deleted' if found else 'there is none, or no more'}")
+        print(f"{machine.name}: {'deleted' if existed else 'there is none'}")
     return 0
 
 
@@ -158,7 +166,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt as stopped:
         gcloud.note(
-            "scaling-launch: stopped here; what runs or waits in the cloud goes on"
+            "scaling-launch: stopped here; what runs or waits in the cloud continues"
         )
         return 128 + getattr(stopped, "signal", signal.SIGINT)
     finally:

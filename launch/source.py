@@ -31,12 +31,12 @@ def check_workdir(workdir: str) -> None:
         raise UserError(
             "workdir",
             workdir,
-            "the VM's disk goes with the VM; give gs://BUCKET/FOLDER",
+            "the VM's disk is deleted with the VM; give gs://BUCKET/FOLDER",
         )
 
 
 def check_study(study: Study, chips: int) -> None:
-    """Finds what `scaling run` would refuse on the VM, before there is one."""
+    """Raises what `scaling run` would raise on the VM, before a VM is requested."""
     from scaling import plugins
     from scaling import study as studies
     from scaling.scheduling import layouts
@@ -49,7 +49,7 @@ def check_study(study: Study, chips: int) -> None:
 
 
 def study_script(study: Study) -> str:
-    """The study's commands as they stand on the VM, beside the source."""
+    """The script with the study's commands that lies beside the source on the VM."""
     words = ["run", _placed(study.path), "--workdir", study.workdir]
     for path in study.include:
         words += ["--include", _placed(path)]
@@ -64,7 +64,7 @@ def study_script(study: Study) -> str:
 
 
 def _placed(path: str) -> str:
-    """Where a file the user named lies in the copied tree."""
+    """The place, in the copied tree, of a file that the user named."""
     file = Path(path).expanduser().resolve()
     if file.is_relative_to(ROOT):
         return file.relative_to(ROOT).as_posix()
@@ -86,13 +86,15 @@ def pack(study: Study, archive: Path) -> None:
         raise UserError(
             "source",
             str(ROOT),
-            "what git tracks is copied: install from a git checkout, in place (-e)",
+            "files that git tracks are copied: install from a git checkout (pip -e)",
         )
     files = {name: ROOT / name for name in tracked if (ROOT / name).is_file()}
     for path in (study.path, *study.include):
         file = Path(path).expanduser().resolve()
         if files.setdefault(_placed(path), file).resolve() != file:
-            raise UserError("include", path, f"rename it: two files are {file.name}")
+            raise UserError(
+                "include", path, f"rename it: two files are called {file.name}"
+            )
     for name in _git_files("--others", "--exclude-standard", "--", "scaling"):
         note(f"not copied: git does not track {name}; `git add` it, or --include it")
     archive.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""From nothing, or from whatever there is, to a running study.
+"""Brings a study to run on a slice, whatever state the slice is in.
 
 The VM gets the source tree as a tar, an installation, and a systemd unit: the study
 survives a lost connection, a crash and a reboot of the VM, and what it left in the
@@ -28,24 +28,25 @@ def up(
     poll_seconds: float,
     wait_hours: float,
 ) -> None:
-    """From nothing, or from whatever there is, to a running study.
+    """Brings the study to run: requests the slice, installs and starts what is missing.
 
     Args:
       poll_seconds: between looks at a request that waits.
-      wait_hours: how long it is waited for; then it is deleted.
+      wait_hours: how long to wait for it; then it is deleted.
 
     Raises:
       UserError: the name belongs to another slice or to another running study.
-      LaunchError: a command failed, or the request did. Once there may be a slice, it
-        says so and how to end it, and so does a note where a signal ends the program.
+      LaunchError: a command or the request failed. Once a slice may exist, the message
+        gives the command that deletes it; so does a note where a signal ends the
+        program.
     """
     pack(study, archive)
     state, accelerator = machine.describe()
     if accelerator not in ("", target.name):
         raise UserError(
-            "target", target.name, f"{machine.name} is a {accelerator}: give that"
+            "target", target.name, f"{machine.name} is a {accelerator}; give that"
         )
-    with told(machine):
+    with explain_end(machine):
         if state == "ACTIVE" and _running(machine, study):
             text = "the study is running, with the source it started with"
             note(f"{machine.name}: {text}")
@@ -54,7 +55,7 @@ def up(
         if state in ENDED:
             machine.delete()
             note(
-                f"{machine.name}: it was {state.lower()}; deleted, and asked for again"
+                f"{machine.name}: it was {state.lower()}; deleted, and requested again"
             )
         while state == "DELETING":
             limit.sleep(machine, state)
@@ -69,8 +70,8 @@ def up(
 
 
 @contextlib.contextmanager
-def told(machine: Slice) -> Iterator[None]:
-    """Adds to whatever ends the work that a slice may be left, and how to end it."""
+def explain_end(machine: Slice) -> Iterator[None]:
+    """Adds to any error that a slice may exist, and the command that deletes it."""
     try:
         yield
     except Gone:
@@ -86,18 +87,18 @@ def told(machine: Slice) -> Iterator[None]:
 
 
 class Gone(LaunchError):
-    """It ended, and nothing is left that costs."""
+    """The request ended and nothing is billed."""
 
 
 class _Limit:
-    """The end of the waiting."""
+    """How long to wait for a slice."""
 
     def __init__(self, hours: float, poll_seconds: float):
         self._hours, self._poll = hours, poll_seconds
         self._end = time.monotonic() + 3600 * hours
 
     def sleep(self, machine: Slice, state: str) -> None:
-        """Until the next look. Deletes the request where its time is over.
+        """Waits until the next look; deletes the request when its time is over.
 
         Raises:
           Gone: the time was over.
@@ -109,12 +110,12 @@ class _Limit:
         raise Gone(
             f"{machine.name} was {state.lower() or 'not there'} after {self._hours:g} "
             "hours (--wait_hours): the request is deleted and nothing is billed; the "
-            "same `up` asks again"
+            "same `up` requests it again"
         )
 
 
 def _create(machine: Slice, target: Hardware, spot: bool, wait_hours: float) -> None:
-    """Asks for the slice; where the reply is lost, looks whether it was asked for."""
+    """Requests the slice; where the reply is lost, looks whether it was requested."""
     try:
         machine.create(target, spot, wait_hours)
     except NoGcloud:
@@ -123,7 +124,7 @@ def _create(machine: Slice, target: Hardware, spot: bool, wait_hours: float) -> 
         state, _ = machine.describe()
         if not state or state in ENDED:
             raise
-        note(f"{machine.name}: {error}; but it is there, {state.lower()}: going on")
+        note(f"{machine.name}: {error}; but it exists, {state.lower()}: continuing")
 
 
 def _running(machine: Slice, study: Study) -> bool:

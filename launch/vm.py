@@ -1,4 +1,4 @@
-"""The shell commands that the VM is given: install, start, look."""
+"""The shell commands that the VM runs: install, start, show."""
 
 from __future__ import annotations
 

@@ -24,22 +24,28 @@ def parse(argv: list[str]) -> argparse.Namespace:
         prog="scaling", description="Trains the runs of a scaling study."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    plan = commands.add_parser("plan", help="what a study would train, and its cost")
-    run = commands.add_parser("run", help="train what is missing; goes on after a stop")
-    status = commands.add_parser("status", help="what a workdir holds")
+    plan = commands.add_parser(
+        "plan", help="show what a study would train, and its cost"
+    )
+    run = commands.add_parser("run", help="train what is missing; resumes after a stop")
+    status = commands.add_parser("status", help="show what a workdir holds")
     freeze = commands.add_parser(
-        "freeze", help="keep what a study says (grid, probes, claims) before it trains"
+        "freeze", help="record a study's plan (grid, probes, claims) before it trains"
     )
     for command in (plan, run, freeze):
         _add_study_options(command)
-    plan.add_argument("--json", action="store_true", help="print JSON, not a table")
+    plan.add_argument(
+        "--json", action="store_true", help="print JSON instead of a table"
+    )
     plan.add_argument(
         "--target",
         metavar="MACHINE",
-        help="compile every program for v5litepod-8, v4-16, v5p-8, v6e-8, h100x8, cpu, "
-        "...: does it fit, how long",
+        help="show for another machine (v5litepod-8, v4-16, v5p-8, v6e-8, h100x8, cpu, "
+        "...) whether each program fits, and how long it takes",
     )
-    plan.add_argument("--price", type=float, help="of a chip-hour (with --target)")
+    plan.add_argument(
+        "--price", type=float, help="price of a chip-hour (with --target)"
+    )
     run.add_argument(
         "--layout",
         default="",
@@ -54,9 +60,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
         type=float,
         default=300.0,
         metavar="S",
-        help="between the checkpoints of unfinished runs (default: 300)",
+        help="seconds between checkpoints of unfinished runs (default: 300)",
     )
-    status.add_argument("workdir", metavar="WORKDIR", help="a folder or gs://")
+    status.add_argument(
+        "workdir", metavar="WORKDIR", help="a local folder or gs://BUCKET/FOLDER"
+    )
     return parser.parse_args(argv[1:])
 
 
@@ -67,10 +75,11 @@ def _add_study_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--data_dir",
-        help="prepared corpora (default: $SCALING_DATA or ~/.cache/datalaw)",
+        help="folder of prepared corpora (default: $SCALING_DATA or ~/.cache/datalaw)",
     )
     command.add_argument(
-        "--compilation_cache", help="compiled programs (default: DATA_DIR/compiled)"
+        "--compilation_cache",
+        help="folder of compiled programs (default: DATA_DIR/compiled)",
     )
     command.add_argument(
         "--families", default="", metavar="A,B", help="only runs of these families"
@@ -78,7 +87,7 @@ def _add_study_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--quick",
         action="store_true",
-        help="the first look that the study file defines, `quick(results)`",
+        help="run the file's `quick(results)`, a first look at the study",
     )
     command.add_argument(
         "--include",
@@ -135,7 +144,9 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.target:
         return _plan_target(arguments)
     if arguments.price is not None:
-        raise UserError("price", arguments.price, "give the --target it is a price of")
+        raise UserError(
+            "price", arguments.price, "give the --target that it is the price of"
+        )
     entries = commands.plan(_options(arguments), Progress())
     show = plan_tables.plan_json if arguments.json else plan_tables.plan_table
     print(show(entries))

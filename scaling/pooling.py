@@ -1,9 +1,9 @@
 """Which records of a workdir may stand in one table.
 
 Losses are compared only where the text is the same: that trained on, and that scored
-on. A name does not tell. A folder may be filled anew, an evaluation set cut to another
-length, records of two workdirs copied together; the content digests in the records
-tell. Of several texts under one name one is taken: that of the runs that a study of
+on. The content digests in the records decide it, not the names: a folder may be filled
+anew, an evaluation set cut to another length, records of two workdirs copied together.
+Of several texts under one name one is taken: that of the runs that a study of
 the workdir names today and, of several such, that of the run that finished last.
 """
 

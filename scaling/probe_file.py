@@ -177,7 +177,7 @@ def read(store: Store, digest: str) -> ProbeSet:
     path = store.path(FOLDER, f"{digest}.npz")
     made = ProbeSet.from_bytes(found.data(path, MOST))
     if made.digest != digest:
-        raise found.Unreadable("is not what it was written as: its digest differs")
+        raise found.Unreadable("was changed since it was written: its digest differs")
     return made
 
 
@@ -277,7 +277,7 @@ class Predictions:
         try:
             return self._file[name]
         except (*_BROKEN, NotImplementedError) as error:
-            raise found.Unreadable(f"has no sound array {name} ({error})") from error
+            raise found.Unreadable(f"has no valid array {name} ({error})") from error
 
 
 # --- Bytes -----------------------------------------------------------------------

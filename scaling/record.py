@@ -219,7 +219,7 @@ class Store:
         self._told: set[str] = set()
 
     def complaints(self) -> list[str]:
-        """A line for each file that was found wrong and that was not told of before."""
+        """A line for each wrong file that no earlier call returned."""
         new = {p: wrong for p, wrong in self.said.items() if p not in self._told}
         self._told |= set(new)
         return [f"{path} {wrong}" for path, wrong in new.items()]
@@ -333,7 +333,7 @@ class Store:
         write_atomic(path, json.dumps(body, indent=1).encode())
 
     def studies(self) -> dict[str, dict[str, Any]]:
-        """By name, what each study says of itself; `runs` is its list of ids."""
+        """The files of the studies by name; `runs` is the list of ids."""
         read = {}
         for path in _json_files(self.path("studies")):
             try:
@@ -441,7 +441,7 @@ def _check_kinds(record: Record) -> None:
 
 
 def _attempt(body: Mapping[str, Any], run_id: str) -> Attempt:
-    """Raises ValueError where it is none of that run."""
+    """Raises ValueError where it is no attempt at that run."""
     try:
         attempt = Attempt(**body)
     except TypeError as error:
@@ -456,7 +456,7 @@ def _attempt(body: Mapping[str, Any], run_id: str) -> Attempt:
 
 
 def _study(body: dict[str, Any]) -> dict[str, Any]:
-    """Raises ValueError where it does not say what a study says of itself."""
+    """Raises ValueError where it lacks what a study's file holds."""
     kinds = {"runs": list, "planned": dict, "provisional": int, "truth": list}
     for name, kind in kinds.items():
         if not isinstance(body.get(name, kind()), kind):

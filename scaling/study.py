@@ -176,7 +176,7 @@ def _fields(owner: type) -> list[str]:
 
 
 class Results:
-    """What a study may ask about runs that are done.
+    """What a study knows of runs that are done.
 
     Args:
       find: the record of a run, or None while there is none.
@@ -195,7 +195,7 @@ class Results:
         Until every candidate has a record the answer is the middle one, marked
         provisional. Derive runs from the answer with `vary` or `dataclasses.replace`:
         they keep the mark, numbers read off it do not. A diverged candidate loses;
-        where all diverged, the middle one stands, so that this shows as a result.
+        where all diverged, the answer is the middle one, so that the divergence shows.
 
         Args:
           candidates: runs that the study yields too, or they would never be trained.

@@ -171,7 +171,7 @@ def _prepare(part: Part, root: Path, tokenizer: str, progress: bool) -> Prepared
 
 
 def _remarks(part: Part, made: Prepared) -> list[str]:
-    """What of a corpus is not in what was prepared, said once."""
+    """Notes what of a corpus was left out when it was prepared."""
     module = corpora.load(part.name)
     plural = "s" if made.empty > 1 else ""
     said = f"{made.empty:,} document{plural} without text left out"

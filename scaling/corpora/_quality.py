@@ -235,10 +235,14 @@ def check_quality(data: Data) -> None:
     if level and not data.quality:
         known = ", ".join(sorted(KINDS))
         raise UserError(
-            "data.quality", "", f"level {level:g} of what? name a kind: {known}"
+            "data.quality", "", f"give the kind of damage of level {level:g}: {known}"
         )
     if data.quality and data.tokenizer != "bytes":
-        raise UserError("data.tokenizer", data.tokenizer, "damage is done to bytes")
+        raise UserError(
+            "data.tokenizer",
+            data.tokenizer,
+            "give bytes, the only tokenizer that damage works with",
+        )
 
 
 def open_text(data: Data, prepared: Prepared) -> Text:

@@ -55,7 +55,7 @@ def opened(file: TextFile) -> Iterator[io.BufferedReader]:
     """
     ending = next((e for e in PACKED if file.kind.endswith(e)), "")
     with opened_raw(file.path) as raw:
-        stream = _buffered(_Told(raw, file.path))
+        stream = _buffered(_Checked(raw, file.path))
         check_beginning(file.path, stream.peek(_HEAD)[:_HEAD], ending)
         if ending:
             stream = _buffered(_Unpacked(stream, file.path, ending))
@@ -103,8 +103,8 @@ def check_beginning(path: Path, head: bytes, ending: str, how: str = "is") -> No
         refuse(path, f"{how} not {wanted}, as its name says; is it plain text?")
 
 
-class _Told(io.RawIOBase):
-    """A raw file that tells an error of the system as the user's."""
+class _Checked(io.RawIOBase):
+    """A raw file whose system errors become the user's."""
 
     def __init__(self, file: Any, path: Path):
         self._file, self._path = file, path
@@ -158,7 +158,10 @@ class _Unpacked(io.RawIOBase):
             self._ready = memoryview(self._member.decompress(data))
         except self._errors as error:
             if first and self._members:
-                refuse(self._path, f"goes on with something unpacked, {self._where()}")
+                refuse(
+                    self._path,
+                    f"continues with something that is not packed, {self._where()}",
+                )
             refuse(self._path, f"is damaged, {self._where()}: {error}")
         self._waiting = b""
         if self._member.eof:

@@ -68,7 +68,7 @@ class Settings:
 
 
 class Child:
-    """One child process: asks it one thing at a time and watches it meanwhile."""
+    """One child process: sends it one request at a time and watches it meanwhile."""
 
     def __init__(self, settings: Settings, store: Store, stop: Stop, devices: int):
         self.stop = stop

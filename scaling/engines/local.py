@@ -73,9 +73,9 @@ class Local:
           Ended: the study is stopped, or the child failed.
         """
         try:
-            return self._ask_again("looked for devices", {"do": "probe"})
+            return self._ask_again("listed the devices", {"do": "probe"})
         except Failed as error:
-            line = f"the devices could not be looked for: {error.message}"
+            line = f"the devices could not be listed: {error.message}"
             raise Ended(line, 1) from error
 
     def describe(self, runs: Sequence[Run], vocab: int) -> list[dict[str, Any]]:
@@ -97,8 +97,8 @@ class Local:
         """Training tokens/s of full packs, None where the layout does not work.
 
         Raises:
-          Ended: the study is stopped, or the child is killed again and again: that says
-            nothing of the layout.
+          Ended: the study is stopped, or the child is killed repeatedly, for reasons
+            other than the layout.
         """
         self._use(layout)
         request = {"do": "measure", "run": run.to_json(), "vocab": vocab}
@@ -133,7 +133,9 @@ class Local:
                     raise self.stop.ended() from error
                 if last or not error.died:
                     raise
-                self.note(f"while it {doing}, {error.message}; another one is asked")
+                self.note(
+                    f"while it {doing}, {error.message}; trying again in a new one"
+                )
         raise AssertionError  # the second child has answered or failed
 
     def _ask(
@@ -174,7 +176,7 @@ class Local:
         try:
             request = {"do": "train", "pack": pack_to_json(pack)}
             if self._ask(request, watch)["stopped"]:
-                failure = Failed("preemption", "asked to stop")
+                failure = Failed("preemption", "stopped on request")
                 self._end_child()
         except Failed as error:
             failure = error

@@ -41,7 +41,7 @@ def param(
     init: Init,
     contracted: tuple[int, ...] | None = None,
 ) -> nnx.Param:
-    """A float32 parameter that says what it is and what its dimensions are.
+    """A float32 parameter that carries what it is and what its dimensions are.
 
     Args:
       contracted: the dimensions that an output sums over and that grow with the model's

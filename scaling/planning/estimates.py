@@ -1,4 +1,4 @@
-"""What a run is expected to take, kept in the workdir until the record says.
+"""What a run is expected to take, kept in the workdir to compare with its record.
 
 `estimates.json` holds, by run_id and target, what was predicted before the run had a
 record; a prediction after the fact would be none. The report sets both side by side.

@@ -93,7 +93,7 @@ def _frozen(store: Store, name: str) -> dict[str, Any] | None:
         return frozen.read(store, name)
     except found.Unreadable as error:
         path = store.path(frozen.FOLDER, f"{name}.json")
-        raise UserError("workdir", str(path), f"{error}; put it aside") from error
+        raise UserError("workdir", str(path), f"{error}; move it away") from error
 
 
 def run(options: Options, progress: Progress) -> int:

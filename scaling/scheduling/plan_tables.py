@@ -218,9 +218,9 @@ def status(workdir: str) -> str:
     store = Store(workdir)
     studies = store.studies()
     if not studies:
-        said = "; ".join(store.complaints())
-        expected = "no study was run there; give a `scaling run --workdir`"
-        raise UserError("workdir", workdir, said or expected)
+        wrong = "; ".join(store.complaints())
+        expected = "no study was run there; give the --workdir of a `scaling run`"
+        raise UserError("workdir", workdir, wrong or expected)
     records, corrupt = store.records()
     by_id = {record.run_id: record for record in records}
     failed = {attempt.run_id: attempt for attempt in store.attempts()}
@@ -263,9 +263,9 @@ def _study_lines(
 
 
 def _words(body: dict[str, Any], run_id: str) -> str:
-    """What a study says of a run of its own."""
+    """A run in words, as the study's file describes it."""
     planned = body.get("planned", {}).get(run_id)
     try:
         return describe(Run.from_json(planned))
     except (TypeError, ValueError, KeyError, AttributeError):  # not as it was written
-        return "(the study does not say what it is)"
+        return "(not described in the study's file)"

@@ -34,7 +34,7 @@ RunState = Literal["done", "diverged", "left", "provisional"]
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the command line says.
+    """The arguments of the command line.
 
     Attributes:
       study: path of the study file.
@@ -133,7 +133,7 @@ class StudyPlan:
             self.progress.note(line)
 
     def entries(self) -> list[Entry]:
-        """All runs of the study as the records stand now."""
+        """All runs of the study, by the records of now."""
         self._recorded = self.store.run_ids()
         runs = self._runs(self._find)
         self._admit(runs)
@@ -275,13 +275,13 @@ class StudyPlan:
         self._vocab[tokenizer] = next(iter(made.values())).vocab
 
     def _tell_others(self, key: str, tokenizer: str, digest: str) -> None:
-        """Says what is there of an older text of this name: it is not trained again."""
+        """Notes how many records have an older text of this name."""
         same = [r for r in self._records.values() if key in r.digests]
         same = [r for r in same if r.run.get("data.tokenizer") == tokenizer]
         if others := sum(record.digests[key] != digest for record in same):
             self.progress.note(
                 f"{others} of the records in {self.options.workdir} have another text "
-                f"of {key}: they stay, and count for nothing here"
+                f"of {key}: they are kept, and not used here"
             )
 
     def vocab(self, run: Run) -> int:

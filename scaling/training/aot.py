@@ -124,7 +124,7 @@ def _fitted(run: Run, vocab: int) -> Step:
 
 
 def _needed(message: str) -> float:
-    """Bytes that the compiler says it wanted, 0 where it does not say."""
+    """Bytes that the compiler asked for, 0 where it does not state them."""
     found = re.search(r"(?:\(|Used )(\d+(?:\.\d+)?)([KMGT])\b", message)
     powers = {"K": 10, "M": 20, "G": 30, "T": 40}
     return float(found[1]) * 2.0 ** powers[found[2]] if found else 0.0

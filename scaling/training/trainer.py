@@ -96,7 +96,7 @@ class Trainer:
         self.saved = self.reported = time.monotonic()
 
     def train(self, stopping: Callable[[], bool]) -> None:
-        """Until no run waits and every slot is empty, or until asked to stop."""
+        """Until no run waits and every slot is empty, or a stop is requested."""
         with jax.set_mesh(self.compiled.mesh):
             self._fill()
             while any(self.slots):

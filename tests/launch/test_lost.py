@@ -53,7 +53,7 @@ def test_a_signal_before_anything_was_asked_for(cloud, study):
 def test_a_lost_describe_is_asked_for_again(cloud, study, number):
     done = cloud(*ask(study), FAILS_AT=f"{number} {number + 1}")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("connection lost); asking again") == 2
+    assert done.stderr.count("connection lost); trying again") == 2
     assert cloud.verbs == [*NEW[:number], *["describe"] * 2, *NEW[number:]]
 
 
@@ -74,7 +74,7 @@ def test_a_lost_reply_of_create_is_looked_after(cloud, study):
     cloud.states("", "PROVISIONING", "ACTIVE\tv5litepod-8")
     done = cloud(*ask(study), FAILS_AT="1")
     assert done.returncode == 0, done.stderr
-    assert "connection lost; but it is there, provisioning: going on" in done.stderr
+    assert "connection lost; but it exists, provisioning: continuing" in done.stderr
     cloud.states("", "")
     done = cloud(*ask(study), FAILS_AT="1")
     assert done.returncode == 1 and done.stderr.endswith(f"connection lost; {END}\n")
@@ -107,7 +107,7 @@ def test_a_request_that_ended_is_deleted_and_said(cloud, study, state):
     cloud.states(f"{state}\tv5litepod-8", "ACTIVE\tv5litepod-8")
     done = cloud(*ask(study))
     assert done.returncode == 0, done.stderr
-    assert f"it was {state.lower()}; deleted, and asked for again" in done.stderr
+    assert f"it was {state.lower()}; deleted, and requested again" in done.stderr
     assert cloud.verbs[:3] == ["describe", "delete", "create"]
 
 
@@ -115,7 +115,7 @@ def test_down_of_what_is_gone_is_done(cloud):
     gone = cloud.calls_file.with_name("calls.gone")
     gone.touch()
     done = cloud("down", *WHERE)
-    assert done.returncode == 0 and "mine: there is none, or no more" in done.stdout
+    assert done.returncode == 0 and "mine: there is none" in done.stdout
     gone.unlink()
     cloud.states("DELETING", "")
     done = cloud("down", *WHERE, FAILS_AT="0")  # the reply was lost

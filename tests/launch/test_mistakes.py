@@ -33,7 +33,7 @@ WRONG = {
     "unknown": ({"--target": "v7-8"}, "target 'v7-8'"),
     "wait": ({"--poll_seconds": "-1"}, "0 or more"),
     "hours": ({"--wait_hours": "-1"}, "0 or more"),
-    "no end": ({"--wait_hours": "inf"}, "and an end"),
+    "no end": ({"--wait_hours": "inf"}, "a finite number"),
     "include": ({"--include": "nowhere.py"}, "include 'nowhere.py'"),
 }
 

@@ -239,7 +239,7 @@ def test_a_child_killed_before_training_is_replaced_once(write_study, tmp_path, 
     assert not (workdir / "layout.json").exists()
     begun.unlink()
     ended = run("kill_once")
-    assert ended.returncode == 0 and "another one is asked" in ended.stderr
+    assert ended.returncode == 0 and "trying again in a new one" in ended.stderr
     kept = json.loads((workdir / "layout.json").read_text())["all programs"]["tried"]
     assert all(entry["tokens_per_second"] for entry in kept)
 

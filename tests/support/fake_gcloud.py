@@ -154,5 +154,5 @@ def ask(study, *more, workdir=WORKDIR, target="v5litepod-8"):
     return (*words, "--poll_seconds", "0", *more)
 
 
-END = "mine may be there and billed; to end it: scaling-launch down "
+END = "mine may exist and be billed; to delete it: scaling-launch down "
 END += "--name mine --zone us-west4-a"

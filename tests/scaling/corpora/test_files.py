@@ -117,7 +117,10 @@ REFUSED = {
     **{f"none.jsonl.{e}": (b"", "is empty") for e in PACK},
     **{f"bad.jsonl.{e}": (damaged(p), "is damaged") for e, p in PACK.items()},
     **{
-        f"more.jsonl.{e}": (p(JSONL) + b"garbage, much of it", "goes on with something")
+        f"more.jsonl.{e}": (
+            p(JSONL) + b"garbage, much of it",
+            "continues with something",
+        )
         for e, p in PACK.items()
     },
     # Not what the name says.

@@ -305,7 +305,7 @@ def test_held_out_text_stays_clean_and_the_record_has_the_share(
     [
         ({"kind": "random_byte", "level": 0.5}, "data.quality", "'random_bytes'"),
         ({"kind": "noise", "level": 0.5}, "data.quality", "known: duplicates, random_"),
-        ({"level": 0.5}, "data.quality", "name a kind: duplicates, "),
+        ({"level": 0.5}, "data.quality", "of level 0.5: duplicates, "),
         ({"kind": "truncation", "level": 1.5}, "data.quality_level", "between 0 and 1"),
         (
             {"kind": "truncation", "level": float("nan")},
