@@ -22,7 +22,7 @@ from analysis.laws import Array
 PARAMETERS = 3
 # At the slowest exponent a factor of 1000 in x is one of 1.15: with so few points no
 # curve that falls more slowly differs from a straight line in ln x.
-EXPONENTS, FINER = np.geomspace(0.02, 6.0, 200), 200
+EXPONENTS, FINER = np.geomspace(0.02, 6.0, 150), 300
 # Points that lie so far from the best curve are drawn less often than this.
 MISFIT = 0.01
 # Of the points' mean variance, so that points of one noise have an inverse.
@@ -57,18 +57,22 @@ def floor(x: Array, y: Array, least: float = 0.0) -> Floor:
     count, freedom = len(np.unique(x)), len(x) - PARAMETERS
     if count <= PARAMETERS:
         return _refused(f"{count} points for a curve of {PARAMETERS} parameters")
-    first = int(_fits(x, y, EXPONENTS)[0].argmin())
-    near = EXPONENTS[max(0, first - 1) : first + 2]
+    # Draws give the covariance with as many degrees of freedom as there are.
+    draws = len(y) - 1 - len(x)
+    room = stats.f.ppf(0.95, 1, draws)
+    coarse = _fits(x, y, EXPONENTS)[0]
+    likely = np.flatnonzero(coarse <= coarse.min() + room)
     # Points of little noise tell exponents apart that lie between two of the grid.
-    grid = np.unique([*EXPONENTS, *np.linspace(near[0], near[-1], FINER)])
+    first, last = max(0, likely[0] - 1), min(len(EXPONENTS), likely[-1] + 2) - 1
+    grid = np.unique(
+        [*EXPONENTS, *np.geomspace(EXPONENTS[first], EXPONENTS[last], FINER)]
+    )
     squares, ends, variances = _fits(x, y, grid)
     best = int(squares.argmin())
     exponent = float(grid[best])
-    # Draws give the covariance with as many degrees of freedom as there are.
-    draws = len(y) - 1 - len(x)
     if stats.f.sf(squares[best] / freedom, freedom, draws) < MISFIT:
         return _refused("the points bend otherwise than a power that tends to a floor")
-    room = stats.f.ppf(0.95, 1, draws) - (squares - squares[best])
+    room = room - (squares - squares[best])
     if room[0] >= 0:
         slow = f"a fall without an end (exponent {number(EXPONENTS[0])}) fits as well"
         return _refused(slow)
@@ -90,13 +94,10 @@ def _fits(x: Array, y: Array, exponents: Array) -> tuple[Array, Array, Array]:
     # Whitened by the Cholesky factor, points have one variance and no correlation.
     whiten = np.linalg.inv(np.linalg.cholesky(spread))
     seen = whiten @ y[0]
-    squares, ends, variances = [], [], []
-    for exponent in exponents:
-        power = (x / x.min()) ** -exponent
-        design = whiten @ np.stack([np.ones(len(x)), power], axis=1)
-        inverse = np.linalg.inv(design.T @ design)
-        solved = inverse @ (design.T @ seen)
-        squares.append(((seen - design @ solved) ** 2).sum())
-        ends.append(solved[0])
-        variances.append(inverse[0, 0])
-    return np.array(squares), np.array(ends), np.array(variances)
+    power = (x / x.min()) ** -exponents[:, None]
+    design = whiten @ np.stack([np.ones(power.shape), power], axis=2)
+    turned = design.transpose(0, 2, 1)
+    inverse = np.linalg.inv(turned @ design)
+    solved = inverse @ (turned @ seen)[:, :, None]
+    left = seen - (design @ solved)[:, :, 0]
+    return (left**2).sum(axis=1), solved[:, 0, 0], inverse[:, 0, 0]

@@ -165,7 +165,8 @@ def _pairs(asked: Comparison) -> Iterator[tuple[dict[str, Any], Any, Any]]:
         ("budget", "tokens", "data"),
         ("data_seed", "data_seed", "order"),
     ):
-        rest = [c for c in (*PLACE, "data_seed") if c != by]
+        shared = (*PLACE, "data_seed") if _ordered(ends) else PLACE
+        rest = [c for c in shared if c != by]
         if by == "budget":  # more of it is more unique data, seen once
             rest.remove("unique")
         for _, some in ends.groupby(["family", "corpus", *rest], sort=True):
