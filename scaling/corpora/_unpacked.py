@@ -1,22 +1,16 @@
-"""Opens a file of text, packed or not, so that it is read whole or refused.
-
-The libraries' own readers end quietly where a file was cut (zstd), read one of several
-frames (zstd) or leave out what follows the packed data (xz), so the loop over the
-members of a file stands here and is the same for all.
-"""
+"""Opens a file of text, packed or not, so that it is read whole or refused."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
-import lzma
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from scaling.corpora._found import PACKED, TextFile, refuse
-from scaling.errors import UserError
+from scaling.packed import unpacked
 
 # What the first bytes of a file say it is, how its name ends where it is read, and
 # what else can be done.
@@ -43,6 +37,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Of packed data at a time: as much as that may unpack to some tens of megabytes.
 _CHUNK = 4096
 _BUFFER = 1 << 20
+_PACKINGS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd"}
 
 
 @contextlib.contextmanager
@@ -120,91 +115,24 @@ class _Checked(io.RawIOBase):
 
 
 class _Unpacked(io.RawIOBase):
-    """The text of a packed file, all its members one after the other."""
+    """The text of a packed file as a stream."""
 
     def __init__(self, raw: BinaryIO, path: Path, ending: str):
-        self._raw, self._path = raw, path
-        self._new, self._errors = _unpackers(path)[ending]()
-        self._member: Any = None  # the one under way
-        self._members = 0  # that came to their ends
-        self._waiting = b""  # packed bytes that were read and not unpacked
+        packed = iter(lambda: raw.read(_CHUNK), b"")
+        complain = functools.partial(refuse, path)
+        self._pieces = unpacked(packed, _PACKINGS[ending], complain)
         self._ready = memoryview(b"")
-        self._given = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            if not self._fill():
+            piece = next(self._pieces, None)
+            if piece is None:
                 return 0
+            self._ready = memoryview(piece)
         count = min(len(buffer), len(self._ready))
         buffer[:count] = self._ready[:count]
         self._ready = self._ready[count:]
-        self._given += count
         return count
-
-    def _fill(self) -> bool:
-        """Unpacks the next piece; False at the end of the file."""
-        data = self._packed()
-        if not data:
-            if self._member is not None:
-                refuse(self._path, f"is cut short, {self._where()}")
-            return False
-        first = self._member is None
-        if first:
-            self._member = self._new()
-        try:
-            self._ready = memoryview(self._member.decompress(data))
-        except self._errors as error:
-            if first and self._members:
-                refuse(
-                    self._path,
-                    f"continues with something that is not packed, {self._where()}",
-                )
-            refuse(self._path, f"is damaged, {self._where()}: {error}")
-        self._waiting = b""
-        if self._member.eof:
-            self._waiting = self._member.unused_data
-            self._member = None
-            self._members += 1
-        return True
-
-    def _packed(self) -> bytes:
-        """The next packed bytes; zeros that fill a file up after a member are none."""
-        data = self._waiting or self._raw.read(_CHUNK)
-        between = self._members and self._member is None
-        while between and data and not (data := data.lstrip(b"\0")):
-            data = self._raw.read(_CHUNK)
-        return data
-
-    def _where(self) -> str:
-        return f"after {self._given:,} bytes of text"
-
-
-_Unpacker = tuple[Callable[[], Any], type[Exception]]
-
-
-def _unpackers(path: Path) -> dict[str, Callable[[], _Unpacker]]:
-    """By ending: how a member of that packing is unpacked, and the error it raises."""
-
-    def gzip() -> _Unpacker:
-        return lambda: zlib.decompressobj(wbits=31), zlib.error
-
-    def xz() -> _Unpacker:
-        return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ), lzma.LZMAError
-
-    def zstd() -> _Unpacker:
-        try:
-            import zstandard
-        except ModuleNotFoundError:
-            raise UserError(
-                "data.corpus path",
-                str(path),
-                "reading .zst needs: pip install 'datalaw[zstd]'",
-            ) from None
-        # Long windows are allowed: what was packed with them is text like any other.
-        unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-        return unpacker.decompressobj, zstandard.ZstdError
-
-    return {".gz": gzip, ".xz": xz, ".zst": zstd}

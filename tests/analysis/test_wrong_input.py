@@ -160,7 +160,7 @@ FILES = {
     "cases.csv": (b"N,n,D,loss\n1,1,1,1\n", "name one: params=N or params=n"),
     "missing.csv": (b"N,loss\n1,1\n", "map tokens"),
     "parquet.csv": (parquet(runs())[:-200], "a Parquet file"),
-    "gzip.csv": (gzip.compress(csv(runs()))[:-20], "cut short after"),
+    "gzip.csv": (gzip.compress(csv(runs()))[:-20], "cut short, after"),
     "damaged.csv.gz": (b"\x1f\x8b" + csv(runs()), "it is damaged"),
     "gzip.jsonl": (gzip.compress(b"{}"), "at least one row"),
     "sheet.csv": (b"PK\x03\x04rest", "spreadsheet"),
