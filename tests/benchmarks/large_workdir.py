@@ -3,8 +3,16 @@
 A study of 21,000 runs, of which 20,000 have made-up records as training leaves them
 (2 evaluation sets, 4 readings each) and 500 have failed attempts. Prints for each
 command its wall and CPU seconds, with those of its child, and the peak of its memory.
-The first plan prices the programs; the second one is what is judged.
-Expected on two idle cores: each within 10 s, and under 1 GB.
+The first plan prices the programs; the second one is what is judged, with `status`, by
+CPU seconds: 10 at most, as the wall's depend on what else the machine does, and 1 GB.
+
+Measured on two cores that ten other processes shared (load 17 to 20):
+
+    status        4.8 s of CPU   39 s wall   405 MB
+    first plan   11.7 s          86 s        451 MB
+    second plan   8.4 s          71 s        451 MB
+
+On idle cores it was not measured yet: the wall seconds should come near those of CPU.
 """
 
 from __future__ import annotations
@@ -124,7 +132,7 @@ def made_workdir(path: Path, workdir: Path, data_dir: Path, records: int) -> Non
 
 
 def timed(*arguments: Any) -> tuple[float, float]:
-    """Runs `scaling ARGUMENTS`; prints what it took; (wall seconds, peak bytes)."""
+    """Runs `scaling ARGUMENTS`; prints what it took; (CPU seconds, peak bytes)."""
     script = (
         "import resource, sys\n"
         "from scaling.main import entry\n"
@@ -147,7 +155,7 @@ def timed(*arguments: Any) -> tuple[float, float]:
     last = done.stdout.splitlines()[-1]
     name = f"scaling {arguments[0]}"
     print(f"{name}: {wall:.1f} s, {cpu:.1f} s of CPU, {peak / 1e6:.0f} MB: {last}")
-    return wall, peak
+    return cpu, peak
 
 
 def main() -> int:
@@ -162,7 +170,7 @@ def main() -> int:
         plan = ("plan", path, "--workdir", workdir, "--data_dir", data_dir)
         taken = [timed("status", workdir), timed(*plan), timed(*plan)]
     return sum(
-        wall > MOST_SECONDS or peak > MOST_BYTES for wall, peak in (taken[0], taken[2])
+        cpu > MOST_SECONDS or peak > MOST_BYTES for cpu, peak in (taken[0], taken[2])
     )
 
 
