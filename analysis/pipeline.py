@@ -294,7 +294,7 @@ def _part(
     rate = frontier.flop_rate(frame[~again])
     drawing = isolines.frames(chosen, rate, target)
     begin(next(stage))
-    doubts = leading_law.frames(chosen, delta, seed, rate, target)
+    doubts = leading_law.frames(chosen, delta, seed, target)
     for name, part in (drawing | doubts).items():
         frames[name].append(part)
     found += notes.of_fits(surfaces, target)
@@ -312,6 +312,7 @@ def _part(
     asked = effects_of_target.Asked(
         target=target,
         surfaces=surfaces,
+        leading=leading,
         frame=fresh,
         cells=_matched_cells(fresh, target),
         runs=table.runs,
@@ -322,7 +323,7 @@ def _part(
         seed=seed,
     )
     begin(next(stage))
-    for name, part in effects_of_target.answers(asked, leading).items():
+    for name, part in effects_of_target.answers(asked).items():
         frames[name].append(part)
     for question in questions():
         if question.compute is not None:

@@ -103,11 +103,13 @@ class Absent:
       what: what there is none of.
       frames: by name; one with rows is enough for an answer.
       about: the notes that hold the reason are about one of these.
+      reason: what is said where no note holds one.
     """
 
     what: str
     frames: tuple[str, ...]
     about: tuple[str, ...]
+    reason: str = "The design of this table does not give it."
 
     def holds(self, view: View) -> bool:
         return all(view.analysis.frames[name].empty for name in self.frames)

@@ -43,11 +43,13 @@ class Asked:
       cells: of those runs, one for each family, corpus, size level and budget.
       runs: of the table, for wall time.
       described: what the levels are made of; see effects.swaps.
+      leading: the law that effects are reported by.
       delta: Huber's threshold of the fits.
     """
 
     target: str
     surfaces: Surfaces
+    leading: Leading
     frame: pd.DataFrame
     cells: pd.DataFrame
     runs: pd.DataFrame
@@ -91,9 +93,9 @@ def lead(surfaces: Surfaces, delta: float, seed: int) -> Leading:
     return Leading(model, surfaces, fits)
 
 
-def answers(asked: Asked, leading: Leading) -> Frames:
+def answers(asked: Asked) -> Frames:
     """The frames of effects, by their names in Analysis."""
-    surfaces, target = asked.surfaces, asked.target
+    surfaces, leading, target = asked.surfaces, asked.leading, asked.target
     chosen = leading.surfaces
     where = points_of_interest(asked.frame)
     every = effects.swaps(surfaces.families, surfaces.corpora, asked.described)

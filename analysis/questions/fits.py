@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.formatting import joined
-from analysis.questions import known_floor
 from analysis.questions._question import Drawing, Placed, Question, Sentence
 from analysis.questions._view import View
 from analysis.report import markup
@@ -123,7 +122,7 @@ def _built(view: View, figure: Placed) -> str:
     analysis = view.analysis
     if analysis.fits.empty:
         missing = markup.absent(analysis, "fits", "fits")
-        return missing + markup.about(analysis, "fits") + _truth(analysis)
+        return missing + markup.about(analysis, "fits")
     quality = (
         "Quality: objective_gap is the law's own best start against the best of all, "
         "starts_agreeing the share of starts that end at the best"
@@ -133,23 +132,10 @@ def _built(view: View, figure: Placed) -> str:
             markup.paragraph(*said(view)),
             figure("fits"),
             markup.about(analysis, "fits"),
-            _truth(analysis),
             markup.fold("Parameters with 95% intervals", analysis.fits),
             markup.fold(quality, analysis.quality),
         ]
     )
-
-
-def _truth(analysis: Analysis) -> str:
-    """The fitted floors beside the truth, or nothing where none is known."""
-    if analysis.truth.empty:
-        return ""
-    lead = markup.paragraph(
-        "What infinite size and data would leave of the loss, by the laws, beside the "
-        "loss of the true chances on the same documents:"
-    )
-    told = markup.bullets(known_floor.said(analysis.truth, analysis.unit))
-    return lead + told + markup.fold("Fitted floors beside the truth", analysis.truth)
 
 
 def answers(view: View) -> list[Sentence]:

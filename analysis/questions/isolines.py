@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.formatting import count, interval_text, joined, levels_text, number, on
+from analysis.formatting import count, levels_text, number
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.questions._question import Drawing, Placed, Question
@@ -27,16 +27,12 @@ from analysis.report.style import (
     LINES,
     MARKERS,
     MOST_COLUMNS,
-    Nothing,
-    corpora_of,
     families_of,
     key,
     legend,
     log_axis,
     looks,
-    panels_of,
     plain,
-    resize,
     rows_of,
     span,
     trained,
@@ -197,36 +193,6 @@ def _equal_compute(
     return _joined(parts)
 
 
-def powers(frame: pd.DataFrame) -> list[str]:
-    """What the methods without a law say of the compute-optimal size."""
-    sentences = []
-    for (family, corpus), rows in frame[frame.of == "params"].groupby(
-        ["family", "corpus"]
-    ):
-        said = joined(
-            f"{row.method} {number(row.exponent)} ({interval_text(row.low, row.high)})"
-            for row in rows.itertuples()
-        )
-        sentences.append(
-            f"The best size of {family}{on(corpus)} grows as compute to the power: "
-            f"{said}."
-        )
-    return sentences
-
-
-def no_optimum(frame: pd.DataFrame) -> list[str]:
-    """Why no budget shows a best size by itself; nothing where one does."""
-    if frame.empty or frame.params.notna().any():
-        return []
-    budgets = frame.drop_duplicates(["family", "corpus", "compute"])
-    reasons = frame.warning.str.replace(r"\d", "", regex=True)
-    common = frame.warning[reasons == reasons.mode().iloc[0]].iloc[0]
-    return [
-        f"Methods that know no law find no best size at any of {len(budgets)} budgets; "
-        f"most often: {common}."
-    ]
-
-
 # A cell belongs to an isoFLOP line whose compute is within this share of its own.
 NEAR = 0.25
 
@@ -331,48 +297,6 @@ def draw_isolosses(figure: Figure, analysis: Analysis, target: str) -> None:
     )
 
 
-def draw_optima(figure: Figure, analysis: Analysis, target: str) -> None:
-    """Compute-optimal sizes by methods without a law, beside the law's own path."""
-    frame = rows_of(analysis.optima, target)
-    frame = frame[np.isfinite(frame.params)]
-    if frame.empty:
-        raise Nothing
-    path = analysis.frontier[analysis.frontier.target == target]
-    families, corpora = families_of(analysis), corpora_of(analysis)
-    resize(figure, 0.9 + 2.2 * len(corpora), 1.6 + 2.3 * max(1, len(families)))
-    panels = panels_of(figure, len(corpora), len(families), sharex=True)
-    limits = span(frame.compute, pad=0.1), span(frame.params, path.params, pad=0.1)
-    methods = [method for method in METHODS if method in set(frame.method)]
-    # Side by side: where methods agree, one mark would hide the other.
-    aside = (limits[0][1] / limits[0][0]) ** 0.02
-    for (i, corpus), (j, family) in itertools.product(
-        enumerate(corpora), enumerate(families)
-    ):
-        axes = panels[i, j]
-        log_axis(axes.xaxis, lambda c: number(c, 1), limits[0])
-        log_axis(axes.yaxis, count, limits[1])
-        line = path[(path.family == family) & (path.corpus == corpus)]
-        axes.plot(line.compute, line.params, color=INK, lw=1.2)
-        mine = frame[(frame.family == family) & (frame.corpus == corpus)]
-        for k, method in enumerate(methods):
-            colour, marker, _ = looks(METHODS, method)
-            moved = aside ** (k - (len(methods) - 1) / 2)
-            for doubted, face in ((False, colour), (True, "white")):
-                some = mine[(mine.method == method) & ((mine.warning != "") == doubted)]
-                x, y = some.compute * moved, some.params
-                axes.plot(x, y, marker, color=colour, mfc=face, ms=4)
-        if i == 0:
-            axes.set_title(levels_text(family), color=looks(families, family)[0])
-        if j == 0:
-            axes.set_ylabel(f"{trained(corpus)}best size")
-    figure.supxlabel("training FLOPs (hollow: with a warning)", fontsize=8.5)
-    keys = [key(method, *looks(METHODS, method)[:2]) for method in methods]
-    legend(figure, [*keys, key("the law", INK, None, "-")])
-
-
-METHODS = ("parabola", "interpolation", "envelope")
-
-
 def _built(view: View, figure: Placed) -> str:
     analysis = view.analysis
     if analysis.isolosses.empty and analysis.isoflops.empty:
@@ -381,11 +305,7 @@ def _built(view: View, figure: Placed) -> str:
         [
             figure("isolosses"),
             figure("isoflops"),
-            markup.bullets(powers(view.rows("powers"))),
-            figure("optima") or markup.paragraph(*no_optimum(analysis.optima)),
             markup.fold("The compute-optimal path", analysis.frontier),
-            markup.fold("Best sizes by methods without a law", analysis.optima),
-            markup.fold("Their powers of compute", analysis.powers),
         ]
     )
 
@@ -394,7 +314,6 @@ QUESTION = Question(
     name="surface",
     title="Equal loss, equal compute, and the best split",
     place=90,
-    said=lambda view: powers(view.rows("powers")),
     figures={
         "isoflops": Drawing(
             draw_isoflops,
@@ -405,12 +324,6 @@ QUESTION = Question(
             draw_isolosses,
             "Lines of equal loss, by the fit, and the compute-optimal path with its "
             "95% interval. Off the dots it is extrapolation.",
-        ),
-        "optima": Drawing(
-            draw_optima,
-            "The best size at each compute by methods that know no law, beside the "
-            "fit's path. None shares anything between budgets: the fit is the better "
-            "answer.",
         ),
     },
     build=_built,

@@ -6,13 +6,16 @@ from a known source says what that is; see scaling/corpora/_truth.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.formatting import interval_text, joined, number
+from analysis.questions._question import Absent, Placed, Question
+from analysis.questions._view import View
+from analysis.report import markup
 from analysis.schema import LOSS, Column, declare
 
 FRAMES = (
@@ -34,18 +37,6 @@ FRAMES = (
     ),
 )
 
-# Of each target whose truth is known, by the windows' length; nats/token.
-FACTS = ["target", "length", "truth", "se", "entropy", "entropy_se"]
-
-
-def facts(studies: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """What studies say of their evaluation sets, columns FACTS."""
-    found = [fact for body in studies for fact in body.get("truth", ())]
-    names = {"target": "evaluation", "truth": "loss"}
-    frame = pd.DataFrame(found, columns=[names.get(name, name) for name in FACTS])
-    frame.columns = pd.Index(FACTS)
-    return frame.drop_duplicates(["target", "length"], ignore_index=True)
-
 
 def frame(
     known: pd.DataFrame,
@@ -57,7 +48,7 @@ def frame(
     """A row a fitted floor and truth; see `Analysis.truth`.
 
     Args:
-      known: columns FACTS.
+      known: as in Table.truth.
       parts: by target, the keys in it (CORPUS:TOKENS) and their weights.
     """
     if known.empty or cells.empty:
@@ -120,9 +111,11 @@ def _corpus(keys: Mapping[str, float]) -> str:
     return names[0] if len(names) == 1 else ""
 
 
-def said(rows: pd.DataFrame, unit: str) -> list[str]:
+def sentences(rows: pd.DataFrame, unit: str) -> list[str]:
     """A sentence a floor that was fitted where the truth is known; many share one."""
-    told = []
+    told: list[str] = []
+    if rows.empty:
+        return told
     own = rows[rows.own].groupby(["target", "law"], sort=False, dropna=False)
     for (target, law), some in own:
         if len(some) > MOST_FLOORS:
@@ -176,3 +169,39 @@ def _said(row: Any, unit: str) -> str:
     if row.bound is True or row.bound == 1:
         lowest += "; it, or an end of its interval, is on a bound of the fit"
     return f"The floor of {who} by {row.law}, {fitted}, {where}, {truth}{lowest}."
+
+
+def said(view: View) -> list[str]:
+    return sentences(view.analysis.truth, view.analysis.unit)
+
+
+def _built(view: View, figure: Placed) -> str:
+    if ABSENT.holds(view):
+        return markup.absent_of(ABSENT, view)
+    lead = (
+        "What infinite size and data would leave of the loss, by the laws, beside the "
+        "loss of the true chances on the same documents:"
+    )
+    return "".join(
+        [
+            markup.paragraph(lead),
+            markup.bullets(said(view)),
+            markup.fold("Fitted floors beside the truth", view.analysis.truth),
+        ]
+    )
+
+
+ABSENT = Absent(
+    "evaluation set with a known true loss",
+    ("truth",),
+    (),
+    "Only a corpus that is made from a known source has one.",
+)
+QUESTION = Question(
+    name="known_floor",
+    title="Fitted floors beside the true loss",
+    place=105,
+    absent=ABSENT,
+    said=said,
+    build=_built,
+)

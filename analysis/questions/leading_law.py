@@ -3,15 +3,13 @@
 Nothing here changes a number that is reported. Profiles show whether an interval is
 lop-sided or open, the influence of single runs which of them a parameter hangs on, the
 sweep of delta whether it hangs on how residuals are counted; the seeds' own spread is
-set beside the fitted density's, and estimators of the compute-optimal size that need no
-law beside the law's.
+set beside the fitted density's.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -23,12 +21,9 @@ from analysis.inference.intervals import Sample
 from analysis.inference.likelihood import Likelihood, seed_check
 from analysis.inference.profiles import profile
 from analysis.laws import Array
-from analysis.questions import optima
 from analysis.questions._question import Absent, Drawing, Question, Table
 from analysis.questions._view import View
-from analysis.questions.frontier import Rate
 from analysis.questions.model_choice import likelihood_of
-from analysis.questions.optima import Optima
 from analysis.report.style import (
     ALARM,
     FAINT,
@@ -51,7 +46,6 @@ from analysis.report.style import (
 from analysis.results import Analysis
 from analysis.schema import Column, declare
 from analysis.surfaces.surfaces import Fitted, Surfaces
-from scaling.errors import UserError
 
 FRAMES = (
     declare(
@@ -88,10 +82,8 @@ FRAMES = (
 
 __all__ = ["frames", "main_parameters"]
 
-# Draws behind the threshold of a profile and behind an optimum.
+# Draws behind the threshold of a profile.
 PROFILE_DRAWS = 100
-OPTIMA_DRAWS = 100
-LEAST_SIZES = 5
 # With more runs than this each one alone moves nothing, and leaving each out is long.
 MOST_RUNS = 1000
 # Deltas beside the fit's own: nearly absolute errors, and least squares.
@@ -104,14 +96,12 @@ def frames(
     surfaces: Surfaces,
     delta: float,
     seed: int,
-    rate: Rate,
     target: str,
 ) -> Frames:
-    """`profiles`, `influence`, `sweeps`, `seed_checks`, `optima` and `powers`.
+    """`profiles`, `influence`, `sweeps` and `seed_checks`.
 
     Args:
       surfaces: with the law that effects are reported by as the joint one.
-      rate: FLOPs per parameter and token of a family at a size.
     """
     found = {}
     fitted = surfaces.joint
@@ -122,7 +112,6 @@ def frames(
         found["influence"] = _influence(fitted, model, surfaces.data.frame[seen])
         found["sweeps"] = _sweeps(fitted, model, seed)
         found["seed_checks"] = _seed_checks(model, surfaces.data, seen)
-    found["optima"], found["powers"] = _optima(surfaces, rate, seed)
     return {
         name: frame.assign(target=target, law=fitted.law.name)
         for name, frame in found.items()
@@ -209,68 +198,6 @@ def _sweeps(fitted: Fitted, model: Likelihood, seed: int) -> pd.DataFrame:
 
 def _seed_checks(model: Likelihood, data: Sample, seen: Array) -> pd.DataFrame:
     return seed_check(model, data.cell[seen])
-
-
-def _optima(
-    surfaces: Surfaces, rate: Rate, seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Compute-optimal sizes by three methods that know no law, and their powers."""
-    rows: list[pd.DataFrame] = []
-    powers: list[dict[str, object]] = []
-    best = surfaces.data.frame[surfaces.draws.chosen > 0]
-    for (family, corpus), part in best.groupby(["family", "corpus"]):
-        # One count of FLOPs for every method, and for the law's own path.
-        flops = rate(str(family), part.params.to_numpy()) * part.params * part.tokens
-        part = part.assign(flops=flops)
-        head = {"family": family, "corpus": corpus}
-        for found in _estimates(part, seed):
-            rows.append(_budgets(found).assign(**head))
-            for axis in ("params", "tokens"):
-                power = getattr(found, axis)
-                if power is not None:
-                    named = {"method": found.method, "of": axis}
-                    named |= {"exponent": power.exponent, "low": power.low}
-                    powers.append(
-                        head
-                        | named
-                        | {"high": power.high, "r2": power.r2}
-                        | {"budgets": power.budgets}
-                    )
-    filled = [part for part in rows if len(part)]
-    joined = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
-    return joined, pd.DataFrame(powers)
-
-
-def _estimates(part: pd.DataFrame, seed: int) -> Iterable[Optima]:
-    yield optima.parabola(part, OPTIMA_DRAWS, seed)
-    yield optima.interpolation(part, None, OPTIMA_DRAWS, seed)
-    # The budgets of one size are points of one curve. The smallest and the largest
-    # size are never an envelope's optimum, and one line needs three that are.
-    if part.level.nunique() < LEAST_SIZES:
-        return
-    curves = part.groupby(["level", "tokens"], as_index=False).mean(numeric_only=True)
-    try:
-        yield optima.envelope(
-            curves.assign(trajectory=curves.level), OPTIMA_DRAWS, seed
-        )
-    except UserError:
-        return  # Fewer than three sizes with two budgets: there is no envelope.
-
-
-def _budgets(found: Optima) -> pd.DataFrame:
-    """A row a budget: its optimum, or the reason why it shows none."""
-    rows = []
-    for one in found.budgets:
-        low, high = np.nan, np.nan
-        kept = one.draws[~np.isnan(one.draws)]
-        if kept.size >= OPTIMA_DRAWS // 2:
-            low, high = np.quantile(kept, [0.025, 0.975])
-        rows.append(
-            {"method": found.method, "compute": one.flops, "params": one.params}
-            | {"params_low": low, "params_high": high, "tokens": one.tokens}
-            | {"loss": one.loss, "sizes": one.runs, "warning": "; ".join(one.warnings)}
-        )
-    return pd.DataFrame(rows)
 
 
 def sentences(frame: pd.DataFrame) -> list[str]:

@@ -1,20 +1,14 @@
 """Estimated against measured: how good the plan's times were, by family.
 
-`scaling plan` and `scaling run` keep what they expect of a run before it has a record
-(scaling/planning/estimates.py); the record says what it took. Only an estimate for
-the machine that the run was trained on is compared.
+The rows come with the table; see analysis/tables/run_times.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
-
 import pandas as pd
 
+from analysis.questions._question import Absent, Question, Table
 from analysis.schema import Column, declare
-from scaling.planning import estimates
-from scaling.record import Record, Store
 
 FRAMES = (
     declare(
@@ -31,45 +25,6 @@ FRAMES = (
 )
 
 
-def compared(store: Store, records: Iterable[Record]) -> pd.DataFrame:
-    """Measured over estimated time, one row a family, target and kind of estimate.
-
-    Returns: family, target, how (what the estimates rest on), runs, ratio (median),
-      low and high (the least and the greatest).
-    """
-    kept = estimates.read(store)
-    rows = [
-        {
-            "family": record.run["model.family"],
-            "target": estimate["target"],
-            "how": estimate["how"],
-            "ratio": record.wall_seconds / estimate["seconds"],
-        }
-        for record in records
-        if record.status == "done"
-        for estimate in _here(kept.get(record.run_id, {}), record)
-    ]
-    if not rows:
-        return pd.DataFrame(columns=FRAMES[0].names, dtype=float)
-    by = pd.DataFrame(rows).groupby(["family", "target", "how"], sort=True).ratio
-    frame = by.agg(runs="size", ratio="median", low="min", high="max").reset_index()
-    return frame[FRAMES[0].names]
-
-
-def _here(
-    targets: Mapping[str, Mapping[str, Any]], record: Record
-) -> Iterator[Mapping[str, Any]]:
-    """The estimates that were made for the machine of the record."""
-    there = record.device.lower()
-    for estimate in targets.values():
-        chips = record.layout["run"] * record.layout["data"] * record.layout["model"]
-        device = estimate["device"].lower()
-        cpu = device == there == "cpu"  # a CPU's cores and its host devices differ
-        same = device == there or (there.startswith("nvidia") and device in there)
-        if estimate["seconds"] and (cpu or (same and estimate["devices"] == chips)):
-            yield estimate
-
-
 def sentences(frame: pd.DataFrame) -> list[str]:
     """One a row: by how much the runs took longer or shorter than was expected."""
     said = []
@@ -84,3 +39,18 @@ def sentences(frame: pd.DataFrame) -> list[str]:
             f"{spread} over all."
         )
     return said
+
+
+QUESTION = Question(
+    name="run_times",
+    title="How long runs took, beside the plan",
+    place=210,
+    absent=Absent(
+        "estimates of run times",
+        ("estimates",),
+        (),
+        "`scaling plan` and `scaling run` keep them in a study's workdir.",
+    ),
+    said=lambda view: sentences(view.analysis.estimates),
+    tables=(Table("Measured over estimated time", "estimates"),),
+)

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from analysis.formatting import count, joined, number
-from analysis.questions import run_times
 from analysis.questions._question import LIMIT, Placed, Question, Sentence
 from analysis.questions._view import View, of_target
 from analysis.report import markup
@@ -128,8 +127,6 @@ def _built(view: View, figure: Placed) -> str:
             markup.fold("Left out, each with its reason", analysis.exclusions),
             markup.about(analysis, "table"),
             markup.fold("All runs", analysis.runs),
-            markup.bullets(run_times.sentences(analysis.estimates)),
-            markup.fold("Measured over estimated time", analysis.estimates),
         ]
     )
 
@@ -180,7 +177,6 @@ QUESTION = Question(
     name="runs",
     title="Runs, and what was left out",
     place=200,
-    said=lambda view: run_times.sentences(view.analysis.estimates),
     answers=answers,
     build=_built,
 )

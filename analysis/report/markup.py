@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.formatting import count, number
-from analysis.questions._question import Placed, Question
+from analysis.questions._question import Absent, Placed, Question
 from analysis.questions._view import View
 from analysis.results import Analysis, Note
 
@@ -77,13 +77,19 @@ def about(analysis: Analysis, *about: str) -> str:
 
 def absent(analysis: Analysis, what: str, *about: str) -> str:
     """The reason why a section has no numbers, never silence."""
+    return absent_of(Absent(what, (), about), analysis.view)
+
+
+def absent_of(missing: Absent, view: View) -> str:
+    """The same, of what a question declares."""
     reasons = [
         note.text
-        for note in analysis.notes
-        if note.about in about and note.kind in ("asked", "refused", "undetermined")
+        for note in view.analysis.notes
+        if note.about in missing.about
+        and note.kind in ("asked", "refused", "undetermined")
     ]
-    reason = " ".join(reasons) or "The design of this table does not give it."
-    return f'<p class="none">No {text_of(what)}. {text_of(reason)}</p>'
+    reason = " ".join(reasons) or missing.reason
+    return f'<p class="none">No {text_of(missing.what)}. {text_of(reason)}</p>'
 
 
 HEADINGS = {
@@ -184,7 +190,7 @@ def section(question: Question, view: View, figure: Placed) -> str:
     if question.build is not None:
         return question.build(view, figure)
     if question.absent is not None and question.absent.holds(view):
-        return absent(view.analysis, question.absent.what, *question.absent.about)
+        return absent_of(question.absent, view)
     said = question.said(view)
     parts = [paragraph(*said) if question.prose else bullets(said)]
     for name, drawing in question.figures.items():

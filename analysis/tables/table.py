@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.design import settings
-from analysis.questions import known_floor
+from analysis.tables import truth as true_losses
 
 if TYPE_CHECKING:
     from analysis.predictions.load import Predictions
@@ -74,8 +74,8 @@ class Table:
       paths: run_id, step, tokens, loss: training-loss curves, thinned.
       documents: by run_id, nats and tokens of each held-out document.
       parts: by target, the keys in it (CORPUS:TOKENS) and their weights.
-      estimates: measured over estimated times, as in analysis/questions/run_times.py.
-      truth: the targets whose true loss is known, columns `floors.FACTS`.
+      estimates: measured over estimated times, as in analysis/tables/run_times.py.
+      truth: the targets whose true loss is known, columns `truth.FACTS`.
       predictions: what runs predicted at a study's probe positions, one a probe set;
         none for tables that are no workdir.
       promises: what studies said before they trained; none for other tables.
@@ -99,7 +99,7 @@ class Table:
     parts: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     estimates: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
     truth: pd.DataFrame = dataclasses.field(
-        default_factory=lambda: known_floor.facts(())
+        default_factory=lambda: true_losses.facts(())
     )
 
     predictions: tuple[Predictions, ...] = ()

@@ -15,8 +15,15 @@ import pandas as pd
 from analysis.design.settings import APART, SETTING
 from analysis.formatting import joined
 from analysis.predictions import load as predictions
-from analysis.questions import known_floor, run_times
-from analysis.tables import artifacts, exclusions, promises, subsample, usable
+from analysis.tables import (
+    artifacts,
+    exclusions,
+    promises,
+    run_times,
+    subsample,
+    truth,
+    usable,
+)
 from analysis.tables import where as conditions_
 from analysis.tables.experiments import Experiments, options
 from analysis.tables.table import PATH, Documents, Table
@@ -129,9 +136,9 @@ def _truth(studies: Iterable[Mapping[str, Any]], scored: Scored) -> pd.DataFrame
     told = []
     for body in studies:
         mine = {name for i in body.get("runs", ()) for name in scored.get(i, ())}
-        truth = [f for f in body.get("truth", ()) if f["evaluation"] in mine]
-        told.append({"truth": truth})
-    return known_floor.facts(told)
+        known = [f for f in body.get("truth", ()) if f["evaluation"] in mine]
+        told.append({"truth": known})
+    return truth.facts(told)
 
 
 def _varied(runs: pd.DataFrame) -> pd.DataFrame:

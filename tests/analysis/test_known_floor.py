@@ -6,9 +6,9 @@ import math
 
 import pandas as pd
 
-from analysis.questions import fits as fits_question
 from analysis.questions import known_floor
 from analysis.report import markup, saved
+from analysis.tables import truth
 from tests.support.made_analysis import emptied, made_analysis
 
 
@@ -32,13 +32,13 @@ def test_fitted_floors_stand_beside_the_truth():
     joint = pd.DataFrame(columns=JOINT)
     study = {"truth": [FACT, FACT | {"evaluation": "unread"}]}
     parts = {"own": {f"{key}:8192": 1.0}}
-    made = known_floor.frame(known_floor.facts([study]), parts, cells, fits, joint)
+    made = known_floor.frame(truth.facts([study]), parts, cells, fits, joint)
     own = made[made.own].set_index("family")
     assert sorted(own.index) == ["gru", "lstm", "moe"] and set(made.target) == {"own"}
     assert own.interval[["gru", "lstm", "moe"]].tolist() == ["", "contains", "below"]
     assert own.floor["lstm"] == 1.0 and own.lowest["lstm"] == 1.2
     assert not made[made.corpus == "kjv"].own.any()
-    said = " ".join(known_floor.said(made, "nats/token"))
+    said = " ".join(known_floor.sentences(made, "nats/token"))
     assert (
         "lstm by chinchilla, 1.000 (0.900 to 1.10), has an interval that contains the"
         in said
@@ -60,7 +60,7 @@ def test_the_floors_of_many_families_are_counted():
             for family, (low, high, lie) in ends.items()
         ]
     )
-    (said,) = known_floor.said(rows, "nats/token")
+    (said,) = known_floor.sentences(rows, "nats/token")
     assert "where the truth is 1.050 nats/token, of the intervals of 5" in said
     assert "3 contain it, 1 lie below it (a) and 1 are not known (e)." in said
     assert "The narrowest is a's, 1.000 (0.900 to 1.00)." in said
@@ -78,7 +78,7 @@ def test_a_floor_of_all_families_is_that_of_the_one_corpus_they_read():
     names = ["family", "corpus", *JOINT, "params"]
     fits = pd.DataFrame(columns=names, dtype=float)  # where every fit was refused
     cell = {"family": "lstm", "corpus": "hmm", "target": "own", "loss": 1.4}
-    known, parts = known_floor.facts([{"truth": [FACT]}]), {"own": {"hmm:8192": 1.0}}
+    known, parts = truth.facts([{"truth": [FACT]}]), {"own": {"hmm:8192": 1.0}}
     one = known_floor.frame(known, parts, pd.DataFrame([cell]), fits, joint)
     assert one[one.family == "*"].own.tolist() == [True]
     assert one[one.family == "*"].interval.tolist() == ["above"]
@@ -87,19 +87,17 @@ def test_a_floor_of_all_families_is_that_of_the_one_corpus_they_read():
     assert two[two.family == "*"].own.tolist() == [False]
     refused = known_floor.frame(known, parts, cells, fits, joint[:0].astype(float))
     assert refused.floor.isna().all() and refused.own.tolist() == [True, False]
-    assert known_floor.frame(known_floor.facts([]), parts, cells, fits, joint).empty
+    assert known_floor.frame(truth.facts([]), parts, cells, fits, joint).empty
 
 
 def test_the_report_tells_the_truth_with_laws_and_without():
     study = made_analysis()
     parts = {target: {f"{target}:100": 1.0} for target in study.targets}
-    known = known_floor.facts([{"truth": [FACT | {"evaluation": "code"}]}])
+    known = truth.facts([{"truth": [FACT | {"evaluation": "code"}]}])
     made = known_floor.frame(known, parts, study.cells, study.fits, study.joint)
     told = study.replace(truth=made)
     written = [
-        markup.section(
-            fits_question.QUESTION, analysis.view, lambda *name, **chosen: ""
-        )
+        markup.section(known_floor.QUESTION, analysis.view, lambda *name, **chosen: "")
         for analysis in (study, told, emptied(told, "fits"))
     ]
     shown = ["The floor of lstm by chinchilla" in text for text in written]

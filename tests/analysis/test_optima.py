@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.questions.optima import envelope, interpolation, parabola
+from analysis.surfaces.best_sizes import envelope, interpolation, parabola
 from scaling.errors import UserError
 
 # Hoffmann et al. 2022, equation 10.

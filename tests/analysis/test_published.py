@@ -19,7 +19,8 @@ from scipy.optimize import least_squares, nnls
 
 from analysis import laws
 from analysis.fitting.fit import Fit, fit, huber, minimise, refit
-from analysis.questions import learning_curves, optima
+from analysis.questions import learning_curves
+from analysis.surfaces import best_sizes
 
 # By default L-BFGS-B ends where a step wins less than 2.2e-9 times the objective or 1,
 # whichever is more; these objectives are about .002.
@@ -330,7 +331,7 @@ class TestPorian:
         def deviation(loss):
             return np.full_like(loss, noise)
 
-        found = optima.interpolation(frame, deviation, draws=4000)
+        found = best_sizes.interpolation(frame, deviation, draws=4000)
         assert found.params is not None
         assert found.params.exponent == pytest.approx(row.n_exponent, abs=tolerance)
         ends = (found.params.low, found.params.high)

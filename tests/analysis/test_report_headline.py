@@ -14,8 +14,8 @@ from analysis.questions import (
     _view,
     effects_of_target,
     equivalents,
-    isolines,
     model_choice,
+    optima,
     ratio,
 )
 from analysis.questions.leading_law import main_parameters
@@ -126,9 +126,9 @@ def test_why_no_budget_shows_a_best_size():
         {"family": "a", "corpus": "web", "compute": c, "params": np.nan, "warning": few}
         for c in (1e10, 1e11)
     ]
-    (said,) = isolines.no_optimum(pd.DataFrame(rows))
+    (said,) = optima.no_optimum(pd.DataFrame(rows))
     assert "any of 2 budgets" in said and few in said
-    assert isolines.no_optimum(pd.DataFrame(rows).assign(params=[np.nan, 3e4])) == []
+    assert optima.no_optimum(pd.DataFrame(rows).assign(params=[np.nan, 3e4])) == []
 
 
 def test_the_main_parameters_are_exponents_and_multipliers_of_data():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.questions import run_times
+from analysis.tables import run_times as times
 from scaling.record import Store
 
 
@@ -30,7 +31,7 @@ def estimate(target, device, devices, seconds):
 def compare(tmp_path):
     def compare(kept, *records):
         (tmp_path / "estimates.json").write_text(json.dumps(kept))
-        return run_times.compared(Store(tmp_path), records)
+        return times.compared(Store(tmp_path), records)
 
     return compare
 
@@ -73,5 +74,5 @@ def test_only_estimates_for_the_machine_itself(compare):
 
 
 def test_a_workdir_without_estimates_has_no_rows(tmp_path):
-    frame = run_times.compared(Store(tmp_path), [record("a", "lstm", 1.0)])
+    frame = times.compared(Store(tmp_path), [record("a", "lstm", 1.0)])
     assert frame.empty and list(frame.columns) == run_times.FRAMES[0].names

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis import schema
-from analysis.questions import loss_to_loss
+from analysis.questions import known_floor, loss_to_loss
+from analysis.tables import truth
 from tests.support import made_function
 from tests.support.made_analysis import (
     CORPORA,
@@ -254,8 +255,20 @@ def conclusions() -> dict[str, pd.DataFrame]:
     return {"claims": pd.DataFrame(stated), "promises": pd.DataFrame([kept])}
 
 
+def known() -> dict[str, pd.DataFrame]:
+    """A true loss that one floor's interval contains, and times beside the plan's."""
+    fact = {"evaluation": TARGETS[1], "length": 66, "loss": 0.62, "se": 0.01}
+    facts = truth.facts([{"truth": [fact | {"entropy": 0.61, "entropy_se": 0.0}]}])
+    parts = {TARGETS[1]: {f"{CORPORA[0]}:8192": 1.0}}
+    made = made_analysis()
+    floors = known_floor.frame(facts, parts, made.cells, made.fits, made.joint)
+    times = {"target": "cpu", "how": "measured", "runs": 4, "low": 0.8, "high": 1.3}
+    rows = [times | {"family": family, "ratio": 1.1} for family in FAMILIES]
+    return {"truth": floors, "estimates": pd.DataFrame(rows)}
+
+
 def answers() -> dict[str, pd.DataFrame]:
     scored = loss_to_loss.frame(made_analysis().runs, TARGETS, 0)
-    made = lines() | swaps() | choices() | checks() | conclusions()
+    made = lines() | swaps() | choices() | checks() | conclusions() | known()
     made |= dict(made_function.frames())
     return made | {"lines": schema.frames()["lines"].join([scored])}

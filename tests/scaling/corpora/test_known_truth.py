@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.questions import known_floor
+from analysis.tables import truth as truths
 from scaling import corpora, probe_file
 from scaling.corpora import (
     _known,
@@ -431,7 +431,7 @@ def test_a_study_keeps_the_truth_in_its_workdir(prepared, tmp_path, monkeypatch)
     for _ in range(2):  # what is known already stays as it is
         assert commands.run(chosen, Progress(io.StringIO())) == 0
         body = Store(tmp_path / "w").studies()["little"]
-        known = known_floor.facts([body, body])
+        known = truths.facts([body, body])
         assert known.target.tolist() == ["own", "own"]
         assert known.length.tolist() == [33, 66]
     store = Store(tmp_path / "w")

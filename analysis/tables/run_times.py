@@ -1,0 +1,57 @@
+"""Measured over estimated times of a workdir's runs.
+
+`scaling plan` and `scaling run` keep what they expect of a run before it has a record
+(scaling/planning/estimates.py); the record says what it took. Only an estimate for
+the machine that the run was trained on is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from scaling.planning import estimates
+from scaling.record import Record, Store
+
+COLUMNS = ["family", "target", "how", "runs", "ratio", "low", "high"]
+
+
+def compared(store: Store, records: Iterable[Record]) -> pd.DataFrame:
+    """Measured over estimated time, one row a family, target and kind of estimate.
+
+    Returns: family, target, how (what the estimates rest on), runs, ratio (median),
+      low and high (the least and the greatest).
+    """
+    kept = estimates.read(store)
+    rows = [
+        {
+            "family": record.run["model.family"],
+            "target": estimate["target"],
+            "how": estimate["how"],
+            "ratio": record.wall_seconds / estimate["seconds"],
+        }
+        for record in records
+        if record.status == "done"
+        for estimate in _here(kept.get(record.run_id, {}), record)
+    ]
+    if not rows:
+        return pd.DataFrame(columns=COLUMNS, dtype=float)
+    by = pd.DataFrame(rows).groupby(["family", "target", "how"], sort=True).ratio
+    frame = by.agg(runs="size", ratio="median", low="min", high="max").reset_index()
+    return frame[COLUMNS]
+
+
+def _here(
+    targets: Mapping[str, Mapping[str, Any]], record: Record
+) -> Iterator[Mapping[str, Any]]:
+    """The estimates that were made for the machine of the record."""
+    there = record.device.lower()
+    for estimate in targets.values():
+        chips = record.layout["run"] * record.layout["data"] * record.layout["model"]
+        device = estimate["device"].lower()
+        cpu = device == there == "cpu"  # a CPU's cores and its host devices differ
+        same = device == there or (there.startswith("nvidia") and device in there)
+        if estimate["seconds"] and (cpu or (same and estimate["devices"] == chips)):
+            yield estimate
