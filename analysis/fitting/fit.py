@@ -382,7 +382,7 @@ def sweep(
     scale: Scale = "log",
     seed: int = 0,
 ) -> dict[float, Fit | Refusal]:
-    """The fit at each delta: whether the verdict hangs on how residuals are counted."""
+    """The fit at each delta: does the verdict depend on how residuals are counted?"""
     return {
         delta: fit(law, columns, loss, weights, delta, seed=seed, scale=scale)
         for delta in deltas

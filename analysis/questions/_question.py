@@ -109,7 +109,7 @@ class Absent:
     what: str
     frames: tuple[str, ...]
     about: tuple[str, ...]
-    reason: str = "The design of this table does not give it."
+    reason: str = "The runs of this table do not allow it."
 
     def holds(self, view: View) -> bool:
         return all(view.analysis.frames[name].empty for name in self.frames)

@@ -61,7 +61,7 @@ def _never(row: Any) -> str:
     """The share of draws in which no amount of data is enough, where there are any."""
     if math.isnan(row.p_infinite) or row.p_infinite == 0:
         return ""
-    return f"; none is enough in {percent(row.p_infinite)} of draws"
+    return f"; infinite in {percent(row.p_infinite)} of draws"
 
 
 def _merged(rows: Sequence[Any]) -> list[str]:
@@ -154,12 +154,12 @@ def _sentence(rows: pd.DataFrame, differs: str) -> str:
     named = first.fixed != UNNAMED
     place, the = (f"On {first.fixed}, ", "the") if named else ("", "The")
     lead = {
-        "fixed": f"{first.baseline} → {first.alternative} is worth so many times the "
-        "data: for",
-        "baseline": f"{place}{the} loss of {first.alternative} takes so many times "
-        "the data: of",
-        "alternative": f"{place}{first.baseline} takes so many times its data for the "
-        "loss: of",
+        "fixed": f"What {first.baseline} → {first.alternative} is worth, in multiples "
+        "of the data: for",
+        "baseline": f"{place}{the} data needed to match {first.alternative}, as a "
+        "multiple of its own:",
+        "alternative": f"{place}{the} data that {first.baseline} needs to match "
+        "others, as a multiple of its own: for",
     }[differs]
     text = f"{lead} {joined(told)}."
     if open_:

@@ -110,15 +110,17 @@ def doubling_sentence(frame: pd.DataFrame, target: str, unit: str) -> str:
 
 def nothing(families: int, corpora: int) -> str:
     """That no effect could be told, and what the runs lack for one."""
-    text = f"Architecture against data {UNDETERMINED}"
+    text = "Whether architecture or data matters more {}"
     lacks = [
         one
         for one, many in (("one family", families), ("one corpus", corpora))
         if many < 2
     ]
     if not lacks:
-        return f"{text}."
-    return f"{text}: it has {' and '.join(lacks)}, and a comparison needs two."
+        return text.format(UNDETERMINED) + "."
+    has = " and ".join(lacks)
+    cannot = f"cannot be said: the table has {has}, and a comparison needs two"
+    return text.format(cannot) + "."
 
 
 def _of_whom(family: str, corpus: str) -> str:
@@ -128,14 +130,14 @@ def _of_whom(family: str, corpus: str) -> str:
 
 
 def centre(by_target: Mapping[str, str], families: int) -> list[str]:
-    """Which of many swaps figures and sentences tell, where they do not tell all."""
+    """Which of many swaps figures and text show, where they do not show all."""
     if not by_target:
         return []
     firsts = joined(f"{family} ({target})" for target, family in by_target.items())
     pairs = families * (families - 1) // 2
     return [
-        f"Of {pairs} pairs of families, figures and sentences tell those with the one "
-        f"that stands first on a target: {firsts}. All are in report.json."
+        f"Figures and text show only pairs with the best family on a target: {firsts}. "
+        f"All {pairs} pairs are in report.json."
     ]
 
 
@@ -291,11 +293,26 @@ def _plain_worth(gained: pd.DataFrame, found: pd.DataFrame, kind: str) -> str:
     if math.isinf(best.high) or len(same) > 1:
         worth = f"is worth at least {number(best.low)} times the data{place}"
     rest = len(found.drop(same.index))
-    told = len(gained.drop(same.index, errors="ignore"))
+    helping = len(gained.drop(same.index, errors="ignore"))
     if not rest:
         return f"{lead} {worth}."
-    others = f"{told or 'none'} of {rest} other swap{'s' * (rest > 1)} of {kind}"
-    return f"{lead} {worth}; {others} can be told from no difference."
+    return f"{lead} {worth}; {_others(helping, rest, kind)}."
+
+
+def _others(helping: int, every: int, kind: str) -> str:
+    """How many of the other swaps of a kind are gains by their intervals."""
+    if helping == every:
+        which = {1: "the other swap", 2: "both other swaps"}.get(
+            every, f"all {every} other swaps"
+        )
+        return f"{which} of {kind} {'helps' if every == 1 else 'help'} as well"
+    if not helping:
+        which = "the other swap" if every == 1 else f"any of the {every} other swaps"
+        return f"whether {which} of {kind} helps {UNDETERMINED}"
+    helps = "helps" if helping == 1 else "help"
+    clearly = f"{helping} of the {every} other swaps of {kind} {helps} as well"
+    open_ = "whether the rest do" if every - helping > 1 else "whether the last does"
+    return f"{clearly}, and {open_} {UNDETERMINED}"
 
 
 def answers(view: View) -> list[Sentence]:

@@ -197,7 +197,7 @@ def _draw_lines(axes: Axes, lines: pd.DataFrame) -> None:
         for row in mine[~(mine.factor <= highest)].itertuples():
             axes.plot(row.tokens, highest, "^", color=look[0], ms=6, clip_on=False)
     axes.set_xlabel("training tokens (dashed: a doubling; ▲: more than the axis has)")
-    axes.set_ylabel("worth so many times the data")
+    axes.set_ylabel("worth, in multiples of the data")
     handles = [key(_named(one), *looks(names, one)) for one in names]
     axes.legend(
         handles=handles,
@@ -226,8 +226,8 @@ QUESTION = Question(
     figures={
         "growth": Drawing(
             draw_growth,
-            "Share of the differences in loss between the runs that goes with each "
-            "factor; where swaps can be compared, what they are worth as the data "
+            "Share of the differences in loss between the runs that each factor "
+            "explains; where swaps can be compared, what they are worth as the data "
             "grows, at the largest size, by the laws of each family and corpus alone "
             "where there are any. Lines and bands: 95% intervals; hollow: the numbers "
             "of the answer, by the law that leads.",

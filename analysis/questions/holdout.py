@@ -175,10 +175,12 @@ def sentences(frame: pd.DataFrame) -> list[str]:
         error = (rows.observed / rows.predicted - 1).abs().max()
         inside = int(rows.inside.sum())
         worst = f"largest error {number(100 * error, 2)}%"
-        said.append(f"{inside} of {len(rows)} by the {law} law ({worst})")
+        by = "the mixture of laws" if law == MIXTURE else f"the {law} law"
+        said.append(f"{inside} of {len(rows)} by {by} ({worst})")
     return [
-        f"Of the largest cells ({range_text(frame)}), withheld, so many fell inside "
-        f"their 95% prediction interval: {joined(said)}."
+        f"The largest cells ({range_text(frame)}) were withheld from the fits and "
+        "predicted. The number inside their 95% prediction interval: "
+        f"{joined(said)}."
     ]
 
 

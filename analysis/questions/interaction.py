@@ -314,7 +314,7 @@ def answers(view: View) -> list[Sentence]:
 
 QUESTION = Question(
     name="interaction",
-    title="Does an effect change with scale, or with what it goes with?",
+    title="Does an effect change with scale, or with what is held fixed?",
     place=50,
     absent=Absent("interactions", ("interactions", "agreement"), ("effects",)),
     said=lambda view: sentences(view.rows("interactions")),

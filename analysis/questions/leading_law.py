@@ -1,9 +1,9 @@
 """How far the leading law can be trusted: its likelihood, its runs, and other methods.
 
 Nothing here changes a number that is reported. Profiles show whether an interval is
-lop-sided or open, the influence of single runs which of them a parameter hangs on, the
-sweep of delta whether it hangs on how residuals are counted; the seeds' own spread is
-set beside the fitted density's.
+lop-sided or open, the influence of single runs which of them a parameter depends on,
+the sweep of delta whether it depends on how residuals are counted; the seeds' own
+spread is compared with the fitted density's.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _seed_checks(model: Likelihood, data: Sample, seen: Array) -> pd.DataFrame:
 
 
 def sentences(frame: pd.DataFrame) -> list[str]:
-    """Outliers by name, and the run that a parameter hangs on most."""
+    """Outliers by name, and the run that a parameter depends on most."""
     if frame.empty:
         return []
     out = frame[frame.flagged.astype(bool)]
@@ -216,7 +216,7 @@ def sentences(frame: pd.DataFrame) -> list[str]:
     sentences.append(
         f"Without run {row.run_id} ({row.family}{on(row.corpus)}, "
         f"{scale(row.params, row.tokens)}) {row.parameter} moves furthest, by "
-        f"{number(abs(row.spreads), 2)} of its standard deviations."
+        f"{number(abs(row.spreads), 2)} bootstrap standard deviations."
     )
     return sentences
 
@@ -313,7 +313,7 @@ def _strongest_first(view: View) -> pd.DataFrame:
 
 QUESTION = Question(
     name="doubts",
-    title="What the fit hangs on: single runs, delta, profiles",
+    title="Sensitivity of the fit: single runs, Huber's delta, profiles",
     place=170,
     absent=Absent(
         "influence of single runs",
@@ -329,8 +329,8 @@ QUESTION = Question(
         ),
         "sweeps": Drawing(
             draw_sweeps,
-            "The main parameters of the leading law when residuals are counted "
-            "otherwise.",
+            "The main parameters of the leading law, refitted at other thresholds of "
+            "Huber's loss.",
         ),
         "profiles": Drawing(
             draw_profiles,
@@ -339,8 +339,8 @@ QUESTION = Question(
         ),
     },
     tables=(
-        Table("Every run left out", _strongest_first),
-        Table("Every delta", "sweeps"),
+        Table("Each run left out in turn", _strongest_first),
+        Table("The fit at each delta", "sweeps"),
         Table("Profiles", "profiles"),
     ),
 )

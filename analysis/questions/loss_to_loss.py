@@ -249,7 +249,12 @@ QUESTION = Question(
     name="lines",
     title="Loss on one set against loss on another",
     place=85,
-    absent=Absent("lines between two evaluation sets", ("lines",), ("lines",)),
+    absent=Absent(
+        "lines between two evaluation sets",
+        ("lines",),
+        ("lines",),
+        "They need runs that are scored on two sets.",
+    ),
     said=said,
     figures={
         "lines": Drawing(

@@ -103,7 +103,12 @@ QUESTION = Question(
     name="paths",
     title="Loss curves of all runs",
     place=190,
-    absent=Absent("loss curves", ("paths",), ("table",)),
+    absent=Absent(
+        "loss curves",
+        ("paths",),
+        (),
+        "A study's workdir keeps them; other tables have final losses alone.",
+    ),
     # The training loss is on the training text, whatever the target.
     figures={"paths": Drawing(draw_paths, "Training loss of every run.", scored=False)},
 )

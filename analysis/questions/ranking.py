@@ -186,8 +186,8 @@ def draw_standings(figure: Figure, analysis: Analysis, target: str) -> None:
 
 # In place of the standings on the first target.
 NO_STANDING = (
-    "No two families, or no cell of new data that all of them have: nothing is set "
-    "side by side here."
+    "No ranking: it needs two families and a cell of new data that all of them have "
+    "runs in."
 )
 
 

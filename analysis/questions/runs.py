@@ -117,8 +117,8 @@ def _built(view: View, figure: Placed) -> str:
     more = unnamed(analysis)
     ids = analysis.exclusions.run_id.nunique() + more
     lead = (
-        f"{len(analysis.runs) + more} runs; {ids} of them or of those planned left out "
-        "of one fit or of all."
+        f"The table has {len(analysis.runs) + more} runs. {ids} runs, those that were "
+        "planned and not trained among them, are left out of at least one fit."
     )
     return "".join(
         [
@@ -147,10 +147,13 @@ def answers(view: View) -> list[Sentence]:
     used = view.analysis.runs[view.analysis.runs.used.astype(bool)]
     if used.empty:
         return said
-    sizes, budgets = (_span(used[name]) for name in ("params", "tokens"))
+    sizes, budgets = (
+        _span(used[name], unit)
+        for name, unit in (("params", "parameters"), ("tokens", "tokens"))
+    )
     text = (
-        f"Nothing outside {sizes} parameters and {budgets} tokens was measured: what "
-        "the laws say beyond is extrapolation."
+        f"Nothing outside {sizes} and {budgets} was measured: what the laws say beyond "
+        "is extrapolation."
     )
     return [*said, Sentence(f"{text} {_scored(view)}", 90, LIMIT)]
 
@@ -165,12 +168,13 @@ def _scored(view: View) -> str:
     return f"The runs read {trained} and are scored on {scored}."
 
 
-def _span(values: pd.Series) -> str:
+def _span(values: pd.Series, unit: str) -> str:
     """The range of what was run, and the factor between its ends."""
     low, high = values.min(), values.max()
     if count(low) == count(high):
-        return count(low)
-    return f"{count(low)} to {count(high)} (a factor of {number(high / low, 2)})"
+        return f"{count(low)} {unit}"
+    factor = number(high / low, 2)
+    return f"{count(low)} to {count(high)} {unit} (a factor of {factor})"
 
 
 QUESTION = Question(

@@ -399,7 +399,7 @@ def answers(view: View) -> list[Sentence]:
 
 QUESTION = Question(
     name="verdict",
-    title="What moves the verdict",
+    title="Which choices of the analysis change a verdict",
     place=70,
     absent=Absent("other choices tried", ("verdicts",), ("effects",)),
     said=lambda view: sentences(view.rows("verdicts"), view.analysis.agreement),

@@ -284,19 +284,26 @@ def shapley_r2(terms: Mapping[str, Array], losses: Array) -> Array:
     return np.concatenate([shares, 1.0 - shares.sum(axis=1, keepdims=True)], axis=1)
 
 
+def named(factor: str) -> str:
+    """A factor, or several that go together, as a sentence has it."""
+    return factor.replace("params", "parameters")
+
+
 def sentence(frame: pd.DataFrame) -> str:
     """Which factor carries most of the variance, if the intervals decide it."""
     ordered = frame.sort_values("share", ascending=False)
     rows = list(ordered.itertuples())
     shares = joined(
-        f"{row.factor} {percent(row.share)} ({percent(row.low)} to {percent(row.high)})"
+        f"{named(row.factor)} {percent(row.share)} "
+        f"({percent(row.low)} to {percent(row.high)})"
         for row in rows
     )
     box = f" over {rows[0].box}" if rows[0].box else ""
     if len(rows) == 1:
         return f"Share of the variance of the loss{box}: {shares}."
     if rows[0].low > max(row.high for row in rows[1:]):
-        return f"Most of the variance of the loss{box} is {rows[0].factor}'s: {shares}."
+        first = named(rows[0].factor)
+        return f"Most of the variance of the loss{box} is due to {first}: {shares}."
     return (
         f"Which factor carries most of the variance of the loss{box} "
         f"{UNDETERMINED}: {shares}."
@@ -347,11 +354,10 @@ def fixed(frame: pd.DataFrame) -> list[str]:
     alike = [name for name in FACTORS if name not in set(frame.factor)]
     if not alike:
         return []
-    named = [{"params": "parameters"}.get(name, name) for name in alike]
     what = "them" if len(alike) > 1 else "it"
     return [
-        f"{capitalised(joined(named))} did not vary: what share of the variance would "
-        f"be due to {what} {UNDETERMINED}."
+        f"{capitalised(joined(map(named, alike)))} did not vary: what share of the "
+        f"variance would be due to {what} {UNDETERMINED}."
     ]
 
 
@@ -379,13 +385,14 @@ def answers(view: View) -> list[Sentence]:
         return []
     told = [f"{PLAIN[row.factor]} {percent(row.share)}" for row in rows]
     first, second = rows[:2]
-    said = f"{joined(told[1:])}"
+    said = joined(told[1:])
     ends = f"{percent(first.low)} to {percent(first.high)}"
     if first.low > max(row.high for row in rows[1:]):
         most = "most of" if first.low > 0.5 else "the largest part of"
         text = (
-            f"{capitalised(most)} the differences in loss between these runs goes with "
-            f"{PLAIN[first.factor]}: {percent(first.share)} ({ends}); {said}"
+            f"{capitalised(most)} the differences in loss between these runs is "
+            f"explained by {PLAIN[first.factor]}: {percent(first.share)} ({ends}). "
+            f"The rest: {said}"
         )
     else:
         pair = f"{PLAIN[first.factor]} or {PLAIN[second.factor]}"

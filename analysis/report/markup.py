@@ -30,10 +30,10 @@ def bullets(sentences: Iterable[str]) -> str:
 
 # What changes a verdict stands in sight; the rest is folded under its number.
 KINDS = {
-    "asked": "to be said",
+    "asked": "needs your answer",
     "refused": "cannot be fitted",
     "disagree": "disagreements",
-    "undetermined": "open",
+    "undetermined": "undetermined",
     "warning": "warnings",
     "edge": "best rate at the edge of its grid",
     "bound": "parameters on a bound",

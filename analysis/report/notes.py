@@ -387,7 +387,7 @@ def of_noise(fitness: pd.DataFrame) -> list[Note]:
         if np.isnan(row.seed_noise):
             text = (
                 f"No cell has two seeds on target {row.target}: the noise of a run is "
-                "unknown and lack of fit cannot be told from it."
+                "unknown and lack of fit cannot be compared with it."
             )
             out.append(Note("undetermined", "noise", text))
         elif row.ratio > 2.0:

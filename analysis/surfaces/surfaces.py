@@ -381,7 +381,8 @@ def doubts(fitted: Fitted) -> list[str]:
         out.append(f"on a bound: {', '.join(found.at_bound)}")
     if fitted.ends_at_bound:
         ends = ", ".join(fitted.ends_at_bound)
-        out.append(f"an interval's end is on a bound, and not the data's: {ends}")
+        why = "on a bound of the search, not set by the data"
+        out.append(f"an end of an interval is {why}: {ends}")
     if found.objective_gap > GAP:
         out.append(f"random starts went lower than its own: {found.objective_gap:.1e}")
     if found.condition > ILL_CONDITIONED:

@@ -278,7 +278,7 @@ def test_direction_follows_the_interval(row, said, unsaid):
 
 def test_infinity_is_said_with_its_probability():
     rare = _swap_words.equivalence(swap(2.5, 2.1, 9.0, 0.004))
-    assert "none is enough in under 1% of draws" in rare
+    assert "infinite in under 1% of draws" in rare
     never = swap(math.inf, math.inf, math.inf, 1.0)
     assert _swap_words.equivalence(never) == (
         "No amount of data on code gives what transformer gives to lstm "
@@ -286,7 +286,7 @@ def test_infinity_is_said_with_its_probability():
     )
     open_ = _swap_words.equivalence(swap(math.inf, 0.4, math.inf, 0.62))
     assert formatting.UNDETERMINED in open_ and "no finite amount" in open_
-    assert "at least 0.400; none is enough in 62% of draws" in open_
+    assert "at least 0.400; infinite in 62% of draws" in open_
 
 
 def corpora(**more):

@@ -228,12 +228,12 @@ def test_a_target_whose_rows_are_all_left_out_is_none():
 def test_what_a_comparison_lacks_is_said():
     text = equivalents.nothing(1, 1)
     assert text.endswith(
-        "it has one family and one corpus, and a comparison needs two."
+        "the table has one family and one corpus, and a comparison needs two."
     )
     assert "one corpus" not in equivalents.nothing(1, 3)
     assert (
         equivalents.nothing(2, 2)
-        == "Architecture against data is undetermined on this grid."
+        == "Whether architecture or data matters more is undetermined on this grid."
     )
 
 
