@@ -31,9 +31,10 @@ A table goes in and pandas frames come out. With a made table of two families:
 'loss saved'
 
 Both kinds of results have `summary`, `to_frame`, `describe`, `plot` and `save`:
-`print(result)` gives the answer in sentences, `result.plot("equivalents")` a matplotlib
-Figure, `result.write_report("folder")` a page, and `result.save("result.json")` a file
-that `analysis.read` gives back. `analysis.load` reads a file or a study's workdir.
+`print(result)` gives the answer in about ten sentences and `result.summary()` in full,
+`result.plot("equivalents")` a matplotlib Figure, `result.write_report("folder")` a
+page, and `result.save("result.json")` a file that `analysis.read` gives back. `load`
+reads a file or a study's workdir.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Note:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Analysis:
-    """All results for one study or table; `print` gives the answer in sentences.
+    """All results for one study or table; `print` gives the answer in ten sentences.
 
     Every frame is an attribute too: `result.equivalents`. `result.describe(name)` says
     what its columns mean. `low` and `high` are 95% intervals everywhere; effects are
@@ -129,7 +129,7 @@ class Analysis:
         return View(self)
 
     def summary(self) -> list[str]:
-        """The answer in a few sentences, on the first target."""
+        """The answer in full, a sentence an entry, on the first target."""
         from analysis.report.answer import summary
 
         return summary(self)
@@ -169,7 +169,9 @@ class Analysis:
         )
 
     def __str__(self) -> str:
-        return "\n".join(f"- {sentence}" for sentence in self.summary())
+        from analysis.report.front import brief
+
+        return brief(self)
 
     def _repr_html_(self) -> str:
         from analysis.report import figures

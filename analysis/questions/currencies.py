@@ -93,10 +93,10 @@ def crossover(row: Any) -> str:
         return f"{swap}: where it begins {UNDETERMINED}."
     if row.compute == 0:
         share = percent(row.p_none)
-        return f"{swap} all the way from {reach} (no crossing in {share})."
+        return f"{swap} all the way from {reach} (no crossing in {share} of draws)."
     if math.isinf(row.compute):
         share = percent(row.p_none)
-        return f"{swap} nowhere from {reach} (no crossing in {share})."
+        return f"{swap} nowhere from {reach} (no crossing in {share} of draws)."
     start = f"{swap} from {number(row.compute)} FLOPs on"
     if row.low == 0 and math.isinf(row.high):
         return f"{start} by the law; where it begins {UNDETERMINED}."

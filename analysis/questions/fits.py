@@ -124,8 +124,8 @@ def _built(view: View, figure: Placed) -> str:
         missing = markup.absent(analysis, "fits", "fits")
         return missing + markup.about(analysis, "fits")
     quality = (
-        "Quality: objective_gap is the law's own best start against the best of all, "
-        "starts_agreeing the share of starts that end at the best"
+        "objective_gap: the law's own best start against the best of all; "
+        "starts_agreeing: the share of starts that end at the best."
     )
     return "".join(
         [
@@ -133,7 +133,7 @@ def _built(view: View, figure: Placed) -> str:
             figure("fits"),
             markup.about(analysis, "fits"),
             markup.fold("Parameters with 95% intervals", analysis.fits),
-            markup.fold(quality, analysis.quality),
+            markup.fold("Quality of the fits", analysis.quality, quality),
         ]
     )
 

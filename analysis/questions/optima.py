@@ -170,7 +170,7 @@ def no_optimum(frame: pd.DataFrame) -> list[str]:
     common = frame.warning[reasons == reasons.mode().iloc[0]].iloc[0]
     return [
         f"Methods that know no law find no best size at any of {len(budgets)} budgets; "
-        f"most often: {common}."
+        f"the most common reason: {common}."
     ]
 
 

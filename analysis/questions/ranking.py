@@ -135,13 +135,14 @@ def sentence(frame: pd.DataFrame, unit: str) -> str:
     if frame.factor.notna().sum() > 1:
         fitted = scale(first.fit_params, first.fit_tokens)
         needed = (
-            " Data needed: how many times its own data a family takes for the loss of "
+            " Data needed: the multiple of its own data with which a family matches "
             f"{first.family}, by the law at {fitted}."
         )
     trained = "With" if first.corpus == UNNAMED else f"Trained on {first.corpus} with"
+    every = "both" if len(frame) == 2 else f"all {len(frame)}"
     return (
-        f"{trained} {measured}, the largest cell that all "
-        f"{len(frame)} families share, the measured loss goes from "
+        f"{trained} {measured}, the largest cell that {every} families share, the "
+        f"measured loss ranges from "
         f"{number(first.loss)} ({first.family}) to {number(last.loss)} {unit} "
         f"({last.family}).{needed}"
     )

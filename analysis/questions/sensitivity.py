@@ -298,7 +298,7 @@ def sentences(frame: pd.DataFrame, agreement: pd.DataFrame | None = None) -> lis
         )
         said = joined(f"{row.setting} ({row.verdict})" for row in moves.itertuples())
         swap = swap.replace("->", "→")
-        text = f"Over all cells, the verdict on {swap} moves with: {said}."
+        text = f"Over all cells, the verdict on {swap} changes with: {said}."
         sentences.append(text)
     tried = others.setting.nunique()
     every = {1: "the one other choice", 2: "both other choices"}

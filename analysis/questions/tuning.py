@@ -175,7 +175,8 @@ def answers(view: View) -> list[Sentence]:
         return [Sentence(text, 80, LIMIT)]
     text = f"The learning rate was tuned in {len(rates)} of {len(cells)} cells"
     edge = int(rates.edge.ne("").sum())
-    text += f"; in {edge} the best was the least or greatest tried" if edge else ""
+    if edge:
+        text += f"; in {edge} the best rate was the lowest or the highest tried"
     return [Sentence(f"{text}.", 80, LIMIT)]
 
 

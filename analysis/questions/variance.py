@@ -408,7 +408,7 @@ def _built(view: View, figure: Placed) -> str:
     analysis = view.analysis
     if analysis.variance.empty:
         return markup.absent(analysis, "shares of variance", "variance")
-    box = "Shares hold on the stated box and no other."
+    box = "The shares hold for the stated range of sizes and budgets alone."
     return "".join(
         [
             markup.paragraph(*said(view)),

@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from analysis.questions._question import FRONT, LIMIT, Sentence, drawings, sentences
 from analysis.report import markup
+from analysis.report.answer import extent
 from analysis.results import Analysis
 
 QUESTION = "Is it the architecture or the data?"
@@ -36,6 +37,15 @@ def front(analysis: Analysis) -> Front:
     """The few sentences that a reader needs first, of one target."""
     said = sentences(analysis.view, FRONT)
     return Front(QUESTION, said[:MOST_SAID], unsaid(analysis)[:MOST_LIMITS])
+
+
+def brief(analysis: Analysis) -> str:
+    """The front page as text: what was measured, the answer, what it does not show."""
+    told = front(analysis)
+    lines = [extent(analysis), *told.said]
+    if told.limits:
+        lines += ["What this does not show:", *(f"- {text}" for text in told.limits)]
+    return "\n".join(lines)
 
 
 def unsaid(analysis: Analysis) -> list[str]:

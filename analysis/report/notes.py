@@ -311,8 +311,8 @@ def of_verdicts(frame: pd.DataFrame) -> list[Note]:
         )
         asked = len(part.drop_duplicates(["question", "baseline", "alternative"]))
         text = (
-            f"Verdicts on target {target} that another choice changes, of {asked}: "
-            f"{said}."
+            f"Of {asked} verdicts on target {target}, another choice of the analysis "
+            f"changes some: {said}."
         )
         out.append(Note("warning", "effects", text))
     return out

@@ -239,7 +239,7 @@ def test_further_questions_are_answered_in_words(study):
     assert "1.35 times as large (1.11 to 1.65)" in section
     assert "No change is shown in 6 of 8" in section
     section = _sections(study)["verdict"]
-    assert "lstm → transformer moves with: least squares (undetermined)" in section
+    assert "lstm → transformer changes with: least squares (undetermined)" in section
     assert "1 of 2 verdicts over all cells holds under both other choices" in section
     section = _sections(study)["sharing"]
     assert "Across corpora these differ: E (p 0.010)" in section
