@@ -72,7 +72,22 @@ class Analysis:
         notes: tuple[Note, ...] = (),
         **frames: pd.DataFrame,
     ) -> Analysis:
-        """An Analysis of these frames; those not given are empty."""
+        """An Analysis of these frames; those not given are empty.
+
+        Args:
+          title, unit, targets, notes: as the class has them.
+          frames: by name.
+
+        Returns:
+          The Analysis.
+
+        Raises:
+          UserError: no frame of such a name.
+
+        >>> mine = analysis.Analysis.of(title="mine", unit="bits", targets=("web",))
+        >>> mine.equivalents.empty
+        True
+        """
         whole = {name: frame.join(()) for name, frame in schema.frames().items()}
         for name in frames:
             if name not in whole:
@@ -86,7 +101,17 @@ class Analysis:
         return frames[name]
 
     def replace(self, **changes: Any) -> Analysis:
-        """The same with other frames, by name, or another title, unit or notes."""
+        """The same with other frames, by name, or another title, unit or notes.
+
+        Args:
+          changes: fields of the class, or frames by their names.
+
+        Returns:
+          A new Analysis; this one stays as it is.
+
+        >>> result.replace(title="two families").title
+        'two families'
+        """
         fields = {f.name for f in dataclasses.fields(self)} & set(changes)
         plain = {name: changes.pop(name) for name in fields}
         frames = {**self.frames, **plain.pop("frames", {}), **changes}
@@ -95,8 +120,17 @@ class Analysis:
     def to_frame(self, name: str) -> pd.DataFrame:
         """A copy of one frame.
 
+        Args:
+          name: one of those that `describe()` lists.
+
+        Returns:
+          The frame; its columns are what `describe(name)` says.
+
         Raises:
           UserError: no frame of that name.
+
+        >>> result.to_frame("doubling").family.unique().tolist()
+        ['lstm', 'transformer']
         """
         if name not in self.frames:
             raise unknown("frame", name, sorted(self.frames))
@@ -105,11 +139,17 @@ class Analysis:
     def describe(self, name: str | None = None) -> pd.DataFrame:
         """What a frame's columns mean, or, without a name, what the frames are.
 
+        Args:
+          name: of a frame.
+
         Returns:
           column, unit, meaning; or frame, rows, meaning.
 
         Raises:
           UserError: no frame of that name.
+
+        >>> result.describe("doubling").query("column == 'gain'").unit.item()
+        'unit of the losses'
         """
         known = schema.frames()
         if name is None:
@@ -123,13 +163,27 @@ class Analysis:
 
     @functools.cached_property
     def view(self) -> View:
-        """What the report tells of it, chosen once."""
+        """What the report tells of it, chosen once.
+
+        Returns:
+          Selections of rows that sentences and figures share.
+
+        >>> result.view.target
+        'loss'
+        """
         from analysis.questions._view import View
 
         return View(self)
 
     def summary(self) -> list[str]:
-        """The answer in full, a sentence an entry, on the first target."""
+        """The answer in full, on the first target.
+
+        Returns:
+          A sentence an entry, the weightiest first.
+
+        >>> result.summary()[1].split(" (")[0]
+        'lstm → transformer is worth 2.00 times the data'
+        """
         from analysis.report.answer import summary
 
         return summary(self)
@@ -141,21 +195,46 @@ class Analysis:
           name: of a question's figure; a name that is none of them lists all.
           target: the evaluation set; the first one by default.
 
+        Returns:
+          A new figure, to show or to change.
+
         Raises:
           UserError: no such figure or target, or nothing to draw in it.
+
+        >>> len(result.plot("equivalents").axes) > 0
+        True
         """
         from analysis.report import figures
 
         return figures.plot(self, name, target)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes all of it as JSON, from which `analysis.read` gives it back."""
+        """Writes all of it as JSON, from which `analysis.read` gives it back.
+
+        Args:
+          path: of the file, local or gs://.
+
+        >>> result.save("result.json")
+        """
         from analysis.report import saved
 
         saved.save(self, path)
 
     def write_report(self, folder: str | os.PathLike[str]) -> Path:
-        """Writes the page, its figures and the JSON; returns the page's path."""
+        """Writes the page, its figures and the JSON.
+
+        Args:
+          folder: local or gs://; it is made if it is missing.
+
+        Returns:
+          The path of the page.
+
+        Raises:
+          UserError: the folder cannot be written or is full.
+
+        >>> result.write_report("report")  # doctest: +SKIP
+        PosixPath('report/report.html')
+        """
         from analysis.report import build
 
         return build.write(self, folder)

@@ -36,8 +36,18 @@ def save(analysis: Analysis, path: str | os.PathLike[str]) -> None:
 def read(path: str | os.PathLike[str]) -> Any:
     """What a file was saved from: an Analysis (a report.json is one) or a LawFit.
 
+    Args:
+      path: of the file, local or gs://.
+
+    Returns:
+      The result, equal to the last bit to the one that was saved.
+
     Raises:
       UserError: no such file, or not one that a result was saved to.
+
+    >>> result.save("result.json")
+    >>> analysis.read("result.json").targets
+    ('loss',)
     """
     from analysis.report import law_fit
 

@@ -101,6 +101,7 @@ class LawFit:
             columns params and tokens, and unique_tokens and quality where the law
             reads them. Its columns family and corpus, if any, say which fit each row
             asks for; by default all are asked.
+          unique_tokens, quality: the same, for laws that read them.
 
         Returns, beside what names the fit (fitted_params is the size of a law of one
         size, of which the nearest answers) and the place:
@@ -117,6 +118,9 @@ class LawFit:
         Raises:
           UserError: a number that is not above zero, arrays of unlike shapes, a frame
             without its columns, a family or corpus that was not fitted.
+
+        >>> fit.predict(params=1e8, tokens=[2e9, 2e10]).loss.round(2).tolist()
+        [3.27, 2.79, 3.09, 2.7]
         """
         asked = places.asked(params, tokens, unique_tokens, quality)
         places.check_known(asked, *self.names)
@@ -134,7 +138,14 @@ class LawFit:
         return stacked(parts)
 
     def summary(self) -> list[str]:
-        """Each fit's parameters with their intervals, and what could not be fitted."""
+        """Each fit's parameters with their intervals, and what could not be fitted.
+
+        Returns:
+          A sentence an entry.
+
+        >>> len(fit.summary()) > 1
+        True
+        """
         from analysis.report import law_fit
 
         return law_fit.summary(self)
@@ -151,6 +162,10 @@ class LawFit:
 
         Raises:
           UserError: alpha not between 0 and 1.
+
+        >>> ends = fit.conf_int().query("family == 'lstm' and parameter == 'beta'")
+        >>> ends[["low", "high"]].round(2).to_numpy().tolist()
+        [[0.28, 0.28]]
         """
         if not 0 < alpha < 1:
             raise UserError("alpha", alpha, "give a number between 0 and 1, as 0.05")
@@ -164,10 +179,19 @@ class LawFit:
         return stacked(parts)
 
     def to_frame(self, name: str = "parameters") -> pd.DataFrame:
-        """A copy of one frame: parameters, quality, counts or refused.
+        """A copy of one frame.
+
+        Args:
+          name: parameters, quality, counts or refused.
+
+        Returns:
+          The frame; its columns are what `describe(name)` says.
 
         Raises:
           UserError: no frame of that name.
+
+        >>> fit.to_frame("refused").empty
+        True
         """
         if name not in MEANINGS:
             raise unknown("frame", name, list(MEANINGS))
@@ -176,11 +200,17 @@ class LawFit:
     def describe(self, name: str | None = None) -> pd.DataFrame:
         """What a frame's columns mean, or, without a name, what the frames are.
 
+        Args:
+          name: parameters, quality, counts or refused.
+
         Returns:
           column, unit, meaning; or frame, rows, meaning.
 
         Raises:
           UserError: no frame of that name.
+
+        >>> fit.describe("counts").column.tolist()[:2]
+        ['target', 'usable']
         """
         if name is None:
             every = [(n, len(self.to_frame(n)), text) for n, text in MEANINGS.items()]
@@ -199,15 +229,29 @@ class LawFit:
         Args:
           target: the evaluation set; the first one by default.
 
+        Returns:
+          A new figure, to show or to change.
+
         Raises:
           UserError: no such target, or no law that could be fitted to it.
+
+        >>> len(fit.plot().axes)
+        2
         """
         from analysis.report import law_fit
 
         return law_fit.plot(self, target)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes all of it as JSON, from which `analysis.read` gives it back."""
+        """Writes all of it as JSON, from which `analysis.read` gives it back.
+
+        Args:
+          path: of the file, local or gs://.
+
+        >>> fit.save("fit.json")
+        >>> analysis.read("fit.json").law
+        'chinchilla'
+        """
         from analysis.report import law_fit, saved
 
         write_atomic(epath.Path(path), saved.dumped(law_fit.to_json(self)))
@@ -285,7 +329,17 @@ class LawFit:
         return self.how.alone[key]
 
     def members(self, target: str, fitted: Fitted) -> list[tuple[str, str]]:
-        """The families and corpora that a fit speaks of."""
+        """The families and corpora that a fit speaks of.
+
+        Args:
+          target, fitted: of an entry of `fits`.
+
+        Returns:
+          Pairs of a family and a corpus; all of them for the law of all.
+
+        >>> fit.members(*fit.fits[0])
+        [('lstm', 'all')]
+        """
         if fitted.family != "*":
             return [(fitted.family, fitted.corpus)]
         families, corpora = backtests.names(self.how.draws[target])
@@ -310,8 +364,14 @@ def fit_law(
       delta: Huber's threshold in log loss; infinity is least squares.
       bootstrap: "wild" or "pairs"; see analysis/intervals.py.
 
+    Returns:
+      The law of every family and corpus, or the one of all of them.
+
     Raises:
       UserError: unknown law, draws or delta out of range.
+
+    >>> analysis.fit_law(table, "power", draws=40)
+    <LawFit 'power': 8 fits, 0 refused, targets loss; print it for the parameters>
     """
     check(law)
     intervals.check_draws(draws)

@@ -49,6 +49,7 @@ def load(
     packed or not; what a file is, its first bytes say and not its name.
 
     Args:
+      source: the folder or the file.
       mapping: our column -> the table's, for those that are not to be guessed, or ""
         for one that the table has not; several losses as "loss:TARGET", an error as
         "1 - ACCURACY". Tables only.
@@ -67,9 +68,16 @@ def load(
         were scored on the same text, "own" where each was on its own corpus. While it
         is not said each corpus is a target of its own. Tables only.
 
+    Returns:
+      The runs that can be used, and every row that was left out with its reason.
+
     Raises:
       UserError: nothing there, not what its name says, no row that can be used, or an
         option that does not apply.
+
+    >>> table = analysis.load("runs.csv", {"params": "N"}, where=["arch == lstm"])
+    >>> len(table.readings), len(table.exclusions)
+    (16, 16)
     """
     path = os.fspath(source)
     if rows < usable.LEAST_ROWS:
@@ -144,7 +152,23 @@ def from_frame(
     where: Sequence[str] = (),
     target: str | None = None,
 ) -> Table:
-    """As `load`, from a frame that is in memory already; it is not changed."""
+    """As `load`, from a frame that is in memory already; it is not changed.
+
+    Args:
+      frame: a row a run; column names are guessed as those of a file are.
+      mapping, unit, rows, where, target: as of `load`.
+      title: of the report.
+
+    Returns:
+      The runs that can be used, and every row that was left out with its reason.
+
+    Raises:
+      UserError: no row, or none that can be used, or an option out of range.
+
+    >>> table = analysis.from_frame(pd.DataFrame(rows), {"family": "arch"})
+    >>> table.runs.family.unique().tolist()
+    ['lstm', 'transformer']
+    """
     if frame.empty:
         raise UserError("table", title, "at least one row under the header")
     scored.check(target)

@@ -107,6 +107,13 @@ class Table:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The columns of settings that vary; in each cell the best of all is taken."""
+        """The columns of settings that vary; in each cell the best of all is taken.
+
+        Returns:
+          Names of columns of `runs`.
+
+        >>> table.settings
+        ()
+        """
         every = settings.names(self.runs)
         return tuple(c for c in every if self.runs[c].nunique() > 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import subprocess
 import sys
@@ -44,11 +43,6 @@ def command(*arguments: str) -> int:
 def table(tmp_path):
     runs().to_csv(tmp_path / "runs.csv", index=False)
     return str(tmp_path / "runs.csv")
-
-
-def test_the_worked_example_runs():
-    outcome = doctest.testmod(analysis)
-    assert outcome.attempted > 10 and outcome.failed == 0
 
 
 def test_importing_the_package_is_quick():
