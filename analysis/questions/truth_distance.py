@@ -358,8 +358,8 @@ def answers(view: View) -> list[Sentence]:
     if same.empty or same.cosine.isna().all():
         return []
     equal = same[(same["at"] == "equal loss") & same.cosine.notna()]
-    least = equal if len(equal) else same
-    return [Sentence(f"{cosine_text(least.loc[least.cosine.idxmin()])}.", 54, ANSWER)]
+    least = (equal if len(equal) else same).nsmallest(1, "cosine")
+    return [Sentence(f"{cosine_text(row)}.", 54, ANSWER) for row in least.itertuples()]
 
 
 # --- Figures -----------------------------------------------------------------------
