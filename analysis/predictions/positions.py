@@ -109,12 +109,16 @@ def architectures(asked: Comparison) -> list[Pair]:
     ]
 
 
+def is_counted(family: str) -> bool:
+    """Whether a family, with whatever options, is the n-gram model."""
+    return family.split("[")[0] == COUNTED
+
+
 def counted(asked: Comparison) -> Any | None:
     """The row of the n-gram model of the most text of the probes' own corpus."""
     ends = asked.ends
-    base = ends.family.str.split("[", regex=False).str[0]
     own = str(asked.predictions.probes.facts.get("corpus", ""))
-    mine = ends[(base == COUNTED) & (ends.corpus == own)]
+    mine = ends[ends.family.map(is_counted) & (ends.corpus == own)]
     if mine.empty:
         return None
     return mine.sort_values(["unique_tokens", "params", "tokens"]).iloc[-1]

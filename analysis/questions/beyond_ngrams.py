@@ -80,7 +80,7 @@ def compares(asked: Comparison) -> Answer:
     swaps = [
         swap
         for swap in positions.architectures(asked)
-        if not any(_counted(row) for row in swap[1:])
+        if not any(positions.is_counted(row.family) for row in swap[1:])
     ]
     lacking = ""
     if anchor is None:
@@ -94,10 +94,6 @@ def compares(asked: Comparison) -> Answer:
         return {}, [Note("undetermined", "agreements", text)]
     rows = list(_rows(asked, anchor, swaps))
     return {"agreements": pd.DataFrame(rows)}, []
-
-
-def _counted(row: Any) -> bool:
-    return str(row.family).split("[")[0] == positions.COUNTED
 
 
 def _rows(

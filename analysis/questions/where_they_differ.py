@@ -225,7 +225,13 @@ def _ends(row: Any) -> str:
 
 
 def _foremost(frame: pd.DataFrame, most: int) -> pd.DataFrame:
-    """The swaps that lie farthest apart over all classes of one kind."""
+    """The swaps that lie farthest apart over all classes of one kind.
+
+    Those with the n-gram model are told where there are no others.
+    """
+    ends = frame[["baseline", "alternative"]]
+    plain = frame[~ends.map(positions.is_counted).any(axis=1)]
+    frame = plain if len(plain) else frame
     first = frame[frame.by == frame.by.iloc[0]]
     keys = ["baseline", "alternative", "fixed"]
     means = (first.excess * first.share).groupby([first[k] for k in keys]).sum()
