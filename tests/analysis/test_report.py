@@ -372,9 +372,8 @@ def test_what_stays_many_is_left_to_the_table():
 def test_a_refused_fit_says_why(study):
     note = Note("refused", "joint", "The joint law is refused: one budget only.")
     nothing = study.equivalents.assign(factor=math.nan, low=math.nan, high=math.nan)
-    bare = emptied(study, "fits", "joint", "doubling", "ratios", "fitness", "holdout")
-    bare = emptied(bare, "decisions", "verdicts", "distances")
-    bare = emptied(bare, "function_trends", "function_excess", "same_mistakes")
+    kept = ("runs", "cells", "equivalents")
+    bare = emptied(study, *(name for name in schema.frames() if name not in kept))
     bare = bare.replace(equivalents=nothing, notes=(note,))
     said = answer.summary(bare)
     assert said[1:] == ["No law could be fitted.", note.text]
