@@ -10,7 +10,7 @@ does not sum over the width (tables, gains, biases, decay rates) all of it. The 
 initialisation, which goes with it, is in families/_layers.py. Decay is not scaled: rate
 times decay is one over the number of steps that a weight averages over, and stays
 (Wang and Aitchison 2024, arXiv 2405.13698). Every family, optimiser and run is under
-this rule; a family says of its parameters what they sum over, and nothing else.
+this rule; a family states what its parameters sum over, and nothing else.
 
 SOAP and Shampoo are missing: optax has neither.
 """

@@ -1,4 +1,4 @@
-"""What an engine is given, and what it says of it: packs of runs, and events."""
+"""What an engine is given, and what it reports: packs of runs, and events."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ Class = tuple[np.ndarray, tuple[str, ...]]
 
 
 class Pieces:
-    """What the ids of a vocabulary are made of, as far as classes ask.
+    """What the ids of a vocabulary are made of, as far as classes need it.
 
     Attributes:
       kind: int8 [vocab], as if no word stood before; FIRST for what begins with a
@@ -101,7 +101,7 @@ def _hash(text: bytes) -> int:
 def kinds(tokens: np.ndarray, pieces: Pieces) -> np.ndarray:
     """int8 [n]: kind of each token of a text, as an index of KINDS.
 
-    Documents stand one after the other, each with its separator.
+    Documents follow each other, each with its separator.
     """
     found = pieces.kind[tokens]
     before = np.zeros(len(tokens), bool)  # a letter stands right before

@@ -99,7 +99,7 @@ def find(path: str) -> Found:
             search.take(match, os.path.relpath(match, base), given=True)
     if not search.found.files:
         there = ", ".join(f"{n} {kind}" for kind, n in search.found.others.items())
-        seen = f"it has {there}" if there else "nothing to read is there"
+        seen = f"it has {there}" if there else "there is nothing to read"
         if not _expanded(path).is_absolute():
             seen += f" (seen from {_start.absolute()})"
         expected = f"give a folder or glob of {', '.join(KINDS)}; {seen}"
@@ -191,7 +191,7 @@ def _listed(folder: Path) -> list[str]:
     try:
         return sorted(os.listdir(folder))
     except OSError as error:
-        refuse(folder, f"cannot be looked into: {error.strerror}")
+        refuse(folder, f"cannot be listed: {error.strerror}")
 
 
 def _sort(mode: int) -> str:

@@ -190,7 +190,7 @@ def columns(symbols: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> list[
 
 
 def version(source: Source) -> str:
-    """All that tells is in the options; so this tells the maker."""
+    """The options fix the text, so the version names its maker alone."""
     return f"{type(source).__name__} {MADE}"
 
 
@@ -274,7 +274,7 @@ def oracle(source: Source, tokens: np.ndarray, offset: np.ndarray) -> np.ndarray
     """float64 [n, length]: -log of each token's true chance, 0 after a separator.
 
     What is known is the source, the tokens before it in its window and where in its
-    document the window begins: never what stands before the window, which no model
+    document the window begins: never what comes before the window, which no model
     sees either.
 
     Args:

@@ -171,7 +171,7 @@ def _prepare(part: Part, root: Path, tokenizer: str, progress: bool) -> Prepared
 
 
 def _remarks(part: Part, made: Prepared) -> list[str]:
-    """Notes what of a corpus was left out when it was prepared."""
+    """What a user should know of a corpus that was just prepared, a line each."""
     module = corpora.load(part.name)
     plural = "s" if made.empty > 1 else ""
     said = f"{made.empty:,} document{plural} without text left out"

@@ -106,7 +106,7 @@ class Documents(Text):
     """Text with its index of documents.
 
     Attributes:
-      starts, ends: int64 [documents], of their bytes; the separator stands at the end.
+      starts, ends: int64 [documents], of their bytes; the separator is at the end.
     """
 
     def __init__(self, prepared: Prepared, data: Data):

@@ -46,7 +46,7 @@ def plan(options: Options, progress: Progress) -> list[Entry]:
 
 
 def freeze(options: Options, progress: Progress) -> str:
-    """Keeps what a study says before it trains; the line that tells of it.
+    """Keeps a study's plan before it trains; returns a line about what was kept.
 
     Raises:
       UserError: some of it is trained already, or it was frozen with other words.

@@ -56,7 +56,7 @@ def assumed(platform: str, devices: int) -> Layout:
 
 
 def parse(text: str, base: Layout) -> Layout:
-    """`base` with what a user says of it, such as "run=2,width=4".
+    """`base` with the user's changes, such as "run=2,width=4".
 
     Raises:
       UserError: a name that no layout has, or a value that is not one of its kind.

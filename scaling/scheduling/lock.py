@@ -1,15 +1,15 @@
 """One study at a time in a workdir.
 
 On a disk the kernel holds the lock, and lets it go with the process. A bucket has none,
-but when asked it makes an object only where there is none of that name (gs://:
+but it can make an object only where there is none of that name (gs://:
 x-goog-if-generation-match 0), so that of several starts exactly one makes it.
 
     lock/000007.json     who holds the workdir: host, process, when it began
 
 The highest number counts. It is written again every BEAT_SECONDS; one that was not for
-STALE_SECONDS, or whose process is gone from this machine, is no hindrance: who makes
-the next number has the workdir. What is let go says so and stays, so that no start
-that read an older number can make one that was had before.
+STALE_SECONDS, or whose process is gone from this machine, does not count: who makes
+the next number has the workdir. A lock that is released says so and stays, so that no
+start that read an older number can make one that was had before.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _in_bucket(workdir: str) -> Iterator[None]:
         raise _busy(workdir, holder)
     mine = folder / _name(number + 1)
     if not write_once(mine, _body()):
-        raise _busy(workdir, "another start, of this moment,")
+        raise _busy(workdir, "a command that has just started")
     for old in range(1, number + 1 - KEPT):
         (folder / _name(old)).unlink(missing_ok=True)
     ended = threading.Event()

@@ -117,7 +117,7 @@ class Queue:
 
 
 def _as_asked(layout: Layout, run: Run) -> Layout:
-    """In the precision that the run asks for, if it does."""
+    """In the precision that the run names, if it names one."""
     if run.precision == "auto":
         return layout
     return dataclasses.replace(layout, precision=run.precision)

@@ -45,7 +45,7 @@ def make(layout: Layout, devices: Sequence[Any] | None = None) -> Rules:
       devices: by default this machine's; those of a topology can be compiled for.
 
     Raises:
-      UserError: fewer devices than the layout asks for.
+      UserError: fewer devices than the layout needs.
     """
     devices = jax.devices() if devices is None else devices
     if layout.devices > len(devices):

@@ -135,8 +135,8 @@ def _ready(program: Program, layout: Layout, vocab: int) -> Compiled:
 def give_back() -> None:
     """Returns the memory of programs that are kept no more to the operating system.
 
-    JAX keeps what it traced for as long as the process lives unless told, and the C
-    library keeps what was freed.
+    JAX keeps what it traced for as long as the process lives unless it is cleared, and
+    the C library keeps what was freed.
     """
     with _compiling:  # not under the hands of a program that is compiled ahead
         jax.clear_caches()

@@ -233,7 +233,7 @@ def test_what_is_not_read_is_said_once(tmp_path, capsys):
 
 
 def test_a_folder_with_nothing_in_it_says_what_is_there(tmp_path):
-    with pytest.raises(UserError, match="nothing to read is there"):
+    with pytest.raises(UserError, match="there is nothing to read"):
         read(tmp_path)
     put(tmp_path, "a.csv", b"x")
     put(tmp_path, "b.CSV.bak", b"x")
@@ -312,7 +312,7 @@ def test_what_is_named_as_text_and_is_none(tmp_path, kind, monkeypatch):
     for path in (tmp_path, tmp_path / "*.*"):
         with pytest.raises(UserError, match=rf"x\.jsonl': it is {said}"):
             read(path)
-    with pytest.raises(UserError, match=f"{said}|nothing to read is there"):
+    with pytest.raises(UserError, match=f"{said}|there is nothing to read"):
         read(tmp_path / "x.jsonl")
 
 
