@@ -6,17 +6,21 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import analysis
+from analysis import schema
 from analysis.inference import margins
 from analysis.inference.margins import Interval
 from analysis.questions import claims
 from analysis.results import Analysis
 from analysis.tables.promises import Promise
+from configs import same_data
 from scaling import Claim, frozen
 from scaling.errors import UserError
+from tests.support import made_function
 from tests.support.made_predictions import Plan, run_id
 
 SAME = Claim("They are one function.", "variance.share", "within", 0.1)
@@ -135,6 +139,22 @@ def test_a_quantity_without_rows_says_so():
     found, _, notes = concluded(Claim("Same.", "ratios.lambda", "within", 0.1))
     assert found.verdict[0] == "undetermined" and found.rows[0] == 0
     assert "ratios" in found.change[0] and not notes
+
+
+@pytest.mark.parametrize("name", claims.NAMED)
+def test_quantities_with_names_are_of_frames_that_there_are(name):
+    asked = claims.quantity(name)
+    known = schema.frames()[asked.frame]
+    assert {asked.column, *asked.where} <= set(known.names)
+    assert claims._intervals(asked, known.join(())) == []
+
+
+def test_claims_of_the_study_of_functions_are_decided_on_made_predictions():
+    frames = dict(made_function.frames())
+    found, _, notes = concluded(*same_data.claims, analysis=made(**frames))
+    assert not notes and set(found.verdict) <= {"supported", "refuted", "undetermined"}
+    assert found.verdict[0] == "refuted" and found.effect[0] > 0.01
+    assert found.verdict[2] != "undetermined" and np.isfinite(found.effect[2])
 
 
 @pytest.mark.parametrize(
