@@ -6,12 +6,15 @@ import importlib
 import pkgutil
 import re
 
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from analysis import questions as folder
 from analysis import schema
 from analysis.questions._question import drawings, questions
-from analysis.report import markup
+from analysis.report import markup, saved
+from analysis.report.style import Nothing
 from analysis.results import Analysis
 from tests.support.made_analysis import made_analysis
 from tests.support.made_answers import answers
@@ -80,3 +83,19 @@ def test_what_it_says_is_sentences(one, made):
         assert sentence.endswith("."), sentence
     page = markup.section(one, made, lambda *_: "")
     assert 'class="none"' not in page
+
+
+@pytest.mark.parametrize("name", drawings())
+def test_a_figure_of_nothing_is_not_drawn(name, empty):
+    with pytest.raises(Nothing):
+        drawings()[name].draw(Figure(), empty.analysis, "web")
+
+
+def test_the_numbers_of_every_question_are_written_and_read_back(made):
+    study = made.analysis
+    read = saved.from_json(saved.to_json(study))
+    assert set(read.frames) == set(study.frames)
+    for name, frame in study.frames.items():
+        pd.testing.assert_frame_equal(
+            read.frames[name], frame.reset_index(drop=True), check_dtype=False, obj=name
+        )
