@@ -4,7 +4,7 @@
 // serves tests: `change(settings)` sets any of them and gives the milliseconds.
 (() => {
   const root = document.getElementById("explorer-view");
-  const text = (id) => document.getElementById(id).textContent;
+  const text = (id) => unpacked(document.getElementById(id));
   const form = root.querySelector("form");
   const canvas = root.querySelector(".canvas");
   const tip = root.querySelector(".tip");
@@ -13,14 +13,15 @@
   const SHAPES = ["circle", "square", "triangle-up", "diamond", "cross",
     "triangle-down", "triangle-right"];
   const AXES = {tokens: "training tokens", params: "parameters", flops: "training FLOPs"};
-  let data, runs, sizes, rates, chosen, views = {}, view;
+  let begun, data, runs, sizes, rates, chosen, views = {}, view;
 
   const column = ({values, levels, codes}) => values ?? codes.map((code) => levels[code]);
   const finite = (value) => value !== null && value > 0;
 
-  function load() {
-    (0, eval)(text("explorer-vega"));
-    data = JSON.parse(text("explorer-data"));
+  async function load() {
+    const [code, body] = await Promise.all(["explorer-vega", "explorer-data"].map(text));
+    (0, eval)(code);
+    data = JSON.parse(body);
     runs = Object.fromEntries(
       Object.entries(data.runs).map(([name, values]) => [name, column(values)]));
     runs.place = runs.run_id.map((_, i) => i);
@@ -208,7 +209,6 @@
     const family = {scale: "family", field: "family"};
     const whole = {signal: "!datum.gap"};
     return {
-      $schema: "https://vega.github.io/schema/vega/v6.json",
       width, height: 420, padding: 5,
       signals: [{name: "xTitle", value: ""}, {name: "yTitle", value: ""},
         {name: "xDomain", value: [1, 10]}, {name: "yDomain", value: [1, 10]}],
@@ -303,8 +303,9 @@
   }
 
   const part = root.closest("details");
-  const begin = () => { if (!data) load(); };
-  if (!part || part.open) begin();
+  // The page's script, which unpacks, comes after this one.
+  const begin = () => (begun ??= load());
+  if (!part || part.open) addEventListener("DOMContentLoaded", begin);
   part?.addEventListener("toggle", () => { if (part.open) begin(); });
   window.explorer = {
     open: begin, pick, shown: () => count.textContent,
@@ -316,6 +317,7 @@
       return tip.textContent;
     },
     async change(wanted) {
+      await begin();
       for (const [name, value] of Object.entries(wanted)) {
         if (name === "families" || name === "corpora") {
           for (const box of form.querySelectorAll(`[name=${name}]`)) {

@@ -1,7 +1,7 @@
 """The explorer: every run in the page, to be filtered, compared and looked up.
 
 Vega draws it, offline: its text (BSD-3-Clause; the folder vega/ has the licence) stands
-in the page, which runs it only when the explorer is opened. It is kept here, at the
+in the page, compressed as the runs are, and is run only when the explorer is opened. It is kept here, at the
 version in its name, since no package of PyPI holds it but vl-convert-python, 84 MB for
 these 0.5; `make vega` gets it again.
 """
@@ -11,13 +11,13 @@ from __future__ import annotations
 import importlib.resources
 import json
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.report import markup
 from analysis.report.style import PALETTE, corpora_of, families_of
 from analysis.results import Analysis
 
@@ -42,12 +42,8 @@ def section(analysis: Analysis) -> str:
 
 
 def _held(name: str, text: str) -> str:
-    """Text that the page holds and does not run."""
-    # Its own end tag would end the element; in a string of either language, and in a
-    # pattern, <\\/ is the same as </.
-    safe = re.sub("</(?=script)", r"<\\/", text, flags=re.IGNORECASE)
-    safe = safe.replace("<!--", r"<\!--")
-    return f'<script type="text/plain" id="{name}">{safe}</script>'
+    """Text that the page holds, compressed, and does not run."""
+    return f'<script type="text/plain" id="{name}">{markup.squeezed(text)}</script>'
 
 
 def data(analysis: Analysis) -> dict[str, Any]:

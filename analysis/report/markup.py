@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import html
 import math
 from collections.abc import Iterable, Sequence
@@ -162,6 +164,27 @@ def _cell(name: str, value: Any, numeric: bool) -> str:
     return f'<td class="num" data-v="{key}">{shown}</td>'
 
 
+# A table of more rows is not printed, and is kept compressed until it is unfolded: the
+# page of thousands of runs is to stay small enough to send.
+MOST_PLAIN = 40
+
+
+def packed(inner: str, at_once: bool = False) -> str:
+    """HTML that the page holds compressed; its script puts it in place.
+
+    Args:
+      at_once: soon after the page has loaded, and not when its fold is opened.
+    """
+    kind = "packed now" if at_once else "packed"
+    held = f'<script type="text/plain" class="{kind}">{squeezed(inner)}</script>'
+    return f"{held}<noscript>Scripts are needed to show this.</noscript>"
+
+
+def squeezed(text: str) -> str:
+    """Text as gzip in base64, the same on every day."""
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
 def fold(
     title: str, frame: pd.DataFrame, caption: str = "", counted: bool = True
 ) -> str:
@@ -171,6 +194,8 @@ def fold(
     rows = "1 row" if len(frame) == 1 else f"{len(frame)} rows"
     head = text_of(title) + f" ({rows})" * counted
     inner = table(frame, caption)
+    if len(frame) > MOST_PLAIN:
+        inner = packed(inner)
     return f"<details><summary>{head}</summary>{inner}</details>"
 
 
@@ -181,7 +206,7 @@ def elsewhere(view: View, figure: Placed, *names: str) -> str:
         inner = "".join(figure(name, target) for name in names)
         if inner:
             head = f"<summary>Scored on {text_of(target)}</summary>"
-            folds.append(f"<details>{head}{inner}</details>")
+            folds.append(f"<details>{head}{packed(inner, at_once=True)}</details>")
     return "".join(folds)
 
 

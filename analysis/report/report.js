@@ -2,7 +2,7 @@
 
 // Tables: a click on a heading sorts by it, a second click turns the order round.
 // Cells with an empty key (no number) stay last either way.
-for (const table of document.querySelectorAll("table")) {
+function sortable(table) {
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
   const sort = (column) => {
@@ -34,20 +34,41 @@ for (const table of document.querySelectorAll("table")) {
   });
 }
 
+document.querySelectorAll("table").forEach(sortable);
+
+// Long tables, and figures on further targets, stand in the page compressed.
+async function unpacked(held) {
+  const bytes = Uint8Array.from(atob(held.textContent), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+async function place(held) {
+  held.classList.remove("packed");
+  const part = document.createElement("div");
+  part.innerHTML = await unpacked(held);
+  part.querySelectorAll("table").forEach(sortable);
+  held.replaceWith(part);
+}
+document.addEventListener("toggle", (event) => {
+  const held = event.target.open && event.target.querySelector(":scope > .packed");
+  if (held) place(held);
+}, true);
+for (const held of document.querySelectorAll(".packed.now")) place(held);
+
 // Figures: a click opens one as large as the window, a click there goes nearer.
 const dialog = document.querySelector("dialog");
 const stage = dialog.querySelector("div");
 const close = dialog.querySelector("button");
-for (const button of document.querySelectorAll(".zoom")) {
-  button.addEventListener("click", () => {
-    const svg = button.querySelector("svg").cloneNode(true);
-    svg.removeAttribute("width");
-    svg.removeAttribute("height");
-    stage.replaceChildren(svg);
-    dialog.classList.remove("near");
-    dialog.showModal();
-  });
-}
+document.addEventListener("click", (event) => {
+  const button = event.target.closest(".zoom");
+  if (!button) return;
+  const svg = button.querySelector("svg").cloneNode(true);
+  svg.removeAttribute("width");
+  svg.removeAttribute("height");
+  stage.replaceChildren(svg);
+  dialog.classList.remove("near");
+  dialog.showModal();
+});
 close.addEventListener("click", () => dialog.close());
 stage.addEventListener("click", (event) => {
   const box = stage.getBoundingClientRect();
@@ -86,6 +107,7 @@ unfold.addEventListener("click", () => {
 const PRINTED_ROWS = 40;
 window.addEventListener("beforeprint", () => {
   for (const fold of document.querySelectorAll("details")) {
-    fold.open = fold.querySelectorAll("tbody tr").length <= PRINTED_ROWS;
+    fold.open = !fold.querySelector(":scope > .packed")
+      && fold.querySelectorAll("tbody tr").length <= PRINTED_ROWS;
   }
 });

@@ -577,9 +577,14 @@ def test_user_errors_are_one_line(analysed, capsys):
 
 
 @pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
-def test_opens_in_a_browser_without_errors(written):
+def test_opens_in_a_browser_without_errors(written, study):
     """Runs the page's script: a table sorted, a figure enlarged, no complaint."""
-    check = """      const head = document.querySelector("#fits th.num");
+    check = """(async () => {
+      const fold = document.querySelector("#fits .packed").parentNode;
+      fold.open = true;
+      await new Promise((done) => new MutationObserver(done).observe(
+        fold, {childList: true}));
+      const head = fold.querySelector("th.num");
       head.click();
       const column = [...head.parentNode.cells].indexOf(head);
       const keys = [...head.closest("table").tBodies[0].rows]
@@ -590,10 +595,13 @@ def test_opens_in_a_browser_without_errors(written):
       document.querySelector("dialog button").click();
       const open = document.querySelector("#fits details").open;
       document.body.dataset.check =
-        `sorted ${sorted} enlarged ${enlarged} unfolded ${open}`;
-    """
+        `sorted ${sorted} of ${keys.length} enlarged ${enlarged} unfolded ${open}`;
+    })();"""
     page, complaints = opened(written, check, "#fits")
-    assert 'data-check="sorted true enlarged true unfolded true"' in page
+    rows = len(study.fits)
+    assert rows > markup.MOST_PLAIN
+    said = f"sorted true of {rows} enlarged true unfolded true"
+    assert f'data-check="{said}"' in page
     assert complaints == []
 
 
@@ -603,7 +611,7 @@ def test_runs_are_explored_in_a_browser(written):
     check = """
       (async () => {
         document.querySelector("#explorer details").open = true;
-        explorer.open();
+        await explorer.open();
         const said = [explorer.marks(), explorer.lines() > 0];
         await explorer.change({families: ["lstm"]});
         said.push(explorer.marks(), explorer.hover(

@@ -29,7 +29,6 @@ CORPORA = ("web", "code", "books")
 MOST_MEGABYTES, MOST_MILLISECONDS = 5.0, 100.0
 SCRIPT = """
 document.querySelector("#explorer details").open = true;
-explorer.open();
 const out = {};
 const time = async (name, settings, times = 15) => {
   out[name] = [];
