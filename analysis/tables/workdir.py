@@ -97,8 +97,6 @@ def load_workdir(
         readings=readings,
         exclusions=pd.concat([*excluded, bad, unprobed], ignore_index=True),
         warnings=tuple(map(str, pool.texts)),
-        paths=_paths(store, kept),
-        documents={r.run_id: _documents(store, r, scored) for r in kept},
         parts=_parts(scored),
         counting="with embeddings" if embeddings else "without embeddings",
         estimates=run_times.compared(store, records),
@@ -106,9 +104,17 @@ def load_workdir(
         predictions=probed,
         promises=promises.of_workdir(store, chosen, records),
     )
-    said = (*whole.warnings, *store.complaints())
-    whole = dataclasses.replace(whole, warnings=said)
-    return usable.select(whole, rows, _experiments(plain, runs))
+    chosen_runs = usable.select(whole, rows, _experiments(plain, runs))
+    # What lies beside thousands of runs that are not fitted is not read.
+    left = chosen_runs.exclusions
+    thinned = set(left.run_id[left.reason == usable.THINNED])
+    kept = [r for r in kept if r.run_id not in thinned]
+    return dataclasses.replace(
+        chosen_runs,
+        paths=_paths(store, kept),
+        documents={r.run_id: _documents(store, r, scored) for r in kept},
+        warnings=(*chosen_runs.warnings, *store.complaints()),
+    )
 
 
 # The evaluation sets that a record was scored on, by its id and by their names.
@@ -328,7 +334,7 @@ def _alike(arrays: Mapping[str, np.ndarray], *names: str) -> bool:
 
 
 def _paths(store: Store, records: list[Record]) -> pd.DataFrame:
-    frames = []
+    ids, parts = [], []
     for record in records:
         arrays = artifacts.arrays(store, record, "loss_curve")
         if not _alike(arrays, "step", "loss"):
@@ -336,10 +342,12 @@ def _paths(store: Store, records: list[Record]) -> pd.DataFrame:
         last = arrays["step"].size - 1
         at = np.unique(np.linspace(0, last, CURVE_POINTS).round().astype(int))
         step = arrays["step"][at]
-        frame = {"run_id": record.run_id, "step": step}
-        frame["tokens"] = step * (record.tokens / max(1, record.steps))
-        frame["loss"] = arrays["loss"][at].astype(np.float64)
-        frames.append(pd.DataFrame(frame))
-    if not frames:
+        tokens = step * (record.tokens / max(1, record.steps))
+        ids.append(record.run_id)
+        parts.append((step, tokens, arrays["loss"][at].astype(np.float64)))
+    if not parts:
         return pd.DataFrame(columns=PATH)
-    return pd.concat(frames, ignore_index=True)
+    columns = map(np.concatenate, zip(*parts, strict=True))
+    counts = [len(step) for step, _, _ in parts]
+    out = dict(zip(PATH[1:], columns, strict=True))
+    return pd.DataFrame({"run_id": np.repeat(np.array(ids, object), counts)} | out)
