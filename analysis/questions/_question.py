@@ -47,8 +47,16 @@ class Sentence:
     part: str = ANSWER
 
 
+# Entries of the checklist (report/checklist.py) that questions answer in sentences.
+ASSUMPTIONS = "assumptions that were tested"
+CHOICES = "other choices and what they move"
+
 # Gives a figure of the report as HTML by its name, on the target named or the first.
 Placed = Callable[..., str]
+
+
+def _no_more(analysis: Analysis, target: str) -> str:
+    return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +66,7 @@ class Drawing:
     Attributes:
       draw: draws it on a matplotlib Figure; raises `Nothing` where there is nothing.
       caption: what it shows, for whoever sees it alone.
+      more: adds to the caption what depends on the analysis and the target.
       every: it is drawn for all targets and not for the first alone.
       scored: losses in it are read on the target, which the caption then names.
       otherwise: what the page says in its place where it is not drawn.
@@ -67,6 +76,7 @@ class Drawing:
 
     draw: Draw
     caption: str
+    more: Callable[[Analysis, str], str] = _no_more
     every: bool = False
     scored: bool = True
     otherwise: str = ""
@@ -145,6 +155,7 @@ class Question:
       tables: folded away at the end.
       prose: the sentences are one paragraph and not a list.
       build: the section's HTML, where it does not have the usual order.
+      checks: the sentences that answer an entry of the checklist, by its name.
       compute: gives the rows of the file's own FRAMES on one target, by frame; None
         where the pipeline makes them, or where there are none.
       compares: its frames from the predictions kept at one probe set, for questions
@@ -163,6 +174,9 @@ class Question:
     tables: tuple[Table, ...] = ()
     prose: bool = False
     build: Callable[[View, Placed], str] | None = None
+    checks: Mapping[str, Callable[[View], Sequence[str]]] = dataclasses.field(
+        default_factory=dict
+    )
     compute: Callable[[Asked], Mapping[str, pd.DataFrame]] | None = None
     compares: Callable[[Comparison], Answer] | None = None
     concludes: Callable[[Runs, Analysis], Answer] | None = None

@@ -190,6 +190,8 @@ def _draw_lines(axes: Axes, lines: pd.DataFrame) -> None:
     for names_, mine in lines.groupby(keys, sort=False):
         look = looks(names, tuple(names_))
         shown = mine.assign(factor=mine.factor.where(mine.factor <= highest))
+        # A band that leaves the axis would fill the panel and hide the others.
+        shown.loc[~(mine.high <= highest), ["low", "high"]] = np.nan
         banded(axes, shown.tokens, shown.factor, shown, look)
         lead = mine.iloc[0]
         axes.plot(2 * [lead.at_], [lead.led_low, lead.led_high], color=look[0], lw=1.4)
@@ -204,6 +206,18 @@ def _draw_lines(axes: Axes, lines: pd.DataFrame) -> None:
         loc="upper left",
         bbox_to_anchor=(0, 1.0 + 0.1 * ((len(names) + 1) // 2)),
         ncols=2,
+    )
+
+
+def _caption(analysis: Analysis, target: str) -> str:
+    """What the lower panel shows, where there is one."""
+    if _lines(analysis, target).empty:
+        return ""
+    return (
+        "Below: what swaps are worth as the data grows, at the largest size, by the "
+        "laws of each family and corpus alone where there are any; no band is drawn "
+        "where an interval has no end on the axis. Hollow: the numbers of the answer, "
+        "by the law that leads."
     )
 
 
@@ -227,10 +241,8 @@ QUESTION = Question(
         "growth": Drawing(
             draw_growth,
             "Share of the differences in loss between the runs that each factor "
-            "explains; where swaps can be compared, what they are worth as the data "
-            "grows, at the largest size, by the laws of each family and corpus alone "
-            "where there are any. Lines and bands: 95% intervals; hollow: the numbers "
-            "of the answer, by the law that leads.",
+            "explains. Lines: 95% intervals.",
+            more=_caption,
             front=90,
         )
     },

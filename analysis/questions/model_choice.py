@@ -34,7 +34,13 @@ from analysis.inference.likelihood import (
 )
 from analysis.laws import Array
 from analysis.questions import effects
-from analysis.questions._question import Absent, Question, Sentence, Table
+from analysis.questions._question import (
+    ASSUMPTIONS,
+    Absent,
+    Question,
+    Sentence,
+    Table,
+)
 from analysis.questions.effects import Equivalents, Swap
 from analysis.schema import Column, declare, stacked
 from analysis.surfaces.backtests import held_out_error
@@ -400,5 +406,6 @@ QUESTION = Question(
         *chosen(view.rows("models")),
     ],
     answers=lambda view: [Sentence(text, 45) for text in chosen(view.rows("models"))],
+    checks={ASSUMPTIONS: lambda view: sentences(view.analysis.nested)},
     tables=(Table("Likelihood ratios", "nested"), Table("Models", "models")),
 )

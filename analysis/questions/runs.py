@@ -162,9 +162,9 @@ def _scored(view: View) -> str:
     """What was trained on and scored, where it is little."""
     corpora, targets = view.analysis.runs.corpus.nunique(), len(view.analysis.targets)
     trained = "one corpus" if corpora == 1 else f"{corpora} corpora"
-    scored = f"one evaluation set, {view.target}"
+    scored = f"one evaluation set ({view.target})"
     if targets > 1:
-        scored = f"{targets} evaluation sets; the front page is about {view.target}"
+        scored = f"{targets} evaluation sets; this page begins with {view.target}"
     return f"The runs read {trained} and are scored on {scored}."
 
 

@@ -25,6 +25,7 @@ from analysis.formatting import joined
 from analysis.inference.verdict import decided
 from analysis.questions import effects
 from analysis.questions._question import (
+    CHOICES,
     FRONT,
     Absent,
     Drawing,
@@ -384,17 +385,22 @@ def answers(view: View) -> list[Sentence]:
             for asked, moves in swaps.items()
         ]
         same, total = sum(holds), len(holds)
-        which = f"{same} of {total} such comparisons come out"
-        if total == 1:
-            which = (
-                "This comparison comes out" if same else "This one does not come out"
-            )
-        text = (
-            f"{which} the same under every other choice of law, data and target tried"
-        )
-        text += ", and on matched cells." if apart else "."
+        text = f"{_keeping(same, total)} under every other choice of law, data and "
+        text += "target" + (", and on matched cells." if apart else ".")
         said.append(Sentence(text, 60, FRONT))
     return said
+
+
+def _keeping(same: int, total: int) -> str:
+    """How many of the comparisons keep their outcome, to begin a sentence."""
+    if total == 1:
+        which = "The comparison " + ("keeps" if same else "does not keep")
+        return f"{which} its outcome"
+    if same == total:
+        which = "Both" if total == 2 else f"All {total}"
+        return f"{which} comparisons keep their outcome"
+    which = f"{same or 'None'} of the {total} comparisons "
+    return which + ("keep their outcome" if same > 1 else "keeps its outcome")
 
 
 QUESTION = Question(
@@ -404,6 +410,9 @@ QUESTION = Question(
     absent=Absent("other choices tried", ("verdicts",), ("effects",)),
     said=lambda view: sentences(view.rows("verdicts"), view.analysis.agreement),
     answers=answers,
+    checks={
+        CHOICES: lambda view: sentences(view.analysis.verdicts, view.analysis.agreement)
+    },
     figures={
         "verdicts": Drawing(
             draw_verdicts,

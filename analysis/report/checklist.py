@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis import laws
 from analysis.fitting.fit import DELTA, RANDOM_STARTS
-from analysis.questions import model_choice, sensitivity
+from analysis.questions._question import ASSUMPTIONS, CHOICES, questions
 from analysis.results import Analysis
 
 Answer = str | int | float | list[Any] | list[float] | dict[str, Any] | None
@@ -60,8 +60,14 @@ def _hypothesis(analysis: Analysis) -> dict[str, Answer]:
         },
         "laws fitted": len(analysis.quality),
         "parameters a law": _counts(analysis),
-        "assumptions that were tested": model_choice.sentences(analysis.nested),
+        ASSUMPTIONS: _said(analysis, ASSUMPTIONS),
     }
+
+
+def _said(analysis: Analysis, entry: str) -> list[str]:
+    """What the questions answer to an entry."""
+    asked = [one.checks[entry] for one in questions() if entry in one.checks]
+    return [text for answer in asked for text in answer(analysis.view)]
 
 
 def _counts(analysis: Analysis) -> dict[str, int]:
@@ -150,9 +156,7 @@ def _fitting(analysis: Analysis) -> dict[str, Answer]:
             if len(analysis.holdout)
             else None
         ),
-        "other choices and what they move": sensitivity.sentences(
-            analysis.verdicts, analysis.agreement
-        ),
+        CHOICES: _said(analysis, CHOICES),
     }
 
 

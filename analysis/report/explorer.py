@@ -1,9 +1,9 @@
 """The explorer: every run in the page, to be filtered, compared and looked up.
 
 Vega draws it, offline: its text (BSD-3-Clause; the folder vega/ has the licence) stands
-in the page, compressed as the runs are, and is run only when the explorer is opened. It is kept here, at the
-version in its name, since no package of PyPI holds it but vl-convert-python, 84 MB for
-these 0.5; `make vega` gets it again.
+in the page, compressed as the runs are, and is run only when the explorer is opened. It
+is kept here, at the version in its name, since no package of PyPI holds it but
+vl-convert-python, 84 MB for these 0.5; `make vega` gets it again.
 """
 
 from __future__ import annotations

@@ -70,10 +70,11 @@ def captioned(
     if key not in figures:
         return ""
     svg = style.identified(figures[key], key if on == "figure" else f"{on}-{key}")
-    caption = markup.text_of(drawings()[name].caption)
+    drawing, of = drawings()[name], target or analysis.targets[0]
+    more = drawing.more(analysis.view.told, of)
+    caption = markup.text_of(f"{drawing.caption} {more}".strip())
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{caption}" ', 1)
-    scored = f" Scored on {markup.text_of(target or analysis.targets[0])}."
-    caption += scored if drawings()[name].scored else ""
+    caption += f" Scored on {markup.text_of(of)}." if drawing.scored else ""
     return (
         f'<figure id="{on}-{key}"><button type="button" class="zoom"{_width(svg)} '
         f'title="Click to enlarge">{svg}</button>'

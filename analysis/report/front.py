@@ -16,6 +16,8 @@ from analysis.results import Analysis
 
 QUESTION = "Is it the architecture or the data?"
 MOST_SAID, MOST_LIMITS = 5, 3
+# Of what is said, so many stand first and large: the answer for any reader.
+LEAD = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +67,8 @@ def figure_of(drawn: Collection[str]) -> str | None:
 def front_page(analysis: Analysis, figure: str) -> str:
     """The front page's HTML; `figure` is that of its figure, or empty."""
     told = front(analysis)
-    said = "".join(f"<p>{markup.text_of(text)}</p>" for text in told.said)
+    said = "".join(f"<p>{markup.text_of(text)}</p>" for text in told.said[:LEAD])
+    said += markup.bullets(told.said[LEAD:])
     limits = markup.bullets(told.limits)
     if limits:
         limits = f"<h2>What this does not show</h2>{limits}"

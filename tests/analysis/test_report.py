@@ -25,6 +25,8 @@ from analysis.questions import (
 )
 from analysis.questions._question import (
     ANSWER,
+    ASSUMPTIONS,
+    CHOICES,
     FRONT,
     Question,
     Sentence,
@@ -32,7 +34,16 @@ from analysis.questions._question import (
     questions,
     sentences,
 )
-from analysis.report import answer, build, figures, front, markup, saved, style
+from analysis.report import (
+    answer,
+    build,
+    checklist,
+    figures,
+    front,
+    markup,
+    saved,
+    style,
+)
 from analysis.results import Note
 from tests.support.browser import BROWSER, opened
 from tests.support.made_analysis import emptied, made_analysis
@@ -453,10 +464,10 @@ def test_what_was_measured_leads_where_the_law_disagrees(study):
         assert "The leading law disagrees" in said[0]
     # Nothing beside it says that the same verdict holds.
     front, answer = (" ".join(sentences(apart.view, p)) for p in (FRONT, ANSWER))
-    assert "1 of 2 such comparisons come out the same" in front
+    assert "1 of the 2 comparisons keeps its outcome under every" in front
     assert "1 of 2 verdicts over all cells holds under" in answer
     agreed = apart.replace(agreement=agreement.assign(agrees=True))
-    assert "2 of 2 such comparisons" in " ".join(sentences(agreed.view, FRONT))
+    assert "Both comparisons keep their outcome under every" in " ".join(sentences(agreed.view, FRONT))
 
 
 def test_limits_name_what_is_open(study):
@@ -527,6 +538,14 @@ def test_a_new_question_reaches_the_front_by_its_interface(study, monkeypatch):
     every = (*questions(), new)
     monkeypatch.setattr("analysis.questions._question.questions", lambda: every)
     assert front.front(study).said[0] == text
+
+
+def test_a_question_answers_the_checklist_by_its_interface(study, monkeypatch):
+    new = Question("moon", "Moon", 1, checks={ASSUMPTIONS: lambda view: ["Full."]})
+    monkeypatch.setattr(checklist, "questions", lambda: (new,))
+    body = checklist.checklist(study)
+    assert body["hypothesis"][ASSUMPTIONS] == ["Full."]
+    assert body["fitting"][CHOICES] == []
 
 
 def command(*arguments):
