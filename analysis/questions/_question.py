@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -47,12 +48,49 @@ class Sentence:
     part: str = ANSWER
 
 
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What one way of looking says of a swap, to be set beside the other ways.
+
+    Attributes:
+      baseline, alternative: the swap; of two findings either may be the baseline.
+      fixed: what is held fixed.
+      way: how it is known: by what law, at what cells.
+      text: the number, its unit and its interval.
+      low, high: of the gain, 95%; above 0 the alternative is the better.
+      unit: of the gain; intervals of one unit alone are compared.
+      why: what this way looks at that another does not.
+      disputed: whether a test finds it apart from what was measured.
+    """
+
+    baseline: str
+    alternative: str
+    fixed: str
+    way: str
+    text: str
+    low: float
+    high: float
+    unit: str
+    why: str
+    disputed: bool = False
+
+    def toward(self, alternative: str) -> tuple[float, float]:
+        """The interval of the gain for one of the two."""
+        if alternative == self.alternative:
+            return self.low, self.high
+        return -self.high, -self.low
+
+
 # Entries of the checklist (report/checklist.py) that questions answer in sentences.
 ASSUMPTIONS = "assumptions that were tested"
 CHOICES = "other choices and what they move"
 
 # Gives a figure of the report as HTML by its name, on the target named or the first.
 Placed = Callable[..., str]
+
+
+def _unfound(view: View) -> Sequence[Finding]:
+    return ()
 
 
 def _no_more(analysis: Analysis, target: str) -> str:
@@ -150,6 +188,7 @@ class Question:
         frames behind them are empty.
       answers: what it adds to the front page, to what cannot be concluded and to the
         answer in full, by weight.
+      findings: swaps as it sees them, which the report sets beside those of others.
       figures: by name, in order. No two questions have figures of one name.
       about: notes about these are listed under the figures.
       tables: folded away at the end.
@@ -169,6 +208,7 @@ class Question:
     absent: Absent | None = None
     said: Callable[[View], Sequence[str]] = _silent
     answers: Callable[[View], Sequence[Sentence]] = _unheard
+    findings: Callable[[View], Sequence[Finding]] = _unfound
     figures: Mapping[str, Drawing] = dataclasses.field(default_factory=dict)
     about: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
@@ -212,6 +252,31 @@ def drawings() -> dict[str, Drawing]:
         for question in questions()
         for name, drawing in question.figures.items()
     }
+
+
+def at_odds(view: View) -> list[tuple[Finding, ...]]:
+    """Findings of one swap that differ in direction, or beyond their intervals.
+
+    All findings of such a swap, in the order of the questions.
+    """
+    groups: dict[tuple[frozenset[str], str], list[Finding]] = {}
+    for question in questions():
+        for one in question.findings(view):
+            swap = frozenset((one.baseline, one.alternative)), one.fixed
+            groups.setdefault(swap, []).append(one)
+    return [
+        tuple(found)
+        for found in groups.values()
+        if any(one.disputed for one in found)
+        or any(_apart(*pair) for pair in itertools.combinations(found, 2))
+    ]
+
+
+def _apart(one: Finding, two: Finding) -> bool:
+    low, high = two.toward(one.alternative)
+    opposed = one.low > 0 > high or low > 0 > one.high
+    disjoint = one.low > high or low > one.high
+    return opposed or (one.unit == two.unit and disjoint)
 
 
 def sentences(view: View, part: str, more: Sequence[Sentence] = ()) -> list[str]:

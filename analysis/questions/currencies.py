@@ -16,8 +16,8 @@ from analysis.formatting import (
     number,
     percent,
 )
-from analysis.questions._question import Absent, Drawing, Question, Table
-from analysis.questions._view import View
+from analysis.questions._question import Absent, Drawing, Finding, Question, Table
+from analysis.questions._view import View, of_target
 from analysis.report.style import (
     Nothing,
     banded,
@@ -138,12 +138,34 @@ def _overall(view: View) -> pd.DataFrame:
     return every if overall.empty else overall
 
 
+def findings(view: View) -> list[Finding]:
+    """What swaps are worth in the most compute that was looked at."""
+    frame = of_target(view.told.multipliers, view.target)
+    frame = frame[(frame.currency == "compute") & frame.compute.notna()]
+    frame = frame[(frame.fixed != "*") & (frame.low > 0)]
+    out = []
+    keys = ["baseline", "alternative", "fixed"]
+    for _, rows in frame.groupby(keys, sort=False):
+        row = next(rows[rows.compute == rows.compute.max()].itertuples())
+        way = f"the compute-optimal path, at {number(row.compute)} FLOPs"
+        ends = interval_text(row.low, row.high)
+        text = f"{number(row.factor)} times the FLOPs ({ends})"
+        low, high = math.log(row.low), math.log(row.high)
+        swap = (row.baseline, row.alternative, row.fixed)
+        out.append(Finding(*swap, way, text, low, high, "compute", OWN_BEST))
+    return out
+
+
+OWN_BEST = "each side at its own best size for the FLOPs, so sizes and data differ"
+
+
 QUESTION = Question(
     name="currencies",
     title="The same in parameters and in compute",
     place=40,
     absent=Absent("parameter- or compute-equivalents", ("multipliers",), ("effects",)),
     said=lambda view: crossovers(view.rows("crossovers")),
+    findings=findings,
     figures={
         "compute": Drawing(
             draw_compute,

@@ -30,6 +30,7 @@ from analysis.questions._question import (
     FRONT,
     LIMIT,
     Drawing,
+    Finding,
     Placed,
     Question,
     Sentence,
@@ -348,6 +349,25 @@ def answers(view: View) -> list[Sentence]:
     return said + [Sentence(text, 60, LIMIT) for text in limits]
 
 
+def findings(view: View) -> list[Finding]:
+    """What the law that leads says of each swap at the cell of the answer."""
+    out = []
+    for row in view.headline[worth_told(view.headline)].itertuples():
+        if row.method == "paired" or not row.low > 0:
+            continue
+        way = f"the law that leads, at {scale(row.params, row.tokens)}"
+        text = (
+            f"{number(row.factor)} times the data ({interval_text(row.low, row.high)})"
+        )
+        low, high = math.log(row.low), math.log(row.high)
+        swap = (row.baseline, row.alternative, row.fixed)
+        out.append(Finding(*swap, way, text, low, high, "data", ONE_CELL))
+    return out
+
+
+ONE_CELL = "a fitted curve at one cell; at other cells the swap may be worth other data"
+
+
 def worth_told(found: pd.DataFrame) -> pd.Series:
     """Which rows say what a swap is worth: those with a law, or with an interval."""
     return found.factor.notna() & (found.low.notna() | (found.method != "paired"))
@@ -458,6 +478,7 @@ QUESTION = Question(
     place=20,
     said=said,
     answers=answers,
+    findings=findings,
     figures={
         "equivalents": Drawing(
             draw_equivalents,

@@ -22,6 +22,7 @@ from analysis.questions._question import (
     FRONT,
     Absent,
     Drawing,
+    Finding,
     Question,
     Sentence,
     Table,
@@ -312,6 +313,32 @@ def answers(view: View) -> list[Sentence]:
     return [*(Sentence(text, 100) for text in said), *front]
 
 
+def findings(view: View) -> list[Finding]:
+    """Swaps as measured on matched cells, and as the law has them at these."""
+    out = []
+    for row in of_target(view.told.agreement, view.target).itertuples():
+        swap = (row.baseline, row.alternative, row.fixed)
+        ends = interval_text(row.low, row.high)
+        text = f"log loss changes by {number(row.measured)} ({ends})"
+        way = f"{row.cells} matched cells, as measured"
+        loss = "log loss"
+        out.append(Finding(*swap, way, text, -row.high, -row.low, loss, MEASURED))
+        low, high = row.model_low, row.model_high
+        text = (
+            f"log loss changes by {number(row.modelled)} ({interval_text(low, high)})"
+        )
+        way = f"the law that leads, over the same {row.cells} cells"
+        apart = not row.agrees
+        out.append(Finding(*swap, way, text, -high, -low, loss, MODELLED, apart))
+    return out
+
+
+MEASURED = (
+    "no law: the mean of what was measured, at the sizes and budgets that both have"
+)
+MODELLED = "the fitted curves at these cells; a law that misses there differs"
+
+
 QUESTION = Question(
     name="interaction",
     title="Does an effect change with scale, or with what is held fixed?",
@@ -319,6 +346,7 @@ QUESTION = Question(
     absent=Absent("interactions", ("interactions", "agreement"), ("effects",)),
     said=lambda view: sentences(view.rows("interactions")),
     answers=answers,
+    findings=findings,
     figures={
         "interactions": Drawing(
             draw_interactions,

@@ -17,7 +17,7 @@ from etils import epath
 
 from analysis.formatting import joined, percent
 from analysis.inference.verdict import DECIDES
-from analysis.questions._question import Placed, questions
+from analysis.questions._question import Placed, at_odds, questions
 from analysis.report import explorer, figures, markup, saved
 from analysis.report.answer import extent, summary
 from analysis.report.checklist import checklist
@@ -135,7 +135,8 @@ def answer(analysis: Analysis) -> str:
     """The answer, with all that stands behind it."""
     first, *sentences = summary(analysis)
     lead = markup.paragraph(first)
-    return f'<div class="answer">{lead}{markup.bullets(sentences)}</div>'
+    body = f'<div class="answer">{lead}{markup.bullets(sentences)}</div>'
+    return body + markup.side_by_side(at_odds(analysis.view))
 
 
 def limits(analysis: Analysis) -> str:

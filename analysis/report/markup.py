@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.formatting import count, number
-from analysis.questions._question import Absent, Placed, Question
+from analysis.formatting import among, count, number
+from analysis.questions._question import Absent, Finding, Placed, Question
 from analysis.questions._view import View
 from analysis.results import Analysis, Note
 
@@ -151,7 +151,11 @@ def _cell(name: str, value: Any, numeric: bool) -> str:
     if not numeric:
         shown = {True: "yes", False: "no"}.get(value, value)
         missing = isinstance(value, float) and math.isnan(value)
-        wrap = ' class="wrap"' if name in ("reason", "box") else ""
+        wrap = (
+            ' class="wrap"'
+            if name in ("reason", "box", "looks at", "says", "known from")
+            else ""
+        )
         return f"<td{wrap}>{'' if missing else text_of(shown)}</td>"
     amount = float(value)
     key = "" if math.isnan(amount) else repr(amount).replace("inf", "Infinity")
@@ -197,6 +201,27 @@ def fold(
     if len(frame) > MOST_PLAIN:
         inner = packed(inner)
     return f"<details><summary>{head}</summary>{inner}</details>"
+
+
+def side_by_side(found: Sequence[Sequence[Finding]]) -> str:
+    """Findings that seem to disagree, a row each, with what each looks at."""
+    rows = [
+        {
+            "swap": f"{one.baseline} → {one.alternative}{among(one.fixed)}",
+            "known from": one.way,
+            "says": one.text,
+            "looks at": one.why,
+        }
+        for group in found
+        for one in group
+    ]
+    if not rows:
+        return ""
+    caption = (
+        "These seem to disagree: in direction, or beyond their intervals. Each answers "
+        "its own question; what was measured needs no law."
+    )
+    return table(pd.DataFrame(rows), caption)
 
 
 def elsewhere(view: View, figure: Placed, *names: str) -> str:

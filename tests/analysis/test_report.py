@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import math
@@ -28,6 +29,7 @@ from analysis.questions._question import (
     ASSUMPTIONS,
     CHOICES,
     FRONT,
+    Finding,
     Question,
     Sentence,
     drawings,
@@ -467,7 +469,28 @@ def test_what_was_measured_leads_where_the_law_disagrees(study):
     assert "1 of the 2 comparisons keeps its outcome under every" in front
     assert "1 of 2 verdicts over all cells holds under" in answer
     agreed = apart.replace(agreement=agreement.assign(agrees=True))
-    assert "Both comparisons keep their outcome under every" in " ".join(sentences(agreed.view, FRONT))
+    said = " ".join(sentences(agreed.view, FRONT))
+    assert "Both comparisons keep their outcome under every" in said
+
+
+def test_what_seems_to_disagree_stands_side_by_side(study, monkeypatch):
+    head = ("lstm", "transformer", "code")
+    back = ("transformer", "lstm", "code")
+    law = Finding(*head, "the law", "2 times", 0.5, 0.9, "data", "one cell")
+    cells = Finding(*back, "cells", "loss up", 0.1, 0.2, "log loss", "every cell")
+    near = Finding(*head, "path", "1.5 times", 0.2, 0.6, "data", "its own size")
+    above = Finding(*head, "path", "9 times", 1.5, 2.6, "data", "its own size")
+
+    def shown(*found):
+        new = Question("moon", "Moon", 1, findings=lambda view: found)
+        monkeypatch.setattr("analysis.questions._question.questions", lambda: (new,))
+        return build.answer(study)
+
+    assert "<table" not in shown(law, near)
+    assert "<table" not in shown(law, dataclasses.replace(cells, fixed="kjv"))
+    for other in (cells, above, dataclasses.replace(near, disputed=True)):
+        page = shown(law, other)
+        assert page.count("<tr>") == 3 and "one cell" in page
 
 
 def test_limits_name_what_is_open(study):
