@@ -28,7 +28,7 @@ from analysis.design.cells import (
 )
 from analysis.design.settings import APART
 from analysis.fitting.fit import DELTA
-from analysis.inference import intervals
+from analysis.inference import intervals, seeds
 from analysis.laws import Array
 from analysis.predictions.groups import comparison
 from analysis.questions import (
@@ -324,7 +324,7 @@ def _part(
         frame=fresh,
         cells=_matched_cells(fresh, target),
         runs=table.runs,
-        noise=matched_cells.pooled(noise),
+        noise=seeds.of(noise, seed),
         document_se=lambda one, two: document_se(table, target, one, two),
         described=described,
         delta=delta,
@@ -399,15 +399,15 @@ def _fitness(surfaces: Surfaces, noise: pd.DataFrame, target: str) -> pd.DataFra
         return left
     freedom = max(1, len(left) - len(surfaces.joint.law.parameters))
     spread = float(np.sqrt((left.residual**2).sum() / freedom))
-    seeds = matched_cells.pooled(noise).sd
+    level = seeds.of(noise).sd
     row: dict[str, object] = {
         "target": target,
         "lack_of_fit": spread,
-        "seed_noise": seeds,
+        "seed_noise": level,
     }
     row |= {"law": surfaces.joint.law.name, "runs": len(left)}
     row |= {"box": variance.box_text(variance.box_of(left))}
-    return pd.DataFrame([row | {"ratio": spread / seeds if seeds > 0 else np.nan}])
+    return pd.DataFrame([row | {"ratio": spread / level if level > 0 else np.nan}])
 
 
 def _matched_cells(frame: pd.DataFrame, target: str) -> pd.DataFrame:

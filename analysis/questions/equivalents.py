@@ -356,9 +356,8 @@ def findings(view: View) -> list[Finding]:
         if row.method == "paired" or not row.low > 0:
             continue
         way = f"the law that leads, at {scale(row.params, row.tokens)}"
-        text = (
-            f"{number(row.factor)} times the data ({interval_text(row.low, row.high)})"
-        )
+        ends = interval_text(row.low, row.high)
+        text = f"{number(row.factor)} times the data ({ends})"
         low, high = math.log(row.low), math.log(row.high)
         swap = (row.baseline, row.alternative, row.fixed)
         out.append(Finding(*swap, way, text, low, high, "data", ONE_CELL))

@@ -324,18 +324,15 @@ def findings(view: View) -> list[Finding]:
         loss = "log loss"
         out.append(Finding(*swap, way, text, -row.high, -row.low, loss, MEASURED))
         low, high = row.model_low, row.model_high
-        text = (
-            f"log loss changes by {number(row.modelled)} ({interval_text(low, high)})"
-        )
+        ends = interval_text(low, high)
+        text = f"log loss changes by {number(row.modelled)} ({ends})"
         way = f"the law that leads, over the same {row.cells} cells"
         apart = not row.agrees
         out.append(Finding(*swap, way, text, -high, -low, loss, MODELLED, apart))
     return out
 
 
-MEASURED = (
-    "no law: the mean of what was measured, at the sizes and budgets that both have"
-)
+MEASURED = "no law: the mean over the sizes and budgets that both were measured at"
 MODELLED = "the fitted curves at these cells; a law that misses there differs"
 
 

@@ -19,6 +19,7 @@ from analysis.formatting import (
     range_text,
     swap_text,
 )
+from analysis.inference.seeds import Noise
 from analysis.inference.verdict import DECIDES
 from analysis.laws import Array
 from analysis.questions._view import told_once
@@ -56,14 +57,6 @@ class Match:
 Matches = Mapping[Swap, Sequence[Match]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Noise:
-    """Spread of log loss between seeds: `sd` with its degrees of freedom."""
-
-    sd: float
-    freedom: int
-
-
 def noise_frame(best: pd.DataFrame, target: str) -> pd.DataFrame:
     """Spread of log loss over the seeds of each cell at its best rate.
 
@@ -84,15 +77,6 @@ def noise_frame(best: pd.DataFrame, target: str) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def pooled(noise: pd.DataFrame) -> Noise:
-    """Seed noise pooled over cells, weighted by degrees of freedom; NaN for none."""
-    if noise.empty:
-        return Noise(float("nan"), 0)
-    freedom = noise.seeds - 1
-    total = int(freedom.sum())
-    return Noise(float(np.sqrt((freedom * noise.sd_log**2).sum() / total)), total)
 
 
 def matches(cells: pd.DataFrame, found: Sequence[Swap]) -> dict[Swap, list[Match]]:
@@ -231,9 +215,9 @@ def margin(before: Any, after: Any, noise: Noise, document_se: DocumentError) ->
     """
     from scipy.stats import t as student
 
-    seeds = 1.0 / before.seeds + 1.0 / after.seeds
+    seeds = sum(noise.at(cell) ** 2 / cell.seeds for cell in (before, after))
     documents = document_se(before.run_id, after.run_id) / before.loss
-    error = math.sqrt(noise.sd**2 * seeds + documents**2)
+    error = math.sqrt(seeds + documents**2)
     return (
         float(student.ppf(DECIDES, noise.freedom)) * error
         if noise.freedom

@@ -3,35 +3,57 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
+from scipy import stats
 
 from analysis.formatting import (
     UNDETERMINED,
     count,
     interval_text,
+    joined,
     levels_text,
     number,
     percent_error,
 )
+from analysis.inference import seeds
 from analysis.inference.verdict import verdict
-from analysis.questions._question import LIMIT, Drawing, Placed, Question, Sentence
+from analysis.questions._question import (
+    LIMIT,
+    Answer,
+    Drawing,
+    Placed,
+    Question,
+    Sentence,
+)
 from analysis.questions._view import View, of_target
 from analysis.report import markup
 from analysis.report.style import (
     INK,
+    Nothing,
+    corpora_of,
     families_of,
     forest_axis,
+    key,
+    legend,
+    log_axis,
     looks,
+    plain,
     reach,
     resize,
     rows_of,
     side_note,
+    span,
     tint,
 )
 from analysis.results import Analysis
 from analysis.schema import Column, declare
+
+if TYPE_CHECKING:
+    from analysis.tables.table import Table as Runs
 
 FRAMES = (
     declare(
@@ -40,6 +62,25 @@ FRAMES = (
         "family corpus target params tokens",
         Column("seeds", "how many there are"),
         Column("sd_log", "standard deviation of log loss between them"),
+    ),
+    declare(
+        "noise_levels",
+        "The spread between seeds for each corpus and size, pooled over its cells.",
+        "corpus target params",
+        Column("cells", "how many cells of several seeds"),
+        Column("freedom", "their degrees of freedom"),
+        Column("sd_log", "standard deviation of log loss between seeds"),
+        "low high",
+    ),
+    declare(
+        "noise_trends",
+        "Whether the spread between seeds varies from cell to cell.",
+        "target",
+        Column("cells", "how many cells of several seeds"),
+        Column("p", "share of draws with one spread that vary as much; NaN: too few"),
+        Column("varies", "whether it does, and intervals follow it"),
+        Column("by_params", "power of the size that the spread follows; NaN: not told"),
+        Column("by_tokens", "power of the tokens that it follows; NaN: not told"),
     ),
     declare(
         "fitness",
@@ -75,7 +116,7 @@ def fitness(row: Any) -> str:
     return f"{text}, {number(row.ratio, 2)} times the seed noise of {noise}."
 
 
-def seeds(row: Any) -> str:
+def density(row: Any) -> str:
     """The fitted density's spread beside that of the seeds."""
     lie = verdict(row.low, row.high, 1.0)
     meaning = {
@@ -87,6 +128,96 @@ def seeds(row: Any) -> str:
         f"The spread of the {row.law} law's density is {number(row.ratio)} times that "
         f"of the seeds ({interval_text(row.low, row.high)}): {meaning}."
     )
+
+
+def levels(noise: pd.DataFrame) -> pd.DataFrame:
+    """`noise_levels` from `noise`: chi-squared intervals of pooled variances."""
+    if noise.empty:
+        return pd.DataFrame()
+    rows = []
+    sizes = noise.assign(step=np.log(noise.params).round(1))
+    for (target, corpus, _), part in sizes.groupby(["target", "corpus", "step"]):
+        freedom = int((part.seeds - 1).sum())
+        square = float(((part.seeds - 1) * part.sd_log**2).sum())
+        ends = stats.chi2.ppf([0.975, 0.025], freedom)
+        row = {"corpus": corpus, "target": target}
+        row |= {"params": float(np.exp(np.log(part.params).mean()))}
+        row |= {"cells": len(part), "freedom": freedom}
+        row |= {"sd_log": math.sqrt(square / freedom)}
+        low, high = np.sqrt(square / ends)
+        rows.append(row | {"low": float(low), "high": float(high)})
+    return pd.DataFrame(rows)
+
+
+def trends(noise: pd.DataFrame) -> pd.DataFrame:
+    """`noise_trends` from `noise`; see inference/seeds.py."""
+    rows = []
+    for target, part in noise.groupby("target") if len(noise) else ():
+        found = seeds.of(part)
+        row = {"target": target, "cells": len(part), "p": found.p}
+        row |= {"varies": found.trend is not None}
+        powers = found.trend.powers if found.trend is not None else {}
+        row |= {f"by_{name}": powers.get(name, math.nan) for name in seeds.SIZES}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def concludes(table: Runs, analysis: Analysis) -> Answer:
+    found = {"noise_levels": levels(analysis.noise)}
+    return found | {"noise_trends": trends(analysis.noise)}, []
+
+
+def trend_sentence(row: Any) -> str:
+    """Whether the noise is one for all cells, and what intervals use."""
+    cells = f"the {row.cells} cells of several seeds"
+    if math.isnan(row.p):
+        return (
+            f"Whether seed noise varies with size and tokens {UNDETERMINED}: "
+            f"{row.cells} cells of several seeds are too few; intervals of measured "
+            "cells take one spread for all."
+        )
+    if not row.varies:
+        return (
+            f"One seed noise for {cells} is not refuted (p {number(row.p, 2)}), and "
+            "intervals of measured cells take one."
+        )
+    powers = joined(
+        f"the power {number(value, 2)} of the {name}"
+        for name, value in (("size", row.by_params), ("tokens", row.by_tokens))
+        if not math.isnan(value)
+    )
+    along = f", with {powers}" if powers else ""
+    return (
+        f"Seed noise varies between {cells} (p {number(row.p, 2)}){along}; intervals "
+        "of measured cells take that of their own place. Those of laws hold it in any "
+        "case, since a draw keeps each run's own residual."
+    )
+
+
+def draw_levels(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Spread between seeds against size, a line a corpus."""
+    frame = rows_of(analysis.noise_levels, target)
+    frame = frame[frame.sd_log > 0]
+    if frame.empty:
+        raise Nothing
+    corpora = corpora_of(analysis)
+    resize(figure, 2.8, 5.0)
+    axes = figure.subplots()
+    percent = frame.assign(value=100 * frame.sd_log)
+    log_axis(axes.xaxis, count, span(frame.params, pad=0.1))
+    # An interval of one degree of freedom has an end thirty times its value.
+    ends = (100 * frame.low, (100 * frame.high).clip(upper=5 * percent.value.max()))
+    log_axis(axes.yaxis, plain, span(percent.value, *ends))
+    for corpus in corpora:
+        mine = percent[percent.corpus == corpus].sort_values("params")
+        colour, marker, line = looks(corpora, corpus)
+        # Corpora of one size stand beside each other.
+        at = mine.params * 1.03 ** (corpora.index(corpus) - (len(corpora) - 1) / 2)
+        axes.vlines(at, 100 * mine.low, 100 * mine.high, color=colour, lw=1)
+        axes.plot(at, mine.value, color=colour, marker=marker, ls=line)
+    axes.set_xlabel("parameters")
+    axes.set_ylabel("seed noise (% of the loss)")
+    legend(figure, [key(str(c), *looks(corpora, c)) for c in corpora])
 
 
 def draw_noise(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -123,7 +254,8 @@ def draw_noise(figure: Figure, analysis: Analysis, target: str) -> None:
 
 def said(view: View) -> list[str]:
     lead = [fitness(row) for row in view.rows("fitness").itertuples()]
-    return lead + [seeds(row) for row in view.rows("seed_checks").itertuples()]
+    lead += [trend_sentence(row) for row in view.rows("noise_trends").itertuples()]
+    return lead + [density(row) for row in view.rows("seed_checks").itertuples()]
 
 
 def _built(view: View, figure: Placed) -> str:
@@ -134,8 +266,10 @@ def _built(view: View, figure: Placed) -> str:
     return "".join(
         [
             lead,
+            figure("noise_levels"),
             figure("noise"),
             markup.about(analysis, "noise"),
+            markup.fold("Seed noise for each corpus and size", analysis.noise_levels),
             markup.fold("Lack of fit beside the seeds", analysis.fitness),
             markup.fold("The density's spread beside the seeds", analysis.seed_checks),
             markup.fold("Seeds of every cell", analysis.noise),
@@ -165,12 +299,18 @@ QUESTION = Question(
     place=140,
     said=said,
     answers=answers,
+    concludes=concludes,
     figures={
+        "noise_levels": Drawing(
+            draw_levels,
+            "Spread between seeds for each corpus and size, pooled over budgets and "
+            "families. Lines: 95% intervals by the chi-squared distribution.",
+        ),
         "noise": Drawing(
             draw_noise,
             "Spread between seeds of the same cell. Where the lack of fit is well "
             "above the noise, the laws miss something that is there.",
-        )
+        ),
     },
     build=_built,
 )

@@ -119,6 +119,8 @@ DIGITS = 8
 
 
 EXACT = {"value"}
+# What is longer than a name and may go over several lines.
+SENTENCES = {"reason", "box", "known from", "says", "looks at"}
 
 
 def table(frame: pd.DataFrame, caption: str = "", limit: int = 500) -> str:
@@ -151,11 +153,7 @@ def _cell(name: str, value: Any, numeric: bool) -> str:
     if not numeric:
         shown = {True: "yes", False: "no"}.get(value, value)
         missing = isinstance(value, float) and math.isnan(value)
-        wrap = (
-            ' class="wrap"'
-            if name in ("reason", "box", "looks at", "says", "known from")
-            else ""
-        )
+        wrap = ' class="wrap"' if name in SENTENCES else ""
         return f"<td{wrap}>{'' if missing else text_of(shown)}</td>"
     amount = float(value)
     key = "" if math.isnan(amount) else repr(amount).replace("inf", "Infinity")

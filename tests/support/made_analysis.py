@@ -11,6 +11,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from analysis.questions import noise
 from analysis.results import Analysis, Note
 from analysis.tables import exclusions
 
@@ -488,6 +489,8 @@ def made_analysis() -> Analysis:
         ratios=_ratios(equivalents),
         variance=_variance(),
         noise=_noise(long),
+        noise_levels=noise.levels(_noise(long)),
+        noise_trends=noise.trends(_noise(long)),
         fitness=_fitness(),
         holdout=_holdout(cells),
         paths=_paths(rng, runs),

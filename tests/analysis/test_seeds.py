@@ -1,0 +1,79 @@
+"""Seed noise: one for all cells unless they refute it, and intervals that follow."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from analysis.inference import seeds
+from analysis.questions import matched_cells, noise
+
+
+def made(power: float, seed: int, cells: int = 24, runs: int = 3) -> pd.DataFrame:
+    """Cells with a spread that goes with a power of the size; 2% at 1e6 parameters."""
+    rng = np.random.default_rng(seed)
+    sizes = np.repeat(np.geomspace(1e5, 1e7, cells // 4), 4)
+    sd = 0.02 * (sizes / 1e6) ** power
+    logs = rng.normal(size=(cells, runs)) * sd[:, None]
+    place = {"family": "a", "corpus": np.tile(["web", "code"], cells // 2)}
+    place |= {"params": sizes, "tokens": np.tile([1e8, 1e8, 1e9, 1e9], cells // 4)}
+    rest = {"target": "web", "seeds": runs, "sd_log": logs.std(axis=1, ddof=1)}
+    return pd.DataFrame(place | rest)
+
+
+def test_one_noise_is_refuted_as_seldom_as_the_test_says():
+    refuted = [seeds.of(made(0.0, seed)).trend is not None for seed in range(100)]
+    assert 0 < np.mean(refuted) <= 0.12
+
+
+def test_a_noise_that_shrinks_with_size_is_found_and_followed():
+    found = seeds.of(made(-0.4, 0))
+    assert found.trend is not None and found.p < 0.05
+    assert abs(found.trend.powers["params"] + 0.4) < 0.15
+    rows = list(made(-0.4, 0).itertuples())
+    for row in (rows[0], rows[-1]):
+        assert 0.5 < found.at(row) / (0.02 * (row.params / 1e6) ** -0.4) < 2.0
+
+
+def test_intervals_of_cells_hold_the_truth_though_noise_shrinks_with_size():
+    """Pooled, they hold it too seldom at small sizes and too often at large ones."""
+    inside: dict[str, list[bool]] = {"small": [], "large": []}
+    pooled: dict[str, list[bool]] = {"small": [], "large": []}
+    for seed in range(150):
+        frame = made(-0.4, seed)
+        found = seeds.of(frame)
+        one = seeds.Noise(found.sd, int((frame.seeds - 1).sum()))
+        rng = np.random.default_rng([seed, 1])
+        for name, place in (("small", frame.iloc[0]), ("large", frame.iloc[-1])):
+            cell = place.to_dict() | {"run_id": "", "loss": 3.0}
+            cell = pd.Series(cell)
+            sd = 0.02 * (cell.params / 1e6) ** -0.4
+            off = abs(rng.normal() * sd * math.sqrt(2.0 / cell.seeds))
+            for kept, by in ((inside, found), (pooled, one)):
+                reach = matched_cells.margin(cell, cell, by, lambda a, b: 0.0)
+                kept[name].append(off <= reach)
+    assert all(np.mean(values) > 0.88 for values in inside.values())
+    assert np.mean(pooled["small"]) < 0.85 and np.mean(inside["large"]) < 1.0
+
+
+def test_too_few_cells_are_pooled_and_said_to_be():
+    few = made(-0.4, 0, cells=4)
+    found = seeds.of(few)
+    assert found.trend is None and math.isnan(found.p)
+    row = next(noise.trends(few).itertuples())
+    assert "too few" in noise.trend_sentence(row)
+
+
+def test_levels_have_chi_squared_intervals():
+    frame = noise.levels(made(0.0, 0))
+    assert len(frame) == 12 and (frame.freedom == 4).all()
+    assert ((frame.low < frame.sd_log) & (frame.sd_log < frame.high)).all()
+    whole = np.mean(
+        [
+            ((rows.low < 0.02) & (rows.high > 0.02)).mean()
+            for rows in (noise.levels(made(0.0, seed)) for seed in range(40))
+        ]
+    )
+    assert 0.92 < whole < 0.98
