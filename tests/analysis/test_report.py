@@ -32,6 +32,7 @@ from analysis.questions._question import (
     Finding,
     Question,
     Sentence,
+    at_odds,
     drawings,
     questions,
     sentences,
@@ -484,7 +485,7 @@ def test_what_seems_to_disagree_stands_side_by_side(study, monkeypatch):
     def shown(*found):
         new = Question("moon", "Moon", 1, findings=lambda view: found)
         monkeypatch.setattr("analysis.questions._question.questions", lambda: (new,))
-        return build.answer(study)
+        return markup.side_by_side(at_odds(study.view))
 
     assert "<table" not in shown(law, near)
     assert "<table" not in shown(law, dataclasses.replace(cells, fixed="kjv"))
