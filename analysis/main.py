@@ -285,7 +285,7 @@ def _report(args: argparse.Namespace) -> int:
     analysis = _analyse(args)
     _say("drawing")
     try:
-        path = os.fspath(build.write(analysis, folder))
+        path = os.fspath(build.write(analysis, folder, os.cpu_count() or 1))
     except UserError:  # the disk is full, say: what was found is not lost with it
         _answer(args, analysis, None)
         raise

@@ -31,10 +31,15 @@ from scaling.writing import write_atomic
 LIMITS = ("asked", "refused", "undetermined", "disagree", "edge", "bound", "warning")
 
 
-def write(analysis: Analysis, folder: str | os.PathLike[str]) -> epath.Path:
+def write(
+    analysis: Analysis, folder: str | os.PathLike[str], processes: int = 1
+) -> epath.Path:
     """Writes report.html, report.json, checklist.json and figures/ into `folder`.
 
     The folder may be local or gs://. Returns the path of the HTML page.
+
+    Args:
+      processes: figures drawn at a time.
 
     Raises:
       UserError: the folder cannot be written or is full. Each file that was there
@@ -42,7 +47,7 @@ def write(analysis: Analysis, folder: str | os.PathLike[str]) -> epath.Path:
     """
     root = epath.Path(folder)
     files: dict[str, bytes] = {}
-    drawn = figures.draw(analysis)
+    drawn = figures.draw(analysis, processes)
     for name, (svg, png) in drawn.items():
         standalone = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
         files[f"figures/{name}.svg"] = standalone.encode()

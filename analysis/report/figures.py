@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing as mp
 import re
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 
 from matplotlib.figure import Figure
 
@@ -15,18 +17,52 @@ from analysis.results import Analysis
 from scaling.errors import UserError, unknown
 
 
-def draw(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
-    """SVG and PNG by file name; what has no rows is left out."""
-    shown, figures = shortened(analysis.view.told), {}
+def draw(analysis: Analysis, processes: int = 1) -> dict[str, tuple[str, bytes]]:
+    """SVG and PNG by file name; what has no rows is left out.
+
+    Args:
+      processes: figures drawn at a time; the result is the same.
+    """
+    shown = shortened(analysis.view.told)
     names = list(zip(analysis.targets, shown.targets, strict=True))
-    for name, plot in drawings().items():
-        for target, short in names if plot.every else names[:1]:
-            try:
-                drawn = style.render(plot.draw, shown, short)
-            except style.Nothing:
-                continue
-            figures[figure_name(analysis, name, target)] = drawn
-    return figures
+    asked = [
+        (figure_name(analysis, name, target), name, short)
+        for name, plot in drawings().items()
+        for target, short in (names if plot.every else names[:1])
+    ]
+    each = [(name, short) for _, name, short in asked]
+    # A fork shares the analysis as it is; where there is none, one process draws all.
+    if processes < 2 or "fork" not in mp.get_all_start_methods():
+        drawn = [_drawn(shown, one) for one in each]
+    else:
+        context = mp.get_context("fork")
+        with ProcessPoolExecutor(processes, context, _take, (shown,)) as pool:
+            drawn = list(pool.map(_drawn_of_taken, each))
+    return {
+        file: pair
+        for (file, _, _), pair in zip(asked, drawn, strict=True)
+        if pair is not None
+    }
+
+
+# The analysis that a process of its own draws from.
+_taken: list[Analysis] = []
+
+
+def _take(shown: Analysis) -> None:
+    _taken[:] = [shown]
+
+
+def _drawn_of_taken(asked: tuple[str, str]) -> tuple[str, bytes] | None:
+    return _drawn(_taken[0], asked)
+
+
+def _drawn(shown: Analysis, asked: tuple[str, str]) -> tuple[str, bytes] | None:
+    name, target = asked
+    try:
+        return style.render(drawings()[name].draw, shown, target)
+    except style.Nothing:
+        return None
 
 
 def plot(analysis: Analysis, name: str, target: str | None = None) -> Figure:

@@ -145,6 +145,14 @@ def test_figures_beside_the_page(written, study):
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
 
 
+def test_several_processes_draw_what_one_draws(study, monkeypatch):
+    few = {name: drawings()[name] for name in ("noise", "verdicts")}
+    monkeypatch.setattr(figures, "drawings", lambda: few)
+    one = figures.draw(study)
+    assert set(one) == set(few)
+    assert figures.draw(study, processes=2) == one
+
+
 def test_json_gives_the_analysis_back(written, study):
     back = saved.read(written.parent / "report.json")
     assert (back.title, back.unit, back.notes) == (study.title, study.unit, study.notes)
@@ -586,7 +594,7 @@ def analysed(study, monkeypatch, tmp_path):
 
 
 def test_report_prints_where_and_what(analysed, study, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(figures, "draw", lambda _: {})
+    monkeypatch.setattr(figures, "draw", lambda *_: {})
     assert command("report", analysed, "--out", str(tmp_path / "out")) == 0
     said = capsys.readouterr().out
     assert str(tmp_path / "out" / "report.html") in said

@@ -16,7 +16,7 @@ from tests.support.small_disks import mounted
 def report(monkeypatch, capsys):
     """The command on a made analysis: its exit code, and what it says."""
     one = made_analysis().replace(**answers()).replace(targets=("mixture",))
-    monkeypatch.setattr(figures, "draw", lambda analysis: {"fits": ("<svg />", b"png")})
+    monkeypatch.setattr(figures, "draw", lambda *_: {"fits": ("<svg />", b"png")})
 
     def run(folder):
         arguments = ["scaling-analysis", "report", "any.csv", "--out", str(folder)]
