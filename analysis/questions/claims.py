@@ -486,10 +486,13 @@ def _shown(claims: pd.DataFrame) -> pd.DataFrame:
 
 def build(view: View, figure: Placed) -> str:
     claims, promises = view.analysis.claims, view.analysis.promises
-    if claims.empty and promises.empty:
+    parts = []
+    if claims.empty:
         reason = "No study of this table states one: see `claims` in docs/studies.md."
-        return f'<p class="none">No claim to decide. {markup.text_of(reason)}</p>'
-    parts = [markup.bullets(said(view))]
+        parts = [f'<p class="none">No claim to decide. {markup.text_of(reason)}</p>']
+        if promises.empty:
+            return parts[0]
+    parts.append(markup.bullets(said(view)))
     if len(claims):
         parts.append(markup.table(_shown(claims), CAPTION))
     parts.append(figure("claims"))
