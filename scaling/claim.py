@@ -17,7 +17,7 @@
     )
 
 `scaling freeze` keeps them with the grid; the analysis decides them by the frames of
-its questions. See analysis/questions/claims.py for quantities that have a name.
+its questions. See analysis/questions/_quantities.py for quantities that have a name.
 """
 
 from __future__ import annotations

@@ -6,10 +6,9 @@ see analysis/inference/margins.py for the rules. Rows of any frame may decide on
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -27,6 +26,7 @@ from analysis.inference.margins import (
     decide,
     times_narrower,
 )
+from analysis.questions._quantities import Quantity, intervals, quantity, rows_of
 from analysis.questions._question import (
     FRONT,
     Answer,
@@ -36,7 +36,7 @@ from analysis.questions._question import (
     Sentence,
     questions,
 )
-from analysis.questions._view import View, at_largest, headline
+from analysis.questions._view import View
 from analysis.report import markup
 from analysis.report.style import (
     FAINT,
@@ -86,118 +86,6 @@ FRAMES = (
         Column("how", "how, or how not"),
     ),
 )
-
-
-# --- Quantities --------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Quantity:
-    """A column of a frame, and the rows that are meant where a claim names none.
-
-    Attributes:
-      where: values by column; a claim's own replace them.
-      choose: the rows to choose from, where equality of columns cannot say it.
-    """
-
-    frame: str
-    column: str
-    where: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    choose: Callable[[Analysis], pd.DataFrame] | None = None
-
-
-def _multipliers(analysis: Analysis) -> pd.DataFrame:
-    """The leading method's data-equivalents, each swap told once, as it helps."""
-    return headline(analysis.equivalents, analysis.targets[0])
-
-
-NAMED = {
-    # Jensen-Shannon divergence of two families' predictions beyond that of seeds.
-    "excess": Quantity(
-        "distances", "excess", {"kind": "architecture", "told": True, "own": True}
-    ),
-    # The same at the end of training, and where it tends to as training goes on.
-    "excess at the end": Quantity(
-        "function_trends", "last", {"axis": "training", "own": True}
-    ),
-    "excess in the limit": Quantity(
-        "function_trends", "floor", {"axis": "training", "own": True}
-    ),
-    # Times the data that one family needs for the loss of another.
-    "multiplier": Quantity(
-        "equivalents", "factor", {"kind": "architecture"}, _multipliers
-    ),
-    # Of the variance of the modelled loss over the grid's box.
-    "share of architecture": Quantity("variance", "share", {"factor": "architecture"}),
-    "share of corpus": Quantity("variance", "share", {"factor": "corpus"}),
-}
-
-
-def quantity(name: str) -> Quantity:
-    """By its name, or FRAME.COLUMN.
-
-    Raises:
-      UserError: there is none.
-    """
-    if name in NAMED:
-        return NAMED[name]
-    frame, _, column = name.partition(".")
-    frames = schema.frames()
-    if not column:
-        raise unknown("quantity", name, [*NAMED, "FRAME.COLUMN"])
-    if frame not in frames:
-        raise unknown("frame", frame, frames)
-    if column not in frames[frame].names:
-        raise unknown("column", column, frames[frame].names)
-    return Quantity(frame, column)
-
-
-def rows_of(claim: Mapping[str, Any], analysis: Analysis) -> pd.DataFrame:
-    """The rows that a claim is about, of the first target unless it names one.
-
-    Raises:
-      UserError: the claim names what there is not.
-    """
-    asked = quantity(claim["quantity"])
-    frame = analysis.frames[asked.frame]
-    if asked.choose is not None and not frame.empty:
-        frame = asked.choose(analysis)
-    where = {**asked.where, **claim.get("where", {})}
-    if "target" in frame and "target" not in where:
-        where["target"] = analysis.targets[0]
-    for name, wanted in where.items():
-        if name not in frame:
-            raise unknown("column", name, frame.columns)
-        values = wanted if isinstance(wanted, list | tuple) else [wanted]
-        frame = frame[frame[name].isin(values)]
-    frame = frame[frame[asked.column].notna()]
-    placed = {"params", "tokens"} <= set(frame.columns)
-    if claim.get("at", rules.LARGEST) == rules.LARGEST and placed and len(frame):
-        frame = at_largest(frame) if frame.params.notna().any() else frame
-    return frame
-
-
-def _intervals(asked: Quantity, frame: pd.DataFrame) -> list[Interval]:
-    """Value, and ends of the 95% and the 90% interval, of each row.
-
-    COLUMN_low and COLUMN_high where the frame has them, else low and high where these
-    stand right behind the column, and so are of it.
-
-    Raises:
-      UserError: no interval of the column is known.
-    """
-    column, names = asked.column, schema.frames()[asked.frame].names
-    wide = [f"{column}_low", f"{column}_high"]
-    if not set(wide) <= set(names):
-        wide = ["low", "high"]
-        follows = names[names.index(column) + 1 :][:2]
-        if follows != wide:
-            raise UserError("column", column, "no interval of it is known")
-    narrow = [f"{end}_90" for end in wide]
-    if not set(narrow) <= set(names):
-        narrow = wide
-    every = frame[[column, *wide, *narrow]].astype(float)
-    return [Interval(*row) for row in every.itertuples(index=False)]
 
 
 # --- What would change it ------------------------------------------------------------
@@ -277,7 +165,7 @@ def _decided(claim: Mapping[str, Any], analysis: Analysis) -> dict[str, Any]:
     frame = rows_of(claim, analysis)
     if frame.empty:
         return row | {"rows": 0, "verdict": OPEN, "change": _lacking(asked, analysis)}
-    values = _intervals(asked, frame)
+    values = intervals(asked, frame)
     over = claim.get("over", rules.EVERY)
     verdict, k = decide(claim["rule"], margin, values, over)
     row |= {"verdict": verdict, "effect": values[k].value}

@@ -8,28 +8,25 @@ distance, its floor (two seeds of one family) and the excess over it.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from analysis.formatting import (
-    UNDETERMINED,
-    count,
-    few,
-    interval_text,
-    joined,
-    number,
-    on,
-    scale,
-)
+from analysis.formatting import UNDETERMINED, count, few, joined, on, scale
 from analysis.inference.intervals import interval
-from analysis.inference.verdict import verdict
 from analysis.laws import Array
 from analysis.predictions.groups import PLACE, Comparison
+from analysis.questions._distance_figures import draw_ladder, draw_map
+from analysis.questions._distance_words import (
+    excess_text,
+    floors_text,
+    place_text,
+    ratio_text,
+    ratios_said,
+    told_here,
+)
 from analysis.questions._question import (
     FRONT,
     LIMIT,
@@ -41,23 +38,7 @@ from analysis.questions._question import (
     Table,
 )
 from analysis.questions._view import View
-from analysis.report.style import (
-    FAINT,
-    INK,
-    PALETTE,
-    Nothing,
-    corpora_of,
-    families_of,
-    forest_axis,
-    key,
-    legend,
-    looks,
-    reach,
-    resize,
-    side_note,
-    whisker,
-)
-from analysis.results import Analysis, Note
+from analysis.results import Note
 from analysis.schema import Column, declare
 
 NATS, BITS = "nats/token", "bits/byte"
@@ -106,9 +87,6 @@ FRAMES = (
     ),
 )
 
-# What a swap is of, for the ladder: the model or the data.
-OF_DATA = ("order", "data", "quality", "damage", "corpus")
-
 
 class Found(NamedTuple):
     """A pair of groups: what differs, the two rows of groups, and draws in nats."""
@@ -143,9 +121,6 @@ def compares(asked: Comparison) -> Answer:
         "function_map": _map(asked, here),
     }
     return frames, _missing(asked, here)
-
-
-# --- Numbers -----------------------------------------------------------------------
 
 
 def _pairs(asked: Comparison) -> Iterator[tuple[dict[str, Any], Any, Any]]:
@@ -347,93 +322,11 @@ def _each(single: Sequence[Any]) -> str:
     return "" if len(single) == 1 else ", and so for each"
 
 
-# --- Words -------------------------------------------------------------------------
-
-
-def _told(analysis: Analysis) -> pd.DataFrame:
-    """The rows of the first probe set at the place that sentences are about.
-
-    Those of the probes' own corpus where there are any.
-    """
-    frame = analysis.distances
-    if frame.empty:
-        return frame
-    here = frame[(frame.probes == frame.probes.iloc[0]) & frame.told.astype(bool)]
-    own = here[here.own.astype(bool)]
-    return own if len(own) else here
-
-
-def _place_text(frame: pd.DataFrame) -> str:
-    row = frame.iloc[0]
-    return f"At {scale(row.params, row.tokens)}"
-
-
-def _nats(value: float, low: float, high: float) -> str:
-    return f"{number(value)} nats ({interval_text(low, high)})"
-
-
-def floors_text(rows: pd.DataFrame) -> str:
-    """Two seeds of one family; of many families the range."""
-    if len(rows) == 1:
-        row = rows.iloc[0]
-        apart = _nats(row.distance, row.low, row.high)
-        who = f"{row.baseline}{on(row.fixed)}"
-        bits = number(row.distance_bits)
-        return f"two seeds of {who} predict {apart} apart, {bits} bits per byte"
-    low, high = rows.distance.min(), rows.distance.max()
-    bits = interval_text(rows.distance_bits.min(), rows.distance_bits.max())
-    return (
-        f"two seeds of one family predict {interval_text(low, high)} nats apart "
-        f"({bits} bits per byte; {len(rows)} families and corpora)"
-    )
-
-
-def excess_text(row: Any) -> str:
-    """A swap beside its floor: farther apart than seeds, or not to be told."""
-    what = f"{row.baseline} → {row.alternative} ({row.fixed})"
-    if math.isnan(row.excess):
-        apart = _nats(row.distance, row.low, row.high)
-        return f"{what}: predictions lie {apart} apart, with no floor to set beside"
-    more = _nats(row.excess, row.excess_low, row.excess_high)
-    lie = verdict(row.excess_low, row.excess_high, 0.0)
-    seeds = f"two seeds, which lie {number(row.floor)} apart"
-    if lie == "above":
-        return f"{what}: predictions lie {more} farther apart than {seeds}"
-    if lie == "below":
-        return f"{what}: predictions lie nearer to each other than {seeds}: {more}"
-    text = f"{what}: whether predictions lie farther apart than {seeds}"
-    return f"{text}, {UNDETERMINED}: {more}"
-
-
-def ratio_text(row: Any) -> str:
-    """One swap of architectures in the unit of another swap."""
-    swap = f"{row.baseline} for {row.alternative}{on(row.fixed)}"
-    other = f"swapping {row.other_baseline} for {row.other_alternative}"
-    if math.isinf(row.high) and not math.isfinite(row.ratio):
-        return f"swapping {swap} cannot be set beside {other}, which changes nothing "
-    return (
-        f"swapping {swap} changes the predictions {number(row.ratio)} times "
-        f"({interval_text(row.low, row.high)}) as much as {other} does"
-    )
-
-
-def ratios_said(analysis: Analysis) -> list[str]:
-    """Ratios to swaps that change something, the corpus first."""
-    frame = analysis.function_ratios
-    if frame.empty:
-        return []
-    known = frame[np.isfinite(frame.high) & (frame.probes == frame.probes.iloc[0])]
-    told = _told(analysis)
-    mine = known[known.fixed.isin(told.fixed[told.kind == "architecture"])]
-    mine = mine.sort_values("other_kind", key=lambda k: k != "corpus", kind="stable")
-    return [f"{_place_text(mine)}, {ratio_text(row)}." for row in mine.itertuples()]
-
-
 def said(view: View) -> list[str]:
-    told = _told(view.analysis)
+    told = told_here(view.analysis)
     if told.empty:
         return []
-    place = _place_text(told)
+    place = place_text(told)
     floors = told[(told.kind == "seeds") & told.distance.notna()]
     first = [f"{place}, {floors_text(floors)}."] if len(floors) else []
     swaps = told[told.kind != "seeds"]
@@ -444,7 +337,7 @@ def said(view: View) -> list[str]:
 
 def answers(view: View) -> list[Sentence]:
     """Of the swaps of architectures the one farthest from seeds and the nearest."""
-    told = _told(view.analysis)
+    told = told_here(view.analysis)
     if told.empty:
         return []
     swaps = told[(told.kind == "architecture") & told.excess.notna()]
@@ -452,7 +345,7 @@ def answers(view: View) -> list[Sentence]:
         text = "Whether two architectures compute the same function "
         reason = "no two seeds of both are there to say how far apart seeds lie"
         return [Sentence(f"{text}{UNDETERMINED}: {reason}.", 70, LIMIT)]
-    place = _place_text(told)
+    place = place_text(told)
     far, near = swaps.loc[swaps.excess.idxmax()], swaps.loc[swaps.excess.idxmin()]
     lines = [f"{place}, {excess_text(row)}." for row in (far, near)]
     ratios = view.analysis.function_ratios
@@ -464,98 +357,6 @@ def answers(view: View) -> list[Sentence]:
     lines = list(dict.fromkeys(lines))
     out = [Sentence(text, 85 - 12 * k, FRONT) for k, text in enumerate(lines)]
     return out + [Sentence(text, 62 - k) for k, text in enumerate(lines)]
-
-
-# --- Figures -----------------------------------------------------------------------
-
-# Rungs of the ladder that one figure has room for.
-MOST_RUNGS = 26
-
-
-def draw_ladder(figure: Figure, analysis: Analysis, target: str) -> None:
-    """Distances at one place, of swaps of the data and of the model, on one axis."""
-    told = _told(analysis)
-    if told.empty:
-        raise Nothing
-    frame = told[told.distance.notna()].sort_values("distance")
-    if len(frame) > MOST_RUNGS:
-        # The nearest and the farthest, and those between them in even steps.
-        steps = np.linspace(0, len(frame) - 1, MOST_RUNGS).round().astype(int)
-        frame = frame.iloc[steps]
-    resize(figure, 1.3 + 0.27 * len(frame))
-    axes = figure.subplots()
-    axes.set_xlim(*reach(frame.low, frame.high, [0.0]))
-    labels = []
-    for y, row in enumerate(frame.to_dict("records")):
-        shown = {"value": row["distance"], "low": row["low"], "high": row["high"]}
-        kind = _rung(row["kind"])
-        whisker(axes, y, shown, *LOOKS[kind])
-        if row["kind"] == "seeds":
-            labels.append(f"two seeds: {row['baseline']}, {row['fixed']}")
-        else:
-            swap = f"{row['baseline']} → {row['alternative']}"
-            labels.append(f"{row['kind']}: {swap} ({row['fixed']})")
-            if not math.isnan(row["floor"]):
-                axes.plot(row["floor"], y, marker="|", color=FAINT, ms=8)
-            if not math.isnan(row["excess"]):
-                low, high = (number(row[f"excess_{end}"], 2) for end in ENDS)
-                ends = f"{low} to {high}"
-                side_note(axes, y, f"excess {number(row['excess'], 2)}\n({ends})")
-    forest_axis(axes, labels, range(len(frame)))
-    axes.axvline(0, color=INK, lw=0.8)
-    axes.grid(True, axis="x")
-    axes.set_xlabel("mean Jensen-Shannon divergence (nats/token)")
-    kinds = dict.fromkeys(_rung(kind) for kind in frame.kind)
-    handles = [key(name, *LOOKS[name]) for name in LOOKS if name in kinds]
-    legend(figure, [*handles, key("two seeds of either", FAINT, "|")])
-
-
-ENDS = ("low", "high")
-LOOKS = {
-    "seeds": (FAINT, "D"),
-    "the model": (PALETTE[0], "o"),
-    "the data": (PALETTE[1], "s"),
-}
-
-
-def _rung(kind: str) -> str:
-    if kind == "seeds":
-        return "seeds"
-    return "the data" if kind in OF_DATA else "the model"
-
-
-def draw_map(figure: Figure, analysis: Analysis, target: str) -> None:
-    """Every run at one place, on the plane that shows their distances best."""
-    frame = analysis.function_map
-    if frame.empty:
-        raise Nothing
-    frame = frame[frame.probes == frame.probes.iloc[0]]
-    families, corpora = families_of(analysis), corpora_of(analysis)
-    families = families or sorted(set(frame.family))
-    resize(figure, 5.0)
-    axes = figure.subplots()
-    for (family, corpus), runs in frame.groupby(["family", "corpus"], sort=False):
-        colour = _colour(families, family)
-        marker = looks(corpora, corpus)[1] if corpus in corpora else "o"
-        axes.scatter(runs.x, runs.y, color=colour, marker=marker, s=28, alpha=0.85)
-    names = sorted(set(frame.family))
-    handles = [key(name, _colour(families, name), "o") for name in names]
-    several = sorted(set(frame.corpus))
-    if len(several) > 1:
-        marks = {c: looks(corpora, c)[1] if c in corpora else "o" for c in several}
-        handles += [key(c, INK, mark) for c, mark in marks.items()]
-    legend(figure, handles)
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.grid(True)
-    axes.set_axisbelow(True)
-    axes.set_xlabel("root of nats")
-    share = 100 * float(frame.shown.iloc[0])
-    axes.set_title(f"the plane shows {share:.0f}% of the squared distances")
-
-
-def _colour(families: Sequence[str], family: str) -> str:
-    base = family if family in families else family.split(", ")[0]
-    return looks(families, base)[0] if base in families else INK
 
 
 QUESTION = Question(

@@ -25,7 +25,7 @@ from analysis.formatting import (
     swap_text,
 )
 from analysis.inference.verdict import verdict
-from analysis.questions import matched_cells, model_choice
+from analysis.questions import _matched_words, model_choice
 from analysis.questions._question import (
     FRONT,
     LIMIT,
@@ -321,11 +321,11 @@ def answers(view: View) -> list[Sentence]:
     analysis, target = view.told, view.target
     ratios = at_fitted(of_target(analysis.ratios, target))
     own = of_target(analysis.measured, target)
-    measured = matched_cells.measured_sentences(own) if ratios.empty else []
+    measured = _matched_words.measured_sentences(own) if ratios.empty else []
     found = view.headline[worth_told(view.headline)]
     # Without a law the factor of few matched cells has no interval; the change of the
     # loss has one, and is told instead.
-    changed = matched_cells.changes(_without_factor(own, view.headline))
+    changed = _matched_words.changes(_without_factor(own, view.headline))
     worth = few([text for text, _ in changed])
     for kind in dict.fromkeys(("architecture", "corpus", *found.kind)):
         worth += equivalences(found[found.kind == kind], target)

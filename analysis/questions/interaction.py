@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from analysis.formatting import among, count, few, interval_text, number, swap_text
 from analysis.inference.intervals import interval
 from analysis.laws import Array
+from analysis.questions._matched_words import disputed
 from analysis.questions._question import (
     FRONT,
     Absent,
@@ -29,7 +30,7 @@ from analysis.questions._question import (
 )
 from analysis.questions._view import View, of_target
 from analysis.questions.effects import SIZES, LogFactors, Swap, by_pair, overall
-from analysis.questions.matched_cells import Match, Matches, disputed
+from analysis.questions.matched_cells import Match, Matches
 from analysis.report.style import (
     ALARM,
     PALETTE,

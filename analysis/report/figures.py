@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from matplotlib.figure import Figure
 
 from analysis.questions._question import drawings
-from analysis.report import markup, style
+from analysis.report import canvas, markup, style
 from analysis.report.answer import summary
 from analysis.report.short_names import shortened
 from analysis.results import Analysis
@@ -60,7 +60,7 @@ def _drawn_of_taken(asked: tuple[str, str]) -> tuple[str, bytes] | None:
 def _drawn(shown: Analysis, asked: tuple[str, str]) -> tuple[str, bytes] | None:
     name, target = asked
     try:
-        return style.render(drawings()[name].draw, shown, target)
+        return canvas.render(drawings()[name].draw, shown, target)
     except style.Nothing:
         return None
 
@@ -77,7 +77,7 @@ def plot(analysis: Analysis, name: str, target: str | None = None) -> Figure:
     if target not in analysis.targets:
         raise unknown("target", target, analysis.targets)
     try:
-        return style.figure(drawings()[name].draw, analysis.view.told, target)
+        return canvas.figure(drawings()[name].draw, analysis.view.told, target)
     except style.Nothing:
         raise UserError("figure", name, "this table gives nothing to draw") from None
 
@@ -105,7 +105,7 @@ def captioned(
     key = figure_name(analysis, name, target or analysis.targets[0])
     if key not in figures:
         return ""
-    svg = style.identified(figures[key], key if on == "figure" else f"{on}-{key}")
+    svg = canvas.identified(figures[key], key if on == "figure" else f"{on}-{key}")
     drawing, of = drawings()[name], target or analysis.targets[0]
     more = drawing.more(analysis.view.told, of)
     caption = markup.text_of(f"{drawing.caption} {more}".strip())
@@ -135,10 +135,10 @@ def in_notebook(analysis: Analysis) -> str:
     by_weight = sorted(drawings().values(), key=lambda one: -one.front)
     for one in [one for one in by_weight if one.front > 0]:
         try:
-            figure, _ = style.render(one.draw, shown, shown.targets[0])
+            figure, _ = canvas.render(one.draw, shown, shown.targets[0])
         except style.Nothing:
             continue
         break
     said = markup.bullets(summary(analysis))
     head = f"<h3>{markup.text_of(analysis.title)}</h3>"
-    return head + said + style.identified(figure, "answer")
+    return head + said + canvas.identified(figure, "answer")

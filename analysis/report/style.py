@@ -1,19 +1,17 @@
-"""What the figures share: style, axes, panels, marks, and drawing to SVG and PNG.
+"""What the figures share: style, axes, panels and marks.
 
 A figure is a function of a question, `draw(figure, analysis, target)`; it sets the
 figure's size and raises `Nothing` where its frame has no rows for the target. Families
 and sizes differ in colour (Okabe and Ito's palette), marker and line style, so that
 each figure can be read in grey. No global state: no pyplot, and the style holds only
-inside `render`.
+inside `styled`.
 """
 
 from __future__ import annotations
 
 import functools
-import io
 import itertools
 import math
-import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,10 +21,6 @@ import matplotlib.font_manager
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.collections import PathCollection
-from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -102,56 +96,11 @@ class Nothing(Exception):
     """The frame behind a figure has no rows for this target."""
 
 
-def figure(draw: Draw, analysis: Analysis, target: str) -> Figure:
-    """One figure in the report's style.
-
-    Raises:
-      Nothing: there is nothing to draw.
-    """
-    with styled():
-        drawn = Figure(figsize=(WIDTH, 4.0), dpi=DPI, layout="constrained")
-        draw(drawn, analysis, target)
-    if not any(_shows(axes) for axes in drawn.axes):
-        raise Nothing
-    return drawn
-
-
 @contextmanager
 def styled() -> Iterator[None]:
     """The report's style, with fonts for any script."""
     with matplotlib.rc_context(STYLE | {"font.sans-serif": _fonts()}), _any_script():
         yield
-
-
-def render(draw: Draw, analysis: Analysis, target: str) -> tuple[str, bytes]:
-    """One figure as SVG text, ready to stand inline in HTML, and as PNG.
-
-    Raises:
-      Nothing: there is nothing to draw.
-    """
-    with styled():
-        drawn = figure(draw, analysis, target)
-        # The canvases' own printers draw once; savefig would draw twice each time.
-        raster, vector = io.BytesIO(), io.StringIO()
-        FigureCanvasAgg(drawn).print_png(raster)
-        # The raster has settled the layout: keep it for the vector form.
-        drawn.set_layout_engine("none")
-        FigureCanvasSVG(drawn).print_svg(vector, metadata={"Date": None})
-    return _tidy(vector.getvalue()), raster.getvalue()
-
-
-def _shows(axes: Axes) -> bool:
-    """Whether a panel has a point of data in it, and not lines across it alone."""
-    spots = [one for one in axes.collections if isinstance(one, PathCollection)]
-    drawn = [np.asarray(one.get_offsets(), float) for one in spots]
-    drawn += [
-        np.stack([np.asarray(v, float) for v in line.get_data(orig=False)], axis=1)
-        for line in axes.lines
-        if line.get_transform() == axes.transData
-    ]
-    bars = [bar for bar in axes.containers if isinstance(bar, BarContainer)]
-    drawn += [np.array([bar.get_bbox().max for bar in each]) for each in bars]
-    return any(np.isfinite(points).all(axis=-1).any() for points in drawn)
 
 
 # Fonts with letters that the others lack, in the order of preference.
@@ -176,26 +125,6 @@ def _any_script() -> Iterator[None]:
         missing = r"Glyph .* missing from font|Matplotlib currently does not support .*"
         warnings.filterwarnings("ignore", missing, UserWarning)
         yield
-
-
-def _tidy(svg: str) -> str:
-    """The svg element alone: no prologue, metadata or rule that leaks into a page."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\s*xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
-    style = 'style="stroke-linejoin:round;stroke-linecap:butt"'
-    svg = svg.replace("<svg ", f"<svg {style} ", 1)
-    # Coordinates to a hundredth of a point: a third of the size, no visible change.
-    svg = re.sub(r"(?<=[ \"\-LM(,])(\d+\.\d\d)\d+", r"\1", svg)
-    return re.sub(r"\n\s*", "\n", svg)
-
-
-def identified(svg: str, name: str) -> str:
-    """The svg with its ids under `name`, so that many can share one page."""
-    svg = re.sub(r'(\sid=")', rf"\g<1>{name}-", svg)
-    svg = re.sub(r'(href="#)', rf"\g<1>{name}-", svg)
-    return re.sub(r"(url\(#)", rf"\g<1>{name}-", svg)
 
 
 def rows_of(frame: pd.DataFrame, target: str) -> pd.DataFrame:

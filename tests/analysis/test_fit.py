@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from analysis import laws
-from analysis.design.identify import ends_at_bound, refuse, suggest
 from analysis.fitting import descent
 from analysis.fitting.descent import objectives
 from analysis.fitting.fit import (
@@ -25,35 +24,17 @@ from analysis.fitting.fit import (
 )
 from analysis.fitting.models import Smooth, Sums
 from analysis.fitting.starts import nnls
+from tests.support.made_laws import (
+    BESIROGLU,
+    additive,
+    bind,
+    grid,
+    joint_table,
+    named,
+    noisy,
+)
 
-# Besiroglu et al. 2024: E, A, B, alpha, beta.
-BESIROGLU = (1.8172, 482.01, 2085.43, 0.3478, 0.3658)
 TABLES = os.environ.get("SCALING_TABLES", "")
-
-
-def grid(sizes: int = 6, budgets: int = 6) -> dict[str, np.ndarray]:
-    """A factorial design over three decades each, of one family and corpus."""
-    params, tokens = np.meshgrid(
-        np.geomspace(5e7, 2e10, sizes), np.geomspace(1e9, 1e12, budgets)
-    )
-    zeros = np.zeros(params.size, int)
-    columns = {"params": params.ravel(), "tokens": tokens.ravel()}
-    return columns | {"family": zeros, "corpus": zeros}
-
-
-def bind(name, columns, families=("a",), corpora=("d",)):
-    centre = {key: float(np.log(columns[key]).mean()) for key in ("params", "tokens")}
-    levels = {"family": families, "corpus": corpora}
-    return laws.load(name).bind(levels, centre)
-
-
-def additive(columns, constants=BESIROGLU):
-    e, a, b, alpha, beta = constants
-    return e + a / columns["params"] ** alpha + b / columns["tokens"] ** beta
-
-
-def named(found: Fit) -> dict[str, float]:
-    return dict(zip(found.law.names, found.values, strict=True))
 
 
 @pytest.mark.parametrize("delta", [1e-3, np.inf])
@@ -79,23 +60,6 @@ def test_outliers_move_huber_less_than_least_squares():
     assert abs(named(squares)["alpha"] - wanted) > 1e-2
 
 
-def joint_table(rho_family=1.3, rho_corpus=0.7, noise=0.0, seed=0):
-    """3 families x 2 corpora x 4 sizes x 4 budgets with planted data multipliers."""
-    rng = np.random.default_rng(seed)
-    one = grid(4, 4)
-    parts, losses = [], []
-    for family, rho_a in enumerate((1.0, rho_family, 1.0)):
-        for corpus, rho_d in enumerate((1.0, rho_corpus)):
-            codes = {"family": family, "corpus": corpus}
-            part = one | {k: np.full(16, v) for k, v in codes.items()}
-            seen = part | {"tokens": part["tokens"] * rho_a * rho_d}
-            loss = additive(seen) + 0.2 * corpus
-            parts.append(part)
-            losses.append(loss * np.exp(noise * rng.normal(size=16)))
-    columns = {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
-    return columns, np.concatenate(losses)
-
-
 def test_joint_law_finds_planted_multipliers():
     columns, loss = joint_table()
     law = bind("joint", columns, ("a", "b", "c"), ("d", "e"))
@@ -108,50 +72,6 @@ def test_joint_law_finds_planted_multipliers():
     assert found["E[e]"] - found["E[d]"] == pytest.approx(0.2, rel=1e-3)
     assert found["A"] == pytest.approx(BESIROGLU[1], rel=1e-2)
     assert found["beta"] == pytest.approx(BESIROGLU[4], rel=1e-3)
-
-
-def refused(name, columns, loss) -> str:
-    found = fit(bind(name, columns), columns, loss)
-    assert isinstance(found, Refusal)
-    return found.reason
-
-
-def test_unidentifiable_designs_are_refused_with_the_reason():
-    columns = grid()
-    loss = additive(columns)
-    few = columns["params"] < 3e8
-    two = {key: values[few] for key, values in columns.items()}
-    assert "params has 2 distinct levels" in refused("chinchilla", two, loss[few])
-    sizes = np.geomspace(1e8, 1e10, 12)
-    zeros = np.zeros(12, int)
-    line = {"params": sizes, "tokens": 20.0 * sizes, "family": zeros, "corpus": zeros}
-    assert "one line" in refused("chinchilla", line, additive(line))
-    four = {key: values[[0, 7, 14, 21]] for key, values in columns.items()}
-    assert "4 runs for 5" in refused("joint", four, loss[[0, 7, 14, 21]])
-
-
-def test_a_family_with_one_run_leaves_its_multipliers_open():
-    columns, loss = joint_table()
-    smallest = columns["params"].min()
-    budget = columns["tokens"].min()
-    one = (columns["params"] == smallest) & (columns["tokens"] == budget)
-    one &= columns["corpus"] == 0
-    keep = (columns["family"] != 1) | one
-    columns = {key: values[keep] for key, values in columns.items()}
-    law = bind("joint", columns, ("a", "b", "c"), ("d", "e"))
-    found = fit(law, columns, loss[keep])
-    assert isinstance(found, Refusal)
-    assert "rhoN[b]" in found.reason and "rhoD[b]" in found.reason
-
-
-def test_a_parameter_at_its_bound_is_reported():
-    columns = grid()
-    found = fit(
-        bind("chinchilla", columns),
-        columns,
-        additive(columns, (0.0, 482.01, 2085.43, 0.3478, 0.3658)),
-    )
-    assert "E" in found.at_bound
 
 
 def test_the_certificate_of_a_law_without_a_design_can_fail():
@@ -180,19 +100,6 @@ def test_the_certificate_of_a_law_without_a_design_can_fail():
     found = fit(law, columns, loss, delta=1e-3)
     np.testing.assert_allclose(found.theta, [-1.0], atol=1e-2)
     assert found.starts_agreeing < 0.5
-
-
-def test_an_end_of_an_interval_on_a_bound_is_named():
-    columns = grid()
-    law = bind("chinchilla", columns)
-    theta = fit(law, columns, additive(columns)).theta
-    draws = np.tile(theta, (100, 1))
-    assert ends_at_bound(law, draws) == ()
-    draws[:3, 0] = law.parameters[0].low
-    draws[50] = np.nan
-    assert ends_at_bound(law, draws) == ("E",)
-    draws[:1, 0], draws[1:3, 0] = draws[0, 0], theta[0]
-    assert ends_at_bound(law, draws) == ()
 
 
 def test_huber_is_quadratic_then_linear():
@@ -254,13 +161,6 @@ def test_nnls_is_that_of_scipy(size):
     )
     assert (expected == 0).any()
     np.testing.assert_allclose(found, expected, atol=1e-8)
-
-
-def noisy(seed=0, noise=0.01, sizes=4, budgets=4):
-    columns = grid(sizes, budgets)
-    rng = np.random.default_rng(seed)
-    loss = additive(columns)
-    return columns, loss * np.exp(noise * rng.standard_t(3, loss.size))
 
 
 def test_least_squares_is_the_best_of_every_pair_of_exponents():
@@ -465,46 +365,6 @@ def test_outliers_are_named_although_they_hide_each_other():
     loss[moved] *= np.array([1.3, 1.25, 1.1, 1.08])
     found = influence(fit(law, columns, loss), columns, loss)
     assert np.flatnonzero(found.flagged).tolist() == moved.tolist()
-
-
-def added(columns, run):
-    return {key: np.append(values, run[key]) for key, values in columns.items()}
-
-
-def test_the_run_that_helps_most_heals_the_design():
-    columns = grid()
-    few = columns["params"] < 3e8
-    two = {key: values[few] for key, values in columns.items()}
-    law = bind("chinchilla", columns)
-    assert "params has 2 distinct levels" in refuse(law, two)
-    advice = suggest(law, two)
-    assert advice.text in refuse(law, two)
-    assert refuse(law, added(two, advice.columns)) == ""
-    largest = (two["params"] * two["tokens"]).max()
-    assert advice.columns["params"] * advice.columns["tokens"] <= 1.01 * largest
-
-
-def test_the_run_that_helps_most_leaves_the_line():
-    sizes = np.geomspace(1e8, 1e10, 12)
-    zeros = np.zeros(12, int)
-    line = {"params": sizes, "tokens": 20.0 * sizes, "family": zeros, "corpus": zeros}
-    law = bind("chinchilla", line)
-    advice = suggest(law, line).columns
-    ratio = advice["tokens"] / advice["params"]
-    assert ratio > 100 or ratio < 4
-    assert refuse(law, added(line, advice)) == ""
-
-
-def test_the_run_that_helps_most_names_the_family_that_lacks_one():
-    columns, loss = joint_table()
-    first = np.flatnonzero(columns["family"] == 1)[0]
-    keep = (columns["family"] != 1) | (np.arange(loss.size) == first)
-    columns = {key: values[keep] for key, values in columns.items()}
-    law = bind("joint", columns, ("a", "b", "c"), ("d", "e"))
-    found = fit(law, columns, loss[keep])
-    assert isinstance(found, Refusal)
-    assert suggest(law, columns).columns["family"] == 1
-    assert "of b on" in found.reason
 
 
 @pytest.mark.published

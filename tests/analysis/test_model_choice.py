@@ -9,9 +9,9 @@ import pytest
 from analysis.design.cells import points, target_frame
 from analysis.inference.intervals import interval
 from analysis.questions import (
+    _matched_words,
     effects,
     effects_of_target,
-    matched_cells,
     model_choice,
     sensitivity,
 )
@@ -251,9 +251,9 @@ def test_no_verdict_holds_against_what_was_measured():
     against, holds = sensitivity.sentences(frame, agreement)
     assert "1 of 2" in holds and "hold" in holds
     assert "1 of 2" in against and "disagree" in against
-    (first,) = matched_cells.disputed(agreement)
+    (first,) = _matched_words.disputed(agreement)
     assert "Measured" in first and "The leading law disagrees: 0.05" in first
-    assert matched_cells.disputed(agreement.assign(agrees=True)) == []
+    assert _matched_words.disputed(agreement.assign(agrees=True)) == []
 
 
 def test_a_law_without_an_aicc_is_worse_by_no_number():

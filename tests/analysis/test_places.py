@@ -10,7 +10,7 @@ import pytest
 import analysis
 from analysis import formatting
 from analysis.main import DONE, NOTHING, main, parse
-from analysis.questions import matched_cells, variance
+from analysis.questions import _matched_words, variance
 from analysis.report import front
 
 
@@ -155,11 +155,11 @@ def test_measured_effects_whose_intervals_meet_are_undetermined():
     row |= {"high": -0.01, "params_low": 1e7, "params_high": 1e8}
     row |= {"tokens_low": 1e8, "tokens_high": 1e9}
     rows = [row | {"kind": "architecture"}, row | {"kind": "corpus", "log_ratio": 0.1}]
-    (said,) = matched_cells.measured_sentences(pd.DataFrame(rows))
+    (said,) = _matched_words.measured_sentences(pd.DataFrame(rows))
     assert formatting.UNDETERMINED in said
     rows[1] |= {"low": 0.06, "high": 0.14}
-    (said,) = matched_cells.measured_sentences(pd.DataFrame(rows))
+    (said,) = _matched_words.measured_sentences(pd.DataFrame(rows))
     assert "the corpus moves the loss more" in said
     rows[1] |= {"low": np.nan}
-    (said,) = matched_cells.measured_sentences(pd.DataFrame(rows))
+    (said,) = _matched_words.measured_sentences(pd.DataFrame(rows))
     assert formatting.UNDETERMINED in said and "interval not known" in said

@@ -25,7 +25,7 @@ from analysis.questions import (
     tuning,
 )
 from analysis.questions._question import drawings
-from analysis.report import style
+from analysis.report import canvas, style
 from analysis.report.short_names import MOST, shortened
 from tests.support.made_analysis import emptied, made_analysis
 from tests.support.made_answers import answers
@@ -47,7 +47,7 @@ def study():
 
 @pytest.fixture(scope="module")
 def rendered(study):
-    return {name: style.render(draw, study, "mixture") for name, draw in DRAWS.items()}
+    return {name: canvas.render(draw, study, "mixture") for name, draw in DRAWS.items()}
 
 
 @pytest.mark.parametrize("name", DRAWS)
@@ -67,7 +67,7 @@ def test_drawn(rendered, name):
 
 
 def test_ids_are_apart(rendered):
-    one, two = (style.identified(rendered["fits"][0], name) for name in "ab")
+    one, two = (canvas.identified(rendered["fits"][0], name) for name in "ab")
     ids = [set(re.findall(r'\sid="([^"]+)"', svg)) for svg in (one, two)]
     assert ids[0] and not ids[0] & ids[1]
     for svg, known in zip((one, two), ids, strict=True):
@@ -86,9 +86,9 @@ def test_rendering_leaves_no_state(study):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    first = style.render(ratio.draw_ratios, study, "mixture")[0]
+    first = canvas.render(ratio.draw_ratios, study, "mixture")[0]
     assert dict(matplotlib.rcParams) == before
-    assert style.render(ratio.draw_ratios, study, "mixture")[0] == first
+    assert canvas.render(ratio.draw_ratios, study, "mixture")[0] == first
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from analysis.questions import (
 )
 from analysis.questions.leading_law import main_parameters
 from analysis.report import answer
-from tests.support.made_analysis import BUDGETS, SIZES, made_analysis
+from tests.support.made_analysis import made_analysis
+from tests.support.made_runs import BUDGETS, SIZES
 
 
 def swap(low, high, method="joint", alternative="b", **more):

@@ -30,14 +30,9 @@ from matplotlib.figure import Figure
 from analysis import main, pipeline
 from analysis.fitting import fit
 from analysis.inference import profiles
-from analysis.questions import (
-    leading_law,
-    model_choice,
-    sensitivity,
-    variance,
-)
+from analysis.questions import leading_law, model_choice, sensitivity, variance
 from analysis.questions._question import questions
-from analysis.report import answer, saved, style
+from analysis.report import answer, canvas, saved, style
 from analysis.results import Analysis
 from analysis.surfaces import mixture
 from analysis.tables import table
@@ -316,7 +311,7 @@ def _silly(analysis: Analysis, printed: str) -> list[str]:
 @contextlib.contextmanager
 def _looked_at(wrong: list[str]) -> Iterator[None]:
     """Figures are looked at as they are drawn; what is wrong goes into the list."""
-    render = style.render
+    render = canvas.render
 
     def checked(draw: style.Draw, analysis: Any, target: str) -> tuple[str, bytes]:
         seen: list[Figure] = []
@@ -329,7 +324,7 @@ def _looked_at(wrong: list[str]) -> Iterator[None]:
         wrong.extend(f"figure {draw.__name__}: {w}" for w in _empty(seen[0]))
         return out
 
-    with mock.patch.object(style, "render", checked):
+    with mock.patch.object(canvas, "render", checked):
         yield
 
 

@@ -11,14 +11,8 @@ from analysis import schema
 from analysis.questions import known_floor, loss_to_loss
 from analysis.tables import truth
 from tests.support import made_function
-from tests.support.made_analysis import (
-    CORPORA,
-    FAMILIES,
-    SIZES,
-    TARGETS,
-    made_analysis,
-    surface,
-)
+from tests.support.made_analysis import made_analysis
+from tests.support.made_runs import CORPORA, FAMILIES, SIZES, TARGETS, surface
 
 COMPUTES = (1e11, 1e12, 1e13, 1e14)
 SWAPS = (("lstm", "transformer"), ("convolution", "lstm"))

@@ -14,7 +14,7 @@ import analysis
 from analysis import schema
 from analysis.inference import margins
 from analysis.inference.margins import Interval
-from analysis.questions import claims
+from analysis.questions import _quantities, claims
 from analysis.results import Analysis
 from analysis.tables.promises import Promise
 from configs import same_data
@@ -141,12 +141,12 @@ def test_a_quantity_without_rows_says_so():
     assert "ratios" in found.change[0] and not notes
 
 
-@pytest.mark.parametrize("name", claims.NAMED)
+@pytest.mark.parametrize("name", _quantities.NAMED)
 def test_quantities_with_names_are_of_frames_that_there_are(name):
-    asked = claims.quantity(name)
+    asked = _quantities.quantity(name)
     known = schema.frames()[asked.frame]
     assert {asked.column, *asked.where} <= set(known.names)
-    assert claims._intervals(asked, known.join(())) == []
+    assert _quantities.intervals(asked, known.join(())) == []
 
 
 def test_claims_of_the_study_of_functions_are_decided_on_made_predictions():

@@ -8,7 +8,8 @@ import pytest
 from analysis.formatting import UNDETERMINED
 from analysis.predictions import contrasts
 from analysis.questions import distance
-from analysis.report.style import Nothing, figure
+from analysis.report.canvas import figure
+from analysis.report.style import Nothing
 from analysis.results import Analysis
 from tests.support.made_function import answered, compared
 from tests.support.made_predictions import Plan

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.questions import excess
-from analysis.report.style import figure
+from analysis.report.canvas import figure
 from analysis.results import Analysis
 from tests.support.made_function import answered, compared
 from tests.support.made_predictions import Plan

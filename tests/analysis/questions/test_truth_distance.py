@@ -7,7 +7,7 @@ import pytest
 
 from analysis.predictions.load import Predictions
 from analysis.questions import truth_distance
-from analysis.report.style import figure
+from analysis.report.canvas import figure
 from analysis.results import Analysis
 from tests.support.made_function import answered, compared
 from tests.support.made_predictions import Plan
