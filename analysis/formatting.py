@@ -12,7 +12,11 @@ UNDETERMINED = "is undetermined on this grid"
 
 
 def number(value: float, digits: int = 3) -> str:
-    """`digits` significant digits, without an exponent where that stays readable."""
+    """`digits` significant digits, without an exponent where that stays readable.
+
+    >>> number(0.12345), number(179875.2), number(2.5e7)
+    ('0.123', '180,000', '2.50e7')
+    """
     if math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -22,6 +26,8 @@ def number(value: float, digits: int = 3) -> str:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa}e{int(exponent)}".replace("-", "−")
     places = 0 if value == 0 else digits - 1 - math.floor(math.log10(abs(value)))
+    if abs(value) >= 10_000:
+        return f"{round(value, places):,.0f}".replace("-", "−")
     return f"{value:.{max(0, places)}f}".replace("-", "−")
 
 

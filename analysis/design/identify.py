@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.design import levels
 from analysis.fitting.objective import Scale, bounds, log_gradient
+from analysis.formatting import count
 from analysis.laws import Array, Columns, Law
 
 # A scaled information matrix with a smaller least eigenvalue has a flat direction.
@@ -228,7 +229,7 @@ def _nominal(law: Law, used: Columns) -> Array:
 
 def _words(law: Law, run: dict[str, float], names: Sequence[str]) -> str:
     said = {"params": "parameters", "tokens": "tokens"}
-    text = " and ".join(f"{run[name]:.2g} {said[name]}" for name in names)
+    text = " and ".join(f"{count(run[name])} {said[name]}" for name in names)
     for kind, between in (("family", "of"), ("corpus", "on")):
         known: list[str] = []
         for p in sorted(law.reported, key=lambda p: not p.reference):
