@@ -6,6 +6,7 @@ not known here.
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from analysis.formatting import count, joined
@@ -37,5 +38,9 @@ def extent(analysis: Analysis) -> str:
 
 
 def _range(values: pd.Series) -> str:
+    """From the least to the greatest amount; a cell may hold none, such as -1."""
+    values = values[(values > 0) & np.isfinite(values)]
+    if values.empty:
+        return "an unknown number of"
     low, high = count(values.min()), count(values.max())
     return low if low == high else f"{low} to {high}"

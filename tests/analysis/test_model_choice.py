@@ -247,7 +247,7 @@ def test_no_verdict_holds_against_what_was_measured():
     row |= {"modelled": 0.05, "model_low": 0.04, "model_high": 0.06, "agrees": False}
     agreement = pd.DataFrame([row])
     (said,) = sensitivity.sentences(frame, agreement.assign(agrees=True))
-    assert "2 of 2 verdicts" in said
+    assert "Both verdicts" in said
     against, holds = sensitivity.sentences(frame, agreement)
     assert "1 of 2" in holds and "hold" in holds
     assert "1 of 2" in against and "disagree" in against

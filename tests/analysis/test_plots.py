@@ -36,6 +36,7 @@ FRAME = {
     "scale": ("equivalents",),
     "design": ("cells",),
     "compute": ("multipliers",),
+    "classes": ("class_distances",),
     "growth": ("shares", "variance", "equivalents"),
 }
 

@@ -178,7 +178,7 @@ def test_the_command_says_what_the_python_api_says(path, tmp_path, capsys):
     ("at", "said"),
     [
         ("params=1B", "tokens too"),
-        ("params=x,tokens=3", "params: 'x'"),
+        ("params=x,tokens=3", "invalid params 'x'"),
         ("parms=1,tokens=2", "did you mean 'params'"),
         ("params=-1,tokens=3", "above zero"),
         ("params=1,tokens=3,family=z", "known: a"),

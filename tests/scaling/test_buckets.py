@@ -75,6 +75,7 @@ def killed_then_started_twice(bucket, tmp_path):
     return workdir, arguments
 
 
+@pytest.mark.slow
 def test_a_study_in_a_bucket_survives_a_kill_and_is_run_by_one_of_two(bucket, tmp_path):
     workdir, _ = killed_then_started_twice(bucket, tmp_path)
     code, said = real_studies.run("status", workdir, cwd=tmp_path)

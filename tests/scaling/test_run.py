@@ -17,10 +17,10 @@ from scaling.run import (
     Run,
     Schedule,
     canonical,
-    check,
     label,
     options,
 )
+from scaling.run_check import check
 
 DIGESTS = {"code": "c0de", "kjv": "1611", "files[path=a.txt]": "f11e"}
 

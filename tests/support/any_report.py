@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from analysis import main, pipeline
 from analysis.fitting import fit
 from analysis.inference import profiles
-from analysis.questions import leading_law, model_choice, sensitivity, variance
+from analysis.questions import leading_law, model_choice, optima, sensitivity, variance
 from analysis.questions._question import questions
 from analysis.report import answer, canvas, saved, style
 from analysis.results import Analysis
@@ -44,7 +44,7 @@ DRAWS = "40"  # the fewest that are allowed
 # how well its intervals cover.
 CHEAPER = {
     (leading_law, "PROFILE_DRAWS"): 40,
-    (leading_law, "OPTIMA_DRAWS"): 20,
+    (optima, "DRAWS"): 20,
     (model_choice, "RATIO_DRAWS"): 40,
     (mixture, "LAW_DRAWS"): 20,
     (sensitivity, "DRAWS"): 20,
@@ -53,6 +53,8 @@ CHEAPER = {
     (profiles, "MORE_STEPS"): 20,
     # The figures' PNG are looked at by nobody here; the layout is in inches.
     (style, "DPI"): 50,
+    # In this process, where what is drawn is looked at.
+    (main.os, "cpu_count"): lambda: 1,
 }
 OUTCOMES = ("reported", "refused", "traceback", "warning", "hang", "wrong")
 
