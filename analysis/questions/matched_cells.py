@@ -75,7 +75,9 @@ def matches(cells: pd.DataFrame, found: Sequence[Swap]) -> dict[Swap, list[Match
     Args:
       cells: one row a cell, of one target, with `level` (of size) and `budget`.
     """
-    index = cells.set_index(["family", "corpus", "level", "budget"]).sort_index()
+    keys = ["family", "corpus", "level", "budget"]
+    # The columns stay: the noise of a cell is asked by its corpus.
+    index = cells.set_index(keys, drop=False).sort_index()
     heads = set(zip(cells.family, cells.corpus, strict=True))
     out = {}
     for swap in found:

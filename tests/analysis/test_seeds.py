@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from analysis.inference import seeds
-from analysis.questions import matched_cells, noise
+from analysis.questions import effects, matched_cells, noise
 
 
 def made(power: float, seed: int, cells: int = 24, runs: int = 3) -> pd.DataFrame:
@@ -77,3 +78,24 @@ def test_levels_have_chi_squared_intervals():
         ]
     )
     assert 0.92 < whole < 0.98
+
+
+def test_matched_cells_are_asked_by_their_corpus():
+    """A noise that goes with the corpus is looked up at both ends of a swap."""
+    rows = [
+        {"family": family, "corpus": corpus, "level": 0, "budget": budget}
+        | {"params": 1e6, "tokens": 1e8 * 2**budget, "run_id": f"{family}{budget}"}
+        | {"seeds": 2, "loss": loss - 0.1 * budget}
+        for family, loss in (("a", 3.0), ("b", 2.9))
+        for corpus in ("web", "code")
+        for budget in range(3)
+    ]
+    trend = seeds.Trend(("corpus web",), np.array([-8.0, 2.0]), {}, 1e-6, 1.0)
+    found = seeds.Noise(0.02, 20, trend, 0.01)
+    swaps = effects.swaps(("a", "b"), ("web", "code"))
+    frame = matched_cells.paired_frame(
+        matched_cells.matches(pd.DataFrame(rows), swaps), "web", found, lambda a, b: 0.0
+    )
+    one = frame[frame.params.notna() & (frame.kind == "architecture")]
+    width = np.log(one.high / one.low).groupby(one.fixed).mean()
+    assert width["web"] / width["code"] == pytest.approx(math.e, rel=1e-6)
