@@ -46,9 +46,7 @@ FRAMES = (
     declare(
         "agreements",
         "Agreement of two architectures' predictions, beside its nulls.",
-        Column("probes", "the probe set that predictions are compared at"),
-        "baseline alternative fixed params tokens",
-        Column("unique_tokens", "unique training tokens", "count"),
+        "probes baseline alternative fixed params tokens unique_tokens",
         Column("anchor", "the run of n-grams whose part is taken away"),
         Column(
             "measure",

@@ -42,17 +42,13 @@ from analysis.results import Note
 from analysis.schema import Column, declare
 
 NATS, BITS = "nats/token", "bits/byte"
-WHERE = (
-    Column("probes", "the probe set that predictions are compared at"),
-    "kind baseline alternative fixed params tokens",
-    Column("unique_tokens", "unique training tokens", "count"),
-)
+WHERE = ("probes kind baseline alternative fixed params tokens unique_tokens",)
 FRAMES = (
     declare(
         "distances",
         "Mean Jensen-Shannon divergence between the predictions of groups of seeds.",
         *WHERE,
-        Column("told", "whether it is at the place that sentences are about"),
+        "told",
         Column("own", "whether one side was trained on the corpus of the probes"),
         Column("seeds", "runs of the smaller of the two groups"),
         Column("distance", "of a run of one from a run of the other", NATS),
@@ -79,7 +75,7 @@ FRAMES = (
     declare(
         "function_map",
         "Runs on a plane whose distances are near the roots of their divergences.",
-        Column("probes", "the probe set that predictions are compared at"),
+        "probes",
         "run_id family corpus params tokens",
         Column("x", "first axis", "root of nats"),
         Column("y", "second axis", "root of nats"),

@@ -56,8 +56,7 @@ AXES = {
     "loss": "loss at the probes (nats/token)",
 }
 PATH = (
-    Column("probes", "the probe set that predictions are compared at"),
-    "baseline alternative fixed",
+    "probes baseline alternative fixed",
     Column("axis", "what grows along the path: training, data, epochs, size or loss"),
     Column("path", "numbers the paths of a probe set"),
     Column("own", "whether they were trained on the corpus of the probes"),
@@ -70,7 +69,7 @@ FRAMES = (
         Column("x", "place on the axis", "tokens, epochs, parameters or nats"),
         "params",
         Column("tokens", "training tokens seen by then", "count"),
-        Column("unique_tokens", "unique training tokens", "count"),
+        "unique_tokens",
         Column("loss", "mean loss of the two at the probes", NATS),
         Column("excess", "the distance less that of two seeds", NATS),
         "low high",

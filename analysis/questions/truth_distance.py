@@ -50,17 +50,13 @@ from analysis.results import Analysis, Note
 from analysis.schema import Column, declare
 
 NATS = "nats/token"
-WHERE = (
-    Column("probes", "the probe set that predictions are compared at"),
-    "family corpus params tokens",
-    Column("unique_tokens", "unique training tokens", "count"),
-)
+WHERE = ("probes family corpus params tokens unique_tokens",)
 FRAMES = (
     declare(
         "truth_distances",
         "Distance of predictions to the true chances, at the end of training.",
         *WHERE,
-        Column("told", "whether it is at the place that sentences are about"),
+        "told",
         Column("seeds", "how many runs there are"),
         Column("kl", "mean KL of the truth from a run's prediction", NATS),
         "low high",
@@ -79,10 +75,8 @@ FRAMES = (
     declare(
         "same_mistakes",
         "Cosine of what two families get wrong.",
-        Column("probes", "the probe set that predictions are compared at"),
-        "baseline alternative fixed params tokens",
-        Column("unique_tokens", "unique training tokens", "count"),
-        Column("told", "whether it is at the place that sentences are about"),
+        "probes baseline alternative fixed params tokens unique_tokens",
+        "told",
         Column("at", "equal budget or equal loss"),
         Column("loss", "at the probes, mean of the two", NATS),
         Column("cosine", "of the errors of the two families, seeds' noise taken out"),

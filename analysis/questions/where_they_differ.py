@@ -45,7 +45,7 @@ from analysis.schema import Column, declare
 
 NATS = "nats/token"
 CLASS = (
-    Column("probes", "the probe set that predictions are compared at"),
+    "probes",
     Column("by", "what classes are told apart by"),
     Column("level", "the class"),
     Column("order", "its place among those of one kind"),
@@ -57,8 +57,7 @@ FRAMES = (
         "class_losses",
         "Loss at the probes by class of the token to be predicted.",
         *CLASS,
-        "family corpus params tokens",
-        Column("unique_tokens", "unique training tokens", "count"),
+        "family corpus params tokens unique_tokens",
         Column("loss", "mean over the positions of the class", NATS),
         "low high",
     ),
@@ -66,8 +65,7 @@ FRAMES = (
         "class_distances",
         "Distance of two architectures' predictions beyond seeds, by class.",
         *CLASS,
-        "baseline alternative fixed params tokens",
-        Column("unique_tokens", "unique training tokens", "count"),
+        "baseline alternative fixed params tokens unique_tokens",
         Column("distance", "of a run of one from a run of the other", NATS),
         Column("floor", "of two seeds, mean of the two groups", NATS),
         Column("excess", "the distance less the floor", NATS),
