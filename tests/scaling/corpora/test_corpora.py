@@ -20,32 +20,11 @@ import zstandard
 from scaling import corpora, plugins
 from scaling.corpora import (
     _sources,
-    _tokens,
     prepare,
 )
 from scaling.errors import UserError
 from scaling.run import Part, options
-
-TEXTS = [f"{i} " + "some words of text, " * (i % 7 + 1) for i in range(120)]
-
-
-def file_part(path, **more) -> Part:
-    return Part("files", options=options(path=str(path), **more))
-
-
-@pytest.fixture(scope="module")
-def lines(tmp_path_factory) -> Part:
-    """120 short documents, ten of them twice, and two empty lines."""
-    path = tmp_path_factory.mktemp("lines") / "all.txt"
-    path.write_text("\n".join([*TEXTS, "", "  ", *TEXTS[:10]]))
-    return file_part(path.parent, unit="line")
-
-
-def texts(prepared: corpora.Prepared, split: str) -> list[bytes]:
-    tokens = np.fromfile(prepared.folder / f"{split}.tokens", np.uint16)
-    ends = np.flatnonzero(tokens == prepared.separator)
-    return [_tokens.Bytes().decode(part) for part in np.split(tokens, ends + 1)[:-1]]
-
+from tests.support.made_text import TEXTS, file_part, texts
 
 # Every corpus file.
 

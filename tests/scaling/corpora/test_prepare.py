@@ -8,33 +8,13 @@ import signal
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from scaling import corpora, plugins
 from scaling.corpora import _builder, _tokens, open_prepared, prepare
 from scaling.errors import UserError
-from scaling.run import Data, Part, options
-
-TEXTS = [f"{i} " + "some words of text, " * (i % 7 + 1) for i in range(120)]
-
-
-def file_part(path, **more) -> Part:
-    return Part("files", options=options(path=str(path), **more))
-
-
-@pytest.fixture(scope="module")
-def lines(tmp_path_factory) -> Part:
-    """120 short documents, ten of them twice, and two empty lines."""
-    path = tmp_path_factory.mktemp("lines") / "all.txt"
-    path.write_text("\n".join([*TEXTS, "", "  ", *TEXTS[:10]]))
-    return file_part(path.parent, unit="line")
-
-
-def texts(prepared: corpora.Prepared, split: str) -> list[bytes]:
-    tokens = np.fromfile(prepared.folder / f"{split}.tokens", np.uint16)
-    ends = np.flatnonzero(tokens == prepared.separator)
-    return [_tokens.Bytes().decode(part) for part in np.split(tokens, ends + 1)[:-1]]
+from scaling.run import Data, Part
+from tests.support.made_text import TEXTS, file_part, texts
 
 
 def test_documents_are_deduplicated_and_split_by_their_text_alone(lines, tmp_path):
