@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from scaling import found
+from scaling import intact
 from scaling.errors import UserError
 from scaling.record import Store
 from scaling.writing import write_once
@@ -83,11 +83,11 @@ def read(store: Store, name: str) -> dict[str, Any] | None:
       Unreadable: the file is damaged, or was changed since it was written.
     """
     try:
-        body = found.json_object(store.path(FOLDER, f"{name}.json"))
+        body = intact.json_object(store.path(FOLDER, f"{name}.json"))
     except FileNotFoundError:
         return None
     if body.get("digest") != digest(body):
-        raise found.Unreadable("was changed since it was written: its digest differs")
+        raise intact.Unreadable("was changed since it was written: its digest differs")
     return body
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaling import found
+from scaling import intact
 from scaling.writing import npz, write_once
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class ProbeSet:
             )
             _check(made)
         except _BROKEN as error:
-            raise found.Unreadable(f"is no probe set ({error})") from error
+            raise intact.Unreadable(f"is no probe set ({error})") from error
         return made
 
 
@@ -175,9 +175,9 @@ def read(store: Store, digest: str) -> ProbeSet:
       Unreadable: the file is damaged, or its content is of another digest.
     """
     path = store.path(FOLDER, f"{digest}.npz")
-    made = ProbeSet.from_bytes(found.data(path, MOST))
+    made = ProbeSet.from_bytes(intact.data(path, MOST))
     if made.digest != digest:
-        raise found.Unreadable("was changed since it was written: its digest differs")
+        raise intact.Unreadable("was changed since it was written: its digest differs")
     return made
 
 
@@ -206,13 +206,13 @@ def read_truth(store: Store, digest: str) -> np.ndarray | None:
     Raises Unreadable for a damaged file.
     """
     try:
-        data = found.data(store.path(FOLDER, f"{digest}.truth.npz"), MOST)
+        data = intact.data(store.path(FOLDER, f"{digest}.truth.npz"), MOST)
     except FileNotFoundError:
         return None
     try:
         return _unpacked(data)["log_probabilities"]
     except KeyError as error:
-        raise found.Unreadable("holds no log_probabilities") from error
+        raise intact.Unreadable("holds no log_probabilities") from error
 
 
 # --- Predictions ---------------------------------------------------------------
@@ -253,7 +253,7 @@ class Predictions:
             self._file = np.load(io.BytesIO(data), allow_pickle=False)
             names = list(self._file.files)
         except (*_BROKEN, AttributeError) as error:  # a bare array has no `files`
-            raise found.Unreadable(f"holds no predictions ({error})") from error
+            raise intact.Unreadable(f"holds no predictions ({error})") from error
         pairs = [name.rpartition(":") for name in names]
         self.digests = {
             name: str(self._array(f"{name}:digest"))
@@ -267,7 +267,7 @@ class Predictions:
         try:
             return tuple(sorted(float(last) for n, last in self._keys if n == name))
         except ValueError as error:
-            raise found.Unreadable(f"names no fraction ({error})") from error
+            raise intact.Unreadable(f"names no fraction ({error})") from error
 
     def log_probabilities(self, name: str, fraction: float) -> np.ndarray:
         """float32 [positions, vocab]."""
@@ -277,7 +277,7 @@ class Predictions:
         try:
             return self._file[name]
         except (*_BROKEN, NotImplementedError) as error:
-            raise found.Unreadable(f"has no valid array {name} ({error})") from error
+            raise intact.Unreadable(f"has no valid array {name} ({error})") from error
 
 
 # --- Bytes -----------------------------------------------------------------------
@@ -288,7 +288,7 @@ def _unpacked(data: bytes) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (*_BROKEN, AttributeError, NotImplementedError) as error:
-        raise found.Unreadable(f"is no .npz file ({error})") from error
+        raise intact.Unreadable(f"is no .npz file ({error})") from error
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:

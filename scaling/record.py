@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from etils import epath
 
-from scaling import found
+from scaling import intact
 from scaling.address import absolute
 from scaling.writing import write_atomic, write_once
 
@@ -276,10 +276,10 @@ class Store:
         """A JSON object that can be made anew: {} where it is damaged or not there."""
         path = self.path(*parts)
         try:
-            return found.json_object(path)
+            return intact.json_object(path)
         except FileNotFoundError:
             return {}
-        except found.Unreadable as error:
+        except intact.Unreadable as error:
             self.said[str(path)] = f"{error}: not used"
             return {}
 
@@ -287,13 +287,13 @@ class Store:
         """Moves a corrupt record to records/corrupt/ under a name not yet taken."""
         source = epath.Path(path)
         folder = self.path("records", "corrupt")
-        if not found.is_remote(folder):  # a bucket has no folders
+        if not intact.is_remote(folder):  # a bucket has no folders
             folder.mkdir(parents=True, exist_ok=True)
         here = folder.iterdir() if folder.is_dir() else ()
         taken = [path.name for path in here]
         number = sum(name.startswith(f"{source.stem}.") for name in taken)
         target = folder / f"{source.stem}.{number}.json"
-        if found.is_remote(source):
+        if intact.is_remote(source):
             target.write_bytes(source.read_bytes())
             source.unlink()
         else:
@@ -324,7 +324,7 @@ class Store:
             numbered = [p for p in _json_files(folder) if p.stem.isdecimal()]
             for path in sorted(numbered, key=lambda p: int(p.stem)):
                 try:
-                    yield _attempt(found.json_object(path), folder.name)
+                    yield _attempt(intact.json_object(path), folder.name)
                 except ValueError as error:
                     self.said[str(path)] = f"{error}: this attempt is not counted"
 
@@ -337,7 +337,7 @@ class Store:
         read = {}
         for path in _json_files(self.path("studies")):
             try:
-                read[path.stem] = _study(found.json_object(path))
+                read[path.stem] = _study(intact.json_object(path))
             except ValueError as error:
                 self.said[str(path)] = (
                     f"{error}: not used; `scaling run` writes it anew"
@@ -357,11 +357,11 @@ class Store:
             if artifact.name == name:
                 path = self._inside(artifact.path)
                 try:
-                    body = found.data(path, most)
+                    body = intact.data(path, most)
                 except FileNotFoundError as error:
-                    raise found.Unreadable("is gone") from error
+                    raise intact.Unreadable("is gone") from error
                 if hashlib.sha256(body).hexdigest() != artifact.sha256:
-                    raise found.Unreadable("is not what the record was written with")
+                    raise intact.Unreadable("is not what the record was written with")
                 return body
         return None
 
@@ -369,12 +369,12 @@ class Store:
         """A path of the workdir. Raises Unreadable for one that leads out of it."""
         parts = relative.split("/")
         if parts[0] != "artifacts" or ".." in parts or "" in parts:
-            raise found.Unreadable("is not among the workdir's artifacts: not opened")
+            raise intact.Unreadable("is not among the workdir's artifacts: not opened")
         path = self.path(*parts)
-        if not found.is_remote(path):
+        if not intact.is_remote(path):
             root = os.path.realpath(self.root)
             if not os.path.realpath(path).startswith(root.rstrip("/") + "/"):
-                raise found.Unreadable("leads out of the workdir: not opened")
+                raise intact.Unreadable("leads out of the workdir: not opened")
         return path
 
 
@@ -387,7 +387,7 @@ def _listed(folder: epath.Path) -> list[str]:
     """Names in a folder; a local one is listed by the system, which is quick."""
     if not folder.is_dir():
         return []
-    if found.is_remote(folder):
+    if intact.is_remote(folder):
         return [path.name for path in folder.iterdir()]
     return os.listdir(folder)
 
@@ -398,7 +398,7 @@ def _is_json(name: str) -> bool:
 
 def _parse(path: epath.Path) -> Record:
     """Raises ValueError that says what is wrong, FileNotFoundError."""
-    body = found.json_object(path)
+    body = intact.json_object(path)
     try:
         record = Record.from_json(body)
     except (TypeError, AttributeError, KeyError) as error:

@@ -11,12 +11,14 @@ import fsspec
 import numpy as np
 from etils import epath
 
-from scaling import found
+from scaling import intact
 
 
 def write_atomic(path: epath.Path, data: bytes) -> None:
     """Replaces `path` by `data`, whole or not at all."""
-    if found.is_remote(path):  # a store of objects writes them whole; it has no folders
+    if intact.is_remote(
+        path
+    ):  # a store of objects writes them whole; it has no folders
         path.write_bytes(data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +43,7 @@ def _out_of_the_way(folder: epath.Path) -> None:
 
 def write_once(path: epath.Path, data: bytes) -> bool:
     """As `write_atomic`, but leaves an existing file alone and returns False."""
-    if found.is_remote(path):
+    if intact.is_remote(path):
         return _create(path, data)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name}.{os.getpid()}"

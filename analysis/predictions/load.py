@@ -18,7 +18,7 @@ import pandas as pd
 
 from analysis.laws import Array
 from analysis.tables import exclusions
-from scaling import found, probe_file
+from scaling import intact, probe_file
 from scaling.probe_file import ProbeSet
 from scaling.record import Record, Store
 
@@ -133,7 +133,7 @@ def opened(store: Store, record: Record) -> probe_file.Predictions:
     name = probe_file.PREDICTIONS.split(".")[0]
     body = store.artifact(record, name, probe_file.MOST)
     if body is None:
-        raise found.Unreadable("is not kept")
+        raise intact.Unreadable("is not kept")
     return probe_file.Predictions(body)
 
 
@@ -189,7 +189,7 @@ def _files(
                 name: (digest, file.fractions(name))
                 for name, digest in file.digests.items()
             }
-        except found.Unreadable as error:
+        except intact.Unreadable as error:
             wrong[run_id] = f"its file of predictions {error}"
     return inside, wrong
 
@@ -253,7 +253,7 @@ def _sets(
             sets[digest] = probe_file.read(store, digest)
         except FileNotFoundError:
             unread[digest] = f"the workdir has no probe set {digest[:SHORT]}"
-        except found.Unreadable as error:
+        except intact.Unreadable as error:
             unread[digest] = f"its probe set {digest[:SHORT]} {error}"
     return sets, unread
 
@@ -274,7 +274,7 @@ def _unfit(
             logs = file.log_probabilities(probes.name, fraction)
             if why := _unsound(logs, probes):
                 return f"its predictions after {fraction:g} of its training {why}"
-    except found.Unreadable as error:
+    except intact.Unreadable as error:
         return f"its file of predictions {error}"
     return ""
 
@@ -297,7 +297,7 @@ def _truth(store: Store, digest: str, probes: ProbeSet) -> Array | None:
     """The true chances; None where they are not known, or are of another shape."""
     try:
         truth = probe_file.read_truth(store, digest)
-    except found.Unreadable as error:
+    except intact.Unreadable as error:
         path = store.path(probe_file.FOLDER, f"{digest}.truth.npz")
         store.said[str(path)] = f"{error}: nothing is set beside the truth"
         return None

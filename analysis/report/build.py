@@ -24,7 +24,7 @@ from analysis.report.checklist import checklist
 from analysis.report.front import figure_of, front_page, unsaid
 from analysis.results import Analysis
 from scaling.errors import UserError
-from scaling.found import is_remote
+from scaling.intact import is_remote
 from scaling.writing import write_atomic
 
 # Notes of these kinds limit what may be concluded.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling import found
+from scaling import intact
 from scaling.record import Record, Store
 
 # What a damaged archive makes zipfile, zlib and numpy raise: RuntimeError where it is
@@ -38,7 +38,7 @@ def arrays(store: Store, record: Record, name: str) -> dict[str, np.ndarray]:
     try:
         body = store.artifact(record, name, most)
         return {} if body is None else _unpacked(body, most)
-    except found.Unreadable as error:
+    except intact.Unreadable as error:
         paths = [a.path for a in record.artifacts if a.name == name]
         path = f"{store.root}/{paths[0]}"
         store.said[path] = f"{error}: the report does without it"
@@ -64,17 +64,17 @@ def _unpacked(body: bytes, most: int) -> dict[str, np.ndarray]:
                 entry.filename.removesuffix(".npy"): _array(packed, entry)
                 for entry in entries
             }
-    except found.Unreadable:
+    except intact.Unreadable:
         raise
     except _DAMAGE as error:
-        raise found.Unreadable(f"is damaged ({error})"[:200]) from error
+        raise intact.Unreadable(f"is damaged ({error})"[:200]) from error
 
 
 def _check_sizes(entries: Sequence[zipfile.ZipInfo], most: int) -> None:
     """Raises Unreadable before anything large is unpacked."""
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > most:
-        raise found.Unreadable(
+        raise intact.Unreadable(
             f"unpacks to {unpacked} bytes, more than its record explains: not unpacked"
         )
 
@@ -89,7 +89,7 @@ def _array(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
         raise ValueError("holds objects, no numbers")
     count = math.prod(shape)
     if count * dtype.itemsize > len(body) - start:
-        raise found.Unreadable(f"is damaged ({entry.filename} of shape {shape})")
+        raise intact.Unreadable(f"is damaged ({entry.filename} of shape {shape})")
     flat = np.frombuffer(body, dtype, count, start)
     return flat.reshape(shape, order="F" if fortran else "C").copy()
 

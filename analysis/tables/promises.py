@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scaling import found, frozen
+from scaling import frozen, intact
 from scaling.record import Record, Store
 
 
@@ -50,7 +50,7 @@ def _of_study(
     now = list(body.get("claims", ()))
     try:
         kept = frozen.read(store, name)
-    except found.Unreadable as error:
+    except intact.Unreadable as error:
         changes = (f"frozen/{name}.json {error}",)
         return Promise(name, _stated(now, UNFROZEN), "", changes, _cells(body, runs))
     if kept is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NoReturn
 
+from scaling.decompress import decompressed
 from scaling.errors import UserError
-from scaling.packed import unpacked
 
 BEGINNINGS = {
     b"\x1f\x8b": "gzip",
@@ -30,5 +30,5 @@ def read(path: str) -> bytes:
         refuse(f"cannot be read: {error.strerror or error}")
     for beginning, packing in BEGINNINGS.items():
         if data.startswith(beginning):
-            return b"".join(unpacked([data], packing, refuse))
+            return b"".join(decompressed([data], packing, refuse))
     return data

@@ -43,10 +43,10 @@ if TYPE_CHECKING:
         evaluation_windows,
         ratio,
     )
-    from scaling.corpora._found import seen_from
     from scaling.corpora._prepare import Prepared, data_folder, open_prepared, prepare
     from scaling.corpora._quality import check_quality
     from scaling.corpora._stream import TokenStream
+    from scaling.corpora._text_files import seen_from
 
 __all__ = [
     "EvaluationWindows",
@@ -75,7 +75,7 @@ _WHERE = {
     "open_prepared": "_prepare",
     "prepare": "_prepare",
     "ratio": "_evaluation",
-    "seen_from": "_found",
+    "seen_from": "_text_files",
 }
 
 

@@ -1,4 +1,4 @@
-"""Opens a file of text, packed or not, so that it is read whole or refused."""
+"""Opens a text file, compressed or not, so that it is read whole or refused."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from scaling.corpora._found import PACKED, TextFile, refuse
-from scaling.packed import unpacked
+from scaling.corpora._text_files import PACKED, TextFile, refuse
+from scaling.decompress import decompressed
 
 # What the first bytes of a file say it is, how its name ends where it is read, and
 # what else can be done.
 _TAKE_OUT = "take the text out of it"
 _CONVERT = "convert it to UTF-8, as by `iconv -f {} -t UTF-8`"
 _BEGINNINGS = (
-    (b"\x1f\x8b", "packed by gzip", ".gz", ""),
-    (b"(\xb5/\xfd", "packed by zstd", ".zst", ""),
-    (b"\xfd7zXZ\x00", "packed by xz", ".xz", ""),
+    (b"\x1f\x8b", "compressed with gzip", ".gz", ""),
+    (b"(\xb5/\xfd", "compressed with zstd", ".zst", ""),
+    (b"\xfd7zXZ\x00", "compressed with xz", ".xz", ""),
     (b"PAR1", "a Parquet file", ".parquet", ""),
     (b"PK\x03\x04", "a zip archive or an office document", "", _TAKE_OUT),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "", _TAKE_OUT),
@@ -34,7 +34,7 @@ _BEGINNINGS = (
 _SKIPPED = b"*M\x18"  # after the first byte of a zstd frame that readers pass over
 _HEAD = 512
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# Of packed data at a time: as much as that may unpack to some tens of megabytes.
+# Of compressed data at a time: even so it may expand to some tens of megabytes.
 _CHUNK = 4096
 _BUFFER = 1 << 20
 _PACKINGS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd"}
@@ -80,7 +80,7 @@ def check_beginning(path: Path, head: bytes, ending: str, how: str = "is") -> No
 
     Args:
       head: its first _HEAD bytes.
-      ending: of a packed file or a table; "" for plain text.
+      ending: of a compressed file or a table; "" for plain text.
     """
     if ending and not head:
         refuse(path, f"is empty, and a whole {ending} file never is")
@@ -115,12 +115,12 @@ class _Checked(io.RawIOBase):
 
 
 class _Unpacked(io.RawIOBase):
-    """The text of a packed file as a stream."""
+    """The text of a compressed file, as a stream."""
 
     def __init__(self, raw: BinaryIO, path: Path, ending: str):
         packed = iter(lambda: raw.read(_CHUNK), b"")
         complain = functools.partial(refuse, path)
-        self._pieces = unpacked(packed, _PACKINGS[ending], complain)
+        self._pieces = decompressed(packed, _PACKINGS[ending], complain)
         self._ready = memoryview(b"")
 
     def readable(self) -> bool:

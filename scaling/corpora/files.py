@@ -20,8 +20,8 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from scaling.corpora import _found, _unpacked
-from scaling.corpora._found import TextFile, refuse
+from scaling.corpora import _text_files, _unpacked
+from scaling.corpora._text_files import TextFile, refuse
 from scaling.errors import UserError
 
 LICENCE = "the user's own"
@@ -40,7 +40,7 @@ def version(
 ) -> str:
     """Hash of the files' names, sizes and times of change."""
     del field, column, unit  # are in the part's key already
-    states = [(file.name, file.state) for file in _found.find(path).files]
+    states = [(file.name, file.state) for file in _text_files.find(path).files]
     body = [(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for n, s in states]
     return hashlib.sha256(json.dumps([READER, body]).encode()).hexdigest()
 
@@ -50,7 +50,7 @@ def remarks(
 ) -> list[str]:
     """What is there and not read: files of other kinds."""
     del field, column, unit
-    others = _found.find(path).others
+    others = _text_files.find(path).others
     if not others:
         return []
     listed = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
@@ -77,8 +77,8 @@ def documents(
     """
     if unit not in UNITS:
         raise UserError("data.corpus unit", unit, f"give one of {', '.join(UNITS)}")
-    for file in _found.find(path).files:
-        if file.kind in _found.TABLES:
+    for file in _text_files.find(path).files:
+        if file.kind in _text_files.TABLES:
             yield from _parquet(file, column or field)
             continue
         with _unpacked.opened(file) as stream:

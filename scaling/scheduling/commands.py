@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from scaling import corpora, found, frozen, plugins
+from scaling import corpora, frozen, intact, plugins
 from scaling.engines.local import Local
 from scaling.engines.stop import Stop
 from scaling.errors import UserError, disk_errors
@@ -91,7 +91,7 @@ def freeze(options: Options, progress: Progress) -> str:
 def _frozen(store: Store, name: str) -> dict[str, Any] | None:
     try:
         return frozen.read(store, name)
-    except found.Unreadable as error:
+    except intact.Unreadable as error:
         path = store.path(frozen.FOLDER, f"{name}.json")
         raise UserError("workdir", str(path), f"{error}; move it away") from error
 

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from scaling import found
+from scaling import intact
 from scaling.engines.local import cores
 from scaling.errors import UserError, unknown
 from scaling.layout import Layout
@@ -209,11 +209,11 @@ class Layouts:
             runs that are left against those that are done.
         """
         try:
-            body = found.json_object(self._path)
+            body = intact.json_object(self._path)
             return {key: _layout(entry) for key, entry in body.items()}
         except FileNotFoundError:
             return {}
-        except found.Unreadable as error:
+        except intact.Unreadable as error:
             wrong = error
         records = self._store.records()[0]
         if not records:
@@ -244,12 +244,12 @@ def _layout(entry: Any) -> Layout:
     try:
         layout = Layout(**entry["layout"])
     except (TypeError, KeyError) as error:  # no objects, or of other fields
-        raise found.Unreadable("holds something that is no layout") from error
+        raise intact.Unreadable("holds something that is no layout") from error
     for field in dataclasses.fields(Layout):
         value: Any = getattr(layout, field.name)
         kind: Any = type(field.default)
         if type(value) is not kind or (kind is int and value < 1):
-            raise found.Unreadable(f"holds a layout with {field.name} {value!r}")
+            raise intact.Unreadable(f"holds a layout with {field.name} {value!r}")
     return layout
 
 

@@ -11,7 +11,7 @@ import pytest
 from scaling import frozen
 from scaling.engines.child import Settings
 from scaling.errors import UserError
-from scaling.found import Unreadable
+from scaling.intact import Unreadable
 from scaling.record import Store
 from scaling.scheduling import commands, study_plan
 from scaling.scheduling.progress import Progress

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling import probe_file
-from scaling.found import Unreadable
+from scaling.intact import Unreadable
 from scaling.record import Store
 
 

@@ -113,27 +113,33 @@ REFUSED = {
     **{f"cut.jsonl.{e}": (p(JSONL)[:-1], "cut short, after") for e, p in PACK.items()},
     **{f"mid.txt.{e}": (p(JSONL)[:400], "cut short, after") for e, p in PACK.items()},
     **{f"2.jsonl.{e}": (halves(p)[:-9], "cut short, after") for e, p in PACK.items()},
-    **{f"0.jsonl.{e}": (p(JSONL)[:7], "cut short|not packed") for e, p in PACK.items()},
+    **{
+        f"0.jsonl.{e}": (p(JSONL)[:7], "cut short|not compressed")
+        for e, p in PACK.items()
+    },
     **{f"none.jsonl.{e}": (b"", "is empty") for e in PACK},
     **{f"bad.jsonl.{e}": (damaged(p), "is damaged") for e, p in PACK.items()},
     **{
         f"more.jsonl.{e}": (
             p(JSONL) + b"garbage, much of it",
-            "continues with something",
+            "continues with data",
         )
         for e, p in PACK.items()
     },
     # Not what the name says.
-    **{f"text.jsonl.{e}": (JSONL, "it is not packed by") for e in PACK},
+    **{f"text.jsonl.{e}": (JSONL, "it is not compressed with") for e in PACK},
     **{f"{e}.jsonl": (p(JSONL), f"ends in .{e}") for e, p in PACK.items()},
     **{f"{e}.txt": (p(JSONL), f"ends in .{e}") for e, p in PACK.items()},
-    "zst.jsonl.gz": (ZSTD(JSONL), "is packed by zstd; .* ends in .zst"),
-    "twice.jsonl.gz": (gzip.compress(gzip.compress(JSONL)), "unpacked, packed by gzip"),
+    "zst.jsonl.gz": (ZSTD(JSONL), "is compressed with zstd; .* ends in .zst"),
+    "twice.jsonl.gz": (
+        gzip.compress(gzip.compress(JSONL)),
+        "unpacked, compressed with gzip",
+    ),
     "parquet.txt": (PARQUET, "is a Parquet file; .* ends in .parquet"),
     "parquet.jsonl": (PARQUET, "is a Parquet file; .* ends in .parquet"),
     "parquet.jsonl.gz": (gzip.compress(PARQUET), "unpacked, a Parquet file"),
     "text.parquet": (LINES, "is not a Parquet file"),
-    "gz.parquet": (gzip.compress(JSONL), "is packed by gzip"),
+    "gz.parquet": (gzip.compress(JSONL), "is compressed with gzip"),
     "page.txt": (b"%PDF-1.7\n", "is a PDF document; take the text out"),
     "zip.txt": (b"PK\x03\x04...", "is a zip archive"),
     "tar.txt": (tar(), "is a tar archive"),
