@@ -1,4 +1,4 @@
-"""A slice of Cloud TPU through the `gcloud` command.
+"""Creates, queries and deletes a Cloud TPU slice through the `gcloud` command.
 
 A queued resource requests the slice and holds it; its one node has the same name.
 
@@ -39,7 +39,7 @@ FINAL = ("PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_ARGUMENT", "NOT_FOUND"
 
 
 class LaunchError(Exception):
-    """What went wrong outside this program, in one line."""
+    """A failure outside this program, in one line."""
 
 
 class NoGcloud(LaunchError):
@@ -51,7 +51,7 @@ def note(text: str) -> None:
 
 
 def check_names(name: str, zone: str, project: str | None) -> None:
-    """Refuses names that Cloud TPU would refuse after part of the work is done."""
+    """Refuses names that Cloud TPU would refuse only after part of the work is done."""
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", name):
         raise UserError(
             "name",
@@ -65,7 +65,7 @@ def check_names(name: str, zone: str, project: str | None) -> None:
 
 
 def check_target(target: str) -> Hardware:
-    """The slice. Raises UserError if it is no TPU or has more than one host."""
+    """The slice of a name. Raises UserError for a GPU or more than one host."""
     try:
         machine = hardware.lookup(target)
     except UserError as error:
@@ -106,13 +106,13 @@ class Slice:
 
     @property
     def where(self) -> str:
-        """The options that name it, as a shell takes them."""
+        """The shell options that identify the slice."""
         words = ["--name", self.name, "--zone", self.zone]
         return shlex.join(words + (["--project", self.project] if self.project else []))
 
     @property
     def ending(self) -> str:
-        """How to end what may be left of it."""
+        """The command that deletes a slice that may exist, in a sentence."""
         return (
             f"{self.name} may exist and be billed; to delete it: scaling-launch down "
             f"{self.where}"
@@ -159,9 +159,9 @@ class Slice:
         )
 
     def delete(self) -> bool:
-        """Deletes the request and its node; what the study left in its workdir stays.
+        """Deletes the request and its node; the study's workdir is not touched.
 
-        Returns whether there was one; what is gone already needs no deleting.
+        Returns whether there was one.
         """
         words = ("queued-resources", "delete", self.name, "--force", "--quiet")
         try:
@@ -174,7 +174,7 @@ class Slice:
         return True
 
     def _goes(self) -> bool:
-        """Whether it is deleted, in a while, although the reply was lost."""
+        """Waits to see whether the slice is deleted although the reply was lost."""
         for number in range(TRIES):
             state, _ = self.describe()
             if state != "DELETING":

@@ -122,7 +122,7 @@ def _up(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
     if not machine.dry_run:
         print(f"follow it: scaling-launch logs {machine.where} --follow")
         print(f"records:   scaling status {shlex.quote(study.workdir)}")
-        print(f"the slice is billed until: scaling-launch down {machine.where}")
+        print(f"to end the billing: scaling-launch down {machine.where}")
     return 0
 
 
@@ -166,7 +166,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt as stopped:
         gcloud.note(
-            "scaling-launch: stopped here; what runs or waits in the cloud continues"
+            "scaling-launch: stopped here; the slice or request in the cloud continues"
         )
         return 128 + getattr(stopped, "signal", signal.SIGINT)
     finally:

@@ -1,4 +1,4 @@
-"""Brings a study to run on a slice, whatever state the slice is in.
+"""Starts a study on a slice, whatever state the slice is in.
 
 The VM gets the source tree as a tar, an installation, and a systemd unit: the study
 survives a lost connection, a crash and a reboot of the VM, and what it left in the
@@ -28,11 +28,11 @@ def up(
     poll_seconds: float,
     wait_hours: float,
 ) -> None:
-    """Brings the study to run: requests the slice, installs and starts what is missing.
+    """Starts the study: requests the slice, installs and starts what is missing.
 
     Args:
-      poll_seconds: between looks at a request that waits.
-      wait_hours: how long to wait for it; then it is deleted.
+      poll_seconds: time between two queries of a waiting request.
+      wait_hours: how long to wait for the slice; then the request is deleted.
 
     Raises:
       UserError: the name belongs to another slice or to another running study.
@@ -87,7 +87,7 @@ def explain_end(machine: Slice) -> Iterator[None]:
 
 
 class Gone(LaunchError):
-    """The request ended and nothing is billed."""
+    """The request was deleted in time: nothing is billed."""
 
 
 class _Limit:

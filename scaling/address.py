@@ -1,4 +1,4 @@
-"""Addresses of workdirs, in the one form that all code behind a command works with."""
+"""Normalises workdir addresses (local paths and gs://) once, at the command line."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from scaling.errors import UserError
 
 
 def absolute(workdir: str | os.PathLike[str]) -> str:
-    """A workdir's address in that form.
+    """A workdir's address, absolute where it is a local path.
 
-    A local path is made absolute, so that it means the same folder to every process and
-    library that is given it; "~" is the home folder. gs:// and the like stay as they
-    are.
+    An absolute path means the same folder to every process and library that is given
+    it; "~" is the home folder. A gs:// address is returned unchanged.
 
     Raises:
-      UserError: the home folder of a user that there is not, or an address that is
-        not gs://.
+      UserError: "~name" of a user who does not exist, or a remote address that is not
+        gs://.
     """
     text = os.fspath(workdir)
     if "://" in text:
@@ -34,13 +33,15 @@ def absolute(workdir: str | os.PathLike[str]) -> str:
 
 
 def _check_address(address: str) -> None:
-    """Raises UserError where an address is none that a workdir can be at."""
+    """Raises UserError for an address at which no workdir can be."""
     scheme, _, rest = address.partition("://")
     if scheme != "gs":
         raise UserError("workdir", address, "give a local folder or gs://BUCKET/FOLDER")
     if not rest.strip("/"):
         raise UserError("workdir", address, "give a bucket: gs://BUCKET/FOLDER")
-    if set("[]*?") & set(rest):  # gcsfs takes them for patterns, so it finds no file
+    if set("[]*?") & set(
+        rest
+    ):  # gcsfs reads these characters as patterns and would find no file
         raise UserError("workdir", address, "a gs:// name without [, ], * and ?")
     if importlib.util.find_spec("gcsfs") is None:
         raise UserError("workdir", address, "gs:// needs: pip install 'datalaw[gcs]'")

@@ -1,4 +1,4 @@
-"""Sentences that a study is to decide, stated before it trains.
+"""Claims: sentences that a study is meant to decide, stated before it trains.
 
     claims = (
         Claim(
@@ -37,23 +37,24 @@ LARGEST = "largest"
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A sentence with the numbers that decide it.
+    """A sentence and the rule by which numbers decide it.
 
     Attributes:
-      sentence: what is claimed, whole.
+      sentence: the claim as a full sentence.
       quantity: a name that the analysis knows, or FRAME.COLUMN of its frames.
       rule: where the quantity is claimed to lie: "within" the margin (equivalence, by
-        two one-sided tests), "outside" of it, "above" its upper end or "below" its
-        lower.
-      margin: its ends, in the quantity's unit; of one number x, -x and x for "within"
-        and "outside", x for the others.
-      where: which rows of the frame are meant: by column a value, or several.
-      at: "largest", the rows of the largest size and budget, or "every" row.
-      over: of several rows, whether the claim is about "every" one or about "any".
+        two one-sided tests), "outside" the margin, "above" its upper end or "below"
+        its lower end.
+      margin: the lower and upper end, in the unit of the quantity. A single number x
+        means -x and x for "within" and "outside", and x for the other rules.
+      where: selects rows of the frame: a value or several values for each column.
+      at: "largest" for the rows of the largest size and budget, or "every" for all.
+      over: where several rows are selected, whether the claim is about "every" one of
+        them or about "any".
 
     Raises:
-      UserError: an empty sentence or quantity, an unknown rule, or a margin that is no
-        number or pair of them in order.
+      UserError: an empty sentence or quantity, an unknown rule, or a margin that is
+        neither a number nor an ordered pair of numbers.
 
     >>> Claim("The two compute one function.", "excess", "within", 0.01).margin
     (-0.01, 0.01)
@@ -88,7 +89,7 @@ def ends(rule: str, margin: Any) -> tuple[float, float]:
     """Lower and upper end of a margin.
 
     Raises:
-      UserError: it is no number or pair of them, or not in order.
+      UserError: the margin is neither a number nor an ordered pair of numbers.
     """
     whole = isinstance(margin, tuple | list)
     try:

@@ -1,4 +1,4 @@
-"""What ends a command in one line: a user's mistake, a signal, a dead child."""
+"""Errors that end a command with one line: wrong input, a signal, a dead child."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class UserError(ValueError):
 
 
 class Ended(Exception):
-    """A command that ends before its work is done, and not by a mistake of the user's.
+    """A command ends before its work is done, for a reason other than wrong input.
 
     Commands print it as one line and exit with `code`: 128 + the number of the signal
     that stopped them, or 1.
@@ -36,14 +36,14 @@ class Ended(Exception):
 
 
 def unknown(field: str, name: str, known: Iterable[str]) -> UserError:
-    """A misspelt name: the error lists the known ones, the nearest first."""
+    """The error for an unknown name: suggests the nearest one and lists all."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UserError(field, name, f"{hint}known: {', '.join(names) or 'none'}")
 
 
-# What the file system says when it can take no more; a study cannot go on then.
+# Errors of a file system that cannot be written to; a study cannot continue then.
 DISK = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -60,7 +60,7 @@ DISK = (
 
 
 class DiskError(UserError):
-    """A disk that is full or cannot be written to."""
+    """The disk is full or cannot be written to."""
 
     def __init__(self, message: str):
         expected = "free space there or choose another folder, then run the same "
@@ -71,7 +71,7 @@ class DiskError(UserError):
 
 @contextlib.contextmanager
 def disk_errors() -> Iterator[None]:
-    """Turns a full or unwritable disk into one line that says so."""
+    """Within it, errors of a full or unwritable disk become a DiskError of one line."""
     try:
         yield
     except OSError as error:

@@ -1,18 +1,19 @@
-"""What a study said before it trained: grid, targets, probes, claims, withheld cells.
+"""Preregistration: the plan of a study, frozen in its workdir before it trains.
 
-`scaling freeze STUDY` writes frozen/STUDY.json in the workdir, once, with a digest of
-all that it says. What is decided after a look at the results shows as a change.
+`scaling freeze STUDY` writes frozen/STUDY.json once, with the grid, evaluation sets,
+probes, claims and withheld cells of the study and a digest of them all. A decision that
+is made after a look at the results shows as a change.
 
 A study file may define
 
-    claims = (...)      sentences that the study is to decide, each a frozen dataclass
-                        with its quantity, margin of equivalence and decision rule
-    withheld = (...)    cells that no fit may see before its prediction of them stands,
-                        as frozen dataclasses or plain values
+    claims = (...)      sentences that the study is meant to decide, each a frozen
+                        dataclass with its quantity, margin and decision rule
+    withheld = (...)    cells that are kept out of all fits and then predicted, as
+                        frozen dataclasses or plain values
 
-Both stand, as JSON, in frozen/STUDY.json and, as they are now, in studies/STUDY.json;
-the analysis reads them there and never the study file. Of a dataclass the name of the
-class is kept as `is`.
+Both are kept as JSON in frozen/STUDY.json and, in their current form, in
+studies/STUDY.json; the analysis reads them there and never runs the study file. The
+class name of a dataclass is kept as `is`.
 """
 
 from __future__ import annotations
@@ -34,11 +35,10 @@ SAID = ("claims", "withheld")  # of a study file
 
 
 def said(module: ModuleType) -> dict[str, list[Any]]:
-    """What a study file says beside its runs, as JSON.
+    """The claims and withheld cells of a study file, as JSON.
 
     Raises:
-      UserError: it says it in another form than a tuple or list of values that JSON
-        has, or dataclasses of such.
+      UserError: they are not a tuple or list of JSON values or dataclasses of these.
     """
     body = {}
     for name in SAID:
@@ -61,7 +61,7 @@ def _plain(name: str, entry: Any) -> Any:
 
 
 def digest(body: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits of all that a frozen study says, but when and where."""
+    """16 hexadecimal digits of a frozen plan, without the time and place of it."""
     what = {key: value for key, value in body.items() if key not in _CIRCUMSTANCE}
     text = json.dumps(what, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -71,13 +71,13 @@ _CIRCUMSTANCE = ("digest", "time", "commit", "path")
 
 
 def write(store: Store, name: str, body: Mapping[str, Any]) -> bool:
-    """Keeps what a study says; False where something is kept already (it stays)."""
+    """Keeps the plan of a study; False where one is kept already, which stays."""
     text = json.dumps({**body, "digest": digest(body)}, indent=1, sort_keys=True)
     return write_once(store.path(FOLDER, f"{name}.json"), text.encode())
 
 
 def read(store: Store, name: str) -> dict[str, Any] | None:
-    """What a study said before it trained; None where it was not frozen.
+    """The frozen plan of a study; None where it was not frozen.
 
     Raises:
       Unreadable: the file is damaged, or was changed since it was written.
@@ -92,9 +92,9 @@ def read(store: Store, name: str) -> dict[str, Any] | None:
 
 
 def changes(frozen: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """How a study departs from what it said before it trained; a line each.
+    """Differences between a study and its frozen plan, one line each.
 
-    A rate or decay that tuning was to choose is no change.
+    A learning rate or weight decay that tuning was meant to choose is not a change.
 
     Args:
       frozen: as `read` gives it.

@@ -1,7 +1,7 @@
-"""Files of a workdir as they are found: read whole, or refused with a reason.
+"""Reads files of a workdir whole, or refuses them with a reason.
 
-A workdir is a folder that people copy, move and fill up. What lies at a name may be
-cut, empty, of another kind, or no file at all.
+People copy and move workdirs, and disks fill up. So a file may be cut short, empty, of
+another kind, or not a file at all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from etils import epath
 
 
 class Unreadable(ValueError):
-    """What is at a path cannot be used; the message says why, without the path."""
+    """A file cannot be used; the message says why, without the path."""
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -23,10 +23,10 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
 
 
 def data(path: epath.Path, most: int | None = None) -> bytes:
-    """The bytes of a plain file; nothing else is opened, as a fifo would be waited for.
+    """The bytes of a regular file; others are not opened, since a fifo would block.
 
     Args:
-      most: bytes that it may have.
+      most: the largest size in bytes.
 
     Raises:
       Unreadable: it is no plain file, larger, or cannot be read.

@@ -1,4 +1,4 @@
-"""Where and how a pack is trained: chosen by the engine, recorded, not hashed."""
+"""Layout: the mesh, pack width and precision with which a pack of runs is trained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Remat = Literal["none", "dots", "full"]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where and how a pack runs. Recorded, never part of a run's identity.
+    """How a pack runs: chosen by the engine, recorded, not part of a run's identity.
 
     Attributes:
       platform: "cpu", "gpu" or "tpu".
@@ -23,10 +23,11 @@ class Layout:
       precision: "float32" or "bfloat16" compute; parameters are always float32.
       accumulate: micro-batches that a step's batch is cut into, one after the other;
         their gradients are averaged.
-      remat: what a layer's backward pass computes again instead of keeping: "none";
-        "dots", all but its products with weights; "full", all but its input.
-      scan_layers: like layers are one loop instead of one after the other: compiles
-        in a time that does not grow with depth, for a copy of the parameters.
+      remat: what the backward pass of a layer recomputes instead of storing: "none";
+        "dots", everything but products with weights; "full", everything but the
+        layer's input.
+      scan_layers: runs equal layers as one loop instead of unrolling them: the compile
+        time does not grow with depth, at the cost of a copy of the parameters.
     """
 
     platform: str = "cpu"

@@ -1,4 +1,6 @@
-"""Objectives: they own the loss and the reading, so that training knows no tokens.
+"""Objectives define the training loss and the held-out reading of a run.
+
+The trainer calls them and never handles tokens or logits itself.
 
 An objective is a class with
 

@@ -1,16 +1,17 @@
-"""Optimisers and schedules by name, made of optax parts, and the rule of width.
+"""Optimisers and learning-rate schedules by name, and how rates scale with width.
 
 Every scalar comes from `Run.values()` and may be a traced array, so that runs with
 different rates, decays and lengths share one compiled step.
 
-A run states the rate of a layer with BASE inputs. What other widths take follows Yang
-et al. 2022 (arXiv 2203.03466), table 3, so that a rate which is right at one width is
-right at all: for Adam and its like, a matrix of n inputs takes BASE / n of it, and what
-does not sum over the width (tables, gains, biases, decay rates) all of it. The head's
-initialisation, which goes with it, is in families/_layers.py. Decay is not scaled: rate
-times decay is one over the number of steps that a weight averages over, and stays
-(Wang and Aitchison 2024, arXiv 2405.13698). Every family, optimiser and run is under
-this rule; a family states what its parameters sum over, and nothing else.
+A run's learning rate is that of a layer with BASE inputs. The rates at other widths
+follow Yang et al. 2022 (arXiv 2203.03466), table 3, so that a rate which is optimal at
+one width is optimal at all: for Adam and similar optimisers a matrix of n inputs takes
+BASE / n of the rate, and parameters that do not sum over the width (tables, gains,
+biases, decay rates) take the whole rate. The matching initialisation of the head is in
+families/_layers.py. Weight decay is not scaled: rate times decay is the inverse of the
+number of steps that a weight averages over, which does not change with width (Wang and
+Aitchison 2024, arXiv 2405.13698). The rule applies to every family, optimiser and run;
+a family only states which dimensions its parameters sum over.
 
 SOAP and Shampoo are missing: optax has neither.
 """
@@ -36,7 +37,7 @@ from scaling.run import Program
 
 Values = Mapping[str, Any]
 
-# Kinds of parameters that weight decay shrinks; norms and recurrences keep theirs.
+# Groups of parameters that weight decay applies to; norms and recurrences are exempt.
 _DECAYED = ("matrix", "embedding")
 
 
@@ -105,15 +106,15 @@ def _per_parameter(rule: Callable[[nnx.Variable], Any], params: Any) -> Any:
 
 
 def _of_entries(parameter: nnx.Variable) -> float:
-    """The share of the rate that updates take whose entries are near 1.
+    """The share of the rate for updates whose entries are near 1 in size.
 
-    Updates align with inputs, so that their product is a sum and not a walk.
+    Updates align with inputs, so their product grows like a sum, not a random walk.
     """
     return BASE / (_fans(parameter).inputs or BASE)
 
 
 def _of_gradients(parameter: nnx.Variable) -> float:
-    """The share that gradients take. They shrink as the outputs grow."""
+    """The share of the rate for plain gradients, which shrink as outputs grow."""
     # Table 3 of Yang et al. 2022, SGD: a vector's rate grows with its outputs, a hidden
     # matrix keeps its own, the output layer's falls with its inputs.
     inputs, outputs = _fans(parameter)
@@ -121,7 +122,7 @@ def _of_gradients(parameter: nnx.Variable) -> float:
 
 
 def _of_spectra(parameter: nnx.Variable) -> float:
-    """The share that matrices take whose singular values are near 1.
+    """The share of the rate for matrix updates whose singular values are near 1.
 
     sqrt(outputs / inputs): Bernstein and Newhouse 2024 (arXiv 2409.20325), section 3.
     A square matrix of BASE moves by 0.2 an entry, as Adam moves the rest (Liu et al.

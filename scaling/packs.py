@@ -1,4 +1,4 @@
-"""What an engine is given, and what it reports: packs of runs, and events."""
+"""Packs of runs, which engines train, and the events by which they report progress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scaling.layout import Layout
 from scaling.record import Cause
 from scaling.run import Run
 
-# Between the checkpoints of a pack, unless the user says otherwise.
+# Default time between the checkpoints of a pack.
 CHECKPOINT_SECONDS = 300.0
 
 

@@ -1,7 +1,7 @@
-"""Finds plug-in modules by import: a file is one family, corpus, law or question.
+"""Finds plug-ins by import: each file is one family, corpus, law or question.
 
-There is no registry to edit. A module takes part if it has the attribute that its
-package asks for; a user's own file outside the package joins through `include`.
+There is no registry to edit. A module is a plug-in if it has the attribute that its
+package requires; a user's own file outside the package is added through `include`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from scaling.errors import UserError, unknown
 
 @dataclasses.dataclass(frozen=True)
 class Included:
-    """A user's own file: what it defines at its top level is known without running it.
+    """A user's own file, whose top-level names are known without running it.
 
-    The process that plans reads names only; a family's file imports JAX, and is run
-    where it is trained.
+    The process that plans reads the names only; a family's file imports JAX and is run
+    in the process that trains it.
     """
 
     path: Path
@@ -42,9 +42,9 @@ def names(package: ModuleType, attribute: str) -> list[str]:
     Nothing is imported: a file whose name begins with an underscore is a helper
     and not a plug-in, every other one is.
     """
-    found = {m.name for m in pkgutil.iter_modules(package.__path__)}
-    found |= {name for name, file in _included.items() if attribute in file.defines}
-    return sorted(name for name in found if not name.startswith("_"))
+    known = {m.name for m in pkgutil.iter_modules(package.__path__)}
+    known |= {name for name, file in _included.items() if attribute in file.defines}
+    return sorted(name for name in known if not name.startswith("_"))
 
 
 def load(package: ModuleType, name: str, attribute: str, field: str) -> ModuleType:
@@ -67,13 +67,13 @@ def load(package: ModuleType, name: str, attribute: str, field: str) -> ModuleTy
 def modules(package: ModuleType, attribute: str) -> list[ModuleType]:
     """Every module of `package` and every included file with `attribute`, by name.
 
-    Those of the package come whether they have the attribute or not.
+    Modules of the package are listed whether they have the attribute or not.
     """
     known = names(package, attribute)
-    mine = {n: file for n, file in _included.items() if attribute in file.defines}
+    own = {n: file for n, file in _included.items() if attribute in file.defines}
     return [
-        _run(name, mine[name].path)
-        if name in mine
+        _run(name, own[name].path)
+        if name in own
         else importlib.import_module(f"{package.__name__}.{name}")
         for name in known
     ]

@@ -1,10 +1,11 @@
-"""Which records of a workdir may stand in one table.
+"""Decides which records of a workdir may be analysed together in one table.
 
-Losses are compared only where the text is the same: that trained on, and that scored
-on. The content digests in the records decide it, not the names: a folder may be filled
-anew, an evaluation set cut to another length, records of two workdirs copied together.
-Of several texts under one name one is taken: that of the runs that a study of
-the workdir names today and, of several such, that of the run that finished last.
+Losses are compared only where the training text and the evaluation text are the same.
+The content digests in the records decide this, not the names: a folder may get new
+files, an evaluation set may be cut to another length, and records of two workdirs may
+be copied together. Where one name has several texts, one is used: the text of the runs
+that a study of the workdir lists today and, if there are several, the text of the run
+that finished last.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SHORT = 8  # digits of a digest that people read
 
 @dataclasses.dataclass(frozen=True)
 class Apart:
-    """A record that does not go with the others, on one target or ("") at all."""
+    """A record that is left out, on one evaluation set or, with "", on all."""
 
     run_id: str
     target: str
@@ -83,27 +84,26 @@ def choose(
       text: beginning of the digest of a text that is taken instead.
 
     Raises:
-      UserError: no text that there are several of has that digest.
+      UserError: no name with several texts has one with that digest.
     """
     by_corpus = _grouped(
         (key, digest, record)
         for record in records
         for key, digest in record.digests.items()
     )
-    taken = {key: _taken(found, listed, text) for key, found in by_corpus.items()}
+    taken = {key: _taken(texts, listed, text) for key, texts in by_corpus.items()}
     by_set = _grouped(
         (entry["name"], _cut(entry), record)
         for record in records
         for entry in record.run.get("evaluation", ())
         if not _other(record, entry["parts"], taken)
     )
-    cuts = {name: _taken(found, listed, text) for name, found in by_set.items()}
-    found = [(by_corpus, taken), (by_set, cuts)]
+    cuts = {name: _taken(texts, listed, text) for name, texts in by_set.items()}
     several = tuple(
         Texts(
             name, choice[name], {d: len(r) for d, r in by.items() if d != choice[name]}
         )
-        for groups, choice in found
+        for groups, choice in ((by_corpus, taken), (by_set, cuts))
         for name, by in groups.items()
         if len(by) > 1
     )
@@ -111,10 +111,10 @@ def choose(
         d.startswith(text) for t in several for d in (t.taken, *t.others)
     ):
         known = [d[:SHORT] for t in several for d in (t.taken, *t.others)]
-        said = (
+        expected = (
             f"give one of {', '.join(known)}" if known else "no name has two texts here"
         )
-        raise UserError("text", text, said)
+        raise UserError("text", text, expected)
     apart = [a for record in records for a in _apart(record, taken, cuts)]
     return Pool(tuple(apart), several)
 
@@ -122,24 +122,25 @@ def choose(
 Groups = dict[str, dict[str, list[Record]]]
 
 
-def _grouped(found: Iterable[tuple[str, str, Record]]) -> Groups:
-    """By name and digest."""
+def _grouped(texts: Iterable[tuple[str, str, Record]]) -> Groups:
+    """Records by name and digest of the text."""
     groups: Groups = collections.defaultdict(lambda: collections.defaultdict(list))
-    for name, digest, record in found:
+    for name, digest, record in texts:
         groups[name][digest].append(record)
     return groups
 
 
 def _taken(
-    found: Mapping[str, Sequence[Record]], listed: Collection[str], text: str
+    texts: Mapping[str, Sequence[Record]], listed: Collection[str], text: str
 ) -> str:
-    asked = [digest for digest in found if text and digest.startswith(text)]
+    """The digest to use: the one asked for, else by the rule of the module."""
+    requested = [digest for digest in texts if text and digest.startswith(text)]
 
     def newest(digest: str) -> tuple[bool, str, str]:
-        last = max((r.run_id in listed, r.finished) for r in found[digest])
+        last = max((r.run_id in listed, r.finished) for r in texts[digest])
         return (*last, digest)
 
-    return max(asked or found, key=newest)
+    return max(requested or texts, key=newest)
 
 
 def _cut(entry: Mapping[str, Any]) -> str:
@@ -155,8 +156,8 @@ def _other(
 ) -> list[str]:
     """Keys of the corpora among `parts` of which the record has another text."""
     keys = [part(entry).key for entry in parts]
-    mine = record.digests
-    return [key for key in keys if key in mine and mine[key] != taken[key]]
+    digests = record.digests
+    return [key for key in keys if key in digests and digests[key] != taken[key]]
 
 
 def _apart(
@@ -179,6 +180,6 @@ def _apart(
 
 def _reason(how: str, record: Record, keys: Iterable[str]) -> str:
     tokenizer = record.run.get("data.tokenizer", "bytes")
-    said = f" ({tokenizer})" if tokenizer != "bytes" else ""
-    texts = ", ".join(f"{key} {record.digests[key][:SHORT]}{said}" for key in keys)
+    suffix = f" ({tokenizer})" if tokenizer != "bytes" else ""
+    texts = ", ".join(f"{key} {record.digests[key][:SHORT]}{suffix}" for key in keys)
     return f"{how} another text of the same name: {texts}"

@@ -1,16 +1,16 @@
-"""Probe sets and predictions as files: what training writes and analysis reads.
+"""Files of probe sets and predictions, which training writes and analysis reads.
 
 A workdir holds
     probes/DIGEST.npz                 positions of held-out text, the same for all runs
-    probes/DIGEST.truth.npz           the true chances there, where they are known
-    artifacts/RUN_ID/predictions.npz  what a run predicted there
+    probes/DIGEST.truth.npz           the true probabilities there, where known
+    artifacts/RUN_ID/predictions.npz  the predictions of a run there
 
-A run's file has for each probe set and each fraction of its training an array
-NAME:FRACTION, float16 [positions, vocab], natural logs of probabilities, -inf allowed,
-and NAME:digest, the digest of the probe set that they are of. Only what has the same
-digest may be compared. Equal contents are equal bytes.
+A run's file has, for each probe set and each fraction of its training, an array
+NAME:FRACTION, float16 [positions, vocab], of natural log-probabilities (-inf allowed),
+and NAME:digest, the digest of that probe set. Only predictions with the same digest may
+be compared. Equal contents give equal bytes.
 
-Light: NumPy alone, so that whatever reads a workdir can use it.
+It needs NumPy alone, so that anything that reads a workdir can use it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ FOLDER = "probes"
 PREDICTIONS = "predictions.npz"  # the artifact's name is what stands before the dot
 RULE = 1  # counts changes to how positions are chosen and classed
 
-# Bytes that a probe file may have: more is none that this code wrote.
+# The largest probe file in bytes; this code never writes a larger one.
 MOST = 1 << 32
 
 _CLASS, _LEVELS = "class_", "_levels"
-# What numpy.load raises where a file is not what it was written as.
+# What numpy.load raises for a damaged file.
 _BROKEN = (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile)
 
 

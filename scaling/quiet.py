@@ -1,4 +1,4 @@
-"""What libraries log while a command runs."""
+"""Limits the log output of libraries to warnings and errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from absl import flags, logging
 
 
 def libraries() -> None:
-    """Lets libraries say warnings and errors alone. To be called before `app.run`."""
+    """Makes libraries log warnings and errors only. To be called before `app.run`."""
     # Assigned, since absl takes a mere default for INFO.
     flags.FLAGS["verbosity"].value = logging.WARNING
     flags.FLAGS["verbosity"].using_default_value = False

@@ -1,17 +1,17 @@
-"""Record: the contract between training and analysis, and the store that keeps it.
+"""Records of finished runs, the contract of training and analysis, and their store.
 
-A record says what a run computed (every field of `Run`), what came out (readings) and
-where it was trained. It is written once, atomically, after its artifacts. What goes
-wrong with an attempt (crash, out of memory, preemption) is no fact about the run and
-is kept apart, a file each.
+A record has what a run computed (every field of `Run`), its results (readings) and
+where it was trained. It is written once, atomically, after its artifacts. A failed
+attempt (crash, out of memory, preemption) is not a fact about the run and is kept in a
+file of its own.
 
 A workdir, local or gs://, holds
     studies/NAME.json      the ids of a study's runs
     layout.json            how runs are laid out on this machine
     records/RUN_ID.json    the records
     artifacts/RUN_ID/      nats per document, loss curve, predictions at probes
-    probes/DIGEST.npz      where predictions are kept (probe_file.py)
-    frozen/NAME.json       what a study said before it trained (frozen.py)
+    probes/DIGEST.npz      positions at which predictions are kept (probe_file.py)
+    frozen/NAME.json       the plan of a study before it trained (frozen.py)
     attempts/RUN_ID/N.json failed attempts
     checkpoints/RUN_ID/    of unfinished runs
 """
@@ -40,7 +40,7 @@ Cause = Literal["out of memory", "crash", "preemption"]
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """One number read off one evaluation set.
+    """The result of a run on one evaluation set.
 
     Attributes:
       evaluation: name of the evaluation set.
@@ -73,7 +73,7 @@ class Artifact:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """Everything known of one finished run.
+    """A finished run: what it computed, its results, and where it was trained.
 
     Attributes:
       run_id: identity of what was computed.
@@ -94,6 +94,40 @@ class Record:
       layout: mesh, pack width, precision: how it was run.
       wall_seconds: training and evaluation, without compilation.
       finished: UTC time, ISO 8601.
+
+    >>> record = Record(
+    ...     run_id="0123456789abcdef",
+    ...     status="done",
+    ...     run={"model.family": "lstm", "model.size": 24_000},
+    ...     digests={"kjv": "9f2c"},
+    ...     trajectory="0123456789abcdef",
+    ...     params_total=40_120,
+    ...     params_active=40_120,
+    ...     params_embedding=16_448,
+    ...     steps=195,
+    ...     tokens=99_840,
+    ...     unique_tokens=99_840,
+    ...     epochs=1.0,
+    ...     flops=2.4e10,
+    ...     flops_xla=None,
+    ...     flops_xla_reason="an example",
+    ...     readings=(
+    ...         Reading("kjv", "loss", "final", 1.53, 0.01, "nats/token", 65_536, 195),
+    ...     ),
+    ...     artifacts=(),
+    ...     attempt=1,
+    ...     layout={"platform": "cpu"},
+    ...     wall_seconds=4.5,
+    ...     finished="2026-11-28T12:00:00+00:00",
+    ...     host="laptop",
+    ...     device="cpu",
+    ...     versions={},
+    ...     commit="",
+    ... )
+    >>> record.run["model.family"], record.reading("kjv").value
+    ('lstm', 1.53)
+    >>> Record.from_json(record.to_json()) == record
+    True
     """
 
     run_id: str
@@ -131,7 +165,7 @@ class Record:
     def from_json(cls, body: Mapping[str, Any]) -> Record:
         """Raises ValueError naming what is missing, unknown or of another schema.
 
-        A field with a default may be missing: older records have no other value of it.
+        A field with a default may be missing, since older records lack it.
         """
         if body.get("schema") != SCHEMA:
             raise ValueError(f"schema {body.get('schema')!r}, not {SCHEMA}")
@@ -162,12 +196,12 @@ def _fields() -> tuple[frozenset[str], dict[str, Any]]:
     return frozenset(fields), given
 
 
-# Fields that two trainings of the same run may differ in.
+# Fields in which two trainings of the same run may differ.
 CIRCUMSTANCE = ("attempt", "wall_seconds", "finished", "host", "device")
 
 
 def substance(record: Record) -> dict[str, Any]:
-    """The record without attempt, times, host and device: what must be the same."""
+    """The record without attempt, times, host and device; equal for equal runs."""
     body = record.to_json()
     for name in CIRCUMSTANCE:
         del body[name]
@@ -204,7 +238,7 @@ class Store:
 
     Attributes:
       root: the folder.
-      said: by path, what is wrong with a file that is not a record, and what is done.
+      problems: by path, what is wrong with a file, and what is done about it.
 
     >>> store = Store("runs/of-no-study")
     >>> store.records()  # the records, and what is wrong with files that are none
@@ -215,14 +249,14 @@ class Store:
 
     def __init__(self, workdir: str | os.PathLike[str]):
         self.root = epath.Path(absolute(workdir))
-        self.said: dict[str, str] = {}
-        self._told: set[str] = set()
+        self.problems: dict[str, str] = {}
+        self._reported: set[str] = set()
 
     def complaints(self) -> list[str]:
-        """A line for each wrong file that no earlier call returned."""
-        new = {p: wrong for p, wrong in self.said.items() if p not in self._told}
-        self._told |= set(new)
-        return [f"{path} {wrong}" for path, wrong in new.items()]
+        """A line for each problem that no earlier call returned."""
+        new = {p: why for p, why in self.problems.items() if p not in self._reported}
+        self._reported |= set(new)
+        return [f"{path} {why}" for path, why in new.items()]
 
     def path(self, *parts: str) -> epath.Path:
         return self.root.joinpath(*parts)
@@ -269,18 +303,20 @@ class Store:
         for name in _listed(folder):
             other = name != "corrupt" and not _is_json(name)
             if other and (folder / name).is_dir():
-                self.said[str(folder / name)] = "is a folder: no record in it is read"
+                self.problems[str(folder / name)] = (
+                    "is a folder: no record in it is read"
+                )
         return good, corrupt
 
     def cached(self, *parts: str) -> dict[str, Any]:
-        """A JSON object that can be made anew: {} where it is damaged or not there."""
+        """A JSON object that can be recomputed; {} where it is missing or damaged."""
         path = self.path(*parts)
         try:
             return intact.json_object(path)
         except FileNotFoundError:
             return {}
         except intact.Unreadable as error:
-            self.said[str(path)] = f"{error}: not used"
+            self.problems[str(path)] = f"{error}: not used"
             return {}
 
     def set_aside(self, path: str) -> epath.Path:
@@ -326,7 +362,7 @@ class Store:
                 try:
                     yield _attempt(intact.json_object(path), folder.name)
                 except ValueError as error:
-                    self.said[str(path)] = f"{error}: this attempt is not counted"
+                    self.problems[str(path)] = f"{error}: this attempt is not counted"
 
     def write_study(self, name: str, body: Mapping[str, Any]) -> None:
         path = self.path("studies", f"{name}.json")
@@ -339,7 +375,7 @@ class Store:
             try:
                 read[path.stem] = _study(intact.json_object(path))
             except ValueError as error:
-                self.said[str(path)] = (
+                self.problems[str(path)] = (
                     f"{error}: not used; `scaling run` writes it anew"
                 )
         return read

@@ -1,4 +1,4 @@
-"""Which source this is: the commit that records carry."""
+"""The commit of the running source, which records carry."""
 
 from __future__ import annotations
 

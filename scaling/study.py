@@ -1,4 +1,4 @@
-"""Study files: Python that yields runs. Helpers to write them, loading, checking.
+"""Study files: helpers to write them, loading and checking them.
 
 A study file defines `study(results)`, a pure function that yields Runs. It is called
 again as records come in: `results.best(...)` answers with a provisional copy until the

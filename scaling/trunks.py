@@ -1,11 +1,11 @@
-"""Shared trunks: runs that are one run until the shortest of them decays.
+"""Shared trunks: trains runs that differ only in budget once, up to their decay.
 
 With the WSD schedule the rate is flat between warm-up and decay, and a smaller budget
-reads a prefix of what a larger one reads. So runs that differ only in the tokens seen
+reads a prefix of the text of a larger one. So runs that differ only in the tokens seen
 make the same steps, bit for bit, until the first of them begins its decay: they can be
 trained once as a trunk, from which each branches off for its own decay (Hu et al. 2024,
-arXiv 2404.06395, sec. 4.2). Whether they are or not, they are one trajectory: their
-noise is the trunk's, and intervals must draw them together.
+arXiv 2404.06395, sec. 4.2). Whether or not they were trained so, they are one
+trajectory: they share the noise of the trunk, so intervals resample them together.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from scaling.run import Run, canonical
 
 
 def trunk(run: Run) -> Run | None:
-    """What the run is before its decay, equal for all of its trunk; None without one.
+    """The key of the run's trunk, equal for all runs that share it; None without one.
 
-    Repeated data counts too: the prefix that is repeated stays in the key, the number
-    of times it is read does not.
+    With repeated data the key contains the size of the repeated prefix, and not the
+    number of times that it is read.
     """
     if run.schedule.name != "wsd":
         return None
@@ -34,8 +34,8 @@ def trunk(run: Run) -> Run | None:
 def fork(run: Run) -> int:
     """The steps that the run may share with a longer one: those before its decay.
 
-    0 for a run that is scored, or whose predictions are kept, on its way: a trunk's are
-    not, and its record would lack them.
+    0 for a run that is scored, or whose predictions are kept, before its end: a trunk
+    does neither, so the run's record would lack them.
     """
     on_its_way = run.evaluations > 1 or any(len(p.at) > 1 for p in run.probes)
     if trunk(run) is None or on_its_way:
@@ -44,7 +44,7 @@ def fork(run: Run) -> int:
 
 
 def shared(runs: Iterable[Run]) -> dict[Run, int]:
-    """The steps that each run is given by another of `runs`, 0 for one that leads."""
+    """The steps that each run takes over from another of `runs`, 0 for a leader."""
     groups: dict[Run | None, list[Run]] = collections.defaultdict(list)
     for run in runs:
         groups[trunk(run) if fork(run) else None].append(run)
@@ -60,12 +60,12 @@ def followers(
 ) -> list[tuple[Run, str]]:
     """Those of `waiting` that can branch off `leader` after `step`, soonest first."""
     last, key = fork(leader), trunk(leader)
-    found = [
+    branches = [
         (run, run_id)
         for run, run_id in waiting
         if step < fork(run) <= last and trunk(run) == key
     ]
-    return sorted(found, key=lambda pair: fork(pair[0]))
+    return sorted(branches, key=lambda pair: fork(pair[0]))
 
 
 def trajectory(run: Run, run_id: str, digests: Mapping[str, str]) -> str:

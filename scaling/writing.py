@@ -1,4 +1,4 @@
-"""Files of a workdir as they are written: whole or not at all, here or in a bucket."""
+"""Writes files of a workdir atomically, on a disk or in a bucket."""
 
 from __future__ import annotations
 

@@ -299,7 +299,7 @@ def _truth(store: Store, digest: str, probes: ProbeSet) -> Array | None:
         truth = probe_file.read_truth(store, digest)
     except intact.Unreadable as error:
         path = store.path(probe_file.FOLDER, f"{digest}.truth.npz")
-        store.said[str(path)] = f"{error}: nothing is set beside the truth"
+        store.problems[str(path)] = f"{error}: nothing is set beside the truth"
         return None
     if truth is not None and truth.shape != (len(probes.at), probes.vocab):
         return None

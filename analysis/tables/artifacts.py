@@ -41,7 +41,7 @@ def arrays(store: Store, record: Record, name: str) -> dict[str, np.ndarray]:
     except intact.Unreadable as error:
         paths = [a.path for a in record.artifacts if a.name == name]
         path = f"{store.root}/{paths[0]}"
-        store.said[path] = f"{error}: the report does without it"
+        store.problems[path] = f"{error}: the report does without it"
         return {}
 
 

@@ -1,30 +1,30 @@
-"""Corpora: one file each, found by import; here is how the rest reads them.
+"""Corpora, one file each, found by import, and the interface to read them.
 
 A corpus is a module that defines
 
     LICENCE, SOURCE: str
     version(**options) -> str
-        what identifies the text without reading it all, e.g. package versions
+        identifies the text without reading all of it, e.g. by package versions
     documents(**options) -> Iterator[tuple[str, bytes]]
         (key, UTF-8 text) of every document, in any reproducible order; b"" where
         a document has no text: it is counted and left out
 
-may define
+It may also define
 
     remarks(**options) -> list[str]
-        what a user should know of the text once it is prepared, a line each
+        notes for the user once the text is prepared, one line each
 
     classes(tokens, at, /, **options) -> {name: (codes, levels)}
-        classes of its own for positions of probe sets, beside those of _classes.py,
-        which says more
+        token classes of its own for probe sets, beside those of _classes.py, where
+        the interface is described
 
-and, where its text is made from a source whose truth is known, what _truth.py says
-of `oracle` and `entropy`.
+and, where the text is generated from a source whose probabilities are known, `oracle`
+and `entropy`, which _truth.py describes.
 
-Everything else comes for free and is the same for all: a TFDS builder stores the
-documents as ArrayRecord once (`prepare`), exact duplicates are dropped, documents are
-split by hash into train and held-out, tokens go to a memory-mapped file, and
-`TokenStream` reads batches from it, damaged where a run asks for that (_quality.py).
+The rest is shared by all corpora: a TFDS builder stores the documents as ArrayRecord
+once (`prepare`), exact duplicates are dropped, documents are split by hash into
+training and held-out text, tokens go to a memory-mapped file, and `TokenStream` reads
+batches from it, damaged where a run asks for that (_quality.py).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    # Late, so that a corpus module can be found without NumPy, tqdm and the rest.
+    # Imported late, so that listing the corpora needs neither NumPy nor tqdm.
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

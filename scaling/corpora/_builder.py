@@ -1,8 +1,7 @@
-"""A TFDS builder over any corpus module: its documents as ArrayRecord, without
-TensorFlow.
+"""A TFDS builder that stores any corpus module as ArrayRecord, without TensorFlow.
 
-Documents are deduplicated exactly and split by the hash of their text, so nothing
-else, no budget and no seed, decides on which side a document falls.
+Exact duplicates are dropped. A document goes to the training or the held-out split by
+the hash of its text, so neither budget nor seed can move it.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ HELD_OUT = 0.05
 RULE = f"sha256 of the text below {HELD_OUT} is held out; exact duplicates dropped"
 
 # TFDS keeps a split in memory until it is written, and needs TensorFlow to spill more
-# than 1 GB of it to disk. Several splits of this size stand for a large one.
+# than 1 GB of it to disk. So a large split is written as several splits of this size.
 SPLIT_BYTES = 128 << 20
 
-# Of a document. Beyond it what TFDS writes, and sizes here, have no room for it.
+# The largest document. TFDS and the size fields here cannot hold a larger one.
 MOST_BYTES = 1 << 30
 
 _SIZES = struct.Struct("<II")
 
 
 def text_hash(text: bytes) -> int:
-    """64 bits that decide the split and order the evaluation sets."""
+    """64-bit hash that decides a document's split and its place in evaluation sets."""
     return int.from_bytes(hashlib.sha256(text).digest()[:8])
 
 
@@ -62,7 +61,7 @@ class Documents(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(
             builder=self,
             features=tfds.features.FeaturesDict({"key": text, "text": text}),
-            disable_shuffling=True,  # the order of windows is the token stream's affair
+            disable_shuffling=True,  # the token stream decides the order of windows
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
@@ -110,7 +109,7 @@ class Documents(tfds.core.GeneratorBasedBuilder):
             yield key, text
 
     def _check(self, key: str, text: bytes) -> None:
-        """Refuses what a corpus of the user's own may give in the place of text."""
+        """Refuses documents of a user's own corpus that are not UTF-8 text."""
         if not isinstance(text, bytes):
             kind = type(text).__name__
             why = f"is {kind}, not bytes: `documents` gives (key, UTF-8 text as bytes)"
@@ -127,9 +126,9 @@ class Documents(tfds.core.GeneratorBasedBuilder):
 
 
 class _Spool:
-    """Documents of one split on disk, in files of about SPLIT_BYTES.
+    """Buffers the documents of one split on disk, in files of about SPLIT_BYTES.
 
-    TFDS asks for all splits before it reads one, and a corpus may be costly to read.
+    TFDS asks for all splits before it reads any, and reading a corpus may be slow.
     """
 
     def __init__(self, folder: Path, name: str):
@@ -167,7 +166,7 @@ def build(
     """Stores a corpus's documents under `folder`; returns how many there were."""
     spool = folder / "spool"
     spool.mkdir(parents=True)
-    # TFDS prints and draws bars of its own, which say nothing of the corpus.
+    # TFDS prints progress bars of its own, which do not show progress of the corpus.
     tfds.disable_progress_bar()
     builder = Documents(
         corpus=corpus, documents=documents, spool=spool, data_dir=folder
@@ -185,7 +184,7 @@ def read(folder: Path, split: str) -> Iterator[tuple[str, bytes]]:
       split: "train" or "held_out".
 
     Raises:
-      UserError: the files are not what was stored.
+      UserError: the files were damaged since they were stored.
     """
     try:
         (metadata,) = folder.glob("documents/*/dataset_info.json")

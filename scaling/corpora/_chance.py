@@ -1,4 +1,4 @@
-"""Chance without a generator's state: hashes of numbers under named keys."""
+"""Stateless pseudo-random numbers: hashes of integers under named keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def keys(name: str, count: int) -> np.ndarray:
-    """uint64 [count]: the keys that a name stands for."""
+    """uint64 [count]: keys derived from a name."""
     return np.frombuffer(hashlib.shake_256(name.encode()).digest(8 * count), "<u8")
 
 
@@ -24,5 +24,5 @@ def mix(x: np.ndarray, key: np.uint64) -> np.ndarray:
 
 
 def below(x: np.ndarray, key: np.uint64, level: float) -> np.ndarray:
-    """bool [...]: true of a share `level` of all x, and of all that are at a lower."""
+    """bool [...]: true for a share `level` of all x; true sets grow with the level."""
     return mix(x.astype(np.uint64), key) < level * 2.0**32

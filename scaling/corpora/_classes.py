@@ -1,14 +1,16 @@
-"""Classes of tokens: at which kinds of places do models differ? One rule for all texts.
+"""Token classes: the kinds of positions by which the report compares models.
 
-    kind    what the token is, by its first byte that is no white space
-    word    how common the word is that the token belongs to, by its count in a sample
-            of the training text (`_probes.SAMPLE`); none where it is no part of a word
-    repeat  how long the context's end is that stood earlier in the window before the
-            same token: the longest such match, in tokens
-    back    how many tokens ago that match ended, of equally long ones the latest; none
-            without a match
+The same rules hold for all texts:
 
-A word is a run of ASCII letters and bytes beyond ASCII, which are letters in most
+    kind    the type of token, by its first byte that is not white space
+    word    how common the token's word is, by its count in a sample of the training
+            text (`_probes.SAMPLE`); none where the token is not part of a word
+    repeat  length, in tokens, of the longest end of the context that also occurred
+            earlier in the window, followed by the same token
+    back    how many tokens ago that earlier match ended (the latest of equally long
+            ones); none without a match
+
+A word is a run of ASCII letters and of bytes beyond ASCII, which are letters in most
 texts. Digits, underscores and apostrophes end it.
 
 A corpus's own file may add classes of its own:
@@ -38,7 +40,8 @@ KINDS = (
 FIRST, REST, SPACE, DIGIT, BRACKET, PUNCTUATION, SEPARATOR, OTHER = range(len(KINDS))
 
 WORDS = ("common", "middle", "rare")
-# Shares of the running words from which on a word is common, and no longer rare.
+# A word with at least the first share of all words in the text is common, one with
+# less than the second is rare.
 COMMON, RARE = 1e-3, 5e-5
 
 REPEATS = ("none", "1-3", "4-7", "8 or more")
@@ -50,15 +53,15 @@ Class = tuple[np.ndarray, tuple[str, ...]]
 
 
 class Pieces:
-    """What the ids of a vocabulary are made of, as far as classes need it.
+    """Properties of each token id of a vocabulary that the classes are built from.
 
     Attributes:
-      kind: int8 [vocab], as if no word stood before; FIRST for what begins with a
-        letter.
-      apart: bool [vocab], white space precedes its first byte that is none.
-      letter: bool [vocab], its last byte is a letter.
-      letters: uint64 [vocab], a hash of the letters that it begins or goes on a word
-        with.
+      kind: int8 [vocab], the kind where no word precedes; FIRST for a token that begins
+        with a letter.
+      apart: bool [vocab], whether white space precedes its first other byte.
+      letter: bool [vocab], whether its last byte is a letter.
+      letters: uint64 [vocab], a hash of the letters with which it begins or continues a
+        word.
     """
 
     def __init__(self, pieces: Sequence[bytes]):
@@ -113,7 +116,7 @@ def kinds(tokens: np.ndarray, pieces: Pieces) -> np.ndarray:
 def words(
     tokens: np.ndarray, kind: np.ndarray, pieces: Pieces
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Number of the word that each token belongs to, and a hash of each word.
+    """Numbers the words of a text: each token's word, and a hash of each word.
 
     Returns:
       int64 [n], -1 where a token is no part of a word, and uint64 [words].

@@ -49,13 +49,13 @@ def evaluation_windows(
 ) -> EvaluationWindows:
     """Whole held-out documents of a corpus, by hash, up to `tokens` tokens.
 
-    A document that would overflow the cut is passed over, so the set comes close to
-    the stated size and never above it. No seed, budget or epoch enters.
+    A document that would exceed the stated size is skipped, so the set comes close to
+    that size from below. It depends on no seed, budget or epoch.
 
     Args:
-      tokens: separators count, one a document.
-      length: of a window; a document's last one is padded.
-      prepared: by `Part.key`.
+      tokens: size of the set, with one separator a document.
+      length: tokens of a window; a document's last window is padded.
+      prepared: the prepared corpora, by `Part.key`.
 
     Raises:
       UserError: the held-out split fills less than 80% of `tokens`.

@@ -1,16 +1,15 @@
-"""Corpora made from sources whose truth is known: what their files share.
+"""Shared code of the synthetic corpora, whose true token probabilities are known.
 
 A source is a frozen dataclass. Its fields are the corpus's options, and it gives
-documents by number and the true chance of every token. A document is symbols, printable
-ASCII, and ends with the same chance wherever it may end; so what follows the start of a
-window cut anywhere is what follows the start of a document.
+documents by number and the true probability of every token. A document consists of
+symbols, printable ASCII, and ends with the same probability wherever it may end; so the
+text after a window's start has the same distribution as that after a document's start.
 
-Exact duplicates are dropped as from every corpus: documents of a symbol or two, so that
-these are a little rarer than the chances say.
+Exact duplicates are dropped as from every corpus. These are documents of a symbol or
+two, so such documents are slightly rarer than their probability says.
 
-A document is a function of the source and its number alone. How many are made at a
-time, and by how many processes, changes nothing, and a smaller corpus is the beginning
-of a larger one.
+A document is a function of the source and its number alone. The size of a batch and the
+number of processes do not change it, and a smaller corpus is a prefix of a larger one.
 """
 
 from __future__ import annotations
@@ -43,12 +42,12 @@ FIRST = ord("!")
 SYMBOLS = ord("~") - FIRST + 1
 SEPARATOR = 256  # of the byte tokenizer, the only one whose tokens have a known chance
 
-# Stands for a token that is outside of a window or after its document's end.
+# Marks a token that is outside the window or after the end of its document.
 UNSEEN = -1
 
 # Documents that are made at a time, in step with each other.
 BLOCK = 512
-# So many tokens are made in this process before a child could have started.
+# This process makes about so many tokens in the time that a child takes to start.
 ALONE = 1 << 20
 # Documents of this number and up are in no corpus: entropies are measured on them.
 FRESH = 1 << 62
@@ -57,7 +56,7 @@ MADE = "1"  # counts changes to what the sources make
 
 
 class Source(Protocol):
-    """What a file of this kind defines. Nats are -log p of a token.
+    """The interface of a synthetic source. Nats are -log p of a token.
 
     Attributes:
       tokens: size of the corpus, separators included.
@@ -71,7 +70,7 @@ class Source(Protocol):
     def seed(self) -> int: ...
 
     def check(self) -> None:
-        """Raises UserError for options that make no source."""
+        """Raises UserError for options from which no source can be made."""
 
     def sample(self, draws: list[np.random.Generator]) -> list[bytes]:
         """A document from each generator."""

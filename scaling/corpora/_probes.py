@@ -1,18 +1,19 @@
-"""Probe sets: positions of held-out text, chosen once, with a known chance each.
+"""Chooses probe sets: positions of held-out text with known inclusion probabilities.
 
-How they are chosen. Held-out documents in the order of their hash are cut into at most
-`per_document` stretches of whole evaluation windows each. Every token has a size, which
-depends on its kind (`_classes.kinds`) alone: the kind's share to the power -1/2, so
-that a kind comes in the sample in proportion to the square root of its share. (Power
-allocation, Bankier 1988, The American Statistician 42: rare kinds become common enough
-to be told of, and the mean over all tokens loses little.) A stretch is drawn with a
-chance in proportion to the sum of its tokens' sizes, at most 1, by systematic sampling
-(Madow 1949, Annals of Mathematical Statistics 20): the chances are added up stretch by
-stretch, and a stretch is drawn where the sum passes u, 1 + u, 2 + u, ... In a stretch
-one token is drawn with a chance in proportion to its size.
+Held-out documents, in the order of their hash, are cut into at most `per_document`
+stretches of whole evaluation windows each. Every token has a size that depends only on
+its kind (`_classes.kinds`): the kind's share to the power -1/2, so that each kind
+appears in the sample in proportion to the square root of its share. (Power allocation,
+Bankier 1988, The American Statistician 42: rare kinds become frequent enough to
+estimate, and the mean over all tokens loses little precision.) Stretches are drawn by
+systematic sampling (Madow 1949, Annals of Mathematical Statistics 20) with probability
+proportional to the sum of their tokens' sizes, at most 1: the probabilities are added
+up stretch by stretch, and a stretch is drawn where the sum passes u, 1 + u, 2 + u, ...
+Within a stretch one token is drawn with probability proportional to its size.
 
-So the chance of each position is known exactly, and its weight is one over it. No seed,
-budget or run enters: u and the draws come of a hash of the held-out documents.
+So the inclusion probability of each position is known exactly, and its weight is the
+inverse. The choice depends on no seed, budget or run: u and the draws are derived from
+a hash of the held-out documents.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from scaling.corpora._tokens import DOCUMENT, TokenFile
 from scaling.errors import UserError
 from scaling.run import Probes
 
-# Of the training split: pieces of so many tokens, evenly spread over it.
+# The training split is sampled in pieces of this many tokens, evenly spread over it.
 PIECE = 1 << 16
-SAMPLE = 1 << 20  # tokens in which words are counted
-COUNTED = 1 << 26  # tokens in which tokens are counted
-# Held-out documents are read in the order of their hash up to so many tokens.
+SAMPLE = 1 << 20  # size of the sample in which words are counted, in tokens
+COUNTED = 1 << 26  # size of the sample in which tokens are counted, in tokens
+# Held-out documents are read in the order of their hash up to this many tokens.
 HELD_OUT = 1 << 23
 
 
@@ -44,10 +45,10 @@ def cut(
     """The probe set of a study's `Probes` in windows of `length` tokens.
 
     Args:
-      prepared: by `Part.key`.
+      prepared: the prepared corpora, by `Part.key`.
 
     Raises:
-      UserError: the held-out documents do not give so many positions.
+      UserError: the held-out documents have too few positions.
     """
     return _cut(probes, length, prepared[probes.part.key])
 
@@ -244,7 +245,7 @@ def _pieces_of_training(corpus: Prepared, most: int) -> Iterator[np.ndarray]:
 def _of_corpus(
     probes: Probes, tokens: np.ndarray, at: np.ndarray
 ) -> dict[str, _classes.Class]:
-    """Classes that the corpus's own file gives. Raises UserError for what is none."""
+    """Classes from the corpus's own file. Raises UserError where they are malformed."""
     module = corpora.load(probes.part.name)
     if not hasattr(module, "classes"):
         return {}

@@ -1,4 +1,4 @@
-"""Damage to training text: kinds of it, each in levels from 0 (none) to 1.
+"""Damages training text in several ways, each with a level from 0 (none) to 1.
 
     random_bytes    a share `level` of the bytes are random ones
     random_strings  a share `level` of the documents are random printable characters
@@ -6,27 +6,27 @@
     truncation      every document loses the last share `level` of its bytes
     duplicates      a share `level` of the windows are copies of windows read before
 
-What happens to a byte depends on its place, its document's hash, the kind and data.seed
-alone, and a level decides which of it happens: so a worse level does all that a better
-one does, byte by byte, and batches stay a pure function of the step. Nothing is drawn
-in order, nothing is stored. Held-out text is never damaged.
+The damage to a byte depends only on its position, its document's hash, the kind and
+data.seed, and the level decides how much of it is applied: a higher level includes all
+damage of a lower one, byte by byte, and batches remain a pure function of the step.
+Nothing is drawn in sequence and nothing is stored. Held-out text is never damaged.
 
-The first three leave every document where it is, as long as it was. A window finds its
-documents by the separators in it and the index of documents beside the tokens, which
-also tells the hash that decides what becomes of each. Words end at white space, which
-stays where it is; they are shuffled within stretches of `STRETCH` bytes of a document,
-so that a window needs no more of it than that.
+The first three kinds keep every document's position and length. A window finds its
+documents by their separators and the index of documents beside the tokens, which also
+has the hashes that decide the damage. Words end at white space, which stays in place;
+they are shuffled within stretches of `STRETCH` bytes of a document, so that a window
+needs to read no more than that.
 
-Truncated text is read as if nothing else were there: documents follow each other with
-less of each, so the corpus is smaller, its windows are others and the order in which
-they are read is another; what a worse level keeps of a document is a beginning of what
-a better one keeps.
+Truncated text is read as if the rest did not exist: the corpus is smaller, and its
+windows and their order differ. The part of a document that a higher level keeps is a
+prefix of the part that a lower level keeps.
 
-Copies are of windows rather than of documents, and go by the order in which a corpus is
+Duplication copies windows rather than documents, in the order in which a corpus is
 read: one window in `ORIGINALS` is always kept, and a share `level` of the others are
-replaced by one of the kept ones before it, by chance. So copies are of what the run has
-read whatever its budget, early windows have the most, and at level 1 there are 16 times
-fewer different windows than at level 0. A run's unique tokens count copies too.
+replaced by a random one of the kept windows before it. So a copy always repeats text
+that the run has read, whatever its budget; early windows are copied most often, and at
+level 1 there are 16 times fewer distinct windows than at level 0. Copies count among a
+run's unique tokens.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from scaling.run import Data
 if TYPE_CHECKING:
     from scaling.corpora._prepare import Prepared
 
-# Long enough that a window's neighbours are strangers, short enough to read for each.
+# Long enough that words move far apart, short enough to be read for each window.
 STRETCH = 1024
 ORIGINALS = 16
 BLANK = np.isin(np.arange(257), np.frombuffer(b" \t\n\v\f\r", np.uint8))
-PRINTABLE = 32, 95  # the first of them, and how many there are
+PRINTABLE = 32, 95  # the first printable ASCII character, and how many there are
 
 Order = Callable[[np.ndarray], np.ndarray]
 
@@ -91,7 +91,7 @@ class Text:
 
 
 class RandomBytes(Text):
-    """All 256 values alike, so one in 256 is by chance what it was."""
+    """Uniform over all 256 values, so one in 256 bytes happens to stay the same."""
 
     def windows(self, length: int, numbers: np.ndarray) -> np.ndarray:
         tokens, places = _with_places(super().windows(length, numbers), numbers)
@@ -118,7 +118,7 @@ class Documents(Text):
 
 
 class SomeDocuments(Documents):
-    """Documents of which a share is damaged: which ones their hashes decide."""
+    """Documents of which a share is damaged, chosen by their hashes."""
 
     def __init__(self, prepared: Prepared, data: Data):
         super().__init__(prepared, data)
@@ -133,7 +133,7 @@ class SomeDocuments(Documents):
 
 
 class RandomStrings(SomeDocuments):
-    """Printable ASCII characters, all alike."""
+    """Uniformly random printable ASCII characters."""
 
     def windows(self, length: int, numbers: np.ndarray) -> np.ndarray:
         tokens, places = _with_places(super().windows(length, numbers), numbers)

@@ -59,7 +59,7 @@ def files(packages: Sequence[str]) -> list[tuple[str, Path]]:
 
 
 def strip_docstrings(source: bytes) -> bytes:
-    """`source` (UTF-8) without its docstrings, otherwise as it is and still valid.
+    """`source` (UTF-8) without its docstrings, otherwise unchanged and still valid.
 
     A docstring alone on its lines goes with them; where the syntax needs a statement
     in its place, `pass` takes it.
@@ -74,7 +74,7 @@ def strip_docstrings(source: bytes) -> bytes:
         after = lines[last][docstring.end_col_offset :]
         needed = len(node.body) == 1 and not isinstance(node, ast.Module)
         if needed or before.strip() or after.strip():
-            # None marks a line that is gone; the numbering of the others must hold.
+            # None marks a removed line, so that the other lines keep their numbers.
             lines[first : last + 1] = [before + b"pass" + after] + [GONE] * (
                 last - first
             )

@@ -1,4 +1,4 @@
-"""The token stream: which training windows every step of a run reads.
+"""The token stream: maps each step of a run to the training windows it reads.
 
 A window is `length` consecutive tokens of a corpus's training tokens. data_seed gives
 one permutation of all of them; a budget U reads its first U tokens. Epoch 0 reads that
@@ -152,7 +152,7 @@ class TokenStream:
         return read[start - first : stop - first]
 
     def read_ahead(self, start: int, stop: int) -> None:
-        """Reads what `batches` is asked for next, while something else computes."""
+        """Reads the next batches in the background while the caller computes."""
         self._read = start, self._tokens(start, stop)
 
     def _tokens(self, start: int, stop: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Finds the text files below a folder or behind a glob, each once, in a fixed order.
 
-Links are followed, to files and to folders; one that leads back up ends there. What
-is named as text but cannot be one (a pipe, a link to nothing, a folder that may not be
-looked into) is refused, so that nothing is left out unsaid.
+Links to files and folders are followed; one that leads back up the tree is not followed
+again. Anything that has the name of a text file and is none (a pipe, a broken link, a
+folder without permission) is refused, so that nothing is skipped silently.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TextFile:
 
 @dataclasses.dataclass
 class Found:
-    """Files in order of their names, and what else is there, counted by its ending."""
+    """Text files in order of their names, and counts of other files by their ending."""
 
     files: list[TextFile]
     others: collections.Counter[str]
@@ -57,17 +57,17 @@ def refuse(place: object, why: str) -> NoReturn:
 
     Args:
       place: the file, with the line or row in it where that is known.
-      why: what is the matter with it, beginning with a verb.
+      why: what is wrong with it, beginning with a verb.
     """
     raise UserError("data.corpus path", str(place), f"it {' '.join(why.split())}")
 
 
 @contextlib.contextmanager
 def seen_from(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Has relative paths start in `folder`, and not where the process runs.
+    """Resolves relative paths from `folder`, not from the current directory.
 
-    A path is part of a run's identity as the study file has it; so what it means must
-    not change with the folder that a command was typed in.
+    A path in a study file is part of a run's identity, so its meaning must not depend
+    on the folder in which a command was typed.
     """
     global _start
     before, _start = _start, Path(folder)

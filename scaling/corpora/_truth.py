@@ -1,18 +1,18 @@
-"""What the best of all models would score: the truth of a study's evaluation sets.
+"""The lowest loss that any model can have, for corpora whose source is known.
 
-Corpora that are made from a known source have two functions more than others:
+Corpora that are generated from a known source define two more functions:
 
     oracle(tokens, offset, /, **options) -> nats
-        -log of the true chance of every token of evaluation windows, given what stands
-        before it in its window; see `corpora/_known.py`
+        -log of the true probability of every token of evaluation windows, given the
+        tokens before it in its window; see `corpora/_known.py`
     entropy(length, /, **options) -> (nats/token, standard error)
-        what that comes to over all documents that the source makes
+        the expectation of that over all documents of the source
 
-On the windows that a study's runs are scored on, the oracle's loss is the floor that no
-run beats but by chance. It is paired with theirs: the documents are the same.
+On the windows that a study's runs are scored on, a run can beat the oracle's loss only
+by chance. The difference is paired, since the documents are the same.
 
-At the positions of a probe set the oracle is asked of each token in turn, which gives
-the true chances there.
+At the positions of a probe set the oracle is evaluated for each token id in turn, which
+gives the true distribution there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TOKENIZER = "bytes"
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """Of one evaluation set, in windows of one length; nats/token.
+    """The truth of one evaluation set in windows of one length, in nats/token.
 
     Attributes:
       evaluation: its name.

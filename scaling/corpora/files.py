@@ -1,11 +1,11 @@
 """Your own text: a folder or glob of .txt, .jsonl and .parquet files.
 
-.txt and .jsonl may be packed (.gz, .xz, .zst). For example
+.txt and .jsonl may be compressed (.gz, .xz, .zst). For example
 `corpus("files", path="~/texts", field="body")`.
 
-A file is read whole or the study is refused with one line that names the file, the
-place in it and the reason. What has no text (null, or nothing but blanks) is left out,
-in all formats alike, and counted.
+A file is read whole, or the study is refused with one line that names the file, the
+place in it and the reason. Documents without text (null, or only white space) are left
+out in all formats and counted.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def version(
 def remarks(
     path: str, field: str = "text", column: str = "", unit: str = "file"
 ) -> list[str]:
-    """What is there and not read: files of other kinds."""
+    """Notes which files were not read because they are of other kinds."""
     del field, column, unit
     others = _text_files.find(path).others
     if not others:
@@ -67,8 +67,8 @@ def documents(
         a relative path starts in the folder of the study file.
       field: of .jsonl, the field with the text.
       column: of .parquet, the column with the text; by default named as `field`.
-      unit: of .txt, what is one document: "file", "paragraph" (blank lines part
-        them) or "line".
+      unit: of .txt, what one document is: "file", "paragraph" (separated by blank
+        lines) or "line".
 
     Raises:
       UserError: nothing to read, a file that is cut, damaged or not what its name

@@ -1,4 +1,4 @@
-"""Any text data set of TensorFlow Datasets that is prepared on this machine.
+"""Text data sets of TensorFlow Datasets that are prepared on this machine.
 
 For example `Part("tfds", options=options(name="wiki40b/en"))`. Reading needs no
 TensorFlow and no network; preparing a standard name needs both once.
@@ -45,7 +45,7 @@ def _check_feature(builder: Any, name: str, feature: str) -> None:
 
 
 def _is_text(feature: Any) -> bool:
-    """One text an example: a number, a list or a picture would come out as its repr."""
+    """Whether a feature holds one text an example, not a number, list or image."""
     return feature.shape == () and feature.np_dtype in (object, str, bytes)
 
 
@@ -88,7 +88,7 @@ def documents(
 
 @contextlib.contextmanager
 def _told(name: str, place: str) -> Iterator[None]:
-    """Tells damaged files in one line.
+    """Reports damaged files in one line.
 
     ArrayRecord raises RuntimeError for what it finds in them; what is decoded from
     wrong or missing bytes gives ValueError or TypeError.

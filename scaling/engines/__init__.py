@@ -1,4 +1,4 @@
-"""Engines carry out packs of runs somewhere; what counts is the records they leave.
+"""Engines: where packs of runs are trained. Their result is the records they write.
 
 An engine is `run(packs, store, events)`: it takes packs as they become ready, trains
 them, and reports typed progress. Nothing here imports JAX: the process that plans and

@@ -1,4 +1,4 @@
-"""One child process, watched: its replies, its memory, its end, and why it ended."""
+"""Watches one child process: its replies, its memory use, and why it ended."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Events = Callable[[Event], None]
 class Failed(Exception):
     """The child could not carry out a request.
 
-    died: it ended without a word, as a child does that somebody kills.
+    died: it ended without a message, as a killed process does.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Settings:
 
 
 class Child:
-    """One child process: sends it one request at a time and watches it meanwhile."""
+    """One child process, which is sent one request at a time and watched meanwhile."""
 
     def __init__(self, settings: Settings, store: Store, stop: Stop, devices: int):
         self.stop = stop
@@ -112,11 +112,11 @@ class Child:
 
         Args:
           seconds: how long the child may take; it is killed after that.
-          grace: how long it may go on once asked to stop, where it has work to save.
+          grace: how long it may continue after a request to stop, to save its work.
 
         Raises:
           Failed: the child died or reported a failure.
-          UserError: what it reported is the user's to put right.
+          UserError: the child reported a mistake in the user's input.
         """
         self._send(request)
         late = time.monotonic() + seconds
@@ -135,7 +135,7 @@ class Child:
             self._pass_stop_on(grace)
 
     def end(self) -> None:
-        """Ends the process, by force if it does not go by itself."""
+        """Ends the process, by force if it does not exit by itself."""
         self._send({"do": "stop"})
         try:
             self.process.wait(timeout=1.0 if self.stop.now else 10.0)
@@ -156,7 +156,7 @@ class Child:
             pass  # it has died; the end of its replies says so, and the log why
 
     def _messages(self) -> Iterator[dict[str, Any]]:
-        """The messages there are, after a short wait. Raises Failed at their end."""
+        """New messages, after a short wait. Raises Failed where the child has ended."""
         ready, _, _ = select.select([self._replies], [], [], POLL_SECONDS)
         if not ready:
             return
@@ -197,7 +197,7 @@ class Child:
         return Failed(body["cause"], body["message"], self._log_tail())
 
     def _died(self) -> Failed:
-        """Why the process is no more."""
+        """Why the process ended."""
         code = self.process.wait()
         tail = self._log_tail()
         if self._killed_for:
@@ -245,11 +245,11 @@ def resident_bytes(pid: int) -> int:
 
 
 def _kernel_kills() -> int:
-    """Processes the kernel has killed for memory so far, as far as it says."""
-    found = 0
+    """How many processes the kernel has killed for memory so far, 0 where unknown."""
+    kills = 0
     for name in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
         path = Path(name)
         if path.exists():
             lines = dict(line.split() for line in path.read_text().splitlines())
-            found += int(lines.get("oom_kill", 0))
-    return found
+            kills += int(lines.get("oom_kill", 0))
+    return kills

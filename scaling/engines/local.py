@@ -1,8 +1,8 @@
-"""The engine of one machine: one child process at a time carries out packs.
+"""The engine for one machine: trains packs in one child process at a time.
 
-The child is kept from pack to pack, so that importing JAX and compiling are paid once;
-it is replaced after a failure, or when the layout asks for more devices. This process
-watches it: its memory, its end, and the signals that ask the study to stop.
+The child is kept from pack to pack, so that importing JAX and compiling happen once; it
+is replaced after a failure, or when the layout needs more devices. This process watches
+the child's memory and exit, and the signals that ask the study to stop.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Local:
         self.settings, self.store, self.stop = settings, store, stop
         self.note = note
         self._child: Child | None = None
-        # Of a CPU. They share its threads, so that more of them than a layout uses
-        # change nothing for it, and no child is replaced to have them.
+        # Devices of a CPU share its threads. Starting with more devices than a layout
+        # uses changes nothing, and the child need not be replaced for a wider layout.
         self._devices = cores()
 
     def __enter__(self) -> Local:
@@ -114,14 +114,14 @@ class Local:
             return None
 
     def _ask_again(self, doing: str, request: dict[str, Any]) -> Any:
-        """As `_ask`, for what leaves nothing to save: a stop ends it at once.
+        """As `_ask`, for requests with nothing to save: a stop ends them at once.
 
-        A child that dies without a word may have been killed by mistake; a second one
-        is asked.
+        A child that dies without a message may have been killed by mistake, so a second
+        child is tried.
 
         Raises:
           Ended: the study is stopped.
-          Failed: both children died, or one said why it failed.
+          Failed: both children died, or one reported why it failed.
         """
         for last in (False, True):
             if self.stop:
@@ -136,7 +136,7 @@ class Local:
                 self.note(
                     f"while it {doing}, {error.message}; trying again in a new one"
                 )
-        raise AssertionError  # the second child has answered or failed
+        raise AssertionError  # the loop returns or raises with the second child
 
     def _ask(
         self,
@@ -158,7 +158,7 @@ class Local:
             self._child = None
 
     def _use(self, layout: Layout) -> None:
-        """CPU devices are fixed when a child starts, those of accelerators for good."""
+        """The child for a layout; the number of CPU devices is fixed at its start."""
         if layout.platform == "cpu" and layout.devices > self._devices:
             self._end_child()
             self._devices = layout.devices
@@ -181,7 +181,7 @@ class Local:
         except Failed as error:
             failure = error
         missing = [i for i in pack.run_ids if not self.store.exists(i)]
-        # Runs that were not begun are not at fault, unless the pack never began.
+        # Runs that never started are not blamed, unless the whole pack never did.
         at_fault = [i for i in missing if i in started]
         if not at_fault and failure.cause != "preemption":
             at_fault = missing

@@ -12,7 +12,7 @@ from scaling.errors import Ended
 
 
 class Stop:
-    """Catches SIGTERM and Ctrl-C: the first asks to stop, the second to stop now."""
+    """Catches SIGTERM and Ctrl-C: the first asks to stop, the second stops at once."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -39,12 +39,12 @@ class Stop:
             raise self.ended()
 
     def ended(self) -> Ended:
-        """What a command that is stopped before it trains says."""
+        """The error with which a command ends that is stopped before it trains."""
         return Ended("stopped; the same command goes on from here", 128 + self.signal)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """For long work of this process that has nothing to save.
+        """Within it, a signal ends the work at once; for work with nothing to save.
 
         Raises:
           Ended: a signal has come, or comes meanwhile.

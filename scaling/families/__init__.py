@@ -1,4 +1,4 @@
-"""Model families: one file each, found by import.
+"""Model families, one file each, found by import, and the interface they share.
 
 A family is a module that defines
 
@@ -15,10 +15,11 @@ A family is a module that defines
 
     params(config) -> int           non-embedding parameters
 
-and states its paper in the docstring. Optionally `active(config, spec)`: parameters,
-embeddings too, that work on one token, where not all do; `smallest(spec)`: parameters
-of the ladder's smallest member, where long sequences make it more than 8 thousand. What
-no gradient trains has no Model but
+and names its paper in the docstring. It may also define `active(config, spec)`, the
+parameters that work on one token, embeddings included, where not all do; and
+`smallest(spec)`, the parameters of the ladder's smallest member, where long sequences
+make that more than 8 thousand. A family that is not trained by gradient descent has no
+Model but
 
     fit(stream, config, values) -> Fitted
         from a run's TokenStream and Run.values(), on the host;
@@ -31,10 +32,10 @@ and its flops(config, spec) count one example, in training as in scoring.
 
 Most models are a Decoder (_decoder.py) of their blocks.
 
-A module is written as if for one device and for one run. It says of every parameter
-what it is (`group`), what its dimensions are (`axes`) and which of them it sums over
-(`contracted`) through `param` in _layers.py; sharding, weight-decay and width rules
-read those and nothing else. Modules compute in the dtype of the parameters they are
+A module is written as if for one device and one run. Through `param` in _layers.py it
+labels every parameter with its `group`, its dimensions (`axes`) and the dimensions that
+are summed over (`contracted`); the rules for sharding, weight decay and width read
+these labels and nothing else. Modules compute in the dtype of the parameters they are
 given: matrices and embeddings may come in bfloat16, norms and recurrences stay float32.
 There is no mutable state.
 """
@@ -72,7 +73,7 @@ def load(name: str) -> ModuleType:
 
 
 def fitted(name: str) -> bool:
-    """Whether the family is fitted as a whole: no gradient trains it."""
+    """Whether the family is fitted as a whole and not trained by gradient descent."""
     return hasattr(load(name), "fit")
 
 

@@ -1,4 +1,4 @@
-"""Causal attention that holds no square of scores where sequences are long.
+"""Causal attention, in blocks for long sequences so that memory stays linear.
 
 Shapes: B batch, L length, N query heads, K key-value heads, G = N / K queries per
 key-value head, H head dimension; n blocks of b positions, the last one filled up.
@@ -18,8 +18,8 @@ from scaling.families._layers import layout, on_one_cpu
 float32 = jnp.float32
 BLOCK = 512
 
-# Up to here one product over all scores; beyond, on a CPU too, blocks take half the
-# time, because scores stay in cache.
+# Up to this length all scores are one product. Beyond it blocks take half the time, on
+# a CPU too, because their scores stay in cache.
 WHOLE = 512
 
 

@@ -1,4 +1,4 @@
-"""What most families are around their blocks."""
+"""The decoder that most families share: embedding, blocks, final norm and head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How families turn a target size into a member: one rule for all ladders."""
+"""Ladders: choose the member of a family for a target size, by one rule for all."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def measure(
     params: Callable[[Config], int],
     flops: Callable[[Config, Spec], float],
 ) -> Callable[[Config], float]:
-    """What a target counts: parameters, or forward FLOPs of one example.
+    """The measure of size by its name: parameters, or forward FLOPs of one example.
 
     "active" is "params" where every parameter works on every token.
 

@@ -1,4 +1,4 @@
-"""Pieces that families share: parameters with their labels, and the common layers."""
+"""Layers that families share, and parameters with the labels that rules read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def param(
     init: Init,
     contracted: tuple[int, ...] | None = None,
 ) -> nnx.Param:
-    """A float32 parameter that carries what it is and what its dimensions are.
+    """A float32 parameter labelled with its group and the names of its dimensions.
 
     Args:
       contracted: the dimensions that an output sums over and that grow with the model's

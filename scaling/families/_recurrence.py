@@ -1,4 +1,4 @@
-"""Pieces of linear recurrences: cutting time into chunks, carrying states across them.
+"""Shared parts of linear recurrences: chunks of time, and states carried across them.
 
 Within a chunk a linear recurrence is a masked product, as attention is; from chunk to
 chunk a state is carried. Shapes: B batch, L length, n chunks of Q positions.

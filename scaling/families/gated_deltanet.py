@@ -1,10 +1,10 @@
 """Gated DeltaNet (Yang, Kautz and Hatamizadeh 2024, arXiv 2412.06464).
 
 Pre-norm residual blocks of a gated delta layer and a SwiGLU feed-forward (section 3.4),
-in the shape Qwen3-Next gives them: queries and keys as wide as the residual stream,
+in the shape that Qwen3-Next uses: queries and keys as wide as the residual stream,
 values twice as wide, two value heads to a key head. Queries, keys and values pass a
 short causal convolution without bias and SiLU; queries and keys are normalised to
-length 1; what is read is normalised head by head and gated by SiLU of a further
+length 1; the output of each head is normalised and gated by SiLU of a further
 projection.
 
 State of one value head, S_t (E x E), with a share alpha_t kept and a strength beta_t of

@@ -1,8 +1,8 @@
-"""N-gram model with interpolated, modified Kneser-Ney smoothing: trained by counting.
+"""N-gram model with interpolated, modified Kneser-Ney smoothing, trained by counting.
 
-The anchor that no gradient trains. With h the k tokens before w, and h' those without
-the first of them (Chen and Goodman 1999, "An empirical study of smoothing techniques
-for language modeling", eq. 24 to 26):
+It serves as a reference that is not trained by gradient descent. With h the k tokens
+before w, and h' the same without the first of them (Chen and Goodman 1999, "An
+empirical study of smoothing techniques for language modeling", eq. 24 to 26):
 
     p(w | h) = (c(h w) - d(c(h w))) / c(h) + g(h) p(w | h'),
 
@@ -11,22 +11,23 @@ the order's counts of counts; g(h) the share of c(h) that was taken away, so tha
 probabilities sum to one; and below the empty context lies the uniform distribution.
 Shorter contexts count in how many longer ones an n-gram was seen, not how often.
 
-The size is the numbers that the model keeps, of any order: a discounted probability an
-n-gram and a g(h) a context. The most frequent n-grams of all orders are kept, of
-equally frequent ones the shorter orders'; more text so makes a full table better and
-not longer. What is left out of a kept context adds to g(h), and a context without
-n-grams gives way to the next shorter one. An n-gram's count takes one for each longer
-one that is kept, and all occurrences of those that are not (Siivola et al. 2007, "On
-growing and pruning Kneser-Ney smoothed n-gram models", section III). With room for all,
-this is the textbook's model. A short text fills less than its size allows.
+The size is the number of values that the model keeps over all orders: one discounted
+probability for each n-gram and one g(h) for each context. The most frequent n-grams of
+all orders are kept and, of equally frequent ones, those of the shorter orders; so more
+text improves a full table and does not enlarge it. The probability of n-grams that are
+left out of a kept context adds to g(h), and a context without n-grams falls back to the
+next shorter one. An n-gram's count includes one for each longer n-gram that is kept,
+and all occurrences of the longer ones that are not (Siivola et al. 2007, "On growing
+and pruning Kneser-Ney smoothed n-gram models", section III). With room for all n-grams
+this is the textbook model. A short text fills less than the size allows.
 
-A window is a text of its own behind separators, as other families read it, and a
-window that is read again in a later epoch counts once. Learning rate, schedule and
-seeds of the weights change nothing: a study states one of each.
+Each window is a text of its own behind separators, as in other families, and a window
+that is read again in a later epoch counts once. Learning rate, schedule and weight seed
+have no effect, so a study needs only one of each.
 
-FLOPs: no matrix products are made. What is counted is the interpolation of a scored
-token, a product and a sum an order; reading a token in training counts as much.
-Sorting and searching are no arithmetic.
+FLOPs: there are no matrix products. Scoring a token counts the interpolation, a product
+and a sum for each order, and reading a token in training counts the same. Sorting and
+searching are not counted.
 
 Memory: six to eight bytes a training token, the table, and, while it is built, the
 distinct n-grams of one order.

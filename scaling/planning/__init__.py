@@ -1,1 +1,1 @@
-"""What a run will take: hardware, cost, and compiled programs read."""
+"""Estimates before training: parameters, FLOPs, memory, time, on which hardware."""

@@ -1,4 +1,4 @@
-"""What a run costs: parameters, FLOPs and memory, without training it.
+"""Counts a run's parameters, FLOPs and memory without training it.
 
 Parameters are exact: the model is built under `jax.eval_shape`. FLOPs are those of the
 matrix products, as the family states them; `flops_xla` counts what the compiled
@@ -24,7 +24,7 @@ from scaling.run import Program, Run
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one run costs.
+    """Parameters, FLOPs and memory of one run.
 
     Attributes:
       params_total, params_active, params_embedding: counts; embedding is the input
@@ -286,15 +286,15 @@ def _products(computations: Instructions, name: str, known: dict[str, float]) ->
 
 def _shape(text: str) -> list[int]:
     """Dimensions in an array's type such as f32[4,64]{1,0}; none for a tuple."""
-    found = re.match(r"\w+\[([\d,]*)\]", text)
-    return [int(n) for n in found[1].split(",") if n] if found else []
+    match = re.match(r"\w+\[([\d,]*)\]", text)
+    return [int(n) for n in match[1].split(",") if n] if match else []
 
 
 def _summed(opcode: str, sides: list[list[int]], attributes: str) -> int:
     """Products that are added up for each number of the result."""
     if opcode == "dot":
-        found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", attributes)
-        dimensions = [int(n) for n in found[1].split(",") if n] if found else []
+        match = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", attributes)
+        dimensions = [int(n) for n in match[1].split(",") if n] if match else []
         return math.prod(sides[0][n] for n in dimensions)
     # A kernel's output features are spread over the result, the rest is summed.
     labels = re.search(r"dim_labels=\w+_(\w+)->", attributes)

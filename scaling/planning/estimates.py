@@ -1,7 +1,8 @@
-"""What a run is expected to take, kept in the workdir to compare with its record.
+"""Predicted time and memory of runs, kept in the workdir to compare with records.
 
-`estimates.json` holds, by run_id and target, what was predicted before the run had a
-record; a prediction after the fact would be none. The report sets both side by side.
+`estimates.json` holds predictions by run_id and target. They are written only while the
+run has no record, so that none is made after the fact. The report shows them beside
+what the runs took.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from scaling.writing import write_atomic
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What a training step of a whole pack takes of one device.
+    """The cost of one training step of a whole pack on one device.
 
     Attributes:
       memory: bytes at once; 0 where the compiler does not say.
@@ -62,11 +63,11 @@ class Estimate:
 
 
 def read(store: Store) -> dict[str, dict[str, dict[str, Any]]]:
-    """What is kept, by run_id and target; what is damaged of it is left out."""
+    """The kept estimates by run_id and target; damaged entries are left out."""
     kept: dict[str, dict[str, dict[str, Any]]] = {}
     for run_id, targets in store.cached("estimates.json").items():
         if isinstance(targets, dict):
-            whole = {name: one for name, one in targets.items() if _is_whole(one)}
+            whole = {name: body for name, body in targets.items() if _is_whole(body)}
             kept[run_id] = whole
     return kept
 

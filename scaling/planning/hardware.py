@@ -1,4 +1,4 @@
-"""What each accelerator type is: chips, hosts, memory, peak, bandwidth. No prices.
+"""Accelerator types: chips, hosts, memory, peak FLOP/s and bandwidth. No prices.
 
 Published figures, per chip (links: both directions together):
   v4    cloud.google.com/tpu/docs/v4: 275 TFLOP/s bf16, 32 GiB, 1200 GB/s, 4 a host,
@@ -126,10 +126,10 @@ _CUBIC |= {128: "4x4x8", 256: "4x8x8", 512: "8x8x8"}
 
 
 def lookup(name: str) -> Hardware:
-    """What `name` is: "cpu" (this machine), "v5litepod-8", "v4-32", "h100", ...
+    """The hardware of a name: "cpu" (this machine), "v5litepod-8", "v4-32", "h100", ...
 
     Raises:
-      UserError: an unknown type, or a count that there is not.
+      UserError: an unknown type, or a count in which it does not come.
     """
     if name == "cpu":
         return _this_cpu()
@@ -162,7 +162,7 @@ def lookup(name: str) -> Hardware:
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """How the TPU compiler is told of a slice.
+    """A slice in the terms of the TPU compiler.
 
     name: as `get_topology_desc` takes it; host: chips of one host along each dimension;
     config: "megacore" where the two cores of a chip are one device.
@@ -242,13 +242,12 @@ def step_seconds(
     moved: float,
     sent: float,
 ) -> float:
-    """The time of a training step that is as fast as its slowest part alone.
+    """The time of a training step by a roofline with three bounds.
 
-    A roofline (Williams et al. 2009) with a third bound: the products at the part of
-    the peak that training reaches, the memory that is moved, or what is sent to other
-    devices, whichever takes longest. What a step costs beside them (each operation's
-    start) is not in it, so tiny models take longer. A CPU's cores do one thing after
-    the other, so there the products and the memory are added.
+    The longest of three times (Williams et al. 2009, with communication added): matrix
+    products at the fraction of the peak that training reaches, memory traffic, and data
+    sent to other devices. The overhead of starting each operation is not included, so
+    tiny models take longer. On a CPU the times for products and memory are added.
 
     Args:
       precision: "float32" or "bfloat16", of the products.

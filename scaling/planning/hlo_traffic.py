@@ -28,7 +28,8 @@ class Traffic:
         return Traffic(self.moved * times, self.sent * times)
 
 
-# What makes no bytes move: it names, groups or reinterprets, or ends what began before.
+# Operations that move no bytes: they name, group or reinterpret arrays, or complete an
+# operation that was counted at its start.
 _FREE = re.compile(
     r"parameter|constant|tuple|get-tuple-element|bitcast|after-all|partition-id|"
     r"replica-id|iota|opt-barrier|.*-done"
@@ -157,13 +158,13 @@ def _sent(instruction: re.Match[str], sides: list[str]) -> float:
 
 
 def _group(attributes: str) -> int:
-    """Devices that take part together, in each of the three ways XLA writes them.
+    """Devices in one group of a collective, in each of the three notations of XLA.
 
     `[groups,devices]<=...`, `{{0,1},{2,3}}`, `mesh['run'=1,'data'=2] {'data'}`.
     """
-    found = re.search(r"replica_groups=\[\d+,(\d+)\]", attributes)
-    if found:
-        return int(found[1])
+    match = re.search(r"replica_groups=\[\d+,(\d+)\]", attributes)
+    if match:
+        return int(match[1])
     named = re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", attributes)
     if named:
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
@@ -177,14 +178,14 @@ _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\](\{[^}]*\})?")
 
 
 def _arrays(text: str) -> list[str]:
-    return [found[0] for found in _ARRAY.finditer(text)]
+    return [match[0] for match in _ARRAY.finditer(text)]
 
 
 def _elements(text: str) -> float:
     return float(
         sum(
-            math.prod(int(n) for n in found[2].split(",") if n)
-            for found in _ARRAY.finditer(text)
+            math.prod(int(n) for n in match[2].split(",") if n)
+            for match in _ARRAY.finditer(text)
         )
     )
 

@@ -1,1 +1,1 @@
-"""What is left to do: packs, layouts, progress and the preflight."""
+"""Plans a study in its workdir: which runs are left, in which packs and layouts."""

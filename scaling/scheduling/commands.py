@@ -1,4 +1,4 @@
-"""What `scaling plan` and `scaling run` do."""
+"""The commands `scaling plan`, `freeze` and `run`."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def freeze(options: Options, progress: Progress) -> str:
             raise UserError(
                 "study",
                 name,
-                f"was frozen on {before['time']} with other words (digest "
-                f"{before['digest']}): they stand; take another workdir",
+                f"was frozen on {before['time']} with a different plan (digest "
+                f"{before['digest']}), which is kept; use another workdir",
             )
     return (
         f"frozen on {before['time']}: {frozen.cells(before['runs'])} cells, "

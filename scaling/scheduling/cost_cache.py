@@ -1,4 +1,4 @@
-"""What runs cost, kept in the workdir: it takes long to find out."""
+"""Caches the costs of runs in the workdir, since computing them takes long."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from scaling.record import Store
 from scaling.run import Program, Run, canonical
 from scaling.writing import write_atomic
 
-# What of a run's cost a study cannot be scheduled without.
+# Fields of a run's cost without which a study cannot be scheduled.
 NEEDED = ("flops", "memory", "depth")
 
 
 class CostCache:
-    """Costs by everything they depend on, the code too; kept in the workdir."""
+    """Costs keyed by everything they depend on, the code included."""
 
     def __init__(self, store: Store):
         self._path = store.path("costs.json")
@@ -39,7 +39,7 @@ class CostCache:
         vocab: int,
         describe_all: Callable[[Sequence[Run], int], list[dict[str, Any]]],
     ) -> None:
-        """Asks for the costs that are not known yet."""
+        """Computes the costs that are not known yet."""
         missing = {self._key(run, vocab): run for run in runs}
         missing = {key: run for key, run in missing.items() if key not in self._costs}
         if missing:

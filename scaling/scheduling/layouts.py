@@ -1,11 +1,11 @@
-"""How packs run on this machine: measured at a study's first start, then kept.
+"""Chooses how packs run on this machine: measured at a study's first start, then kept.
 
-The search doubles what it changes for as long as that pays: first the devices that
-train runs of their own, then, on accelerators, the slots of each. Tiny models gain from
-both, large ones from neither. Deep models have their layers as a loop, which compiles
-in a time that does not grow with depth, unless they are faster one after the other. The
-choice stands in the workdir's layout.json; a pack's width decides the last bits of
-its results, so it stays as it is for as long as the file does.
+The search keeps doubling for as long as that is faster: first the number of devices
+that train separate runs, then, on accelerators, the slots of each. Tiny models gain
+from both, large ones from neither. The layers of deep models run as a loop, whose
+compile time does not grow with depth, unless unrolled layers are faster. The choice is
+kept in the workdir's layout.json; the width of a pack affects the last bits of its
+results, so it must not change within a study.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from scaling.run import Run, canonical
 from scaling.scheduling.progress import short
 from scaling.writing import write_atomic
 
-# What a doubling of slots on the same devices must gain: noise is below it, and wider
-# packs idle more at their end. A doubling of devices must not lose.
+# The gain that a doubling of slots on the same devices must bring: it is above the
+# noise, and wider packs idle more at their end. A doubling of devices must not lose.
 GAIN = 1.1
 
-# Models of so many like layers are deep. Below, a loop over them saves little of the
-# compile time and costs a copy of the parameters.
+# Models of at least this many equal layers count as deep. With fewer, a loop saves
+# little compile time and costs a copy of the parameters.
 DEEP = 8
 
-# What layout.json calls the programs of a CPU that have one layout.
+# The name in layout.json for all programs that share one layout on a CPU.
 SHARED = "all programs"
 
 Measure = Callable[[Layout], float | None]
@@ -43,7 +43,7 @@ Tried = list[tuple[Layout, float | None]]
 
 
 def assumed(platform: str, devices: int) -> Layout:
-    """What a plan reckons with before anything was measured.
+    """The layout that a plan assumes before anything is measured.
 
     On a CPU each core trains a run of its own: tiny steps do not gain from sharing
     one. Accelerators share every run's batch and parameters.
@@ -97,17 +97,17 @@ def choose(
         return tried
     for wider, gain in ((_spread, 1.0), (_deepen, GAIN)):
         while (layout := wider(best, base, runs)) is not None:
-            found = measure(layout)
-            tried.append((layout, found))
-            if found is None or found < gain * rate:
+            new_rate = measure(layout)
+            tried.append((layout, new_rate))
+            if new_rate is None or new_rate < gain * rate:
                 break
-            best, rate = layout, found
+            best, rate = layout, new_rate
     if deep:
         layout = dataclasses.replace(best, scan_layers=False)
-        found = measure(layout)
-        tried.append((layout, found))
-        if found is not None and found > rate:
-            best, rate = layout, found
+        new_rate = measure(layout)
+        tried.append((layout, new_rate))
+        if new_rate is not None and new_rate > rate:
+            best, rate = layout, new_rate
     return [pair for pair in tried if pair[0] != best] + [(best, rate)]
 
 
@@ -143,11 +143,11 @@ def _deepen(layout: Layout, base: Layout, runs: int) -> Layout | None:
 
 
 class Layouts:
-    """The layouts of a study's programs: kept ones, or measured when first needed.
+    """The layouts of a study's programs, kept or measured when first needed.
 
-    A CPU has one for all programs, that of the first, but for the deep; accelerators
-    one a program, since what fills them differs by orders of magnitude between small
-    and large runs.
+    On a CPU all programs share the layout of the first one, except deep models.
+    Accelerators have one layout a program, since the runs needed to fill them differ by
+    orders of magnitude between small and large models.
     """
 
     def __init__(
@@ -268,13 +268,13 @@ def _spelt(value: Any) -> str:
 
 
 def _sentence(run: Run, tried: Tried) -> str:
-    said = ", ".join(
+    rates = ", ".join(
         f"{words(layout)} {'failed' if rate is None else short(rate)}"
         for layout, rate in tried
     )
     return (
         f"layout: {words(tried[-1][0])}, measured with {run.model.family} "
-        f"{short(run.model.size)}, tokens/s: {said}"
+        f"{short(run.model.size)}, tokens/s: {rates}"
     )
 
 

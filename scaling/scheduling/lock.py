@@ -1,15 +1,16 @@
-"""One study at a time in a workdir.
+"""Locks a workdir, so that one study at a time trains in it.
 
-On a disk the kernel holds the lock, and lets it go with the process. A bucket has none,
-but it can make an object only where there is none of that name (gs://:
-x-goog-if-generation-match 0), so that of several starts exactly one makes it.
+On a disk the kernel holds the lock and releases it when the process ends. A bucket has
+no locks, but it can create an object on the condition that none of that name exists
+(gs://: x-goog-if-generation-match 0), so that exactly one of several starts succeeds.
 
-    lock/000007.json     who holds the workdir: host, process, when it began
+    lock/000007.json     who holds the workdir: host, process, when it started
 
-The highest number counts. It is written again every BEAT_SECONDS; one that was not for
-STALE_SECONDS, or whose process is gone from this machine, does not count: who makes
-the next number has the workdir. A lock that is released says so and stays, so that no
-start that read an older number can make one that was had before.
+The highest number counts. Its holder rewrites it every BEAT_SECONDS. A lock that was
+not rewritten for STALE_SECONDS, or whose process has ended on this machine, has
+expired: whoever creates the next number holds the workdir. A released lock is marked
+free and stays, so that a start which read an older number cannot create a number that
+was used before.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from scaling.writing import write_atomic, write_once
 
 BEAT_SECONDS = 15.0
 STALE_SECONDS = 120.0
-KEPT = 20  # numbers that stay behind the newest
+KEPT = 20  # older locks that are kept beside the newest
 
 
 @contextlib.contextmanager
@@ -91,20 +92,20 @@ def _in_bucket(workdir: str) -> Iterator[None]:
     number = _newest(folder)
     if number and (holder := _holder(folder, number)):
         raise _busy(workdir, holder)
-    mine = folder / _name(number + 1)
-    if not write_once(mine, _body()):
+    lock = folder / _name(number + 1)
+    if not write_once(lock, _body()):
         raise _busy(workdir, "a command that has just started")
     for old in range(1, number + 1 - KEPT):
         (folder / _name(old)).unlink(missing_ok=True)
     ended = threading.Event()
-    beats = threading.Thread(target=_beat, args=(mine, ended), daemon=True)
+    beats = threading.Thread(target=_beat, args=(lock, ended), daemon=True)
     beats.start()
     try:
         yield
     finally:
         ended.set()
         beats.join()
-        write_atomic(mine, _body(free=True))
+        write_atomic(lock, _body(free=True))
 
 
 def _name(number: int) -> str:
@@ -165,20 +166,21 @@ def _alive(pid: int) -> bool:
 
 def _age(path: epath.Path) -> float:
     """Seconds since an object was written, by the clock of the bucket alone."""
-    asked = path.parent / f"ask-{uuid.uuid4().hex}"
-    asked.write_bytes(b"")
+    now = path.parent / f"ask-{uuid.uuid4().hex}"
+    now.write_bytes(b"")
     try:
-        return float(asked.stat().mtime - path.stat().mtime)
+        return float(now.stat().mtime - path.stat().mtime)
     finally:
-        asked.unlink()
+        now.unlink()
 
 
-def _beat(mine: epath.Path, ended: threading.Event) -> None:
-    """Writes the lock again and again; stops this process if another one took over."""
+def _beat(lock: epath.Path, ended: threading.Event) -> None:
+    """Rewrites the lock regularly; stops this process if another one took over."""
     while not ended.wait(BEAT_SECONDS):
-        # What the network loses is written by the next beat, long before it counts.
+        # A write that the network loses is repeated by the next beat, long before the
+        # lock expires.
         with contextlib.suppress(OSError):
-            if _newest(mine.parent) > int(mine.stem):
+            if _newest(lock.parent) > int(lock.stem):
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
-            write_atomic(mine, _body())
+            write_atomic(lock, _body())

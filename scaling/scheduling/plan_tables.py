@@ -1,4 +1,4 @@
-"""What `scaling plan` and `scaling status` print. Light: `status` starts at once."""
+"""The tables that `scaling plan` and `scaling status` print; imports nothing slow."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def plan_table(entries: Sequence[Entry]) -> str:
     lines = [
         *_aligned(rows),
         f"{len(entries)} runs: {states}; {tokens:,} tokens, {short(flops)} FLOPs",
-        f"estimated time for what is left: {duration(seconds)}, one after the other",
+        f"estimated time for the runs left: {duration(seconds)}, one after the other",
     ]
     if saved:
         steps = sum(entry.run.steps for entry in left)
@@ -139,11 +139,11 @@ def _target_lines(forecasts: Sequence[Forecast]) -> list[str]:
     known = [f.step for f in programs if not f.step.reason]
     left = [f for f in forecasts if f.entry.state in ("left", "provisional")]
     hours = sum(f.seconds or 0.0 for f in left) / 3600
-    said = f"{len(known)} of {len(programs)} programs {first.step.how}"
+    count = f"{len(known)} of {len(programs)} programs {first.step.how}"
     if machine.kind != "gpu" and known:
-        said += f", median {statistics.median(s.seconds for s in known):.1f} s each"
+        count += f", median {statistics.median(s.seconds for s in known):.1f} s each"
     total = (
-        f"what is left: {_time(3600 * hours)}, {hours * machine.chips:.3g} "
+        f"time for the runs left: {_time(3600 * hours)}, {hours * machine.chips:.3g} "
         "chip-hours, one pack after the other"
     )
     if any(f.cost is not None for f in left):
@@ -152,7 +152,7 @@ def _target_lines(forecasts: Sequence[Forecast]) -> list[str]:
         f"{machine.name}: {machine.chips} x {short(first.memory_there)}B; packs of "
         f"{layout.width}, mesh run x data x model = {layout.run} x {layout.data} x "
         f"{layout.model}, {layout.precision}",
-        said,
+        count,
         *(
             f"  not compiled: {describe(f.entry.run)}: {f.step.reason}"
             for f in programs

@@ -1,7 +1,7 @@
-"""Compiles every program of a study ahead of time for a target; does it fit, how long.
+"""Compiles every program of a study for a target machine: does it fit, how long?
 
-What is compiled is the step that trains, in the layout that packs would have there. Two
-child processes compile at a time; answers are kept by content beside the prepared data.
+The training step is compiled in the layout that packs would have there. Two child
+processes compile at a time; results are cached by content beside the prepared data.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TIMEOUT = 120.0  # seconds a program
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
-    """What one planned run takes on the target.
+    """The time, memory and cost of one planned run on the target.
 
     Attributes:
       step: of a whole pack, on one device; step_seconds: its time by roofline.
@@ -177,7 +177,7 @@ def _fits(step: Step, there: float) -> bool:
 
 
 class Steps:
-    """The steps of a study's programs, compiled in children, each once for good."""
+    """The training steps of a study's programs, each compiled once in a child."""
 
     def __init__(
         self, study: StudyPlan, machine: Hardware, stop: Stop, progress: Progress
@@ -200,10 +200,9 @@ class Steps:
         ordered = sorted(programs.values(), key=lambda run: -run.model.size)
         with ThreadPoolExecutor(CHILDREN) as pool:
             try:
-                for run, found in zip(
-                    ordered, pool.map(self._find, ordered), strict=True
-                ):
-                    self._found[run.program()] = found
+                steps = pool.map(self._find, ordered)
+                for run, step in zip(ordered, steps, strict=True):
+                    self._found[run.program()] = step
                     self._show(run, len(ordered))
             finally:
                 # Before the threads end: a child goes with the thread that began it.
@@ -212,11 +211,11 @@ class Steps:
 
     def _show(self, run: Run, programs: int) -> None:
         step, _ = self._found[run.program()]
-        said = step.reason and f"not compiled: {step.reason}"
-        said = said or f"{step.how} in {step.seconds:.1f} s"
+        compiled = f"{step.how} in {step.seconds:.1f} s"
+        result = f"not compiled: {step.reason}" if step.reason else compiled
         name = ", ".join(describe(run).split(", ")[:1])
         count = f"[{len(self._found)}/{programs}]"
-        self.progress.note(f"{count} {name} for {self.machine.name}: {said}")
+        self.progress.note(f"{count} {name} for {self.machine.name}: {result}")
 
     def _find(self, run: Run) -> tuple[Step, str]:
         step = self._step(run, self.machine)
@@ -301,9 +300,9 @@ class Steps:
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    """Of what compiles; without importing it."""
-    found = {}
+    """Versions of the packages that compile, without importing them."""
+    versions = {}
     for name in ("jax", "jaxlib", "flax", "optax", "libtpu"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            versions[name] = importlib.metadata.version(name)
+    return versions

@@ -11,12 +11,12 @@ from scaling.errors import UserError
 from scaling.record import Store
 from scaling.run import Probes, Run
 
-# What a name stands for: where and how many, not when.
+# The identity of a probe set: its corpus and positions, not the times of keeping.
 _Set = tuple[Probes, int, str]  # windows' length, tokenizer
 
 
 class ProbeSets:
-    """Those that a study's runs name, each cut once."""
+    """The probe sets that a study's runs name, each cut once."""
 
     def __init__(self, store: Store):
         self._store = store

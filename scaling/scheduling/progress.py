@@ -1,4 +1,4 @@
-"""Progress for people: redrawn lines on a terminal, plain lines elsewhere."""
+"""Shows progress: redrawn lines on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Running:
 
 
 class Progress:
-    """Follows events. `expect` says what there is to do, whenever that changes."""
+    """Shows events. `expect` gives the planned runs, whenever these change."""
 
     def __init__(self, stream: TextIO | None = None):
         self.stream = stream or sys.stderr

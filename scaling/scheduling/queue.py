@@ -1,4 +1,4 @@
-"""The queue of packs: what is trained next, and what is tried again."""
+"""The queue of packs: which runs are trained next, and which are tried again."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ TRIES = 3  # attempts at a run without a newer checkpoint between them
 
 
 class Queue:
-    """Hands out packs until nothing is left that can be trained.
+    """Yields packs until nothing is left that can be trained.
 
-    Runs of one program make a pack. The program that was just compiled goes on first,
-    so that each is compiled once; then the program with the most FLOPs left: what
-    does not fit or takes too long shows early, and no large pack is left for the end.
+    Runs of one program make a pack. The program that was just compiled continues first,
+    so that each is compiled once; then comes the program with the most FLOPs left, so
+    that a program which does not fit or is too slow shows early, and no large pack is
+    left for the end.
     """
 
     def __init__(self, plan: StudyPlan, retry_oom: bool):
@@ -98,7 +99,7 @@ class Queue:
         )
 
     def _sort_failures(self, pack: Pack) -> None:
-        """What the failures of a pack mean for the next ones."""
+        """Decides what is tried again after a pack failed, and how."""
         failed = {event.run_id: event for event in self._failed}
         if any(event.cause == "out of memory" for event in failed.values()):
             if _alone(pack):

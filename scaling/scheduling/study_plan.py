@@ -1,7 +1,7 @@
-"""One study in one workdir: its runs, checked, prepared, priced, and what is done.
+"""The plan of a study in a workdir: its runs, their cost, and which are done.
 
-The plan is made afresh after every pack, from the records alone, so that a study which
-was killed anywhere goes on from what it finds.
+The plan is made again after every pack, from the records alone, so that a study that
+was killed at any point resumes from its records.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scaling.scheduling.progress import Progress
 
 BYTES = 257  # ids of the byte tokenizer, the separator included
 
-# What a platform's speed is guessed from until the workdir has measured runs.
+# FLOP/s assumed for each platform until the workdir has measured runs.
 TYPICAL = {"cpu": "cpu", "gpu": "a100", "tpu": "v4-8"}
 
 RunState = Literal["done", "diverged", "left", "provisional"]
@@ -77,7 +77,7 @@ class Entry:
 
 
 class StudyPlan:
-    """One study in one workdir: its runs, checked, prepared, priced."""
+    """The runs of a study in a workdir, checked, prepared and with their costs."""
 
     def __init__(
         self, options: Options, engine: Local, store: Store, progress: Progress
@@ -247,14 +247,14 @@ class StudyPlan:
         # asked for as soon as that is known.
         self._costs.add(new, BYTES, self.engine.describe)
         for tokenizer in sorted({run.data.tokenizer for run in new}):
-            mine = [run for run in new if run.data.tokenizer == tokenizer]
-            self._prepare(mine, tokenizer)
-            study.check_budgets(mine, self._train_tokens[tokenizer])
-            corpora.check_evaluation(mine, self._prepared[tokenizer])
-            study.check_damaged(mine, self._prepared[tokenizer])
-            self._probes.admit(mine, self._prepared[tokenizer])
+            alike = [run for run in new if run.data.tokenizer == tokenizer]
+            self._prepare(alike, tokenizer)
+            study.check_budgets(alike, self._train_tokens[tokenizer])
+            corpora.check_evaluation(alike, self._prepared[tokenizer])
+            study.check_damaged(alike, self._prepared[tokenizer])
+            self._probes.admit(alike, self._prepared[tokenizer])
             if self._vocab[tokenizer] != BYTES:
-                self._costs.add(mine, self._vocab[tokenizer], self.engine.describe)
+                self._costs.add(alike, self._vocab[tokenizer], self.engine.describe)
         self._admitted |= set(new)
 
     def _prepare(self, runs: Iterable[Run], tokenizer: str) -> None:

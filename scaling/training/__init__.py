@@ -1,1 +1,1 @@
-"""What runs in the child: programs, trainer, mesh, checkpoints and evaluation."""
+"""Training in the child process: programs, trainer, mesh, checkpoints, evaluation."""

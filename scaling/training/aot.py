@@ -29,12 +29,12 @@ from scaling.training import programs
 def step(run: Run, vocab: int, layout: Layout, target: str) -> Step:
     """The training step of `run`'s program on `layout`, on the machine `target`.
 
-    What is wrong with the program there is an answer too: `reason` says it.
+    A program that cannot be compiled there gives a step with the `reason`.
     """
     machine = hardware.lookup(target)
     if families.fitted(run.model.family):
         return _fitted(run, vocab)
-    # Whatever machine this is, its own accelerators are not asked for.
+    # The accelerators of this machine, if any, are not used.
     jax.config.update("jax_platforms", "cpu")
     if machine.kind == "gpu":
         return _modelled(run, vocab, layout)
@@ -125,6 +125,6 @@ def _fitted(run: Run, vocab: int) -> Step:
 
 def _needed(message: str) -> float:
     """Bytes that the compiler asked for, 0 where it does not state them."""
-    found = re.search(r"(?:\(|Used )(\d+(?:\.\d+)?)([KMGT])\b", message)
+    match = re.search(r"(?:\(|Used )(\d+(?:\.\d+)?)([KMGT])\b", message)
     powers = {"K": 10, "M": 20, "G": 30, "T": 40}
-    return float(found[1]) * 2.0 ** powers[found[2]] if found else 0.0
+    return float(match[1]) * 2.0 ** powers[match[2]] if match else 0.0

@@ -5,10 +5,10 @@ another pack width or on other devices. It holds the run's train state and its p
 so far (loss curve, readings, seconds). Only the step is kept of the data: batches are a
 pure function of it.
 
-Beside what orbax writes lies manifest.json: which run and step the checkpoint is of,
-and the sha256 of every file, written last. A checkpoint is used only where all of this
-is right; anything else is removed, since orbax would count it among the latest, and the
-one before is used, or none.
+Beside orbax's files there is a manifest.json, written last, with the checkpoint's run
+and step and the sha256 of every file. A checkpoint is used only where all of this is
+right. Any other is removed, since orbax would count it among the latest, and the one
+before it is used, or none.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from scaling.record import Store
 from scaling.writing import write_atomic
 
 MANIFEST = "manifest.json"
-FORMAT = 1  # of the manifest and of what the checkpoint holds
+FORMAT = 1  # of the manifest and of the checkpoint's content
 
-# What orbax and tensorstore raise where a whole checkpoint is of another shape than is
-# asked for, as one of other code can be.
+# What orbax and tensorstore raise where an undamaged checkpoint has other shapes than
+# the model, as after a change of code.
 _OTHER_SHAPE = (ValueError, OSError, KeyError, TypeError)
 
 
 class Damaged(Exception):
-    """A checkpoint that is not to be used; the message says why."""
+    """A checkpoint cannot be used; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,19 +101,19 @@ def restore(
       shardings: a tree like it; need not be those it was saved with.
     """
     wrong: list[str] = []
-    found = None
+    saved = None
     for path in _candidates(store, run_id):
         try:
             step = _checked(path, run_id, steps)
-            found = _read(store, run_id, step, abstract, shardings)
+            saved = _read(store, run_id, step, abstract, shardings)
             break
         except Damaged as error:
             wrong.append(f"checkpoint {path.name} of run {run_id} {error}")
             _remove(path)
     if wrong:
-        start = f"step {found.step}" if found else "the start"
+        start = f"step {saved.step}" if saved else "the start"
         say(f"{'; '.join(wrong)}: not used, the run goes on from {start}")
-    return found
+    return saved
 
 
 def delete(store: Store, run_id: str) -> None:
@@ -129,23 +129,23 @@ def delete(store: Store, run_id: str) -> None:
 
 
 def _candidates(store: Store, run_id: str) -> list[epath.Path]:
-    """All that is named like a step in the run's folder, the highest first.
+    """Everything in the run's folder that has the name of a step, the highest first.
 
-    What a write that was cut short has left, or a number that orbax would not write, is
-    removed: no checkpoint is lost with it.
+    Remains of interrupted writes, and numbers that orbax would not write, are removed;
+    no checkpoint is lost with them.
     """
     folder = store.path("checkpoints", run_id)
     if not folder.is_dir():
         if folder.exists() or _is_link(folder):  # would be in the way of a folder
             folder.unlink()
         return []
-    found = []
+    steps = []
     for path in folder.iterdir():
         if path.name.isdecimal() and path.name == str(int(path.name)):
-            found.append(path)
+            steps.append(path)
         elif path.name.isdecimal() or ".orbax-checkpoint-tmp" in path.name:
             _remove(path)
-    return sorted(found, key=lambda path: int(path.name), reverse=True)
+    return sorted(steps, key=lambda path: int(path.name), reverse=True)
 
 
 def _checked(folder: epath.Path, run_id: str, steps: int) -> int:
@@ -190,7 +190,7 @@ def _manifest(folder: epath.Path, run_id: str) -> tuple[int, dict[str, str]]:
 
 
 def _read(store: Store, run_id: str, step: int, abstract: Any, shardings: Any) -> Saved:
-    """What orbax reads of a checkpoint whose files are as they were written."""
+    """The content of a checkpoint whose files are undamaged."""
     target = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(
             leaf.shape, leaf.dtype, sharding=sharding
@@ -204,13 +204,13 @@ def _read(store: Store, run_id: str, step: int, abstract: Any, shardings: Any) -
     )
     with _manager(store, run_id) as manager:
         try:
-            found = manager.restore(step, args=arguments)
+            restored = manager.restore(step, args=arguments)
         except _OTHER_SHAPE as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise Damaged(f"does not fit this model ({reason[:200]})") from error
-    leaves = [leaf for _, leaf in sorted(found["state"].items())]
+    leaves = [leaf for _, leaf in sorted(restored["state"].items())]
     state = jax.tree.unflatten(jax.tree.structure(abstract), leaves)
-    return Saved(step, state, found["progress"])
+    return Saved(step, state, restored["progress"])
 
 
 def _remove(path: epath.Path) -> None:

@@ -1,4 +1,4 @@
-"""Exact pass over the study's evaluation sets: nats per document, and readings.
+"""Scores a run on the whole evaluation sets: nats per document, and readings.
 
 Every run of a study is scored on the same held-out documents, so that differences
 between runs have paired errors.
@@ -69,8 +69,8 @@ def score(
     anywhere = np.zeros(len(windows.tokens), np.int32)
     scored = [nats for nats, _ in _calls(read, windows.tokens, anywhere, sharding)]
     count = len(windows.tokens)
-    found = np.concatenate([mesh.get(nats) for nats in scored])[:count]
-    by_window = found.astype(np.float64) * windows.weight
+    nats = np.concatenate([mesh.get(part) for part in scored])[:count]
+    by_window = nats.astype(np.float64) * windows.weight
     documents = len(windows.bytes)
     return Score(
         nats=np.bincount(windows.document, by_window.sum(1), documents),
@@ -82,21 +82,21 @@ def score(
 def predictions(
     read: Read, probes: ProbeSet, sharding: jax.sharding.NamedSharding
 ) -> np.ndarray:
-    """float16 [positions, vocab]: natural logs of what is predicted at the positions.
+    """float16 [positions, vocab]: natural log-probabilities at the probe positions.
 
     Args: as `score`.
     """
     calls = _calls(read, probes.tokens, probes.at, sharding)
-    found = [mesh.get(predicted).astype(np.float16) for _, predicted in calls]
-    return np.concatenate(found)[: len(probes.at)]
+    parts = [mesh.get(predicted).astype(np.float16) for _, predicted in calls]
+    return np.concatenate(parts)[: len(probes.at)]
 
 
 def _calls(
     read: Read, tokens: np.ndarray, at: np.ndarray, sharding: jax.sharding.NamedSharding
 ) -> Iterator[tuple[Any, Any]]:
-    """What `read` gives, call by call; the last is filled up with empty windows.
+    """The results of `read`, call by call; the last call is padded with empty windows.
 
-    Each is waited for before the next, so that a CPU's queue does not run ahead.
+    Each call is waited for before the next, so that a CPU's queue does not run ahead.
     """
     count, length = tokens.shape
     per_call = windows_per_call(length, sharding)
@@ -116,7 +116,7 @@ def readings(
     step: int,
 ) -> list[Reading]:
     """Loss and bits per byte on every set; `scores` is keyed (part key, tokens)."""
-    found = []
+    readings = []
     for held_out in sets:
         parts = [(p.weight, scores[p.key, held_out.tokens]) for p in held_out.parts]
         total = sum(weight for weight, _ in parts)
@@ -130,7 +130,7 @@ def readings(
                 per = getattr(part, field)
                 value += weight / total * part.nats.sum() / per.sum()
                 variance += (weight / total) ** 2 * part.variance(per)
-            found.append(
+            readings.append(
                 Reading(
                     evaluation=held_out.name,
                     quantity=quantity,
@@ -144,7 +144,7 @@ def readings(
                     step=step,
                 )
             )
-    return found
+    return readings
 
 
 def better(best: Sequence[Reading], new: Sequence[Reading]) -> list[Reading]:

@@ -1,4 +1,7 @@
-"""Families that are fitted: on the host, run after run, with nothing to resume."""
+"""Fits the families that are not trained by gradient descent, one run after another.
+
+They run on the host and have no checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,7 @@ def _predicts(fitted: Any) -> evaluation.Read:
     """What a fitted model predicts, on the host."""
 
     def read(tokens: jax.Array, at: jax.Array) -> tuple[None, jax.Array]:
-        found = fitted.log_probabilities(np.asarray(tokens), np.asarray(at))
-        return None, jnp.asarray(found)
+        predicted = fitted.log_probabilities(np.asarray(tokens), np.asarray(at))
+        return None, jnp.asarray(predicted)
 
     return read

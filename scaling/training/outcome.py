@@ -1,4 +1,4 @@
-"""What is kept of a run at its end: readings, artifacts and the record."""
+"""Scores a run and writes its artifacts and record when it ends."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ class Scorer:
     def predictions(
         self, run: Run, step: int, read: evaluation.Read
     ) -> dict[str, np.ndarray]:
-        """What a model predicts at the probes that are due after this step of the run.
+        """A model's predictions at the probes that are due after this step of the run.
 
         Returns:
           float16 [positions, vocab] by `probe_file.key`.
         """
-        found, kept = {}, {}
+        predicted, kept = {}, {}
         for probes, fraction in run.probe_marks().get(step, ()):
-            if probes.name not in found:
+            if probes.name not in predicted:
                 cut = _probes.cut(probes, run.length, self.prepared)
-                made = evaluation.predictions(read, cut, self.sharding)
-                found[probes.name] = made
-            kept[probe_file.key(probes.name, fraction)] = found[probes.name]
+                new = evaluation.predictions(read, cut, self.sharding)
+                predicted[probes.name] = new
+            kept[probe_file.key(probes.name, fraction)] = predicted[probes.name]
         return kept
 
     def predictions_file(self, slot: Slot) -> dict[str, bytes]:
@@ -154,6 +154,6 @@ def record(
 def _versions() -> dict[str, str]:
     """Of the packages that compute, and digests of a user's own included files."""
     names = ("jax", "jaxlib", "flax", "optax", "datalaw")
-    found = {name: importlib.metadata.version(name) for name in names}
+    versions = {name: importlib.metadata.version(name) for name in names}
     own = {f"include {name}": sha for name, sha in plugins.included().items()}
-    return found | {"python": platform.python_version()} | own
+    return versions | {"python": platform.python_version()} | own

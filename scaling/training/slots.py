@@ -1,4 +1,4 @@
-"""What the host knows of a pack: the run in each slot, and the runs that wait."""
+"""The host's view of a pack: the run in each slot, and the runs that wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scaling.run import Run
 
 @dataclasses.dataclass
 class Slot:
-    """What the host knows of the run in one slot.
+    """The host's view of the run in one slot.
 
     curve: training loss of every step so far. best: the best reading so far of each
     evaluation set. kept: what was predicted so far, by `probe_file.key`. seconds: this

@@ -1,4 +1,4 @@
-"""How fast a layout trains: what the choice between layouts is made by."""
+"""Measures how fast a layout trains, to choose between layouts."""
 
 from __future__ import annotations
 

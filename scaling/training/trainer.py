@@ -1,7 +1,7 @@
 """Trains one pack: fill the slots, step, branch, score, record, refill.
 
-Runs that are equal up to their decay are trained once until there (trunks.py). What was
-cut short resumes from checkpoints.
+Runs that are equal up to their decay are trained once up to that point (trunks.py).
+Interrupted runs resume from checkpoints.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class PackState:
 
 
 class Trainer:
-    """One pack on its way: the runs in its slots, from the first step to the record."""
+    """Trains one pack: the runs in its slots, from the first step to the record."""
 
     def __init__(
         self,

@@ -43,7 +43,7 @@ _MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "bad_alloc", "Out of memory")
 
 
 class Worker(Protocol):
-    """What the child does with requests; `JaxWorker` is the one that trains."""
+    """The interface of a child's request handler; `JaxWorker` trains."""
 
     def train(
         self,

@@ -82,7 +82,7 @@ def test_what_changes_afterwards_shows(study, tmp_path):
     store = Store(tmp_path / "w")
     commands.freeze(study(), progress())
     for changed in ({"margin": 0.5}, {"tokens": (1024, 4096)}):
-        with pytest.raises(UserError, match=r"frozen on .* with other words"):
+        with pytest.raises(UserError, match=r"frozen on .* with a different plan"):
             commands.freeze(study(**changed), progress())
     assert commands.run(study(margin=0.5, tokens=(1024, 4096)), progress()) == 0
     kept, now = frozen.read(store, "little"), store.studies()["little"]
