@@ -132,10 +132,14 @@ def _slopes(law: Law, index: int, theta: Array) -> Array:
 
 
 def _read(law: Law, index: int, theta: Array, by: Array) -> tuple[Array, Array]:
-    """ln of a reported parameter at theta [B, P], and its slopes [B, k] by some."""
+    """ln of a reported parameter at theta [B, P], and its slopes [B, k] by some.
+
+    Not a number where the parameter is not positive and has no logarithm.
+    """
     shifts = np.zeros((1 + by.size, theta.shape[1]))
     shifts[np.arange(by.size) + 1, by] = SHIFT
-    logs = np.log(law.natural(theta[:, None] + shifts)[..., index])
+    natural = law.natural(theta[:, None] + shifts)[..., index]
+    logs = np.log(np.where(natural > 0.0, natural, np.nan))
     return logs[:, 0], (logs[:, 1:] - logs[:, :1]) / SHIFT
 
 
@@ -169,8 +173,15 @@ class _Solver:
         wanted = theta[:, index]
         plain = np.array(theta, np.float64)
         plain[:, index] = self._at[index]
+        step = np.zeros(len(plain))
         for _ in range(NEWTON):
             logs, slopes = _read(self._law, index, plain, self._by)
+            # The logarithm bends, so that a step down can go past zero: halve it.
+            past = np.isnan(logs)
+            if past.any():
+                step = np.where(past, step / 2, 0.0)
+                plain[:, index] -= step
+                continue
             own = np.where(slopes[:, 0] == 0.0, np.inf, slopes[:, 0])
             step = (wanted - logs) / own
             plain[:, index] += step

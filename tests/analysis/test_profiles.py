@@ -1,13 +1,16 @@
 """Profile likelihoods: against refits one by one, a linear model and the bootstrap."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
 from scipy import optimize
 
+from analysis import laws
 from analysis.design.cells import target_frame
 from analysis.fitting.fit import huber, minimise
+from analysis.inference import profiles
 from analysis.inference.intervals import interval
 from analysis.inference.likelihood import Likelihood, log_likelihood
 from analysis.inference.profiles import profile
@@ -141,6 +144,21 @@ def test_a_parameter_that_the_runs_leave_open_has_no_end():
     )
     row = profile(found, ["beta"]).iloc[0]
     assert np.isnan(row.low) and row.high < 3.0
+
+
+def test_an_exponent_is_held_at_values_far_below_the_fitted_one():
+    """The way there is not past zero, where an exponent has no logarithm."""
+    law = laws.load("chinchilla_outer").bind({}, {"params": 10.0, "tokens": 12.0})
+    index = law.names.index("alpha")
+    fitted = np.array([0.5, 1.0, 1.0, 0.6, 0.3, np.log(0.5)])
+    held = profiles._by_value(law, index, fitted)
+    theta = np.tile(fitted, (5, 1))
+    values = np.array([1e-3, 0.01, 0.2, 1.2, 40.0])
+    theta[:, index] = np.log(values)
+    theta[:, -1] = np.log(np.linspace(0.2, 3.0, 5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(held.natural(theta)[:, index], values)
 
 
 def test_wrong_wishes_are_the_users_mistakes():

@@ -299,7 +299,7 @@ def _silly(analysis: Analysis, printed: str) -> list[str]:
     texts += printed.splitlines()
     wrong = []
     for text in dict.fromkeys(texts):
-        bare = text
+        bare = re.sub(r"\bNone of\b", "", text)
         for name in sorted(map(str, names), key=len, reverse=True):
             bare = bare.replace(name, "")
         words = bare.replace("=", " ").replace("(", " ").replace(")", " ").split()
