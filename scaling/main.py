@@ -85,9 +85,17 @@ def _add_study_options(command: argparse.ArgumentParser) -> None:
         "--families", default="", metavar="A,B", help="only runs of these families"
     )
     command.add_argument(
+        "--cut",
+        default="",
+        metavar="NAME",
+        help="run the file's `NAME(results)`, a smaller study that it defines",
+    )
+    command.add_argument(
         "--quick",
-        action="store_true",
-        help="run the file's `quick(results)`, a first look at the study",
+        action="store_const",
+        dest="cut",
+        const="quick",
+        help="--cut quick, a first look at the study",
     )
     command.add_argument(
         "--include",
@@ -133,7 +141,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         families=tuple(filter(None, arguments.families.split(","))),
         retry_oom=getattr(arguments, "retry_oom", False),
         layout=getattr(arguments, "layout", ""),
-        quick=arguments.quick,
+        cut=arguments.cut,
     )
 
 

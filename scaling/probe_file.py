@@ -7,8 +7,9 @@ A workdir holds
 
 A run's file has, for each probe set and each fraction of its training, an array
 NAME:FRACTION, float16 [positions, vocab], of natural log-probabilities (-inf allowed),
-and NAME:digest, the digest of that probe set. Only predictions with the same digest may
-be compared. Equal contents give equal bytes.
+and NAME:digest, the digest of that probe set. Where the run asks for it, NAME:best has
+the predictions at its best scoring, and NAME:best_step its step. Only predictions with
+the same digest may be compared. Equal contents give equal bytes.
 
 It needs NumPy alone, so that anything that reads a workdir can use it.
 """
@@ -22,7 +23,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 FOLDER = "probes"
 PREDICTIONS = "predictions.npz"  # the artifact's name is what stands before the dot
 RULE = 1  # counts changes to how positions are chosen and classed
+
+# When a run predicted: after a fraction of its training, or at its best scoring.
+Moment = float | Literal["best"]
+BEST: Literal["best"] = "best"
+_BEST_STEP, _DIGEST = "best_step", "digest"
 
 # The largest probe file in bytes; this code never writes a larger one.
 MOST = 1 << 32
@@ -218,21 +224,26 @@ def read_truth(store: Store, digest: str) -> np.ndarray | None:
 # --- Predictions ---------------------------------------------------------------
 
 
-def key(name: str, fraction: float) -> str:
-    """The array of a probe set at a fraction of the training: `docstrings:0.5`."""
-    return f"{name}:{fraction:g}"
+def key(name: str, moment: Moment) -> str:
+    """The array of a probe set: `docstrings:0.5`, `docstrings:best`."""
+    return f"{name}:{moment if isinstance(moment, str) else f'{moment:g}'}"
+
+
+def best_step_key(name: str) -> str:
+    """The array that holds the step of a set's best predictions."""
+    return f"{name}:{_BEST_STEP}"
 
 
 def predictions(kept: Mapping[str, np.ndarray], of: Mapping[str, str]) -> bytes:
     """A run's file.
 
     Args:
-      kept: by `key`, float16 [positions, vocab].
+      kept: by `key`, float16 [positions, vocab]; by `best_step_key`, one integer.
       of: digest by the name of the probe set.
     """
     arrays = dict(sorted(kept.items()))
     for name, digest in sorted(of.items()):
-        arrays[f"{name}:digest"] = np.array(digest)
+        arrays[f"{name}:{_DIGEST}"] = np.array(digest)
     return npz(arrays)
 
 
@@ -256,22 +267,33 @@ class Predictions:
             raise intact.Unreadable(f"holds no predictions ({error})") from error
         pairs = [name.rpartition(":") for name in names]
         self.digests = {
-            name: str(self._array(f"{name}:digest"))
+            name: str(self._array(f"{name}:{_DIGEST}"))
             for name, _, last in pairs
-            if last == "digest"
+            if last == _DIGEST
         }
-        self._keys = [(name, last) for name, _, last in pairs if last != "digest"]
+        self._keys = [(name, last) for name, _, last in pairs]
 
     def fractions(self, name: str) -> tuple[float, ...]:
         """Those at which predictions of a set were kept, in order."""
         try:
-            return tuple(sorted(float(last) for n, last in self._keys if n == name))
+            other = (_DIGEST, BEST, _BEST_STEP)
+            mine = (last for n, last in self._keys if n == name and last not in other)
+            return tuple(sorted(map(float, mine)))
         except ValueError as error:
             raise intact.Unreadable(f"names no fraction ({error})") from error
 
-    def log_probabilities(self, name: str, fraction: float) -> np.ndarray:
+    def best_step(self, name: str) -> int | None:
+        """That of the best scoring; None where its predictions were not asked for."""
+        if (name, BEST) not in self._keys:
+            return None
+        try:
+            return int(self._array(best_step_key(name)))
+        except (TypeError, ValueError) as error:  # of several numbers, of a text
+            raise intact.Unreadable(f"names no best step ({error})") from error
+
+    def log_probabilities(self, name: str, moment: Moment) -> np.ndarray:
         """float32 [positions, vocab]."""
-        return self._array(key(name, fraction)).astype(np.float32)
+        return self._array(key(name, moment)).astype(np.float32)
 
     def _array(self, name: str) -> np.ndarray:
         try:

@@ -94,6 +94,9 @@ class Probes:
         last is 1.
       per_document: positions that one document may have at most, one in each of as many
         stretches of it.
+      best: whether predictions are kept at the run's best scoring too (the first of the
+        lowest loss on held-out text of what the run reads), where early stopping would
+        have ended it.
 
     >>> from scaling import corpus
     >>> Probes("probes", corpus("kjv"), positions=512, at=(0.5, 1.0)).part.key
@@ -105,6 +108,7 @@ class Probes:
     positions: int = 1024
     at: tuple[float, ...] = (1.0,)
     per_document: int = 1
+    best: bool = False
 
     @property
     def part(self) -> Part:
@@ -211,6 +215,12 @@ class Schedule:
     name: str = "wsd"
     warmup_tokens: int = 0
     decay_fraction: float = 0.2
+
+
+def _shares(mixture: Mixture) -> dict[str, float]:
+    """The share of each corpus, by its key."""
+    total = sum(part.weight for part in mixture)
+    return {part.key: part.weight / total for part in mixture}
 
 
 # The dtype of each of a run's values, so that a program can be compiled without a run.
@@ -326,6 +336,13 @@ class Run:
                 step = max(1, round(fraction * self.steps))
                 marks.setdefault(step, []).append((probes, fraction))
         return marks
+
+    @property
+    def own_evaluation(self) -> EvaluationSet | None:
+        """The set of held-out text of what the run reads: early stopping goes by it."""
+        read = _shares(self.data.corpus)
+        sets = (entry for entry in self.evaluation if _shares(entry.parts) == read)
+        return next(sets, None)
 
     def corpora(self) -> tuple[Part, ...]:
         """Every corpus the run touches: trained, scored or probed on, each once."""

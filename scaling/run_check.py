@@ -52,6 +52,13 @@ def check(run: Run) -> Run:
     if not run.evaluation:
         raise UserError("evaluation", (), "name at least one evaluation set")
     _check_probes(run.probes)
+    if any(entry.best for entry in run.probes) and run.own_evaluation is None:
+        raise UserError(
+            "probes.best",
+            True,
+            "the best step is the best on held-out text of what the run reads; name an "
+            f"evaluation set of {label(run.data.corpus)}",
+        )
     return run
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+import inspect
 import itertools
 import math
 import traceback
@@ -236,15 +237,15 @@ class Study:
     Attributes:
       name: the file's stem; the workdir keeps the study under it.
       families: keep only runs of these families; empty for all.
-      quick: run the file's `quick(results)`, a first look that the file defines beside
-        its `study(results)`; it is a study of its own.
+      cut: run the file's function of this name, such as `quick(results)`, a smaller
+        study that the file defines beside its `study(results)`; it is one of its own.
     """
 
     name: str
     path: Path
     module: ModuleType
     families: tuple[str, ...] = ()
-    quick: bool = False
+    cut: str = ""
 
     def runs(self, results: Results) -> list[Run]:
         """The runs the file yields now, each once.
@@ -253,7 +254,7 @@ class Study:
           UserError: what the file did wrong, with its line.
         """
         try:
-            built = list(getattr(self.module, _function(self.quick))(results))
+            built = list(getattr(self.module, self.cut or "study")(results))
         except UserError:
             raise
         except Exception as error:
@@ -277,12 +278,12 @@ def unique(runs: Iterable[Run]) -> list[Run]:
     return list(seen.values())
 
 
-def _function(quick: bool) -> str:
-    return "quick" if quick else "study"
+def load(path: str, only_families: Sequence[str] = (), cut: str = "") -> Study:
+    """Loads a study file, or a cut of it.
 
-
-def load(path: str, only_families: Sequence[str] = (), quick: bool = False) -> Study:
-    """Loads a study file. Raises UserError with the line that went wrong."""
+    Raises:
+      UserError: the line that went wrong, or the cuts that there are.
+    """
     file = Path(path).expanduser()
     if not file.is_file() or file.suffix != ".py":
         raise UserError("study", path, "give the path of a Python file (.py)")
@@ -300,16 +301,29 @@ def load(path: str, only_families: Sequence[str] = (), quick: bool = False) -> S
         raise UserError(
             "study", path, "it must define `study(results)`, which yields runs"
         )
-    if quick and not callable(getattr(module, "quick", None)):
+    cuts = _cuts(module)
+    if cut and cut not in cuts:
         raise UserError(
-            "quick", path, "it must define `quick(results)`, a first look at the study"
+            "cut",
+            cut,
+            f"{path} must define `{cut}(results)`; "
+            + (f"it has {', '.join(cuts)}" if cuts else "it has no cut at all"),
         )
     known = families.names()
     for family in only_families:
         if family not in known:
             raise unknown("families", family, known)
-    name = f"{file.stem}_quick" if quick else file.stem
-    return Study(name, file, module, tuple(only_families), quick)
+    name = f"{file.stem}_{cut}" if cut else file.stem
+    return Study(name, file, module, tuple(only_families), cut)
+
+
+def _cuts(module: ModuleType) -> list[str]:
+    """Functions of a study file that take `results` alone, as `study` does."""
+    return [
+        name
+        for name, value in inspect.getmembers(module, inspect.isfunction)
+        if name != "study" and list(inspect.signature(value).parameters) == ["results"]
+    ]
 
 
 def _at_fault(file: Path, error: Exception) -> UserError:

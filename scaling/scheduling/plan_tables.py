@@ -79,12 +79,16 @@ def plan_table(entries: Sequence[Entry]) -> str:
 def _probes(entries: Iterable[Entry]) -> str:
     """The probe sets of the runs in a few words."""
     fractions: dict[tuple[str, int], set[float]] = {}
-    for probes in {p for entry in entries for p in entry.run.probes}:
+    every = {p for entry in entries for p in entry.run.probes}
+    for probes in every:
         fractions.setdefault((probes.name, probes.positions), set()).update(probes.at)
+    best = {(p.name, p.positions) for p in every if p.best}
     names = collections.defaultdict(list)
     for (name, positions), at in sorted(fractions.items()):
         points = ", ".join(f"{fraction:g}" for fraction in sorted(at))
-        names[f"{positions:,} positions, at {points} of the training"].append(name)
+        said = f"{positions:,} positions, at {points} of the training"
+        said += " and at its best step" if (name, positions) in best else ""
+        names[said].append(name)
     return "; ".join(f"{', '.join(of)}: {said}" for said, of in names.items())
 
 

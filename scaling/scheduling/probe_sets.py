@@ -68,10 +68,11 @@ class ProbeSets:
 
 
 def _set(probes: Probes, run: Run) -> _Set:
-    return dataclasses.replace(probes, at=(1.0,)), run.length, run.data.tokenizer
+    where = dataclasses.replace(probes, at=(1.0,), best=False)
+    return where, run.length, run.data.tokenizer
 
 
 def size(run: Run, vocab: int) -> int:
     """Bytes that a run's predictions take on disk at most, before compression."""
-    arrays = sum(probes.positions * len(probes.at) for probes in run.probes)
+    arrays = sum(p.positions * (len(p.at) + p.best) for p in run.probes)
     return 2 * vocab * arrays

@@ -41,7 +41,7 @@ class Options:
       workdir: where records go, local or gs://.
       settings: how children are started.
       families: train only these; empty for all.
-      quick: the study's first look.
+      cut: the smaller study of the file that is meant; "" for `study` itself.
       retry_oom: try again what ran out of memory alone.
       layout: the user's own, as `layouts.parse` reads it; "" to have it measured.
     """
@@ -52,7 +52,7 @@ class Options:
     families: tuple[str, ...] = ()
     retry_oom: bool = False
     layout: str = ""
-    quick: bool = False
+    cut: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ class StudyPlan:
     ):
         self.options, self.engine, self.store = options, engine, store
         self.progress = progress
-        self.study = study.load(options.study, options.families, options.quick)
+        self.study = study.load(options.study, options.families, options.cut)
         self._digests: dict[str, dict[str, str]] = {}  # by tokenizer, by corpus key
         self._train_tokens: dict[str, dict[str, int]] = {}
         self._vocab: dict[str, int] = {}

@@ -63,7 +63,9 @@ def _fitted(slot: Slot, scorer: outcome.Scorer, store: Store, layout: Layout) ->
     for slot.step in sorted({*run.probe_marks(), run.steps}):
         values = run.values() | {"steps": np.int32(slot.step)}
         fitted = family.fit(slot.stream, config, values)
-        slot.kept |= scorer.predictions(run, slot.step, _predicts(fitted))
+        last = slot.step == run.steps  # it is scored there alone
+        kept = scorer.predictions(run, slot.step, _predicts(fitted), best=last)
+        slot.kept |= kept
     scores = scorer(run, _reads(fitted))
     slot.seconds = time.monotonic() - started
     final = evaluation.readings(run.evaluation, scores, "final", slot.step)

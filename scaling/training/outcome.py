@@ -21,7 +21,7 @@ from scaling.corpora import (
 from scaling.layout import Layout
 from scaling.planning import cost
 from scaling.record import Reading, Record, Store
-from scaling.run import Run
+from scaling.run import Probes, Run
 from scaling.source import source_commit
 from scaling.training import evaluation
 from scaling.training.slots import Slot
@@ -47,20 +47,31 @@ class Scorer:
         self._windows: dict[tuple[str, int], EvaluationWindows] = {}
 
     def predictions(
-        self, run: Run, step: int, read: evaluation.Read
+        self, run: Run, step: int, read: evaluation.Read, *, best: bool
     ) -> dict[str, np.ndarray]:
         """A model's predictions at the probes that are due after this step of the run.
 
+        Args:
+          best: no earlier scoring was better.
+
         Returns:
-          float16 [positions, vocab] by `probe_file.key`.
+          float16 [positions, vocab] by `probe_file.key`, and the best step.
         """
-        predicted, kept = {}, {}
-        for probes, fraction in run.probe_marks().get(step, ()):
+        due: list[tuple[Probes, probe_file.Moment]] = []
+        due += run.probe_marks().get(step, ())
+        due += [
+            (probes, probe_file.BEST) for probes in run.probes if best and probes.best
+        ]
+        predicted: dict[str, np.ndarray] = {}
+        kept = {}
+        for probes, moment in due:
             if probes.name not in predicted:
                 cut = _probes.cut(probes, run.length, self.prepared)
                 new = evaluation.predictions(read, cut, self.sharding)
                 predicted[probes.name] = new
-            kept[probe_file.key(probes.name, fraction)] = predicted[probes.name]
+            kept[probe_file.key(probes.name, moment)] = predicted[probes.name]
+            if moment == probe_file.BEST:
+                kept[probe_file.best_step_key(probes.name)] = np.array(step, np.int64)
         return kept
 
     def predictions_file(self, slot: Slot) -> dict[str, bytes]:

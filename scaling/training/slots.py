@@ -22,9 +22,9 @@ class Slot:
     """The host's view of the run in one slot.
 
     curve: training loss of every step so far. best: the best reading so far of each
-    evaluation set. kept: what was predicted so far, by `probe_file.key`. seconds: this
-    run's share of the pack's time, its trunk's too. followers: runs that branch off
-    this one, soonest first.
+    evaluation set. kept: what was predicted so far, as `outcome.Scorer` gives it.
+    seconds: this run's share of the pack's time, its trunk's too. followers: runs that
+    branch off this one, soonest first.
     """
 
     run: Run
@@ -42,6 +42,15 @@ class Slot:
         """The steps after which the run is scored; the last one is its end."""
         n = self.run.evaluations
         return tuple(-(-self.run.steps * i // n) for i in range(1, n + 1))
+
+    @property
+    def best_due(self) -> bool:
+        """Whether what it predicts now is to be kept as that of its best scoring."""
+        own = self.run.own_evaluation
+        if own is None or not any(probes.best for probes in self.run.probes):
+            return False
+        now = (own.name, "loss", self.step)
+        return any((r.evaluation, r.quantity, r.step) == now for r in self.best)
 
     @property
     def until(self) -> int:

@@ -218,16 +218,15 @@ class Trainer:
                     self._end_diverged(i, slot.branch(slot.stream))
                 self._end_diverged(i, slot)
                 continue
-            if slot.step in slot.run.probe_marks():
-                self._keep(i, slot)
             if slot.step in slot.marks:
                 scores = self._scores(i, slot)
                 final = evaluation.readings(
                     slot.run.evaluation, scores, "final", slot.step
                 )
                 slot.best = evaluation.better(slot.best, final)
-                if slot.step == slot.run.steps:
-                    self._finish(i, slot, final + slot.best, scores)
+            self._keep(i, slot)
+            if slot.step == slot.run.steps:
+                self._finish(i, slot, final + slot.best, scores)
 
     def _end_diverged(self, i: int, slot: Slot) -> None:
         unread = evaluation.unread(slot.run.evaluation, len(slot.curve))
@@ -242,7 +241,10 @@ class Trainer:
     def _keep(self, i: int, slot: Slot) -> None:
         """Keeps what the run predicts now at the probes that are due."""
         started = time.monotonic()
-        slot.kept |= self.scorer.predictions(slot.run, slot.step, self._read(i))
+        best = slot.best_due
+        if best or slot.step in slot.run.probe_marks():
+            read = self._read(i)
+            slot.kept |= self.scorer.predictions(slot.run, slot.step, read, best=best)
         slot.seconds += time.monotonic() - started
 
     def _read(self, i: int) -> evaluation.Read:

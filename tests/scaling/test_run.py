@@ -56,6 +56,9 @@ PROBED = dataclasses.replace(RUN, probes=(Probes("kjv", (Part("kjv"),), at=(0.5,
 
 def test_probes_are_of_the_identity():
     assert dataclasses.replace(PROBED, probes=()).run_id(DIGESTS) == "29f0813ddc1ed95a"
+    assert PROBED.run_id(DIGESTS) == "65b87607d285f763"
+    best = dataclasses.replace(PROBED.probes[0], best=True)
+    assert probed(best).run_id(DIGESTS) != PROBED.run_id(DIGESTS)
     fewer = dataclasses.replace(PROBED.probes[0], positions=64)
     ids = {r.run_id(DIGESTS) for r in (RUN, PROBED, probed(fewer))}
     assert len(ids) == 3
@@ -144,6 +147,10 @@ def test_corpora_are_those_trained_on_and_scored_on_each_once():
         ({"probes": (Probes("a", (Part("kjv"),), at=(0.0, 1.0)),)}, "probes.at"),
         ({"probes": (Probes("a", (Part("kjv"),), at=(1.5, 1.0)),)}, "probes.at"),
         ({"probes": (Probes("a", (Part("kjv"),), at=()),)}, "probes.at"),
+        (
+            {"probes": (Probes("a", (Part("kjv"),), best=True),)},
+            r"probes.best.*0.5 code",
+        ),
     ],
 )
 def test_values_that_no_code_could_run_are_refused(changes, field):

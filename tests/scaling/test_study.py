@@ -150,13 +150,15 @@ def test_every_config_builds(path):
     assert len(complete) == len(runs) == len(set(complete))
 
 
-def test_a_first_look_is_a_study_of_its_own(tmp_path):
+def test_a_cut_is_a_study_of_its_own(tmp_path):
     path = tmp_path / "own.py"
-    path.write_text("def study(results):\n    yield 1\n")
-    with pytest.raises(UserError, match=r"quick.*it must define `quick"):
-        study.load(str(path), quick=True)
+    path.write_text("def study(results):\n    yield 1\ndef run(size):\n    pass\n")
+    with pytest.raises(UserError, match=r"quick.*must define `quick.*no cut at all"):
+        study.load(str(path), cut="quick")
     path.write_text("study = len\ndef quick(results):\n    yield 1\n")
-    loaded = study.load(str(path), quick=True)
+    with pytest.raises(UserError, match=r"'run'.*it has quick"):
+        study.load(str(path), cut="run")
+    loaded = study.load(str(path), cut="quick")
     assert loaded.name == "own_quick" and study.load(str(path)).name == "own"
     with pytest.raises(UserError, match="it yields 1, no Run"):
         loaded.runs(NOTHING)
@@ -165,10 +167,12 @@ def test_a_first_look_is_a_study_of_its_own(tmp_path):
 def test_same_data_tunes_alike_and_ends_in_seeds():
     path = next(path for path in CONFIGS if path.stem == "same_data")
     diverged = make_record(status="diverged", readings=())
-    for quick in (False, True):
-        runs = study.load(str(path), quick=quick).runs(Results(lambda run: diverged))
+    for cut in ("", "small", "quick"):
+        loaded = study.load(str(path), cut=cut)
+        runs = loaded.runs(Results(lambda run: diverged))
         trained = [r for r in runs if r.model.family != "ngram"]
         assert {len(r.probes) for r in runs} == {3}
+        assert all(probes.best for r in runs for probes in r.probes)
         unique = sorted({r.data.unique_tokens for r in runs})
         assert len(unique) == 2 and unique[1] == 4 * unique[0]
         cells, trials = {}, {}
@@ -182,7 +186,14 @@ def test_same_data_tunes_alike_and_ends_in_seeds():
         assert {len(tried) for tried in trials.values()} == {9}
         epochs = {round(r.steps / r.unique_steps) for r in trained}
         assert epochs == {1, 4, 16, 64}
-        assert len(study.load(str(path), quick=quick).module.claims) == 3
+        order = lambda r: (r.unique_tokens, r.tokens, r.model.size)
+        largest = max(trained, key=order).to_json()
+        cells = [dict(cell) for cell in loaded.module.withheld]
+        assert any(
+            (cell["model.size"], cell["data.tokens"])
+            == (largest["model"]["size"], largest["data"]["tokens"])
+            for cell in cells
+        )
         kept = {r.probes[0].at for r in trained if r.steps == 64 * r.unique_steps}
         assert kept == {(0.125, 0.25, 0.5, 1.0)}
 

@@ -71,6 +71,12 @@ def test_the_plan_tells_what_predictions_take(options):
     assert "at 0.25, 1 of the training)" in table
     (first, _) = json.loads(plan_tables.plan_json(entries))
     assert first["predictions_bytes"] == 41_120
+    best = options('((Probes("own", text, 40, per_document=12, best=True),),)')
+    entries = commands.plan(best, Progress(io.StringIO()))
+    assert [entry.predictions for entry in entries] == [2 * 40 * 257 * 2] * 2
+    assert "at 1 of the training and at its best step)" in plan_tables.plan_table(
+        entries
+    )
     entries = commands.plan(options("((),)"), Progress(io.StringIO()))
     assert "probes" not in plan_tables.plan_table(entries)
 

@@ -87,6 +87,48 @@ def test_packed_predictions_are_those_of_runs_alone(made, tmp_path):
     assert same(alone) == same(packed)
 
 
+def early(made, **changes):
+    """A run that reads two steps' text so often that it gets worse on its way."""
+    probes = Probes("held", (made.part,), 40, (0.5, 1.0), per_document=4, best=True)
+    data = Data((made.part,), tokens=120 * 256, unique_tokens=2 * 256)
+    rate = Optimiser(1e-2, weight_decay=0.0)
+    given = {"data": data, "optimiser": rate, "evaluations": 8, **changes}
+    return made.run("transformer", probes=(probes,), **given)
+
+
+def test_the_best_scoring_keeps_what_it_predicts(made, tmp_path):
+    """Those of a run that ends there, with its step, and no later ones."""
+    steady = dataclasses.replace(made.run().schedule, decay_fraction=0.0)
+    run = early(made, schedule=steady)
+    (record,) = trained(made, [run], tmp_path).values()
+    best = record.reading("made", "best")
+    assert best.step < run.steps
+    assert best.value < record.reading("made").value - 0.01
+    found = kept(record, tmp_path)
+    assert found.best_step("held") == best.step
+    assert found.fractions("held") == (0.5, 1.0)
+    ends = dataclasses.replace(run.data, tokens=best.step * 256)
+    short = dataclasses.replace(run, data=ends, evaluations=1)
+    (ended,) = trained(made, [short], tmp_path).values()
+    at_end = kept(ended, tmp_path).log_probabilities("held", 1.0)
+    np.testing.assert_array_equal(found.log_probabilities("held", "best"), at_end)
+    own = kept(ended, tmp_path)
+    np.testing.assert_array_equal(own.log_probabilities("held", "best"), at_end)
+
+
+def test_the_best_scoring_is_the_same_in_a_pack_and_resumed(made, tmp_path):
+    runs = [early(made), early(made, init_seed=4)]
+    packed = trained(made, runs, tmp_path / "packed")
+    alone = trained(made, runs[:1], tmp_path / "0")
+    calls = iter(range(100))
+    cut, kept_on = tmp_path / "1", {}
+    assert trained(made, runs[1:], cut, stopping=lambda: next(calls) == 6) == {}
+    best = packed[made.ids(runs[1])[0]].reading("made", "best").step
+    assert best <= Store(cut).checkpoint_step(*made.ids(runs[1])) < runs[1].steps
+    kept_on = trained(made, runs[1:], cut)
+    assert same(alone | kept_on) == same(packed)
+
+
 @pytest.mark.slow
 def test_on_eight_devices_predictions_are_those_on_one(made, tmp_path):
     (one,) = trained(made, [probed(made)], tmp_path / "one").values()
@@ -127,7 +169,8 @@ def test_runs_that_share_a_trunk_keep_their_own_predictions(made, tmp_path):
 
 
 def test_counts_predict_as_they_score(made, tmp_path):
-    run = probed(made, "ngram")
+    probes = (dataclasses.replace(probed(made).probes[0], best=True),)
+    run = dataclasses.replace(probed(made, "ngram"), probes=probes)
     (record,) = trained(made, [run], tmp_path).values()
     cut = _probes.cut(run.probes[0], run.length, made.prepared)
     found = kept(record, tmp_path)
@@ -137,6 +180,8 @@ def test_counts_predict_as_they_score(made, tmp_path):
         np.testing.assert_allclose(np.exp(logs).sum(1), 1.0, atol=2e-3)
         losses.append(-(logs[np.arange(40), cut.target] * cut.weight).mean())
     assert losses[0] > losses[1] > losses[2]
+    np.testing.assert_array_equal(found.log_probabilities("held", "best"), logs)
+    assert found.best_step("held") == run.steps
 
 
 def test_a_run_that_diverges_keeps_none(made, tmp_path):
