@@ -75,14 +75,15 @@ def both(runs: pd.DataFrame, one: str, two: str) -> pd.DataFrame:
     names = f"loss:{one}", f"loss:{two}"
     if not set(names) <= set(runs):
         return pd.DataFrame()
-    whole = runs[runs[[*names]].gt(0).all(axis=1)]
+    read = {name: runs[name].between(0, np.inf, "neither") for name in names}
+    whole = runs[read[names[0]] & read[names[1]]]
     keep = ["family", "corpus", "trajectory"]
     if len(whole):
         return whole[[*keep, *names]].set_axis([*keep, "x", "y"], axis=1)
     known = [name for name in SAME if name in runs]
     parts = []
     for name in names:
-        part = runs[runs[name].gt(0)].drop_duplicates(known, keep=False)
+        part = runs[read[name]].drop_duplicates(known, keep=False)
         parts.append(part[[*known, "trajectory", name]])
     merged = parts[0].merge(parts[1], on=known, suffixes=("", "_other"))
     if merged.empty:

@@ -52,3 +52,9 @@ def test_scores_in_rows_of_their_own_are_paired_by_their_settings():
 
 def test_too_few_runs_have_no_line():
     assert loss_to_loss.frame(runs().head(6), ("x", "y"), 0).empty
+
+
+def test_a_run_without_a_loss_on_one_set_is_no_point_of_a_line():
+    whole, gaps = runs(corpus=0.1), runs(corpus=0.1)
+    gaps.loc[[3, 4, 5, 6], "loss:y"] = [np.inf, np.nan, 0.0, -1.0]
+    pd.testing.assert_frame_equal(moved(gaps), moved(whole.drop([3, 4, 5, 6])))
