@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import scaling
+from analysis.schema import frames
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -81,3 +82,8 @@ def test_examples_of_public_functions_run(name):
 @pytest.mark.parametrize("name", sorted(scaling.__all__))
 def test_every_public_name_has_an_example(name):
     assert ">>> " in getattr(scaling, name).__doc__
+
+
+def test_the_page_on_reports_names_every_frame():
+    page = (ROOT / "docs/report.md").read_text()
+    assert [name for name in frames() if f"`{name}`" not in page] == []
