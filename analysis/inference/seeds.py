@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.design.levels import DISTINCT
 from analysis.laws import Array
 
 LEVEL, DRAWS = 0.05, 400
@@ -122,11 +123,17 @@ def of(noise: pd.DataFrame, seed: int = 0) -> Noise:
 
 
 def _design(noise: pd.DataFrame) -> tuple[list[str], Array, dict[str, float]]:
-    """Names and columns of what varies between cells [n, 1 + k], and centres."""
+    """Names and columns of what varies between cells [n, 1 + k], and centres.
+
+    Sizes and budgets often grow together, but for the few percent by which families
+    miss a size. Both would then get huge coefficients that cancel at the cells with
+    seeds and nowhere else; so a column is taken only where it varies beyond those
+    before it, by as much as two levels differ.
+    """
     names, columns, centre = [], [np.ones(len(noise))], {}
     for name in SIZES:
         logs = np.log(noise[name].to_numpy(float))
-        if np.ptp(logs) > 0.1:
+        if np.ptp(_beyond(columns, logs)) > np.log1p(DISTINCT):
             centre[name] = float(logs.mean())
             names.append(name)
             columns.append(logs - centre[name])
@@ -134,14 +141,15 @@ def _design(noise: pd.DataFrame) -> tuple[list[str], Array, dict[str, float]]:
         names.append(f"{CORPUS}{corpus}")
         columns.append((noise.corpus == corpus).to_numpy(float))
     x = np.stack(columns, axis=1)
-    # Where size and budget go together neither can be told from the other.
-    if np.linalg.matrix_rank(x, tol=1e-6) < x.shape[1]:
-        keep = [0, *(1 + k for k, name in enumerate(names) if name != "tokens")]
-        names = [name for name in names if name != "tokens"]
-        x, centre = x[:, keep], {k: v for k, v in centre.items() if k != "tokens"}
     if np.linalg.matrix_rank(x, tol=1e-6) < x.shape[1]:
         return [], x, {}
     return names, x, centre
+
+
+def _beyond(columns: list[Array], values: Array) -> Array:
+    """What is left of values [n] that the columns [n] do not explain linearly."""
+    x = np.stack(columns, axis=1)
+    return np.asarray(values - x @ np.linalg.lstsq(x, values, rcond=None)[0])
 
 
 def _fitted(x: Array, squares: Array, freedom: Array) -> tuple[Array, Array]:

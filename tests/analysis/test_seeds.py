@@ -59,6 +59,21 @@ def test_intervals_of_cells_hold_the_truth_though_noise_shrinks_with_size():
     assert np.mean(pooled["small"]) < 0.85 and np.mean(inside["large"]) < 1.0
 
 
+def test_sizes_and_budgets_that_go_together_share_one_power():
+    """But for what families miss a size by, as in a study with seeds at two places."""
+    rng = np.random.default_rng(3)
+    frame = made(-0.4, 0)
+    large = np.arange(len(frame)) // 2 % 2 == 1
+    sizes = np.where(large, 23_500, 8_200) * rng.uniform(0.97, 1.03, len(frame))
+    sd = np.where(large, 0.02, 0.005) * rng.uniform(0.7, 1.3, len(frame))
+    frame = frame.assign(
+        params=sizes, tokens=np.where(large, 327_680, 163_840), sd_log=sd
+    )
+    found = seeds.of(frame)
+    assert found.trend is not None and set(found.trend.powers) == {"params"}
+    assert 0.5 < found.trend.powers["params"] < 2.5
+
+
 def test_too_few_cells_are_pooled_and_said_to_be():
     few = made(-0.4, 0, cells=4)
     found = seeds.of(few)
