@@ -20,7 +20,7 @@ from analysis.design.cells import REPEATED, target_frame
 from analysis.design.levels import BUDGET, level_codes
 from analysis.inference.intervals import sample, select
 from analysis.predictions.contrasts import Compared
-from analysis.predictions.load import Point, Predictions
+from analysis.predictions.load import BEST, Point, Predictions
 from analysis.questions.effects import Described, Swap, swaps
 from analysis.tables.table import Table
 
@@ -35,10 +35,11 @@ class Comparison:
     Attributes:
       predictions: what runs predicted there.
       compared: distances between groups, each computed once.
-      groups: a row a group and fraction of training: group (its number), fraction,
-        family and corpus (with other factors folded in, as in `described`), level,
-        budget, unique (codes), params, tokens (of the whole training), seen (after
-        that fraction), unique_tokens, epochs, seeds, run_id (of the first).
+      groups: a row a group and fraction of training: group (its number), fraction
+        (BEST for the best scoring), family and corpus (with other factors folded in,
+        as in `described`), level, budget, unique (codes), params, tokens (of the whole
+        training), seen (after that fraction), unique_tokens, epochs (seen by then; of
+        BEST those of the whole training), seeds, run_id (of the first).
       members: the runs of each row of `groups`.
       described: what families and corpora are made of; see effects.swaps.
       settings: how many runs were left out for a better setting of their cell.
@@ -55,6 +56,11 @@ class Comparison:
     def ends(self) -> pd.DataFrame:
         """The groups at the end of their training."""
         return self.groups[self.groups.fraction == 1.0]
+
+    @functools.cached_property
+    def stopped(self) -> pd.DataFrame:
+        """The groups at the best scoring of each of their runs."""
+        return self.groups[self.groups.fraction == BEST]
 
     @functools.cached_property
     def swaps(self) -> list[Swap]:
@@ -116,11 +122,16 @@ def comparison(
         first = runs.iloc[0]
         kept = [set(predictions.fractions[i]) for i in runs.run_id]
         for fraction in sorted(set.intersection(*kept)):
-            seen = fraction * first.tokens
+            share = fraction
+            if fraction == BEST:
+                share = float(np.mean([predictions.stopped[i] for i in runs.run_id]))
+            seen = share * first.tokens
             names = ["family", "corpus", *PLACE, "params", "tokens", "unique_tokens"]
             row = {"group": group, "fraction": fraction}
             row |= {name: first[name] for name in names}
-            row |= {"seen": seen, "epochs": seen / first.unique_tokens}
+            # Of the best scoring what counts is how long the run was given.
+            read = first.tokens if fraction == BEST else seen
+            row |= {"seen": seen, "epochs": read / first.unique_tokens}
             row |= {"data_seed": first.data_seed, "cell": first.cell}
             rows.append(row | {"seeds": len(runs), "run_id": first.run_id})
             members[len(rows) - 1] = [(i, fraction) for i in sorted(runs.run_id)]

@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -22,8 +22,10 @@ from scaling import intact, probe_file
 from scaling.probe_file import ProbeSet
 from scaling.record import Record, Store
 
-# A run and the fraction of its training after which it predicted.
+# A run and the fraction of its training after which it predicted, or BEST.
 Point = tuple[str, float]
+# Stands in place of a fraction for a run's best scoring, where early stopping ends it.
+BEST = -1.0
 # Exclusions of predictions are about this, and not about a target's losses.
 ABOUT = "predictions at {}"
 SHORT = 8  # digits of a digest that people read
@@ -42,8 +44,10 @@ class Predictions:
 
     Attributes:
       probes: the positions, their classes and weights.
-      fractions: by run_id, those after which its predictions were kept, rising.
+      fractions: by run_id, those after which its predictions were kept, rising; BEST
+        among them where those of its best scoring are.
       source: gives one run's.
+      stopped: by run_id, the fraction of its training at which its best scoring was.
       truth: the true chances, natural logs [positions, vocab]; None where not known.
     """
 
@@ -51,6 +55,7 @@ class Predictions:
     fractions: Mapping[str, tuple[float, ...]]
     source: Source
     truth: Array | None = None
+    stopped: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -105,13 +110,16 @@ class Held:
 
 
 def held(
-    probes: ProbeSet, arrays: Mapping[Point, Array], truth: Array | None = None
+    probes: ProbeSet,
+    arrays: Mapping[Point, Array],
+    truth: Array | None = None,
+    stopped: Mapping[str, float] | None = None,
 ) -> Predictions:
     """Predictions that are in memory and in no workdir."""
     fractions: dict[str, tuple[float, ...]] = {}
     for run_id, fraction in sorted(arrays):
         fractions[run_id] = (*fractions.get(run_id, ()), fraction)
-    return Predictions(probes, fractions, Held(arrays), truth)
+    return Predictions(probes, fractions, Held(arrays), truth, stopped or {})
 
 
 # --- Of a workdir ----------------------------------------------------------------
@@ -125,7 +133,12 @@ class Files:
 
     def __call__(self, run_id: str, fraction: float) -> Array:
         file = opened(self.store, self.records[run_id])
-        return file.log_probabilities(self.name, fraction)
+        return file.log_probabilities(self.name, _moment(fraction))
+
+
+def _moment(fraction: float) -> probe_file.Moment:
+    """A fraction, or BEST, as files have it."""
+    return probe_file.BEST if fraction == BEST else fraction
 
 
 def opened(store: Store, record: Record) -> probe_file.Predictions:
@@ -172,8 +185,16 @@ def _asked(record: Record) -> tuple[str, ...]:
     return tuple(str(entry["name"]) for entry in entries)
 
 
-# Of each run's file: by probe set the digest, and the fractions.
-Inside = Mapping[str, tuple[str, tuple[float, ...]]]
+class Kept(NamedTuple):
+    """What a run's file says of one probe set: its digest, fractions, and best step."""
+
+    digest: str
+    fractions: tuple[float, ...]
+    best_step: int | None
+
+
+# Of each run's file, by probe set.
+Inside = Mapping[str, Kept]
 
 
 def _files(
@@ -186,12 +207,16 @@ def _files(
         try:
             file = opened(store, done[run_id])
             inside[run_id] = {
-                name: (digest, file.fractions(name))
-                for name, digest in file.digests.items()
+                name: _kept(file, name, digest) for name, digest in file.digests.items()
             }
         except intact.Unreadable as error:
             wrong[run_id] = f"its file of predictions {error}"
     return inside, wrong
+
+
+def _kept(file: probe_file.Predictions, name: str, digest: str) -> Kept:
+    step, fractions = file.best_step(name), file.fractions(name)
+    return Kept(digest, fractions if step is None else (BEST, *fractions), step)
 
 
 def _one(
@@ -213,7 +238,7 @@ def _one(
     by_digest = collections.defaultdict(list)
     for run_id, inside in files.items():
         if name in inside:
-            by_digest[inside[name][0]].append(run_id)
+            by_digest[inside[name].digest].append(run_id)
         elif name in asked[run_id]:
             reasons[run_id] = "its file of predictions has none of this probe set"
     sets, unread = _sets(store, by_digest)
@@ -231,16 +256,18 @@ def _one(
         why = "predicts at another probe set of the same name: "
         why += f"{digest[:SHORT]}, and not {taken[:SHORT]}"
         reasons |= dict.fromkeys(by_digest[digest], why)
-    fractions = {}
+    fractions, stopped = {}, {}
     for run_id in sorted(by_digest[taken]):
-        why = _unfit(store, done[run_id], sets[taken], files[run_id][name][1])
-        if why:
+        record, kept = done[run_id], files[run_id][name]
+        if why := _unfit(store, record, sets[taken], kept):
             reasons[run_id] = why
-        else:
-            fractions[run_id] = files[run_id][name][1]
+            continue
+        fractions[run_id] = kept.fractions
+        if kept.best_step is not None:
+            stopped[run_id] = kept.best_step / record.steps
     source = Files(store, {i: done[i] for i in fractions}, name)
     truth = _truth(store, taken, sets[taken])
-    return Predictions(sets[taken], fractions, source, truth), reasons
+    return Predictions(sets[taken], fractions, source, truth, stopped), reasons
 
 
 def _sets(
@@ -258,22 +285,27 @@ def _sets(
     return sets, unread
 
 
-def _unfit(
-    store: Store, record: Record, probes: ProbeSet, fractions: Sequence[float]
-) -> str:
+def _unfit(store: Store, record: Record, probes: ProbeSet, kept: Kept) -> str:
     """Why a run's predictions cannot stand beside the others'; "" where they can."""
     mine = str(record.run.get("data.tokenizer", "bytes"))
     theirs = str(probes.facts.get("tokenizer", "bytes"))
     if mine != theirs:
         return f"predicts tokens of {mine}: the probe set's are of {theirs}"
-    if not fractions:
+    if not kept.fractions:
         return "its file of predictions has none of this probe set"
+    if kept.best_step is not None and not 1 <= kept.best_step <= record.steps:
+        return (
+            f"its file of predictions names step {kept.best_step} of {record.steps} as "
+            "the best"
+        )
     try:
         file = opened(store, record)
-        for fraction in fractions:
-            logs = file.log_probabilities(probes.name, fraction)
+        for fraction in kept.fractions:
+            logs = file.log_probabilities(probes.name, _moment(fraction))
             if why := _unsound(logs, probes):
-                return f"its predictions after {fraction:g} of its training {why}"
+                when = f"after {fraction:g} of its training"
+                when = "at its best step" if fraction == BEST else when
+                return f"its predictions {when} {why}"
     except intact.Unreadable as error:
         return f"its file of predictions {error}"
     return ""

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis import schema
 from analysis.inference.margins import Interval
+from analysis.questions import excess
 from analysis.questions._view import at_largest, headline
 from analysis.results import Analysis
 from scaling import claim as rules
@@ -40,6 +41,10 @@ NAMED = {
     # Jensen-Shannon divergence of two families' predictions beyond that of seeds.
     "excess": Quantity(
         "distances", "excess", {"kind": "architecture", "told": True, "own": True}
+    ),
+    # The same at the best scoring of each run, of the longest that was allowed.
+    "excess stopped early": Quantity(
+        "function_trends", "last", {"axis": excess.EARLY, "own": True}
     ),
     # The same at the end of training, and where it tends to as training goes on.
     "excess at the end": Quantity(

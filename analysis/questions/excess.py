@@ -20,6 +20,7 @@ from analysis.inference.verdict import verdict
 from analysis.laws import Array
 from analysis.predictions.asymptote import floor
 from analysis.predictions.groups import Comparison, one_epoch
+from analysis.predictions.load import BEST
 from analysis.questions._question import (
     FRONT,
     Absent,
@@ -48,16 +49,22 @@ from analysis.results import Analysis, Note
 from analysis.schema import Column, declare
 
 NATS = "nats/token"
+EARLY = "epochs, stopped early"
 AXES = {
     "training": "tokens seen in one run",
     "data": "tokens seen, each once",
     "epochs": "epochs of the same data",
+    EARLY: "epochs allowed, each run at its best",
     "size": "parameters",
     "loss": "loss at the probes (nats/token)",
 }
 PATH = (
     "probes baseline alternative fixed",
-    Column("axis", "what grows along the path: training, data, epochs, size or loss"),
+    Column(
+        "axis",
+        "what grows along the path: training, data, epochs (at the end, or stopped "
+        "early), size or loss",
+    ),
     Column("path", "numbers the paths of a probe set"),
     Column("own", "whether they were trained on the corpus of the probes"),
 )
@@ -176,12 +183,13 @@ def _axes(pairs: Sequence[tuple[Any, Any]]) -> Iterator[tuple[str, str, list[Any
         return
     rows = pd.DataFrame([after for _, after in pairs]).reset_index(drop=True)
     rows["once"] = one_epoch(rows)
-    ends = rows[rows.fraction == 1.0]
+    ends, stopped = rows[rows.fraction == 1.0], rows[rows.fraction == BEST]
     repeated = set(ends.unique[~ends.once])
     groups = [
-        ("training", "seen", rows, ["level", "budget", "unique"]),
+        ("training", "seen", rows[rows.fraction > 0], ["level", "budget", "unique"]),
         ("data", "tokens", ends[ends.once], ["level"]),
         ("epochs", "epochs", ends[ends.unique.isin(repeated)], ["level", "unique"]),
+        (EARLY, "epochs", stopped[stopped.unique.isin(repeated)], ["level", "unique"]),
         ("size", "params", ends, ["budget", "unique"]),
     ]
     for axis, column, frame, shared in groups:
@@ -261,7 +269,7 @@ def _row(asked: Comparison, one: Point) -> dict[str, Any]:
 def _place(row: Any) -> dict[str, float]:
     return {
         "params": float(row.params),
-        "tokens": float(row.seen),
+        "tokens": float(row.tokens if row.fraction == BEST else row.seen),
         "unique_tokens": float(row.unique_tokens),
     }
 
@@ -316,7 +324,7 @@ def _told(analysis: Analysis) -> pd.DataFrame:
 
 
 def _x(axis: str, value: float) -> str:
-    if axis == "epochs":
+    if axis in ("epochs", EARLY):
         return f"{number(value)} epochs"
     return f"{count(value)} {'parameters' if axis == 'size' else 'tokens'}"
 
@@ -325,6 +333,7 @@ BY = {
     "training": "within one run",
     "data": "with new data",
     "epochs": "over the same data",
+    EARLY: "over the same data, each run at its best step",
     "size": "with size",
 }
 
@@ -427,7 +436,7 @@ def draw_excess(figure: Figure, analysis: Analysis, target: str) -> None:
         if name == "loss":
             axes.set_xlim(*reach(mine.x)[::-1])
         else:
-            form = (lambda v: f"{v:g}") if name == "epochs" else count
+            form = (lambda v: f"{v:g}") if name in ("epochs", EARLY) else count
             log_axis(axes.xaxis, form, span(mine.x))
         for path, some in mine.groupby("path", sort=False):
             pair = (some.baseline.iloc[0], some.alternative.iloc[0])

@@ -22,7 +22,7 @@ from analysis.inference.verdict import verdict
 from analysis.laws import Array
 from analysis.predictions import ensemble
 from analysis.predictions.groups import Comparison
-from analysis.predictions.load import Point, Predictions, normalised
+from analysis.predictions.load import BEST, Point, Predictions, normalised
 from analysis.questions._question import (
     ANSWER,
     Absent,
@@ -252,7 +252,8 @@ def _matched(asked: Comparison, swap: Any, before: Any, after: Any) -> list[Any]
     worse = int(losses[1] > losses[0])
     better = (before, after)[1 - worse]
     mine = (groups.family == better.family) & (groups.corpus == better.corpus)
-    near = groups[mine & (groups.level == better.level)]
+    on_its_way = groups.fraction != BEST
+    near = groups[mine & (groups.level == better.level) & on_its_way]
     if len(near) < 2:
         return []
     gap = [

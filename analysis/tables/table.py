@@ -49,6 +49,8 @@ COLUMNS = (
 
 # Columns of `Table.paths`.
 PATH = ["run_id", "step", "tokens", "loss"]
+# Columns of `Table.best`.
+BEST = ["run_id", "target", "loss", "se", "tokens", "step"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,9 @@ class Table:
         which the best is taken in each cell; columns apart:NAME make cells of their
         own. See design/settings.py.
       readings: run_id, target, loss, se: final losses that are fit for fitting.
+      best: run_id, target, loss, se, tokens, step: of the runs in `readings` the best
+        reading on the way, with when it was taken; a run that was scored at its end
+        alone has that. None for tables that are no workdir.
       exclusions: run_id, target ("" for all of them), reason.
       counting: how `params` were counted.
       mapping: our column -> the table's, as used; empty for a workdir.
@@ -102,6 +107,9 @@ class Table:
         default_factory=lambda: true_losses.facts(())
     )
 
+    best: pd.DataFrame = dataclasses.field(
+        default_factory=lambda: pd.DataFrame(columns=BEST)
+    )
     predictions: tuple[Predictions, ...] = ()
     promises: tuple[Promise, ...] = ()
 

@@ -67,6 +67,7 @@ def select(table: Table, most: int, experiments: Experiments | None = None) -> T
         runs=runs.drop(columns=[f"loss:{target}" for target in lost]),
         targets=targets,
         readings=readings,
+        best=table.best.merge(readings[["run_id", "target"]]),
         exclusions=every,
         warnings=table.warnings + told + _unit_warnings(runs) + thin,
     )

@@ -26,7 +26,7 @@ from analysis.tables import (
 )
 from analysis.tables import where as conditions_
 from analysis.tables.experiments import Experiments, options
-from analysis.tables.table import PATH, Documents, Table
+from analysis.tables.table import BEST, PATH, Documents, Table
 from scaling import pooling
 from scaling.errors import UserError, unknown
 from scaling.record import Reading, Record, Store
@@ -95,6 +95,7 @@ def load_workdir(
         targets=targets,
         runs=runs,
         readings=readings,
+        best=_best_readings(kept),
         exclusions=pd.concat([*excluded, bad, unprobed], ignore_index=True),
         warnings=tuple(map(str, pool.texts)),
         parts=_parts(scored),
@@ -286,6 +287,19 @@ def _final_readings(records: list[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
     readings = pd.DataFrame(kept, columns=["run_id", "target", "loss", "se"])
     readings = readings.drop_duplicates(["run_id", "target"], ignore_index=True)
     return readings, exclusions.excluded(list(bad), list(bad.values()))
+
+
+def _best_readings(records: Iterable[Record]) -> pd.DataFrame:
+    """`Table.best`: of each record and evaluation set, where it has a value."""
+    rows = [
+        (r.run_id, x.evaluation, x.value, x.se, x.step / r.steps * r.tokens, x.step)
+        for r in records
+        for x in _losses(r)
+        if x.kind == "best" and x.value is not None
+    ]
+    frame = pd.DataFrame(rows, columns=BEST)
+    kinds = {"loss": float, "se": float, "tokens": float}
+    return frame.drop_duplicates(["run_id", "target"]).astype(kinds)
 
 
 def _parts(scored: Scored) -> dict[str, dict[str, float]]:
