@@ -113,10 +113,7 @@ def comparison(
     compared = Compared(predictions, draws, seed)
     if frame.empty:
         return Comparison(predictions, compared, _nothing(), {}, described)
-    data = sample(frame)
-    chosen = select(data, np.ones((1, data.loss.size)))[0] > 0
-    best = data.frame.assign(group=_groups(data.frame, data.cell))[chosen]
-    best["unique"] = level_codes(best.unique_tokens.to_numpy(float), BUDGET)
+    best = seeds_of_cells(frame)
     rows, members = [], {}
     for group, runs in best.groupby("group", sort=True):
         first = runs.iloc[0]
@@ -138,6 +135,24 @@ def comparison(
     groups = pd.DataFrame(rows) if rows else _nothing()
     left = int(len(frame) - len(best))
     return Comparison(predictions, compared, groups, members, described, left)
+
+
+def seeds_of_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs of a target at the best setting of their cell, the seeds.
+
+    Args:
+      frame: as target_frame gives it, a row a run.
+
+    Returns its rows with group (codes of cells, apart by the data's seed where that
+    repeats) and unique (codes of the amount of unique data).
+    """
+    # A setting that was tried once says nothing of seeds: one of several comes first.
+    tried = frame.groupby(["cell", "setting"]).run_id.transform("size")
+    most = tried.groupby(frame.cell).transform("max")
+    data = sample(frame[(tried > 1) | (most < 2)])
+    chosen = select(data, np.ones((1, data.loss.size)))[0] > 0
+    best = data.frame.assign(group=_groups(data.frame, data.cell))[chosen]
+    return best.assign(unique=level_codes(best.unique_tokens.to_numpy(float), BUDGET))
 
 
 def _nothing() -> pd.DataFrame:

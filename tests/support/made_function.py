@@ -12,8 +12,9 @@ import analysis
 from analysis import schema
 from analysis.design import factors
 from analysis.predictions.groups import Comparison, comparison
+from analysis.questions import exhausted_data
 from analysis.questions._question import questions
-from analysis.results import Note
+from analysis.results import Analysis, Note
 from tests.support.made_predictions import Plan
 
 PLAN = Plan(
@@ -23,6 +24,19 @@ PLAN = Plan(
     fractions=(0.25, 0.5, 1.0),
     positions=64,
     vocab=12,
+)
+# Runs that read their data again, and get worse from half of their training on.
+EXHAUSTED = Plan(
+    families=("gru", "lstm"),
+    corpora=("docs",),
+    unique=1024,
+    budgets=tuple(1024 * epochs for epochs in (1, 4, 16, 64, 256)),
+    positions=100,
+    vocab=12,
+    stop=0.5,
+    worse=0.5,
+    floor=0.5,
+    rate=0.7,
 )
 
 
@@ -54,4 +68,18 @@ def answered(
 def frames() -> Mapping[str, pd.DataFrame]:
     """All of them for one plan, made once."""
     with tempfile.TemporaryDirectory() as folder:
-        return answered(compared(PLAN, folder))[0]
+        made = answered(compared(PLAN, folder))[0]
+    with tempfile.TemporaryDirectory() as folder:
+        return made | exhausted(folder)[0]
+
+
+def exhausted(folder: str) -> tuple[dict[str, pd.DataFrame], list[Note], Comparison]:
+    """Frames of what is left once data is exhausted, and the comparison behind them."""
+    asked = compared(EXHAUSTED, folder)
+    table, _ = factors.fold(analysis.load(folder))
+    nothing = Analysis.of(title="made", unit="nats/token", targets=("docs",))
+    parts, notes = exhausted_data.concludes(table, nothing)
+    frames = answered(asked, "ensembles")[0]
+    known = schema.frames()
+    mine = {name: known[name].join([part]) for name, part in parts.items()}
+    return {**mine, **frames}, list(notes), asked

@@ -7,8 +7,10 @@ position and token with standard deviation 1:
                          + seed * Z[run])
 
 with s(tokens) = floor + (tokens / 1000) ** -rate, in which a fraction of a run's
-training counts as so many tokens. Families that are `same` share F: they are one family
-under two names. Sizes of what is planted are the fields of `Plan`.
+training counts as so many tokens. Where runs `stop` on their way, at their best
+scoring, the scale rises again by `worse` a training. Families that are `same`
+share F: they are one family under two names. Sizes of what is planted are the fields of
+`Plan`.
 
     plan = Plan(families=("lstm", "twin", "ngram"), same=(("lstm", "twin"),), seeds=3)
     predictions = plan.predictions()     # an analysis.predictions.load.Predictions
@@ -24,10 +26,11 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from analysis.predictions.load import Predictions, held
+from analysis.predictions.load import BEST, Predictions, held
 from scaling import probe_file
 from scaling.probe_file import ProbeSet
 from scaling.record import Reading, Record, Store
@@ -43,7 +46,10 @@ class Plan:
     Attributes:
       families, corpora: names; the probes lie in the first corpus.
       same: pairs of families that are one family.
-      sizes, budgets: parameters and training tokens; every run is of one epoch.
+      sizes, budgets: parameters and training tokens.
+      unique: unique tokens of every run; None for runs of one epoch.
+      stop: the fraction of the training at which the best scoring is; None for none.
+      worse: how much the scale of errors rises after it, over a whole training.
       seeds: runs of each family, corpus, size and budget.
       fractions: of the training, after which predictions are kept.
       positions, vocab: of the probe set; a document has `per_document` positions.
@@ -60,6 +66,9 @@ class Plan:
     same: tuple[tuple[str, str], ...] = ()
     sizes: tuple[int, ...] = (8000,)
     budgets: tuple[int, ...] = (8192,)
+    unique: int | None = None
+    stop: float | None = None
+    worse: float = 0.0
     seeds: int = 3
     fractions: tuple[float, ...] = (1.0,)
     positions: int = 256
@@ -92,9 +101,19 @@ class Plan:
         names = {second: first for first, second in self.same}
         return names.get(family, family)
 
-    def scale(self, tokens: float) -> float:
-        """What all errors are multiplied by after so many tokens."""
-        return self.floor + (tokens / 1000.0) ** -self.rate
+    def scale(self, tokens: float, fraction: float = 1.0) -> float:
+        """What all errors are multiplied by after a fraction of so many tokens."""
+        stop = 1.0 if self.stop is None else self.stop
+        fraction = stop if fraction == BEST else fraction
+        again = self.worse * max(0.0, fraction - stop)
+        return (
+            self.floor + (min(fraction, stop) * tokens / 1000.0) ** -self.rate + again
+        )
+
+    @property
+    def moments(self) -> tuple[float, ...]:
+        """When predictions are kept: the best scoring first, where there is one."""
+        return self.fractions if self.stop is None else (BEST, *self.fractions)
 
     def log_probabilities(
         self, family: str, corpus: str, size: int, tokens: int, seed: int, fraction=1.0
@@ -110,7 +129,7 @@ class Plan:
             rng = np.random.default_rng(int.from_bytes(key[:8], "little"))
             own = own * max(0.0, 1.0 + self.uneven * rng.standard_normal())
         wrong = wrong + own * self._normal("seed", *run)
-        return _log_softmax(self.truth + self.scale(fraction * tokens) * wrong)
+        return _log_softmax(self.truth + self.scale(tokens, fraction) * wrong)
 
     # As files are
 
@@ -154,9 +173,11 @@ class Plan:
         arrays = {
             (run_id(*run), fraction): self.log_probabilities(*run, fraction)
             for run in self.runs()
-            for fraction in self.fractions
+            for fraction in self.moments
         }
-        return held(self.probes, arrays, self.truth)
+        runs = {name for name, _ in arrays} if self.stop else ()
+        stopped = {name: self.stop or 1.0 for name in runs}
+        return held(self.probes, arrays, self.truth, stopped)
 
     def write(self, workdir: str | os.PathLike[str]) -> Store:
         """Writes the workdir of a study whose runs predict this; the truth too."""
@@ -181,21 +202,35 @@ class Plan:
             ).astype(np.float16)
             for fraction in self.fractions
         }
+        best = 1.0 if self.stop is None else BEST
+        step = round((self.stop or 1.0) * (tokens // 16))
+        if self.stop is not None:
+            logs = self.log_probabilities(*run, BEST).astype(np.float16)
+            kept[probe_file.key(name, probe_file.BEST)] = logs
+            kept[probe_file.best_step_key(name)] = np.array(step, np.int64)
         body = probe_file.predictions(kept, {name: wrote.digest})
         artifact = store.write_artifact(run_id(*run), probe_file.PREDICTIONS, body)
-        loss = -self.log_probabilities(*run)[np.arange(self.positions), wrote.target]
-        se = loss.std(ddof=1) / np.sqrt(loss.size)
-        reading = ("loss", "final", float(loss.mean()), float(se), "nats/token")
+        readings = tuple(
+            self._reading(run, moment, kind, at)
+            for moment, kind, at in ((1.0, "final", tokens // 16), (best, "best", step))
+        )
         made = Run(
             model=Model(family, size),
-            data=Data(corpus=(Part(corpus),), tokens=tokens),
+            data=Data(corpus=(Part(corpus),), tokens=tokens, unique_tokens=self.unique),
             optimiser=Optimiser(1e-3),
             batch=1,
             length=16,
             evaluation=(EvaluationSet(name, (Part(name),), tokens=4096),),
             init_seed=seed,
             probes=(
-                Probes(name, (Part(name),), here, self.fractions, self.per_document),
+                Probes(
+                    name,
+                    (Part(name),),
+                    here,
+                    self.fractions,
+                    self.per_document,
+                    self.stop is not None,
+                ),
             ),
         )
         return Record(
@@ -210,11 +245,11 @@ class Plan:
             steps=made.steps,
             tokens=made.tokens,
             unique_tokens=made.unique_tokens,
-            epochs=1.0,
+            epochs=made.tokens / made.unique_tokens,
             flops=6.0 * size * tokens,
             flops_xla=None,
             flops_xla_reason="made",
-            readings=(Reading(name, *reading, count=4096, step=made.steps),),
+            readings=readings,
             artifacts=(artifact,),
             attempt=1,
             layout={},
@@ -225,6 +260,14 @@ class Plan:
             versions={},
             commit="",
         )
+
+    def _reading(self, run: Any, moment: float, kind: Any, step: int) -> Reading:
+        """What a run loses at the probes, as a reading of their evaluation set."""
+        logs = self.log_probabilities(*run, moment)
+        loss = -logs[np.arange(self.positions), self.probes.target]
+        se = float(loss.std(ddof=1) / np.sqrt(loss.size))
+        mean, unit = float(loss.mean()), "nats/token"
+        return Reading(self.corpora[0], "loss", kind, mean, se, unit, 4096, step)
 
 
 def run_id(family: str, corpus: str, size: int, tokens: int, seed: int) -> str:
