@@ -17,6 +17,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -169,16 +170,34 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
 
 
 def mapping(text: str) -> dict[str, str]:
-    """`a=b,c=` as a dict, "" for what is unmapped. Raises UserError for other text."""
+    """`a=b,c=` as a dict, "" for what is unmapped. Raises UserError for other text.
+
+    A name with a comma or an equals sign in it stands in double quotes.
+    """
     found: dict[str, str] = {}
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        ours, equals, theirs = (part.strip() for part in entry.partition("="))
-        if not (ours and equals):
-            raise UserError("map", entry, 'write "ours=theirs", such as "params=N"')
+    for entry in MAPPED.findall(text):
+        if not entry.strip(" ,"):
+            continue
+        ends = MAPPING.fullmatch(entry.strip())
+        ours, theirs = (part.strip() for part in ends.groups()) if ends else ("", "")
+        if not ours:
+            raise UserError(
+                "map", entry.strip(), 'write "ours=theirs", such as "params=N"'
+            )
+        ours, theirs = _unquoted(ours), _unquoted(theirs)
         if ours in found:
-            raise UserError("map", entry, f"{ours} is mapped twice")
+            raise UserError("map", entry.strip(), f"{ours} is mapped twice")
         found[ours] = theirs
     return found
+
+
+MAPPED = re.compile(r'(?:"[^"]*"|[^,"])+')
+MAPPING = re.compile(r'("[^"]*"|[^="]*)=("[^"]*"|[^"]*)')
+
+
+def _unquoted(text: str) -> str:
+    quoted = len(text) > 1 and text[0] == text[-1] == '"'
+    return text[1:-1] if quoted else text
 
 
 def main(args: argparse.Namespace) -> int:

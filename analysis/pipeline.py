@@ -317,12 +317,14 @@ def _part(
     frames["holdout"].append(predicted)
     frames["extrapolation"].append(used)
     fresh = frame[~again]
+    matched = _matched_cells(fresh, target)
     asked = effects_of_target.Asked(
         target=target,
         surfaces=surfaces,
         leading=leading,
         frame=fresh,
-        cells=_matched_cells(fresh, target),
+        cells=_one_a_place(matched),
+        matched=matched,
         runs=table.runs,
         noise=seeds.of(noise, seed),
         document_se=lambda one, two: document_se(table, target, one, two),
@@ -411,31 +413,42 @@ def _fitness(surfaces: Surfaces, noise: pd.DataFrame, target: str) -> pd.DataFra
 
 
 def _matched_cells(frame: pd.DataFrame, target: str) -> pd.DataFrame:
-    """One-epoch cells, one for each family, corpus, size level and budget.
+    """One-epoch cells, one for each family, corpus, size level, budget and experiment.
 
-    Of experiments that the table keeps apart, each place has the one that most families
-    and corpora were run in, so that no two experiments are compared; where no two share
-    one there, the best of each.
+    The column `experiment` codes what the table keeps apart, so that no two experiments
+    are compared. Where no two families or corpora share one at a place, the best cell
+    of each stands there, as of one experiment.
     """
     cells = cells_frame(intervals.sample(frame), target).sort_values("loss")
+    cells = cells.assign(experiment=0)
     names = [c for c in frame if str(c).startswith(APART)]
     if names:
         code = frame.groupby(names, dropna=False).ngroup().set_axis(frame.run_id)
-        cells = _of_one_experiment(cells.assign(experiment=cells.run_id.map(code)))
-    return cells.drop_duplicates(["family", "corpus", "level", "budget"])
+        cells["experiment"] = _shared_experiments(cells, cells.run_id.map(code))
+    return cells.drop_duplicates([*FACTORS, *MATCHED_PLACE, "experiment"])
 
 
-def _of_one_experiment(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of each place's experiment; all where no two have one in common."""
-    place = ["level", "budget"]
-    alike = [*place, "experiment"]
-    factors_ = cells.drop_duplicates(["family", "corpus", *alike])
-    sharing = factors_.groupby(alike).size().rename("sharing").reset_index()
-    best = sharing.sort_values("sharing", ascending=False, kind="stable")
-    best = best.drop_duplicates(place).rename(columns={"experiment": "best"})
-    both = cells.merge(best, on=place, how="left")
-    kept = (both.experiment == both.best) | (both.sharing < 2)
-    return both[kept].drop(columns=["experiment", "best", "sharing"])
+FACTORS, MATCHED_PLACE = ("family", "corpus"), ("level", "budget")
+
+
+def _shared_experiments(cells: pd.DataFrame, experiment: pd.Series) -> pd.Series:
+    """Codes of experiments, -1 at places where no two factors have one in common."""
+    place = list(MATCHED_PLACE)
+    coded = cells.assign(experiment=experiment)
+    different = coded.drop_duplicates([*FACTORS, *place, "experiment"])
+    sharing = different.groupby([*place, "experiment"]).size()
+    most = sharing.groupby(place).max().rename("most").reset_index()
+    at_place = coded[place].merge(most, on=place, how="left").most.to_numpy()
+    return experiment.where(at_place > 1, -1)
+
+
+def _one_a_place(cells: pd.DataFrame) -> pd.DataFrame:
+    """Of each place the cells of the experiment that most factors were run in."""
+    place = list(MATCHED_PLACE)
+    sharing = cells.groupby([*place, "experiment"]).size().rename("sharing")
+    best = sharing.reset_index().sort_values("sharing", ascending=False, kind="stable")
+    best = best.drop_duplicates(place)[[*place, "experiment"]]
+    return cells.merge(best, on=[*place, "experiment"])
 
 
 def document_se(table: Table, target: str, one: str, two: str) -> float:

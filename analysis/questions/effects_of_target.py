@@ -41,6 +41,7 @@ class Asked:
       frame: one-epoch runs of the target, those set aside included, with `level` and
         `budget`; a row a run.
       cells: of those runs, one for each family, corpus, size level and budget.
+      matched: the same, one besides for each experiment that the table keeps apart.
       runs: of the table, for wall time.
       described: what the levels are made of; see effects.swaps.
       leading: the law that effects are reported by.
@@ -52,6 +53,7 @@ class Asked:
     leading: Leading
     frame: pd.DataFrame
     cells: pd.DataFrame
+    matched: pd.DataFrame
     runs: pd.DataFrame
     noise: Noise
     document_se: DocumentError
@@ -104,7 +106,7 @@ def answers(asked: Asked) -> Frames:
     found = effects.gains(first, effects.gains(alone, every))
     logs = effects.log_factors(first, found)
     own = effects.log_factors(alone, found)
-    matched = matched_cells.matches(asked.cells, found)
+    matched = matched_cells.matches(asked.matched, found)
     method = "joint" if leading.plain else "preferred"
     foremost = effects.equivalents_frame(logs, where, target, method)
     parts = [foremost]

@@ -142,6 +142,9 @@ def centre(by_target: Mapping[str, str], families: int) -> list[str]:
     ]
 
 
+UNRULED = "Over matched cells, without a law, scored on {} (95% intervals):"
+
+
 def opening(row: Any, target: str, model: str, above: float) -> str:
     """Where and by which law the answer holds.
 
@@ -151,7 +154,7 @@ def opening(row: Any, target: str, model: str, above: float) -> str:
       above: AICc of the joint law over it.
     """
     if row.method == "paired":
-        return f"Over matched cells, without a law, scored on {target} (95% intervals):"
+        return UNRULED.format(target)
     place = f"At {scale(row.params, row.tokens)}"
     place += (
         ", the largest cell that was fitted" if row.fitted else ", an extrapolation"
@@ -373,13 +376,12 @@ def worth_told(found: pd.DataFrame) -> pd.Series:
 
 
 def _without_factor(measured: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """Measured swaps that are told without a law and of which no factor is told."""
-    paired = found[found.method == "paired"]
-    told = {*zip(*(paired[end] for end in ENDS), strict=True)}
-    told -= {*zip(*(paired[worth_told(paired)][end] for end in ENDS), strict=True)}
+    """Measured swaps of which no law tells, and no factor is told."""
+    lawful = worth_told(found) | (found.method != "paired")
+    told = {*zip(*(found[lawful][end] for end in ENDS), strict=True)}
     told |= {(two, one) for one, two in told}
     ends = zip(*(measured[end] for end in ENDS), strict=True)
-    return measured[np.array([pair in told for pair in ends], bool)]
+    return measured[np.array([pair not in told for pair in ends], bool)]
 
 
 ENDS = ("baseline", "alternative")
@@ -387,6 +389,8 @@ ENDS = ("baseline", "alternative")
 
 def _opening(analysis: Analysis, found: pd.DataFrame, target: str) -> str:
     """Where and by which law the answer holds."""
+    if found.empty:
+        return UNRULED.format(target)
     models = of_target(analysis.models, target).set_index("model")
     leads = models[models.preferred.eq(True)].index if len(models) else []
     named = found[found.factor.notna()]

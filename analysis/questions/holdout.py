@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.design import levels
 from analysis.formatting import count, joined, levels_text, number, range_text
 from analysis.inference.intervals import interval
 from analysis.laws import Array
@@ -74,11 +75,12 @@ def largest(frame: pd.DataFrame) -> Array:
     """Marks the runs [n] of the largest cell, by FLOPs, of each family and corpus.
 
     A cell is set aside whole, with all its settings and seeds. A family and corpus with
-    fewer than `LEAST_CELLS` cells keeps all of them.
+    fewer than `LEAST_CELLS` cells, or with one budget, by which no law could predict,
+    keeps all of them.
     """
     out = pd.Series(False, index=frame.index)
     for _, rows in frame.groupby(["family", "corpus"]):
-        if rows.cell.nunique() < LEAST_CELLS:
+        if rows.cell.nunique() < LEAST_CELLS or levels.count(rows.tokens) < 2:
             continue
         out[rows.index[rows.cell == rows.cell[rows.flops.idxmax()]]] = True
     return out.to_numpy()

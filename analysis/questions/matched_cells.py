@@ -25,10 +25,11 @@ class Match:
 
     Attributes:
       before, after: rows of the cells' frame, of the baseline and of the other; `Index`
-        is their (level, budget).
-      slope: of the baseline's log loss in log tokens, about that budget.
+        is their (level, budget, experiment).
+      slope: of the baseline's log loss in log tokens, about that budget; NaN where it
+        has no curve: one budget alone, or a loss that does not fall.
       log_factor: ln M_D by the baseline's own curve; infinite, of either sign, where
-        the curve does not reach the other's loss within its cells.
+        the curve does not reach the other's loss within its cells, NaN without one.
       first, last: at an end of the baseline's curve.
     """
 
@@ -45,6 +46,8 @@ class Match:
 
 
 Matches = Mapping[Swap, Sequence[Match]]
+# What two matched cells share.
+PLACE = ("level", "budget", "experiment")
 
 
 def noise_frame(best: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -70,12 +73,13 @@ def noise_frame(best: pd.DataFrame, target: str) -> pd.DataFrame:
 
 
 def matches(cells: pd.DataFrame, found: Sequence[Swap]) -> dict[Swap, list[Match]]:
-    """The matched cells of each swap: same size level, same budget, same rest.
+    """The matched cells of each swap: same size level, same budget, same experiment.
 
     Args:
-      cells: one row a cell, of one target, with `level` (of size) and `budget`.
+      cells: one row a cell, of one target, with `level` (of size), `budget` and, where
+        the table keeps experiments apart, `experiment`.
     """
-    keys = ["family", "corpus", "level", "budget"]
+    keys = ["family", "corpus", *(name for name in PLACE if name in cells)]
     # The columns stay: the noise of a cell is asked by its corpus.
     index = cells.set_index(keys, drop=False).sort_index()
     heads = set(zip(cells.family, cells.corpus, strict=True))
@@ -91,22 +95,25 @@ def matches(cells: pd.DataFrame, found: Sequence[Swap]) -> dict[Swap, list[Match
 def _matched(one: pd.DataFrame, two: pd.DataFrame) -> list[Match]:
     others = {row.Index: row for row in two.itertuples()}
     out = []
-    for _, group in one.groupby(level="level"):
+    size = [name for name in one.index.names if name != "budget"]
+    for _, group in one.groupby(level=size):
         curve = list(group.sort_values("tokens").itertuples())
         x, y = (
             np.log([getattr(row, name) for row in curve]) for name in ("tokens", "loss")
         )
+        pairs = [(k, cell) for k, cell in enumerate(curve) if cell.Index in others]
         if x.size < 2 or y[-1] >= y[0]:
+            # The losses are compared all the same; no amount of data is.
+            nothing = (math.nan, math.nan, True, True)
+            out += [Match(cell, others[cell.Index], *nothing) for _, cell in pairs]
             continue
         y = np.minimum.accumulate(y)
         slopes = (
             np.gradient(y, x) if x.size > 2 else np.full(2, np.diff(y) / np.diff(x))
         )
         overall_slope = (y[-1] - y[0]) / (x[-1] - x[0])
-        for k, before in enumerate(curve):
-            after = others.get(before.Index)
-            if after is None:
-                continue
+        for k, before in pairs:
+            after = others[before.Index]
             # Of its own tokens: budgets of one level differ by a little.
             reached = _inverse(x, y, math.log(after.loss))
             factor = reached - math.log(after.tokens)
@@ -158,10 +165,13 @@ def paired_frame(
     seed noise over the seeds of each, by Student's t with the freedom that the seeds
     leave, and the paired error over documents. The overall row is the median over
     matched cells with room on the baseline's curve, its interval the order statistics
-    that hold it in 95% of samples.
+    that hold it in 95% of samples. A cell without a curve has no row.
     """
     rows: list[dict[str, Any]] = []
-    for swap, matched in found.items():
+    for swap, every in found.items():
+        matched = [match for match in every if not math.isnan(match.slope)]
+        if not matched:
+            continue
         head = swap.head(target) | {"p_infinite": np.nan, "method": "paired"}
         rows += [head | _measured(match, noise, document_se) for match in matched]
         logs = np.array([match.log_factor for match in with_room(matched)])
@@ -221,7 +231,8 @@ def _measured(
     match: Match, noise: Noise, document_se: DocumentError
 ) -> dict[str, float]:
     before, after = match.before, match.after
-    reach = margin(before, after, noise, document_se) / max(-match.slope, 1e-12)
+    steep = np.maximum(-match.slope, 1e-12)
+    reach = margin(before, after, noise, document_se) / steep
     return {
         "params": float(before.params),
         "tokens": float(before.tokens),

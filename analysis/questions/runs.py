@@ -69,8 +69,12 @@ FRAMES = (
 )
 
 
-def counts(row: Any) -> str:
-    """What became of a target's usable rows, from a row of Analysis.counts."""
+def counts(row: Any, lawless: bool = False) -> str:
+    """What became of a target's usable rows, from a row of Analysis.counts.
+
+    Args:
+      lawless: no law could be fitted to those that are left.
+    """
     left = [
         f"{value:.0f} {are if value > 1 else is_} {what}"
         for value, is_, are, what in (
@@ -85,7 +89,10 @@ def counts(row: Any) -> str:
         )
         if value
     ]
-    text = f"Rows fitted on {row.target}: {row.fitted:.0f} of {row.usable:.0f} usable"
+    rows_ = f"{row.fitted:.0f} of {row.usable:.0f} usable"
+    text = f"Rows fitted on {row.target}: {rows_}"
+    if lawless:
+        text = f"Rows compared without a law on {row.target}: {rows_}"
     return text + (f"; {joined(left)}." if left else ".")
 
 
@@ -134,7 +141,10 @@ def _built(view: View, figure: Placed) -> str:
 def rows(analysis: Analysis, target: str) -> list[str]:
     """How many rows the fits of a target saw, and which law takes repeated data."""
     mine = of_target(analysis.counts, target)
-    return [text for row in mine.itertuples() for text in (counts(row), *repeats(row))]
+    fitted = (analysis.fits, analysis.joint)
+    lawless = all(of_target(frame, target).empty for frame in fitted)
+    said = ((counts(row, lawless), *repeats(row)) for row in mine.itertuples())
+    return [text for texts in said for text in texts]
 
 
 def answers(view: View) -> list[Sentence]:

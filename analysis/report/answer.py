@@ -28,8 +28,9 @@ def extent(analysis: Analysis) -> str:
     families, corpora = runs.family.nunique(), runs.corpus.nunique()
     sizes, budgets = _range(sized.params), _range(sized.tokens)
     every = len(runs) + int(analysis.excluded.unnamed.sum())
+    way = "compared without a law" if analysis.view.lawless and used else "fitted"
     return (
-        f"{every} runs ({used} fitted), {families} "
+        f"{every} runs ({used} {way}), {families} "
         f"{'family' if families == 1 else 'families'}, {corpora} "
         f"{'corpus' if corpora == 1 else 'corpora'}; {sizes} parameters, "
         f"{budgets} training tokens; losses in {analysis.unit} on "

@@ -3,7 +3,8 @@
 Runs at two contexts, or of two evaluations, follow two laws, and one law through both
 is wrong for each. So one experiment is fitted, the one with most runs; every run of
 another is left out with the option that fits it instead. Where no experiment is a
-design of its own (shapes of nearly one size, say), all are fitted, as cells apart.
+design of its own (shapes of nearly one size, or one budget), all are kept, as cells
+apart: of one experiment alone no law could be fitted, and fewer cells compared.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import pandas as pd
 from analysis.design import levels
 from analysis.formatting import joined
 from analysis.laws import Array
-from analysis.tables import flags
+from analysis.tables import typed
 from analysis.tables.exclusions import excluded
 
-# As many sizes and as many budgets as a law needs, of those that the table has.
+# As many sizes and as many budgets as a law needs.
 LEAST = 3
 MOST_NAMED = 4
+# Where more than this share is left out, the reader is asked which runs are meant.
+MOST_LEFT = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +52,13 @@ def options(frame: pd.DataFrame, names: Sequence[str]) -> Array:
 
 def _conditions(column: pd.Series, name: str) -> list[str]:
     codes, values = pd.factorize(column.map(str, na_action="ignore"))
-    known = [flags.condition(name, str(value).strip()) for value in values]
-    return [known[code] if code >= 0 else flags.condition(name, "") for code in codes]
+    known = [typed.condition(name, str(value).strip()) for value in values]
+    return [known[code] if code >= 0 else typed.condition(name, "") for code in codes]
 
 
 def others(
     runs: pd.DataFrame, readings: pd.DataFrame, found: Experiments | None
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+) -> tuple[pd.DataFrame, tuple[str, ...], tuple[str, ...]]:
     """On each target, the runs of other experiments than the largest; what to say.
 
     The largest has most usable runs; of two alike the one with more compute counts.
@@ -63,7 +66,8 @@ def others(
     Args:
       readings: those that could be fitted: target and place, of the run.
 
-    Returns exclusions, and a warning where there is more than one experiment.
+    Returns exclusions; a warning where there is more than one experiment; and the same
+    as a question to the reader instead, where most of the runs are left out.
     """
     left = [excluded([], [])]
     said: dict[str, str] = {}
@@ -73,10 +77,13 @@ def others(
             out, text = _others(mine, str(target), found)
             left.append(out)
             said |= {text: str(target)} if text and text not in said else {}
-    if len(said) == 1:
-        return pd.concat(left, ignore_index=True), tuple(said)
-    texts = tuple(f"on target {target} {text}" for text, target in said.items())
-    return pd.concat(left, ignore_index=True), texts
+    texts = [f"on target {target} {text}" for text, target in said.items()]
+    texts = list(said) if len(said) == 1 else texts
+    exclusions = pd.concat(left, ignore_index=True)
+    if len(exclusions) <= MOST_LEFT * len(readings):
+        return exclusions, tuple(texts), ()
+    lost = f"Most of the runs are left out ({len(exclusions)} of {len(readings)})"
+    return exclusions, (), tuple(f"{lost}: {text}." for text in texts)
 
 
 def _others(
@@ -94,7 +101,7 @@ def _others(
         text = (
             f"{found.differ}: they are taken for different experiments, and not for "
             "seeds, and no experiment alone has the sizes and budgets that a law "
-            f"needs, so that one law is fitted to all of them; {first} keeps one of "
+            f"needs, so that all are kept, as cells of their own; {first} keeps one of "
             f"them, {found.instead}"
         )
         return excluded([], []), text
@@ -120,8 +127,7 @@ def whole_runs(left: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
 
 def _is_design(one: pd.DataFrame, all_: pd.DataFrame) -> bool:
     """Whether an experiment alone has the sizes and budgets to fit a law to."""
-    for name in ("params", "tokens"):
-        several = levels.count(all_[name].to_numpy(float))
-        if levels.count(one[name].to_numpy(float)) < min(LEAST, several):
-            return False
-    return True
+    sizes = levels.count(all_.params.to_numpy(float))
+    # Of one size alone its curve over budgets can be fitted; of one budget nothing.
+    least = {"params": min(LEAST, sizes), "tokens": LEAST}
+    return all(levels.count(one[n].to_numpy(float)) >= k for n, k in least.items())

@@ -13,6 +13,8 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
+from analysis.tables import typed
+
 # Words of a column's name by which it marks rows that somebody left out.
 MARKS = frozenset(
     (
@@ -97,7 +99,7 @@ def _flag(name: str, column: pd.Series) -> list[str]:
     if not marked:
         return []
     unmarked = column[words.isin(FALSE)]
-    rest = condition(name, str(unmarked.iloc[0]) if len(unmarked) else "0")
+    rest = typed.condition(name, str(unmarked.iloc[0]) if len(unmarked) else "0")
     if marked == 1:
         return [f"{name} marks 1 row, which is kept; {rest} leaves it out"]
     return [f"{name} marks {marked} rows, which are kept; {rest} leaves them out"]
@@ -109,20 +111,8 @@ def _state(name: str, column: pd.Series) -> list[str]:
     if levels.nunique() < 2:
         return []
     done = levels[_words(levels).isin(DONE)]
-    chosen = condition(name, (done if len(done) else levels).iloc[0])
+    chosen = typed.condition(name, (done if len(done) else levels).iloc[0])
     return [f"{name} has {_shown(levels)}, and all are kept; {chosen} keeps one alone"]
-
-
-def condition(name: str, value: str) -> str:
-    """The option that keeps the rows where a column has a value, as one types it."""
-    quoted = f'"{value}"' if value == "" or re.search(r"[,\"'\s]", value) else value
-    column = f'"{name}"' if re.search(r"[<>=!]|\bin\b", name) else name
-    return f"--where {_typed(f'{column} == {quoted}')}"
-
-
-def _typed(text: str) -> str:
-    """Text in quotes for a shell."""
-    return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def is_mark(name: str) -> bool:

@@ -43,7 +43,9 @@ def select(table: Table, most: int, experiments: Experiments | None = None) -> T
     # A run that is left out of all targets is not listed for each besides.
     listed = listed[~listed.run_id.isin(names[gone])]
     used = ~bad & ~gone[place]
-    elsewhere, told = others(runs, readings.assign(place=place)[used], experiments)
+    elsewhere, told, asked = others(
+        runs, readings.assign(place=place)[used], experiments
+    )
     pairs = pd.MultiIndex.from_frame(readings[["run_id", "target"]])
     used &= ~pairs.isin(pd.MultiIndex.from_frame(elsewhere[["run_id", "target"]]))
     elsewhere = whole_runs(elsewhere, readings[used])
@@ -70,6 +72,7 @@ def select(table: Table, most: int, experiments: Experiments | None = None) -> T
         best=table.best.merge(readings[["run_id", "target"]]),
         exclusions=every,
         warnings=table.warnings + told + _unit_warnings(runs) + thin,
+        asked=table.asked + asked,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.design import settings
-from analysis.tables import flags
+from analysis.tables import flags, typed
 from analysis.tables.experiments import Experiments, options
 
 # What rows share that would be seeds of each other.
@@ -82,16 +82,19 @@ def experiments(
     factors = [ours for ours in ("family", "corpus") if ours not in mapping]
     text = not pd.api.types.is_numeric_dtype(frame[first].dtype)
     compares = "".join(
-        f"--map {ours}={first} compares its values if each is a {ours}, "
+        f"{typed.mapped({ours: first})} compares its values if each is a {ours}, "
         for ours in factors
         if text
     )
+    best = typed.mapped({settings.SETTING + name: name for name in names})
+    apart = typed.mapped({settings.APART + name: name for name in names})
+    none = typed.mapped({settings.APART + name: "" for name in names})
     return Experiments(
         options(frame, names),
         f"rows of one size and budget differ in {listed}",
-        f"{compares}--map setting:{first}={first} takes the best in each cell, --map "
-        f"apart:{first}={first} fits one law to all of them, --map apart:{first}= says "
-        "that it makes no difference",
+        f"{compares}{best} takes the best in each cell, {apart} keeps all of them as "
+        f"cells of their own and fits one law to all, {none} says that it makes no "
+        "difference",
     )
 
 

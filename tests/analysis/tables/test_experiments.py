@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import fit_law
+from analysis import analyse, fit_law
 from analysis.design.cells import target_frame
-from analysis.pipeline import _matched_cells
+from analysis.pipeline import _matched_cells, _one_a_place
 from analysis.report import notes
+from analysis.report.front import front
 from analysis.tables.load import from_frame
 from tests.analysis.tables.test_losses import grid
 
@@ -103,7 +104,43 @@ def test_matched_cells_are_of_one_experiment():
     alone["loss"] *= 0.9
     frame = pd.concat([better, alone], ignore_index=True)
     table = from_frame(frame, {"apart:context": "context"})
-    cells = _matched_cells(target_frame(table, "loss"), "loss")
+    every = _matched_cells(target_frame(table, "loss"), "loss")
+    assert len(every) == 48
+    cells = _one_a_place(every)
     assert len(cells) == 32
     both = cells.pivot(index=["level", "budget"], columns="family", values="loss")
     np.testing.assert_allclose(both.a, both.b)
+
+
+def test_runs_of_one_budget_are_compared_in_every_experiment():
+    frame = pd.concat(
+        [
+            grid(family=f, experts=k).assign(D=1e11)
+            for f in ("hash", "base")
+            for k in (4, 64)
+        ],
+        ignore_index=True,
+    ).drop_duplicates(["N", "family", "experts"], ignore_index=True)
+    frame["loss"] = 3 + 30 / frame.N**0.25 - 0.01 * np.log(frame.experts)
+    frame.loc[frame.family == "hash", "loss"] *= 1.02
+    table = from_frame(frame)
+    # No experiment alone could be fitted: none is left out for another.
+    assert len(table.readings) == len(frame) and table.exclusions.empty
+    found = analyse(table, draws=40)
+    (row,) = found.measured.itertuples()
+    assert row.cells == len(frame) // 2
+    assert abs(row.log_ratio) == pytest.approx(np.log(1.02), rel=1e-6)
+    said = [text for text in found.summary() if "matched cells" in text]
+    assert "the loss: 2.0%" in said[-1]
+    assert found.equivalents.empty and found.holdout.empty
+    assert f"{len(frame)} of {len(frame)} usable" in " ".join(found.summary())
+
+
+def test_that_most_runs_are_left_out_stands_on_the_front_page():
+    frame = pd.concat([grid(context=c) for c in (512, 1024, 2048)], ignore_index=True)
+    frame["loss"] *= 1 + 0.1 * (frame.context == 512)
+    table = from_frame(frame)
+    (text,) = table.asked
+    assert text.startswith("Most of the runs are left out (32 of 48): ")
+    assert "--map apart:context=context keeps all" in text
+    assert text in front(analyse(table, draws=40)).limits
