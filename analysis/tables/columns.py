@@ -19,38 +19,69 @@ ALIASES = {
     "params": (
         *("params", "n", "n_params", "parameters", "num_params", "model_size"),
         *("param_count", "num_parameters", "n_parameters", "model_params"),
+        *("parameter_count", "params_count", "model_parameters", "param"),
+        *("trainable_params", "trainable_parameters", "num_trainable_params"),
         *("non_embedding_params", "params_non_embedding", "params_no_embed"),
+        *("non_emb_params", "params_non_emb", "non_embedding_parameters"),
+        *("n_non_embedding", "active_params", "params_active", "active_parameters"),
+        *("total_params", "params_total", "total_parameters"),
     ),
-    "params_total": ("params_total", "total_params"),
+    "params_total": ("params_total", "total_params", "total_parameters"),
     "tokens": (
         *("tokens", "d", "n_tokens", "tokens_seen", "num_tokens", "train_tokens"),
-        *("training_tokens", "total_tokens", "token_count"),
+        *("training_tokens", "total_tokens", "token_count", "tokens_trained"),
+        *("tokens_consumed", "consumed_tokens", "tokens_processed", "tokens_total"),
+        *("num_train_tokens", "n_train_tokens", "num_training_tokens", "token"),
+        *("pretraining_tokens", "pretrain_tokens", "total_tokens_seen"),
     ),
-    "unique_tokens": ("unique_tokens", "u"),
+    "unique_tokens": (
+        *("unique_tokens", "u", "num_unique_tokens", "n_unique_tokens"),
+        *("tokens_unique", "distinct_tokens", "unique"),
+    ),
     "quality": ("quality", "data_quality"),
     "optimiser": ("optimiser", "optimizer"),
     "loss": (
-        *("loss", "final_loss", "val_loss", "validation_loss", "eval_loss"),
-        *("final_val_loss", "final_eval_loss", "final_validation_loss"),
-        *("test_loss", "nll", "val_nll", "cross_entropy", "val_ppl", "ppl"),
-        *("perplexity", "val_perplexity", "val_bpb", "bpb", "bits_per_byte"),
-        *("val_bpc", "bpc", "bits_per_character", "bits_per_char", "train_loss"),
+        *("val_loss", "validation_loss", "eval_loss", "test_loss", "valid_loss"),
+        *("final_val_loss", "final_eval_loss", "final_validation_loss", "dev_loss"),
+        *("heldout_loss", "held_out_loss", "loss_val", "loss_eval", "loss_test"),
+        *("loss_validation", "loss_valid", "loss", "final_loss", "loss_final"),
+        *("nll", "val_nll", "eval_nll", "test_nll", "cross_entropy", "val_ce"),
+        *("val_cross_entropy", "validation_cross_entropy", "test_cross_entropy"),
+        *("val_ppl", "ppl", "perplexity", "val_perplexity", "eval_ppl", "test_ppl"),
+        *("valid_ppl", "eval_perplexity", "test_perplexity"),
+        *("validation_perplexity", "val_bpb", "bpb", "bits_per_byte", "bits_byte"),
+        *("val_bits_per_byte", "val_bpc", "bpc", "bits_per_character"),
+        *("bits_per_char", "train_loss", "training_loss", "loss_train"),
     ),
-    "family": ("family", "architecture", "arch", "model"),
-    "corpus": ("corpus", "dataset", "data"),
+    "family": (
+        *("family", "architecture", "arch", "model_family", "model_architecture"),
+        *("model_arch", "model_type", "model", "backbone"),
+    ),
+    "corpus": (
+        *("corpus", "dataset", "data", "train_dataset", "training_dataset"),
+        *("training_data", "train_data", "training_corpus", "train_corpus"),
+        *("dataset_name", "pretraining_data", "data_mix", "data_mixture"),
+    ),
     "target": (
         *("eval_set", "evaluation_set", "eval_corpus", "eval_dataset", "evaluation"),
         *("val_set", "validation_set", "test_set"),
     ),
     "size": ("size",),
-    "flops": ("flops", "c", "compute"),
-    "learning_rate": (
-        *("learning_rate", "lr", "peak_lr", "max_lr"),
-        *("peak_learning_rate", "max_learning_rate", "base_lr"),
+    "flops": (
+        *("flops", "c", "compute", "train_flops", "training_flops", "total_flops"),
+        *("train_compute", "training_compute", "compute_flops", "total_compute"),
     ),
-    "batch": ("batch", "batch_size", "bs", "global_batch_size", "train_batch_size"),
-    "seed": ("seed", "init_seed"),
-    "data_seed": ("data_seed",),
+    "learning_rate": (
+        *("learning_rate", "lr", "peak_lr", "max_lr", "lr_peak", "lr_max"),
+        *("peak_learning_rate", "max_learning_rate", "base_lr", "initial_lr"),
+    ),
+    "batch": (
+        *("batch", "batch_size", "bs", "global_batch_size", "train_batch_size"),
+        *("global_batch", "effective_batch_size", "total_batch_size", "bsz"),
+        *("tokens_per_batch", "batch_tokens", "batch_size_tokens", "tokens_per_step"),
+    ),
+    "seed": ("seed", "init_seed", "random_seed", "model_seed"),
+    "data_seed": ("data_seed", "shuffle_seed"),
     "status": ("status", "diverged"),
     "trajectory": ("trajectory", "cluster"),
     "run_id": ("run_id", "run", "id"),
@@ -182,6 +213,9 @@ def standard(
         if name == "status":
             column = pd.Series(flags.status(column, mapping[name]))
         out[name] = column.astype(str).where(column.notna(), "")
+        if name in ("family", "corpus"):
+            out[name], respelt = _respelt(out[name], mapping[name])
+            missing += respelt
         if name in ("family", "corpus", "status"):
             gone = out.run_id[out[name] == ""]
             excluded.append(exclusions.excluded(gone.to_numpy(), f"{name} is missing"))
@@ -200,6 +234,23 @@ def standard(
     with np.errstate(divide="ignore", invalid="ignore"):
         out["epochs"] = out.tokens / out.unique_tokens
     return out.join(_settings(frame, mapping)), excluded, tuple(missing)
+
+
+def _respelt(column: pd.Series, theirs: str) -> tuple[pd.Series, list[str]]:
+    """Names that differ in case, spaces or hyphens alone as one, and what was read."""
+    plain = column.str.lower().str.replace(r"[\s_-]+", "", regex=True)
+    counts = column.value_counts()
+    # The spelling of most rows; of two alike the first.
+    order = counts.sort_values(ascending=False, kind="stable").index
+    usual = {re.sub(r"[\s_-]+", "", name.lower()): name for name in reversed(order)}
+    out = plain.map(usual).str.strip()
+    changed = column[out != column.str.strip()].drop_duplicates()
+    said = [
+        f"{theirs}: {name!r} is read as {out[place]!r}, which differs in case, spaces "
+        "or hyphens alone"
+        for place, name in changed.items()
+    ]
+    return out, said
 
 
 def _plausible(values: pd.Series) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import io
 import re
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.tables import numbers, widths
+from analysis.tables import columns, copied, headers, numbers, widths
 from scaling.errors import UserError
 
 EXPECTED = "text with a header and commas, semicolons, tabs or bars between columns"
@@ -93,19 +94,87 @@ def read(data: bytes, path: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if not head:
         raise UserError("table", path, f"{EXPECTED}; it has no line")
     widths.check_width(path, max(head[0].count(s) for s in SEPARATORS) + 1)
+    data, head, said = _without_titles(data, head, separator)
     separator = separator or _separator(head, path)
-    if separator == BLANKS:
-        names = head[0].split()
-    else:
-        try:
-            names = next(csv.reader([head[0]], delimiter=separator, strict=True))
-        except csv.Error as error:
-            expected = f"{EXPECTED}; in its header: {error}"
-            raise UserError("table", path, expected) from error
+    data, head, more = _without_groups(data, head, separator)
+    said += more
+    names = _cells(head[0], separator, path)
     widths.check_doubled(name.strip() for name in names if name.strip())
     frame = _parsed(data, separator, len(names), path)
-    said = [] if separator == "," else [_named(separator)]
+    said += [] if separator == "," else [_named(separator)]
     return _with_doubtful_points(frame, data, separator), tuple(said)
+
+
+def _cells(line: str, separator: str, path: str) -> list[str]:
+    if separator == BLANKS:
+        return line.split()
+    try:
+        return next(csv.reader([line], delimiter=separator, strict=True))
+    except csv.Error as error:
+        expected = f"{EXPECTED}; in its header: {error}"
+        raise UserError("table", path, expected) from error
+
+
+EMPTY = " \t,;|"
+# So many lines before a header are looked at: a title, a date, a blank row.
+MOST_TITLES = 5
+
+
+def _without_titles(
+    data: bytes, head: list[str], separator: str
+) -> tuple[bytes, list[str], list[str]]:
+    """Without the lines of text above the header, which hold one cell at most."""
+    titles = []
+    for mark in [separator] if separator else SEPARATORS:
+        try:
+            rows = list(csv.reader(head, delimiter=mark))
+        except csv.Error:
+            continue
+        filled = [sum(bool(cell.strip()) for cell in row) for row in rows]
+        usual = collections.Counter(filled).most_common(1)[0][0]
+        lead = next((i for i, count in enumerate(filled) if count > 1), 0)
+        if usual > 1 and lead <= MOST_TITLES:
+            titles.append((-filled.count(usual), lead))
+    lead = min(titles, default=(0, 0))[1]
+    if lead >= len(head) - 1:
+        return data, head, []
+    said = [_dropped(line) for line in head[:lead] if line.strip(EMPTY)]
+    return _blanked(data, lead), head[lead:], said
+
+
+def _dropped(line: str) -> str:
+    return f"a line above the header is left out: {line.strip(EMPTY)[:40]!r}"
+
+
+def _without_groups(
+    data: bytes, head: list[str], separator: str
+) -> tuple[bytes, list[str], list[str]]:
+    """Without a line of groups above the header, where only the second line is one."""
+    first, second = (_known(line, separator) for line in (head * 2)[:2])
+    if first or not second or separator == BLANKS:
+        return data, head, []
+    return _blanked(data, 1), head[1:], [_dropped(head[0])]
+
+
+def _known(line: str, separator: str) -> bool:
+    """Whether a line names the columns that a table cannot do without."""
+    if separator == BLANKS:
+        return True
+    try:
+        names = next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return False
+    known = set(headers.known_as(names).values())
+    return all(known & set(columns.ALIASES[ours]) for ours in ("params", "tokens"))
+
+
+def _blanked(data: bytes, count: int) -> bytes:
+    """With the first lines that are not blank made so, so that others keep numbers."""
+    lines = data.split(b"\n")
+    full = [i for i, line in enumerate(lines) if line.strip()]
+    for i in full[:count]:
+        lines[i] = b""
+    return b"\n".join(lines)
 
 
 def _named(separator: str) -> str:
@@ -122,10 +191,8 @@ def _prepared(data: bytes, path: str) -> tuple[bytes, str]:
         data = b"\n" + data[named.end() :]
     if data.startswith(b"#") or b"\n#" in data:
         data = _without_comments(data)
-    if data.lstrip().startswith(b"|"):
-        data = _without_bars(data)
-        separator = "|"
-    return data, separator
+    data, named_so = copied.read(data, path)
+    return data, named_so or separator
 
 
 def _without_comments(data: bytes) -> bytes:
@@ -144,21 +211,6 @@ def _all_numbers(line: bytes) -> bool:
     return all(
         re.fullmatch(rb'"?[+-]?[\d.]+(?:[eE][+-]?\d+)?"?', cell) for cell in cells
     )
-
-
-RULE = re.compile(rb"[|:\-+\s]+")
-
-
-def _without_bars(data: bytes) -> bytes:
-    """A table with bars around it, as in Markdown, without them and its rule."""
-    lines = []
-    for line in data.split(b"\n"):
-        line = line.strip()
-        rule = RULE.fullmatch(line) and b"-" in line
-        lines.append(
-            b"" if rule else line.removeprefix(b"|").removesuffix(b"|").strip()
-        )
-    return b"\n".join(lines)
 
 
 def _head(data: bytes) -> Iterator[str]:
@@ -189,8 +241,20 @@ def _separator(head: list[str], path: str) -> str:
     counts = {len(line.split()) for line in head}
     if len(head) > 1 and len(counts) == 1 and counts.pop() > 1:
         return BLANKS
-    expected = f"{EXPECTED}; its header has none of these"
+    expected = f"{EXPECTED}; its header has none of these{_other(head)}"
     raise UserError("table", f"{path}: {head[0].strip()[:60]}", expected)
+
+
+# How other kinds of text begin, and what they are.
+OTHERS = {
+    r"\s*<": "HTML or XML, which is not read: save its table as .csv",
+    r"\s*(---|- ?\w+:|\w+:\s*$)": "YAML, which is not read: save it as JSON",
+}
+
+
+def _other(head: list[str]) -> str:
+    known = (what for begin, what in OTHERS.items() if re.match(begin, head[0]))
+    return next((f"; it looks like {what}" for what in known), "")
 
 
 def _parsed(data: bytes, separator: str, width: int, path: str) -> pd.DataFrame:

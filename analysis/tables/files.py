@@ -1,4 +1,4 @@
-"""Files that hold a table, by what is in them: text, JSON or Parquet, packed or not."""
+"""Files that hold a table, by what is in them: text, JSON, Parquet, Arrow; packed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from analysis.tables.widths import check_doubled, check_width
 from scaling.errors import UserError
 
 # Names that are files of tables, whether they are there or not.
-ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".jsonl", ".json", ".md")
+ENDINGS = (
+    *(".csv", ".tsv", ".txt", ".parquet", ".jsonl", ".json", ".md", ".tex"),
+    *(".feather", ".arrow"),
+)
 # What the first bytes of a file say that no reader here reads.
 OTHERS = {
     b"PK\x03\x04": "a zip archive or a spreadsheet; save its table as .csv",
     b"\xd0\xcf\x11\xe0": "a spreadsheet (.xls); save its table as .csv",
-    b"ARROW1": "an Arrow file; save its table as .parquet",
     b"\x89HDF": "an HDF5 file; save its table as .parquet or .csv",
     b"SQLite format 3": "a database; save its table as .csv",
     b"\x93NUMPY": "a NumPy array, which has no names of columns; save it as .csv",
@@ -68,6 +70,8 @@ def read(path: str) -> Read:
             )
     if data.startswith(b"PAR1"):
         frame, said = _read_parquet(data, path)
+    elif data.startswith(b"ARROW1"):
+        frame, said = _read_arrow(data, path)
     else:
         data, said = delimited.decoded(data, path)
         frame, more = _text_reader(data)(data, path)
@@ -107,6 +111,21 @@ def _read_parquet(data: bytes, path: str) -> Read:
         raise UserError("table", path, expected) from error
 
 
+def _read_arrow(data: bytes, path: str) -> Read:
+    """A file of Arrow's IPC format, of which Feather is one."""
+    import pyarrow as pa
+
+    try:
+        with pa.ipc.open_file(io.BytesIO(data)) as file:
+            names = file.schema.names
+            check_width(path, len(names))
+            check_doubled(names)
+            return _flat(file.read_all())
+    except (pa.ArrowException, OSError) as error:
+        expected = f"a Feather or Arrow file ({_line(error)})"
+        raise UserError("table", path, expected) from error
+
+
 def _flat(table: Any) -> Read:
     """An Arrow table with dotted names for what is nested, and without its lists."""
     import pyarrow as pa
@@ -120,8 +139,10 @@ def _flat(table: Any) -> Read:
         if types.is_nested(field.type) and not types.is_struct(field.type)
     ]
     table = table.drop_columns(lists)
-    # The index of a frame that pandas wrote may be the names of the runs.
-    return table.to_pandas(), nested.left_out(lists)
+    frame = table.to_pandas()
+    # The index of a frame that pandas wrote may be columns, or the names of the runs.
+    named = [name for name in frame.index.names if name is not None]
+    return frame.reset_index(level=named) if named else frame, nested.left_out(lists)
 
 
 def _read_json(data: bytes, path: str) -> Read:

@@ -82,8 +82,9 @@ def status(column: pd.Series, name: str) -> np.ndarray:
 def said(frame: pd.DataFrame, used: Collection[str]) -> list[str]:
     """One sentence on each column of flags that is not used, with what would use it."""
     out = []
+    stated = any(name.strip().lower() in STATES for name in used)
     for name in frame.columns:
-        if name in used:
+        if name in used or (stated and name.strip().lower() in STATES):
             continue
         if is_mark(name) and is_flag(frame[name]):
             out += _flag(name, frame[name])

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.design.settings import APART, SETTING
-from analysis.tables import files, flags, headers, losses, numbers
+from analysis.tables import files, flags, formulas, headers, losses, numbers
 from analysis.tables.columns import ALIASES, COUNTS, NEEDED, NUMBERS, TUNED, less
 from scaling.errors import UserError, unknown
 
@@ -81,6 +81,10 @@ def guess_mapping(
         said += refused
         if found:
             out[ours] = found
+    if not any(key.startswith("loss") for key in (*out, *asked)):
+        out |= _only_loss(frame, out)
+    if "family" in out and "family" not in asked:
+        said += _sizes_alone(frame, out)
     for column in columns:
         setting = SETTING + column
         if known_as[column] not in TUNED or setting in asked or column in out.values():
@@ -91,6 +95,47 @@ def guess_mapping(
         if not any(key.split(":")[0] == ours for key in out):
             raise UserError(f"map {ours}", "", _expected(ours, columns))
     return Guess(out, tuple(said))
+
+
+# Words beside "loss" in the name of what is no loss of a run.
+BESIDE = frozenset(
+    (
+        *("std", "stderr", "se", "sd", "err", "min", "max", "best", "diff", "delta"),
+        *("gap", "aux", "z", "balance", "balancing", "router", "load", "ratio", "log"),
+        *("scale", "weight", "fn", "function", "type", "lo", "hi", "low", "high"),
+        *("lo95", "hi95", "lower", "upper", "count", "n"),
+    )
+)
+
+
+def _only_loss(frame: pd.DataFrame, mapping: Mapping[str, str]) -> dict[str, str]:
+    """The one column of numbers with the word loss in its name, where there is one."""
+    found = []
+    for column in frame.columns:
+        words = set(re.split(r"[\W_]+", column.lower()))
+        if "loss" not in words or words & BESIDE or column in mapping.values():
+            continue
+        if not _no_numbers(frame, column, "loss", mapping):
+            found.append(column)
+    return {"loss": found[0]} if len(found) == 1 else {}
+
+
+def _sizes_alone(frame: pd.DataFrame, mapping: Mapping[str, str]) -> list[str]:
+    """That each family has a single size, where all have: its column names models."""
+    column = mapping["family"]
+    names = frame[column].map(str, na_action="ignore")
+    ends = _spans(names, numbers.read(frame, mapping["params"], count=True).values)
+    if len(ends) < MANY_NAMES or not _each_one(ends):
+        return []
+    return [
+        f"each value of {column} has one size, so that no law over sizes can be fitted "
+        "to one: give a column of the architecture alone as the family, or --map "
+        "family= takes all for one"
+    ]
+
+
+# Two families may have a size each; of more it is the names of models.
+MANY_NAMES = 4
 
 
 def _check_given(given: Mapping[str, str], columns: list[str]) -> None:
@@ -132,12 +177,15 @@ def _expected(ours: str, columns: list[str]) -> str:
     if ours == "loss" and len(several) > 1:
         named = ",".join(f"loss:{column}={column}" for column in several[:3])
         return f"{text}; --map {named} takes several, each as a target of its own"
-    compute = [c for c, name in headers.known_as(columns).items() if name in FLOPS]
-    if ours == "tokens" and compute:
-        return (
-            f"{text}; if {compute[0]} was counted as 6 x parameters x tokens, add a "
-            f"column of tokens, {compute[0]} / (6 x parameters)"
-        )
+    if ours == "loss" and len(several) == 1:
+        return f"{text}; --map loss={several[0]} takes the one with loss in its name"
+    known_as = headers.known_as(columns)
+    formula = formulas.proposed(ours, known_as, ALIASES)
+    if formula:
+        return f"{text}; --map {ours}={formula} computes it, if that is what it is"
+    compute = any(name in FLOPS for name in known_as.values())
+    if ours == "params" and compute:
+        text += "; compute alone does not tell what is due to size and what to data"
     return text
 
 
@@ -267,14 +315,22 @@ def _no_family(
 
 def _names_one(names: pd.Series, sizes: np.ndarray) -> bool:
     """Whether each name has one size and no two names the same."""
-    known = pd.DataFrame({"name": names.to_numpy(), "size": sizes})
-    known = known[known.name.notna() & (known["size"] > 0) & np.isfinite(known["size"])]
-    ends = known.groupby("name")["size"].agg(["min", "max"]).sort_values("min")
+    ends = _spans(names, sizes)
     if len(ends) < 2:
         return False
-    one = (ends["max"] <= (1 + ONE_SIZE) * ends["min"]).all()
     apart = ends["min"].to_numpy()[1:] > ends["max"].to_numpy()[:-1]
-    return bool(one and apart.all())
+    return _each_one(ends) and bool(apart.all())
+
+
+def _spans(names: pd.Series, sizes: np.ndarray) -> pd.DataFrame:
+    """The least and greatest size, min and max, of each name."""
+    known = pd.DataFrame({"name": names.to_numpy(), "size": sizes})
+    known = known[known.name.notna() & (known["size"] > 0) & np.isfinite(known["size"])]
+    return known.groupby("name")["size"].agg(["min", "max"]).sort_values("min")
+
+
+def _each_one(ends: pd.DataFrame) -> bool:
+    return bool((ends["max"] <= (1 + ONE_SIZE) * ends["min"]).all())
 
 
 def _no_size(

@@ -7,6 +7,8 @@ import dataclasses
 import re
 from collections.abc import Iterable
 
+from analysis.tables import copied
+
 # Powers of ten as people abbreviate and write them; nothing that has two meanings here.
 SCALES = {
     3: ("k", "thousand", "thousands"),
@@ -34,6 +36,10 @@ MEASURED = frozenset(
 PREFIXES = {"k": 3, "m": 6, "g": 9, "t": 12, "p": 15, "e": 18, "z": 21, "y": 24}
 FLOPS = re.compile(r"([kmgtpezy])flo(?:p|ps|s)")
 BRACKET = re.compile(r"(?P<name>.*\S)\s*[\(\[]\s*(?P<inside>[^()\[\]]+?)\s*[\)\]]")
+# 400Mtok, 300BT, 7Bparams
+GLUED = re.compile(
+    r"(?P<scale>[kmbgt]|mn|bn)(?:t|toks?|tokens?|params?|parameters|steps?)"
+)
 POWER = re.compile(r"[x×*]?(?:1e\+?(?P<e>\d{1,2})|10(?:\^|\*\*)(?P<power>\d{1,2}))")
 
 
@@ -54,7 +60,7 @@ class Header:
 
 def read(header: str) -> Header:
     """Takes `tokens [B]`, `params_M` or `loss (nats)` apart; what is no unit stays."""
-    plain = header.strip().lstrip("#").strip()
+    plain = copied.plain(header.strip()).strip("\"' ↓↑").lstrip("#№").strip()
     found = BRACKET.fullmatch(plain)
     if found:
         inside = found["inside"]
@@ -90,12 +96,15 @@ def scale(text: str) -> int | None:
         words = words[:-1]
     word = "".join(words)
     flops, power = FLOPS.fullmatch(word), POWER.fullmatch(word)
+    glued = GLUED.fullmatch(word)
     if not word:
         return 0
     if word in POWERS:
         return POWERS[word]
     if flops:
         return PREFIXES[flops[1]]
+    if glued:
+        return POWERS[glued["scale"]]
     return int(power["e"] or power["power"]) if power else None
 
 
@@ -108,10 +117,25 @@ def known_as(headers: list[str]) -> dict[str, str]:
     """
     names = {header: read(header).name for header in headers}
     # Trackers write eval/loss for eval_loss, and people eval loss.
-    names = {header: re.sub(r"[/\s-]+", "_", name) for header, name in names.items()}
-    last = {header: name.rsplit(".", 1)[-1] for header, name in names.items()}
+    names = {header: _joined(name) for header, name in names.items()}
+    # A configuration may keep each of its values under a key of that name.
+    last = {
+        header: name.removesuffix(".value").rsplit(".", 1)[-1]
+        for header, name in names.items()
+    }
     ends = collections.Counter(last.values())
     return {
         header: last[header] if ends[last[header]] == 1 else name
         for header, name in names.items()
     }
+
+
+# number of parameters, total no. of tokens, count of tokens
+COUNT_OF = re.compile(
+    r"^(?:total_)?(?:number|num|no\.?|nr\.?|count|amount)_of_(?:the_)?"
+)
+
+
+def _joined(name: str) -> str:
+    """A name in one word: eval/loss, eval loss and eval-loss are eval_loss."""
+    return COUNT_OF.sub("", re.sub(r"[/\s-]+", "_", name))

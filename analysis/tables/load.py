@@ -15,11 +15,14 @@ from analysis.tables import (
     exclusions,
     files,
     flags,
+    formulas,
     guesses,
     headers,
     losses,
+    nested,
     scored,
     subsample,
+    totals,
     trackers,
     usable,
     varied,
@@ -87,7 +90,16 @@ def load(
         frame, said = files.read(path)
         frame, curves = trackers.last_of_each(frame, mapping or {})
         said += tuple(f"{os.path.basename(path)}: {text}" for text in curves)
-        table = from_frame(frame, mapping, files.title(path), unit, rows, where, target)
+        name = files.title(path)
+        try:
+            table = from_frame(frame, mapping, name, unit, rows, where, target)
+        except UserError as error:
+            # A column of lists is no column, and may be the one that is missed.
+            lists = [text for text in said if nested.LISTS in text]
+            if error.value or not lists:
+                raise
+            expected = f"{error.expected} ({lists[0]})"
+            raise UserError(error.field, error.value, expected) from error
         return dataclasses.replace(table, said=said + table.said)
     store = Store(path)
     if not is_workdir(path):
@@ -175,8 +187,11 @@ def from_frame(
     frame = frame.set_axis(headers.stripped(frame.columns), axis=1)
     files.check_doubled(frame.columns)
     frame = frame.reset_index(drop=True)
+    frame, made_of = formulas.added(frame, mapping or {})
     conditions = [conditions_.parse(text) for text in where]
     reason = conditions_.left_out(frame, conditions, mapping or {})
+    summed = totals.reasons(frame)
+    reason = np.where(summed == "", reason, summed)
     kept = reason == ""
     guess = guesses.guess_mapping(frame[kept], mapping)
     given = [ours for ours, theirs in (mapping or {}).items() if theirs]
@@ -187,7 +202,7 @@ def from_frame(
     readings, measured, texts = _readings(frame, used, found, runs.run_id)
     readings, unit_, converted = losses.read(readings, measured, unit)
     taken = {c for theirs in used.values() for c in _columns(theirs, frame)}
-    taken |= {condition.column for condition in conditions}
+    taken |= {condition.column for condition in conditions} | {*made_of}
     apart = _apart(frame[kept], runs[kept], taken, mapping or {})
     whole = Table(
         title=title,

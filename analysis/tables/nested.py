@@ -32,7 +32,7 @@ def flat(
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             # As W&B keeps a configuration: {"lr": {"desc": null, "value": 0.001}}.
-            if set(value) == {"desc", "value"}:
+            if set(value) in ({"desc", "value"}, {"value"}):
                 value = {"": value["value"]}
                 out |= flat(value, lists, name)
             else:
@@ -51,17 +51,22 @@ def records(rows: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, tuple[str,
     return frame, left_out(lists - set(frame.columns))
 
 
+LISTS = "lists are left out"
+
+
 def left_out(lists: Iterable[str]) -> tuple[str, ...]:
     names = sorted(lists)
     if not names:
         return ()
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return (f"lists are left out: {', '.join(names[:5])}{more}",)
+    return (f"{LISTS}: {', '.join(names[:5])}{more}",)
 
 
 def from_json(body: Any, path: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """A frame from one JSON document, in any of the forms in which tables are kept."""
     if isinstance(body, list):
+        if _is_sheet(body):
+            return _split({"columns": body[0], "data": body[1:]}, path)
         if not all(isinstance(row, dict) for row in body):
             raise UserError("table", path, "a JSON list of objects, one a run")
         return records(body)
@@ -90,6 +95,12 @@ def from_json(body: Any, path: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
             frame.insert(0, "run_id", list(body))
         return frame, said
     return records([body])
+
+
+def _is_sheet(body: list[Any]) -> bool:
+    """Whether a list is of rows, the first of which has the names of the columns."""
+    rows = bool(body) and all(isinstance(row, list) for row in body)
+    return rows and bool(body[0]) and all(isinstance(name, str) for name in body[0])
 
 
 def _split(body: Mapping[str, Any], path: str) -> tuple[pd.DataFrame, tuple[str, ...]]:

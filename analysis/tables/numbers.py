@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.tables import headers
+from analysis.tables import copied, headers
 
 # What people write where they have no number, and where it has no end.
 MISSING = frozenset(
@@ -49,6 +49,16 @@ CELL = re.compile(
 GROUPED = re.compile(
     r"\d{1,3}(?:([ '.])\d{3}(?:\1\d{3})*|(?:,\d{2,3})*,\d{3})|\d+(?:_\d+)+"
 )
+# 2^20, 3 x 2^20
+TWO = re.compile(r"(?:(\d+)\s*[x×*·]\s*)?2(?:\^|\*\*)(\d{1,2})")
+# What people add to a number, and which changes it not: about, an error, a footnote.
+ABOUT = re.compile(r"^(?:[~≈∼≃]|ca\.)\s*", re.IGNORECASE)
+ERROR = re.compile(
+    r"(?<=[\d%])\s*(?:(?:±|\+/-|\+-)\s*[\d.][\d.,]*(?:[eE]-?\d+)?"
+    r"|\((?:±|\+/-|sd|se)?\s*\d[\d.,]*\)"
+    r"|[\[(]\s*[\d.]+\s*(?:,|;|-|–|to)\s*[\d.]+\s*[\])])(?=$|\s|%)"
+)
+FOOTNOTE = re.compile(r"(?<=[\w%)])\s*[*†‡§¶]+$")
 EITHER = re.compile(r"[1-9]\d{0,2}[.,]\d{3}")
 # A median of so much is not in millions or billions.
 LARGE = 1e7
@@ -207,12 +217,15 @@ def _cells(unique: Sequence[Any], count: bool) -> tuple[np.ndarray, list[_Cell |
 
 def _cell(text: str, count: bool) -> _Cell | None:
     """A number with marks, a scale or a unit taken apart; None for other text."""
-    ten = TEN.search(text)
-    shift, body = 0, text
-    if ten:
+    body = FOOTNOTE.sub("", ABOUT.sub("", copied.plain(text)))
+    body, shift = ERROR.sub("", body), 0
+    ten, two = TEN.search(body), TWO.fullmatch(body)
+    if two:
+        body = str(int(two[1] or 1) << int(two[2]))
+    elif ten:
         shift = int(ten[1] or ten[2].translate(SUPERSCRIPT))
         # Nothing before it: 10^9 is 1 x 10^9.
-        body = text[: ten.start()] + ("" if ten.start() else "1") + text[ten.end() :]
+        body = body[: ten.start()] + ("" if ten.start() else "1") + body[ten.end() :]
     found = CELL.fullmatch(body)
     if found is None:
         return None
@@ -233,6 +246,8 @@ def _cell(text: str, count: bool) -> _Cell | None:
     word = words[-1] if words and words[-1] not in headers.POWERS else ""
     if headers.FLOPS.fullmatch(word):
         word = "flop"
+    elif headers.GLUED.fullmatch(word):
+        word = ""
     digits = found["digits"].rstrip()
     word = word.rstrip("s") if word in headers.COUNTED else word
     cell = _Cell(text, found["sign"], digits, shift, power not in (0, -2), word)

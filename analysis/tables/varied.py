@@ -7,7 +7,7 @@ seeds of each other: one experiment is fitted (experiments.py), and it is said.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
@@ -28,10 +28,11 @@ LABELS = frozenset(
         *("comment", "seconds", "secs", "sec", "hours", "minutes", "duration", "mfu"),
         *("runtime", "loss", "ppl", "perplexity", "acc", "accuracy", "err", "error"),
         *("score", "bpb", "grad", "norm", "memory", "throughput", "flops", "flop"),
-        *("step", "steps", "epoch", "epochs", "index", "row", "uuid", "sha", "hash"),
+        *("step", "steps", "epoch", "index", "row", "uuid", "sha", "hash"),
         "source",
     )
 )
+EPOCHS = ("epochs", "n_epochs", "num_epochs", "epoch count")
 MOST_LEVELS = 40
 MOST_NAMED = 4
 
@@ -67,15 +68,17 @@ def columns(
 
 
 def experiments(
-    frame: pd.DataFrame, names: list[str], mapping: Collection[str] = ()
+    frame: pd.DataFrame, names: list[str], mapping: Mapping[str, str] | None = None
 ) -> Experiments | None:
     """The experiments that rows [n] are of which differ in these columns.
 
     Args:
-      mapping: our columns that the table has; a column of text may be a missing one.
+      mapping: our columns that the table has, and its names for them; a column of text
+        may be a missing one.
     """
     if not names:
         return None
+    mapping = mapping or {}
     first = names[0]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     listed = ", ".join(names[:MOST_NAMED]) + more
@@ -86,6 +89,11 @@ def experiments(
         for ours in factors
         if text
     )
+    tokens = mapping.get("tokens")
+    for name in names:
+        if name.strip().lower() in EPOCHS and tokens and "unique_tokens" not in mapping:
+            unique = typed.mapped({"unique_tokens": f"{tokens}/{name}"})
+            compares += f"{unique} says that {tokens} were seen in {name}, "
     best = typed.mapped({settings.SETTING + name: name for name in names})
     apart = typed.mapped({settings.APART + name: name for name in names})
     none = typed.mapped({settings.APART + name: "" for name in names})

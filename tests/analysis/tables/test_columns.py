@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis import main
+from analysis.main import mapping
 from analysis.questions import equivalents
 from analysis.tables import nested
-from analysis.tables.load import from_frame
+from analysis.tables.load import from_frame, load
 from scaling.errors import UserError
 
 SIZES = {"11M": 1.1e7, "34M": 3.4e7, "105M": 1.05e8, "320M": 3.2e8}
@@ -191,7 +194,7 @@ def test_names_as_people_write_them(names):
     ("names", "expected"),
     [
         (["x", "D", "loss"], "no value for map params: say --map params=COLUMN"),
-        (["N", "C", "loss"], "6 x parameters x tokens, add a column of tokens, C /"),
+        (["N", "C", "loss"], "--map tokens=C/6/N computes it"),
         (["N", "D", "goodness"], "say --map loss=COLUMN"),
     ],
 )
@@ -250,3 +253,112 @@ def test_cells_of_records_are_opened_where_nothing_is_left_out():
     frame = pd.DataFrame({"id": ["r"], "config": ['{"model": {"params": 5}}']})
     opened, _ = nested.opened(frame)
     assert list(opened.columns) == ["id", "config.model.params"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Number of parameters", "Total no. of tokens", "Final Validation Loss"),
+        ("# Params", "training-tokens", "val_loss_c4"),
+        ("non_emb_params", "tokens trained", "Perplexity ↓"),
+        ("cfg.model.n_params.value", "summary.tokens", "Test Cross-Entropy Loss"),
+    ],
+)
+def test_more_names_as_people_write_them(names):
+    frame = grid()
+    if "Perplexity" in names[2]:
+        frame["loss"] = np.exp(frame.loss)
+    table = from_frame(frame.set_axis(names, axis=1))
+    np.testing.assert_allclose(table.readings.loss, grid().loss)
+
+
+def test_a_held_out_loss_is_preferred():
+    frame = grid().assign(val_loss=grid().loss + 0.1, train_loss=1.0)
+    assert from_frame(frame).mapping["loss"] == "val_loss"
+
+
+@pytest.mark.parametrize(
+    ("made", "formula"),
+    [
+        ({"steps": 1, "batch_size": 64, "seq_len": 1024}, "steps*batch_size*seq_len"),
+        ({"train steps": 1, "tokens_per_batch": 65536}, "train steps*tokens_per_batch"),
+        ({"flops": 6}, "flops/6/N"),
+        ({"tokens_per_param": 0}, "N*tokens_per_param"),
+    ],
+)
+def test_what_is_missing_is_made_of_other_columns(made, formula):
+    frame = grid()
+    frame["D"] = frame.D.round(-6) // 65536 * 65536
+    columns = dict(made)
+    for name, value in made.items():
+        if "steps" in name:
+            columns[name] = frame.D / 65536
+        if name == "flops":
+            columns[name] = 6 * frame.N * frame.D
+        if value == 0:
+            columns[name] = frame.D / frame.N
+    other = frame.assign(**columns).drop(columns="D")
+    with pytest.raises(UserError, match=re.escape(f"--map tokens={formula}")):
+        from_frame(other)
+    table = from_frame(other, {"tokens": formula})
+    np.testing.assert_allclose(table.runs.tokens, frame.D)
+    np.testing.assert_allclose(
+        from_frame(frame.assign(w=3.0, l=2), {"params": "12*l*w^2*N/216"}).runs.params,
+        frame.N,
+    )
+    with pytest.raises(UserError, match="map tokens 'step'"):
+        from_frame(other, {"tokens": f"step*{formula}"})
+
+
+def test_names_that_differ_in_case_or_spaces_are_one():
+    frame = pd.concat(
+        [grid(arch=name) for name in ("LSTM", " lstm ", "GPT-2", "gpt 2")]
+    )
+    frame["loss"] += np.arange(len(frame)) * 1e-4
+    table = from_frame(frame)
+    assert set(table.runs.family) == {"LSTM", "GPT-2"}
+    assert sum("is read as" in text for text in table.warnings) == 2
+
+
+def test_runs_of_several_epochs_are_no_seeds_of_runs_of_one():
+    frame = pd.concat([grid(epochs=1), grid(epochs=4)], ignore_index=True)
+    frame.loc[frame.epochs == 4, "loss"] *= 1.02
+    table = from_frame(frame)
+    assert len(table.readings) == 16
+    (text,) = table.warnings
+    assert "--map unique_tokens=D/epochs says that D were seen in epochs" in text
+    other = from_frame(frame, {"unique_tokens": "D/epochs"})
+    assert len(other.readings) == 32 and set(other.runs.epochs) == {1, 4}
+
+
+def test_models_named_one_by_one_are_no_families():
+    frame = pd.concat([grid(model=f) for f in ("a", "b")], ignore_index=True)
+    frame["loss"] *= 1 + 0.1 * (frame.model == "b")
+    frame["model"] += "-" + frame.N.map("{:g}".format)
+    (text,) = from_frame(frame).warnings
+    assert "each value of model has one size" in text
+
+
+def test_a_state_that_is_used_is_not_said_to_be_kept(tmp_path):
+    frame = grid(Name="x", State=["finished"] * 15 + ["crashed"])
+    frame.to_csv(tmp_path / "w.csv", index=False)
+    table = load(tmp_path / "w.csv")
+    assert len(table.readings) == 15 and not table.warnings
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a=b,c=", {"a": "b", "c": ""}),
+        ('loss="val loss, x=1",a=b', {"loss": "val loss, x=1", "a": "b"}),
+        ("loss=1 - acc , ", {"loss": "1 - acc"}),
+        ('apart:"a,b"=x', None),
+        ('"apart:a,b"="a,b"', {"apart:a,b": "a,b"}),
+    ],
+)
+def test_a_mapping_as_it_is_typed(text, found):
+    if found is None:
+        with pytest.raises(UserError, match="ours=theirs"):
+            mapping(text)
+    else:
+        assert mapping(text) == found
