@@ -36,16 +36,17 @@ Read = tuple[pd.DataFrame, tuple[str, ...]]
 
 def is_table(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a file of a table, there or by its name."""
-    known = Path(_without_packing(path)).suffix.lower() in ENDINGS
+    known = Path(unpacked_name(path)).suffix.lower() in ENDINGS
     return not os.path.isdir(path) and (known or os.path.isfile(path))
 
 
 def title(path: str | os.PathLike[str]) -> str:
     """What a table is called: its file without its endings."""
-    return Path(_without_packing(path)).stem
+    return Path(unpacked_name(path)).stem
 
 
-def _without_packing(path: str | os.PathLike[str]) -> str:
+def unpacked_name(path: str | os.PathLike[str]) -> str:
+    """A file's name without the ending that says how it is packed."""
     name = os.fspath(path)
     packed = name.lower().endswith(unpacked.ENDINGS)
     return name.rsplit(".", 1)[0] if packed else name

@@ -117,7 +117,7 @@ def known_as(headers: list[str]) -> dict[str, str]:
     """
     names = {header: read(header).name for header in headers}
     # Trackers write eval/loss for eval_loss, and people eval loss.
-    names = {header: _joined(name) for header, name in names.items()}
+    names = {header: _joined(PART.sub(r"\1_\2", n)) for header, n in names.items()}
     # A configuration may keep each of its values under a key of that name.
     last = {
         header: name.removesuffix(".value").rsplit(".", 1)[-1]
@@ -130,6 +130,11 @@ def known_as(headers: list[str]) -> dict[str, str]:
     }
 
 
+# metrics.eval.loss is the loss of what is called eval, in one word.
+PART = re.compile(
+    r"(?:.*\.)?(eval|val|valid|validation|test|dev|train|training)"
+    r"\.(loss|nll|ppl|perplexity|bpb|cross_entropy)$"
+)
 # number of parameters, total no. of tokens, count of tokens
 COUNT_OF = re.compile(
     r"^(?:total_)?(?:number|num|no\.?|nr\.?|count|amount)_of_(?:the_)?"

@@ -79,13 +79,20 @@ class Folder:
 def read(folder: str) -> Folder:
     """Reads a folder of runs. Raises UserError where there are none."""
     top = Path(folder)
-    found = sorted(_runs(top), key=lambda run: run.name)
+    others: list[str] = []
+    found = sorted(_runs(top, others), key=lambda run: run.name)
     if not found:
         expected = (
             "a workdir with records/, a file with a table, or a folder of runs: "
-            f"{STATE}, TensorBoard events, {SUMMARY}, or a history a run (.csv or "
-            ".jsonl with a column step)"
+            f"{STATE}, TensorBoard events, {SUMMARY}, or a history a run (.csv, .jsonl "
+            "or .parquet with a column step)"
         )
+        if next(top.glob("*/*/metrics"), None) or next(top.glob("*/metrics"), None):
+            expected += (
+                "; of a store of MLflow the table that mlflow.search_runs() gives"
+            )
+        if others:
+            expected += f"; {others[0]} is no history: give it alone if it is a table"
         raise UserError("table", folder, expected)
     lists: set[str] = set()
     rows = []
@@ -103,6 +110,11 @@ def read(folder: str) -> Folder:
         said.append(
             f"the last loss is of an earlier step than the last in {len(early)} of "
             f"{len(found)} runs (first {early[0]})"
+        )
+    if others:
+        more_ = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        said.append(
+            f"left out, since no column counts the steps of a run: {others[0]}{more_}"
         )
     said += nested.left_out(lists)
     return Folder(frame, _paths(found, frame), tuple(said))
@@ -154,7 +166,8 @@ def _losses(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return frame, []
 
 
-def _runs(top: Path) -> Iterator[Run]:
+def _runs(top: Path, others: list[str]) -> Iterator[Run]:
+    """The runs of a folder; files that are tables and no histories go to `others`."""
     states: dict[Path, list[Path]] = {}
     events: dict[Path, list[Path]] = {}
     taken: set[Path] = set()
@@ -188,7 +201,7 @@ def _runs(top: Path) -> Iterator[Run]:
     taken |= set(events)
     for place, names in walked:
         if not _within(place, taken):
-            yield from _histories(place, names, top)
+            yield from _histories(place, names, top, others)
 
 
 def _within(place: Path, taken: set[Path]) -> bool:
@@ -208,7 +221,9 @@ def _name(run: Path, top: Path) -> str:
     return top.resolve().name if name == "." else name
 
 
-def _histories(place: Path, names: list[str], top: Path) -> Iterator[Run]:
+def _histories(
+    place: Path, names: list[str], top: Path, others: list[str]
+) -> Iterator[Run]:
     """Runs whose histories are tables, and those of which W&B keeps a summary alone."""
     if SUMMARY in names:
         # W&B keeps settings and summary in RUN/files.
@@ -218,26 +233,44 @@ def _histories(place: Path, names: list[str], top: Path) -> Iterator[Run]:
         return
     own = (*SETTINGS, STATE, SUMMARY)
     # Settings of a run that is a file stand beside it, under its name.
-    found = [
-        n for n in names if files.is_table(place / n) and n not in own and _table(n)
-    ]
+    found = [n for n in names if n not in own and _is_history(n)]
     if place == top and SIDECAR in found:
         found.remove(SIDECAR)
     for name in found:
         frame, _ = files.read(str(place / name))
-        steps = [c for c in frame.columns if str(c).strip().lower() in STEPS]
-        if not steps:
+        step = _counts_steps(frame)
+        if not step:
+            others.append(str(place / name))
             continue
         alone = len(found) == 1 and place != top
         whole = place / files.title(name)
         facts = _settings(place) if alone else _beside(whole)
         called = _name(place if alone else whole, top)
-        yield _from_history(called, place / name, frame, steps[0], facts)
+        yield _from_history(called, place / name, frame, step, facts)
 
 
-def _table(name: str) -> bool:
+def _is_history(name: str) -> bool:
     """Whether a file's name is that of a history; settings are JSON documents."""
-    return not name.lower().endswith((".json", ".md", ".txt", ".log"))
+    return files.unpacked_name(name).lower().endswith(HISTORIES)
+
+
+HISTORIES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".feather", ".arrow")
+
+
+def _counts_steps(frame: pd.DataFrame) -> str:
+    """The column that counts the steps of a history, "" for a table of other things.
+
+    That is one of steps or, where it has none, of tokens or epochs that never repeat.
+    """
+    names = [str(c) for c in frame.columns]
+    steps = [c for c in names if c.strip().lower() in STEPS]
+    if steps:
+        return steps[0]
+    known = headers.known_as(names)
+    for column in (_named(known, TOKENS), _named(known, ("epoch", "epochs"))):
+        if column and len(frame) > 1 and frame[column].is_unique:
+            return column
+    return ""
 
 
 def _from_history(
@@ -420,7 +453,8 @@ def _with_sidecar(frame: pd.DataFrame, top: Path) -> pd.DataFrame:
         )
     unknown = sorted(set(facts.run) - set(frame.run_id))
     if unknown:
-        expected = f"names of runs of the folder; {unknown[0]} is none"
+        known = ", ".join(frame.run_id[:5])
+        expected = f"names of runs of the folder ({known}, ...); {unknown[0]} is none"
         raise UserError("table", str(path), expected)
     kept = frame.drop(columns=[c for c in facts.columns if c in frame.columns])
     return kept.merge(facts, left_on="run_id", right_on="run", how="left").drop(

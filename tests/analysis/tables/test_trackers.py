@@ -322,3 +322,37 @@ def test_a_folder_without_runs_is_one_line(tmp_path):
     with pytest.raises(UserError, match="a workdir with records/") as refused:
         load(tmp_path)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
+def test_histories_that_count_tokens_alone_beside_other_files(tmp_path, kind):
+    for name, (n, d) in RUNS.items():
+        made = pd.DataFrame({"tokens": [d * i / STEPS for i in range(1, STEPS + 1)]})
+        made = made.assign(params=n, **{"eval.loss": law(n, made.tokens)})
+        path = tmp_path / f"{name}.{kind}"
+        if kind == "csv":
+            made.to_csv(path, index=False)
+        elif kind == "parquet":
+            made.to_parquet(path)
+        else:
+            made.to_json(path, orient="records", lines=True)
+    (tmp_path / "curve.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
+    (tmp_path / "meta.yaml").write_text("status: 3\n")
+    pd.DataFrame({"host": ["a"], "hours": [2]}).to_csv(tmp_path / "hosts.csv")
+    table = load(tmp_path)
+    check(table, curves=False)
+    assert not any("loss of training" in text for text in table.said)
+    (left,) = [text for text in table.said if "left out" in text]
+    assert "hosts.csv" in left
+
+
+def test_tables_in_a_folder_are_named(tmp_path):
+    rows = [(n, d, law(n, d)) for n, d in RUNS.values()]
+    frame = pd.DataFrame(rows, columns=["N", "tokens", "loss"])
+    frame.to_csv(tmp_path / "all.csv", index=False)
+    with pytest.raises(UserError, match=r"all\.csv is no history: give it alone"):
+        load(tmp_path)
+    (tmp_path / "0" / "f0" / "metrics").mkdir(parents=True)
+    (tmp_path / "all.csv").unlink()
+    with pytest.raises(UserError, match=r"mlflow\.search_runs"):
+        load(tmp_path)
