@@ -133,6 +133,19 @@ def swap_text(row: Any) -> str:
     return f"{row.baseline} → {row.alternative}"
 
 
+def some(names: Iterable[str]) -> str:
+    """Names without repeats, the first few of many."""
+    every = list(dict.fromkeys(names))
+    more = len(every) - MOST_NAMED
+    return ", ".join(every[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def swaps_text(frame: pd.DataFrame) -> str:
+    """The swaps of a frame's rows, the first few by name."""
+    ends = zip(frame.baseline, frame.alternative, strict=True)
+    return some(f"{baseline} to {alternative}" for baseline, alternative in ends)
+
+
 def few(sentences: list[str]) -> list[str]:
     more = len(sentences) - MOST_SENTENCES
     if more <= 1:
@@ -140,5 +153,7 @@ def few(sentences: list[str]) -> list[str]:
     return [*sentences[:MOST_SENTENCES], f"{more} more are in the tables."]
 
 
+# So many names of a longer list are given.
+MOST_NAMED = 4
 # So many sentences on one kind of swap are read; a table is better for more.
 MOST_SENTENCES = 6

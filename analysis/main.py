@@ -334,14 +334,14 @@ def _code(analysis: Analysis) -> int:
 
 
 def _fit(args: argparse.Namespace) -> int:
-    from analysis.questions import runs
+    from analysis.report import rows
 
     if args.law:
         return _fit_one(args)
     analysis = _analyse(args)
     said = [note.text for note in analysis.notes if note.kind in NO_ANSWER]
     for target in analysis.targets:
-        said += runs.rows(analysis, target)
+        said += rows.rows(analysis, target)
     chosen = {
         "fits": analysis.fits,
         "joint": analysis.joint,
@@ -389,12 +389,12 @@ def _refused(found: LawFit) -> list[str]:
 
 
 def _fit_one(args: argparse.Namespace) -> int:
-    from analysis.questions import runs
+    from analysis.report import rows
 
     table, found = _one_law(args)
     chosen = {"fits": found.parameters, "quality": found.quality}
     chosen["counts"] = found.counts
-    said = [runs.counts(row) for row in found.counts.itertuples()]
+    said = [rows.counts(row) for row in found.counts.itertuples()]
     _print(args, chosen | _left_out(table), _refused(found) + said)
     return NOTHING if found.parameters.empty else DONE
 
@@ -437,7 +437,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _attribute(args: argparse.Namespace) -> int:
     """The gap between two named runs, by cause."""
-    from analysis.questions import attribution
+    from analysis.effects import attribution
 
     for option, name in (("from", args.source_run), ("to", args.to_run)):
         if not name:

@@ -26,7 +26,7 @@ def stages(
     Args:
       shown: nothing is written where it is False, as in a call from Python.
       stream: standard error by default; a bar where it is a terminal, else a line when
-        a stage begins, with the seconds since the first.
+        a stage begins, with the seconds since the first, for a few seconds at a time.
     """
     stream = stream or sys.stderr
     if not shown:
@@ -40,13 +40,20 @@ def stages(
         yield _bar(title, bar)
 
 
+# Stages that follow each other more quickly than this, in seconds, share one line.
+SHORT = 5.0
+
+
 def _lines(title: str, total: int, stream: TextIO) -> Begin:
-    start, begun = time.monotonic(), 0
+    start, begun, last = time.monotonic(), 0, -SHORT
 
     def begin(name: str) -> None:
-        nonlocal begun
+        nonlocal begun, last
         begun += 1
         seconds = time.monotonic() - start
+        if seconds - last < SHORT:
+            return
+        last = seconds
         said = f"{title}: {begun} of {total}, {name} ({seconds:.0f} s)"
         print(said, file=stream, flush=True)
 

@@ -30,25 +30,33 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """A table of results, by the name that it has in an Analysis."""
+    """A table of results, by the name that it has in an Analysis.
+
+    Attributes:
+      more: columns that the table's own make may follow, as its meaning says.
+    """
 
     name: str
     meaning: str
     columns: tuple[Column, ...]
+    more: bool = False
 
     @property
     def names(self) -> list[str]:
         return [column.name for column in self.columns]
 
     def join(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-        """One frame of all parts, with exactly these columns; empty ones have them too.
+        """One frame of all parts, with these columns; empty ones have them too.
 
         Columns of numbers and None, where a fit was refused, become float64 with NaN.
         """
         frame = stacked(parts)
         if frame.empty:
             return pd.DataFrame(columns=self.names, dtype=float)
-        return frame.reindex(columns=self.names).apply(_typed)
+        names = self.names
+        if self.more:
+            names += [name for name in frame if name not in names]
+        return frame.reindex(columns=names).apply(_typed)
 
 
 def stacked(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -112,7 +120,9 @@ COMMON = {
 }
 
 
-def declare(name: str, meaning: str, *columns: str | Column) -> Frame:
+def declare(
+    name: str, meaning: str, *columns: str | Column, more: bool = False
+) -> Frame:
     """A frame; a string names columns of COMMON, separated by spaces."""
     chosen: list[Column] = []
     for column in columns:
@@ -120,7 +130,7 @@ def declare(name: str, meaning: str, *columns: str | Column) -> Frame:
             chosen.append(column)
         else:
             chosen += [COMMON[word] for word in column.split()]
-    return Frame(name, meaning, tuple(chosen))
+    return Frame(name, meaning, tuple(chosen), more)
 
 
 def frames() -> dict[str, Frame]:

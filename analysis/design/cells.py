@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.design import settings
+from analysis.design import levels, settings
 from analysis.inference.intervals import Sample, sample, select
 from analysis.laws import Array
 from analysis.tables.table import Table
@@ -17,6 +17,8 @@ from analysis.tables.table import Table
 REPEATED = 1.001
 # With more levels than this the points of interest are quantiles instead.
 MOST_LEVELS = 5
+# A family and corpus with fewer cells has none to spare.
+LEAST_CELLS = 8
 
 PLACE = ("family", "corpus", "params", "tokens", "unique_tokens")
 CELL_FACTS = (
@@ -37,6 +39,21 @@ def target_frame(table: Table, target: str) -> pd.DataFrame:
 def repeated(frame: pd.DataFrame) -> Array:
     """Marks runs that read some data more than once."""
     return (frame.tokens > REPEATED * frame.unique_tokens).to_numpy()
+
+
+def largest(frame: pd.DataFrame) -> Array:
+    """Marks the runs [n] of the largest cell, by FLOPs, of each family and corpus.
+
+    A cell is set aside whole, with all its settings and seeds. A family and corpus with
+    fewer than `LEAST_CELLS` cells, or with one budget, by which no law could predict,
+    keeps all of them.
+    """
+    out = pd.Series(False, index=frame.index)
+    for _, rows in frame.groupby(["family", "corpus"]):
+        if rows.cell.nunique() < LEAST_CELLS or levels.count(rows.tokens) < 2:
+            continue
+        out[rows.index[rows.cell == rows.cell[rows.flops.idxmax()]]] = True
+    return out.to_numpy()
 
 
 def points(frame: pd.DataFrame) -> list[tuple[float, float]]:

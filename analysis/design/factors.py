@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from analysis.questions.effects import Described
+from analysis.design.swaps import Described
 from analysis.tables.table import Table
 
 # A column, and what its levels are folded into.

@@ -18,10 +18,10 @@ import pandas as pd
 
 from analysis.design.cells import REPEATED, target_frame
 from analysis.design.levels import BUDGET, level_codes
+from analysis.design.swaps import Described, Swap, swaps
 from analysis.inference.intervals import sample, select
 from analysis.predictions.contrasts import Compared
 from analysis.predictions.load import BEST, Point, Predictions
-from analysis.questions.effects import Described, Swap, swaps
 from analysis.tables.table import Table
 
 # What a group is at: levels of size, of tokens seen and of unique tokens.
@@ -41,7 +41,7 @@ class Comparison:
         training), seen (after that fraction), unique_tokens, epochs (seen by then; of
         BEST those of the whole training), seeds, run_id (of the first).
       members: the runs of each row of `groups`.
-      described: what families and corpora are made of; see effects.swaps.
+      described: what families and corpora are made of; see design/swaps.py.
       settings: how many runs were left out for a better setting of their cell.
     """
 

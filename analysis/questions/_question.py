@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -22,9 +22,8 @@ from analysis.results import Note
 
 if TYPE_CHECKING:
     from analysis.predictions.groups import Comparison
-    from analysis.questions.effects_of_target import Asked
+    from analysis.questions._asked import Asked, Measured, Whole
     from analysis.results import Analysis
-    from analysis.tables.table import Table as Runs
 
 # Parts of the report that sentences of every question meet in: the front page, what it
 # does not show, and the answer in full.
@@ -167,6 +166,14 @@ class Absent:
 Answer = tuple[Mapping[str, pd.DataFrame], Sequence[Note]]
 
 
+def _unwarned(asked: Asked) -> Sequence[Note]:
+    return ()
+
+
+def _unnoted(view: View) -> Sequence[Note]:
+    return ()
+
+
 def _silent(view: View) -> Sequence[str]:
     return ()
 
@@ -195,11 +202,16 @@ class Question:
       prose: the sentences are one paragraph and not a list.
       build: the section's HTML, where it does not have the usual order.
       checks: the sentences that answer an entry of the checklist, by its name.
-      compute: gives the rows of the file's own FRAMES on one target, by frame; None
-        where the pipeline makes them, or where there are none.
+      measures: rows of the file's own FRAMES on one target, by frame, from its runs as
+        they were measured: where no law is needed, and so where none can be fitted too.
+      compute: the same from the laws that were fitted to the target.
+      warns: what a reader must know of one target's design and fits before believing
+        the rows, and what no row says: a law that is refused has none.
       compares: its frames from the predictions kept at one probe set, for questions
         that are about predictions and not about losses.
-      concludes: its frames from the table and all that the other questions answered.
+      concludes: its frames from the table and from what was answered on all targets.
+        Questions conclude in turn, the last of the report first.
+      notes: what a reader must know before believing the rows, as they say themselves.
     """
 
     name: str
@@ -217,9 +229,12 @@ class Question:
     checks: Mapping[str, Callable[[View], Sequence[str]]] = dataclasses.field(
         default_factory=dict
     )
+    measures: Callable[[Measured], Mapping[str, pd.DataFrame]] | None = None
     compute: Callable[[Asked], Mapping[str, pd.DataFrame]] | None = None
+    warns: Callable[[Asked], Iterable[Note]] = _unwarned
     compares: Callable[[Comparison], Answer] | None = None
-    concludes: Callable[[Runs, Analysis], Answer] | None = None
+    concludes: Callable[[Whole], Answer] | None = None
+    notes: Callable[[View], Iterable[Note]] = _unnoted
 
 
 def questions() -> tuple[Question, ...]:

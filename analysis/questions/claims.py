@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -53,9 +53,11 @@ from analysis.report.style import (
 from analysis.results import Analysis, Note
 from analysis.schema import Column, declare
 from analysis.tables.promises import AFTER, BEFORE, Promise
-from analysis.tables.table import Table
 from scaling import claim as rules
 from scaling.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Whole
 
 FRAMES = (
     declare(
@@ -130,9 +132,10 @@ def _narrower(times: float) -> str:
 # --- Frames --------------------------------------------------------------------------
 
 
-def concludes(table: Table, analysis: Analysis) -> Answer:
+def concludes(whole: Whole) -> Answer:
+    analysis = whole.analysis
     rows, kept, notes = [], [], []
-    for promise in table.promises:
+    for promise in whole.table.promises:
         for claim in promise.claims:
             row = {"study": promise.study, "claim": claim.get("sentence", "")}
             row |= {"stated": claim["stated"], "rows": 0, "verdict": OPEN}

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.design.swaps import Swap
+from analysis.effects import frontier
+from analysis.effects.data_equivalents import Equivalents, log_factors
+from analysis.effects.matched_cells import costs_frame
 from analysis.formatting import (
     UNDETERMINED,
     UNNAMED,
@@ -33,7 +38,10 @@ from analysis.report.style import (
     trained,
 )
 from analysis.results import Analysis
-from analysis.schema import Column, declare
+from analysis.schema import Column, declare, stacked
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked
 
 FRAMES = (
     declare(
@@ -76,6 +84,40 @@ FRAMES = (
         "factor low high p_infinite",
     ),
 )
+
+
+# Crossovers are looked for from the least compute that was run to this many times the
+# most.
+CROSSOVER_REACH = 100.0
+
+
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    target, reached = asked.target, asked.frontiers[asked.method]
+    fitted, alike = asked.surfaces.data.frame, set(asked.comparable)
+    swaps = [one for one in asked.swaps if {one.before[0], one.after[0]} <= alike]
+    spent = fitted.flops[fitted.family.isin(alike)]
+    range_ = float(spent.min()), CROSSOVER_REACH * float(spent.max())
+    return {
+        "multipliers": stacked([_in_params(asked), _in_compute(asked, swaps)]),
+        "crossovers": frontier.crossovers_frame(reached, swaps, range_, target),
+        "costs": costs_frame(
+            asked.matched, asked.measured.table.runs, asked.worth, target
+        ),
+    }
+
+
+def _in_params(asked: Asked) -> pd.DataFrame:
+    model = Equivalents(asked.chosen.of_joint, asked.points, "params")
+    logs = log_factors(model, asked.swaps)
+    places = [{"params": params, "tokens": tokens} for params, tokens in asked.points]
+    return frontier.multipliers_frame(logs, places, "params", asked.target)
+
+
+def _in_compute(asked: Asked, swaps: Sequence[Swap]) -> pd.DataFrame:
+    computes = frontier.computes(asked.surfaces.data.frame)
+    logs = frontier.compute_logs(asked.frontiers[asked.method], swaps, computes)
+    places = [{"compute": spent} for spent in computes]
+    return frontier.multipliers_frame(logs, places, "compute", asked.target)
 
 
 def crossovers(frame: pd.DataFrame) -> list[str]:
@@ -179,4 +221,5 @@ QUESTION = Question(
         Table("Crossovers", "crossovers"),
         Table("What each family cost: FLOPs and wall time", "costs"),
     ),
+    compute=compute,
 )

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.design.cells import shared
+from analysis.effects import frontier
+from analysis.effects.frontier import Frontier
 from analysis.formatting import UNDETERMINED, number, on, percent, scale
 from analysis.inference.intervals import interval
 from analysis.inference.verdict import DECIDES
 from analysis.laws import Array
 from analysis.questions._question import Absent, Drawing, Question, Sentence, Table
 from analysis.questions._view import View, leading
-from analysis.questions.frontier import Frontier
 from analysis.report.style import (
     FAINT,
     banded,
@@ -33,8 +35,11 @@ from analysis.report.style import (
     span,
     trained,
 )
-from analysis.results import Analysis
-from analysis.schema import LOSS, Column, declare
+from analysis.results import Analysis, Note
+from analysis.schema import LOSS, Column, declare, stacked
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked
 
 FRAMES = (
     declare(
@@ -52,6 +57,35 @@ FRAMES = (
 )
 
 
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    computes = frontier.computes(asked.surfaces.data.frame)
+    cells, corpora = asked.measured.places, asked.surfaces.corpora
+    parts = [
+        decisions_frame(
+            reached, cells, asked.comparable, corpora, computes, asked.target, method
+        )
+        for method, reached in asked.frontiers.items()
+    ]
+    return {"decisions": stacked(parts)}
+
+
+def warns(asked: Asked) -> Iterator[Note]:
+    return of_compute(asked.surfaces.data.frame, asked.target)
+
+
+def of_compute(fitted: pd.DataFrame, target: str) -> Iterator[Note]:
+    """Families that no comparison at equal compute can take in."""
+    known = fitted.dropna(subset="flops")
+    for family in sorted(set(known.family) - set(frontier.comparable(known))):
+        mine = known[known.family == family].flops.max()
+        text = (
+            f"At equal compute {family} is not compared on target {target}: its "
+            f"largest fitted run took {number(mine, 2)} FLOPs, the largest of all "
+            f"{number(known.flops.max(), 2)}."
+        )
+        yield Note("undetermined", "compute", text)
+
+
 def best_share(losses: Array) -> Array:
     """Share of draws in which each row of [systems, B] is the lowest; ties are split.
 
@@ -65,7 +99,7 @@ def best_share(losses: Array) -> Array:
 
 
 def decisions_frame(
-    frontier: Frontier,
+    reached: Frontier,
     cells: pd.DataFrame,
     families: Sequence[str],
     corpora: Sequence[str],
@@ -84,7 +118,7 @@ def decisions_frame(
     """
     rows = []
     for corpus, compute in itertools.product(corpora, computes):
-        losses = np.array([frontier.at(f, corpus, compute) for f in families])
+        losses = np.array([reached.at(f, corpus, compute) for f in families])
         told = ~np.isnan(losses[:, 0])
         if told.sum() < 2:
             continue
@@ -214,4 +248,6 @@ QUESTION = Question(
     },
     about=("compute",),
     tables=(Table("All computes and targets", "decisions"),),
+    compute=compute,
+    warns=warns,
 )

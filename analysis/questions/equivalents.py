@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.effects.data_equivalents import (
+    Equivalents,
+    doubling_frame,
+    equivalents_frame,
+    log_factors,
+)
+from analysis.effects.matched_cells import measured_frame, paired_frame
 from analysis.formatting import (
     MOST_SENTENCES,
     UNDETERMINED,
@@ -25,10 +32,13 @@ from analysis.formatting import (
     swap_text,
 )
 from analysis.inference.verdict import verdict
-from analysis.questions import _matched_words, model_choice
+from analysis.questions import _matched_words
+from analysis.questions._effect_notes import flagged, notes, warns
+from analysis.questions._plain_worth import plainly, worth_told
 from analysis.questions._question import (
     FRONT,
     LIMIT,
+    Answer,
     Drawing,
     Finding,
     Placed,
@@ -44,12 +54,15 @@ from analysis.questions._view import (
     leading,
     of_target,
     one_way,
-    told_once,
 )
 from analysis.report import markup
 from analysis.report.shortlist import centres
 from analysis.results import Analysis
-from analysis.schema import LOSS, Column, declare
+from analysis.schema import LOSS, Column, declare, stacked
+from analysis.surfaces.nested import BASE
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked, Whole
 
 FRAMES = (
     declare(
@@ -90,6 +103,32 @@ FRAMES = (
         "low high fitted",
     ),
 )
+
+
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    surfaces, target, where = asked.surfaces, asked.target, asked.points
+    measured = asked.measured
+    parts = [asked.worth]
+    if not asked.leading.plain:
+        joint = log_factors(Equivalents(surfaces.of_joint, where), asked.swaps)
+        parts.append(equivalents_frame(joint, where, target, "joint"))
+    parts.append(equivalents_frame(asked.logs_alone, where, target, "family"))
+    parts.append(
+        paired_frame(asked.matched, target, measured.noise, measured.document_se)
+    )
+    doubling = doubling_frame(
+        asked.chosen.of_joint, surfaces.families, surfaces.corpora, where, target
+    )
+    return {
+        "equivalents": asked.within(stacked(parts)),
+        "measured": measured_frame(asked.matched, target),
+        "doubling": asked.within(doubling),
+    }
+
+
+def concludes(whole: Whole) -> Answer:
+    found = whole.analysis
+    return {"equivalents": flagged(found.equivalents, found.interactions)}, []
 
 
 def doubling_sentence(frame: pd.DataFrame, target: str, unit: str) -> str:
@@ -241,84 +280,6 @@ def said(view: View) -> list[str]:
     return disagreements(shown) or [_agreement(shown)]
 
 
-def foremost_of(view: View, kind: str) -> pd.DataFrame:
-    """The answer's swaps of a kind, trained on the target where that was done."""
-    found = view.headline[view.headline.kind == kind]
-    found = told_once(found, found.factor)
-    found = found[worth_told(found)]
-    own = found[found.fixed == view.target]
-    return own if len(own) else found
-
-
-# What the swap of a kind is called on the front page.
-EXCHANGE = {
-    "architecture": "Exchanging {baseline} for {alternative}",
-    "corpus": "Training on {alternative} in place of {baseline}",
-}
-
-
-def plainly(view: View) -> list[Sentence]:
-    """What the best swap of each kind is worth, for a person who is no statistician."""
-    said = []
-    for kind in dict.fromkeys(("architecture", "corpus", *view.headline.kind)):
-        found = foremost_of(view, kind)
-        if found.empty:
-            continue
-        lies = np.array([verdict(r.low, r.high, 1.0) for r in found.itertuples()])
-        gained = found[lies == "above"]
-        text = f"Whether any exchange of {kind} is worth more data {UNDETERMINED}."
-        if len(gained):
-            text = _plain_worth(gained, found, kind)
-        said.append(Sentence(text, 80, FRONT))
-    return said
-
-
-def _plain_worth(gained: pd.DataFrame, found: pd.DataFrame, kind: str) -> str:
-    """The largest gain among those that are decided, and of how many."""
-    largest = gained.low if kind == "corpus" else gained.factor
-    best = gained.loc[largest.idxmax()]
-    lead = EXCHANGE.get(kind, "Going from {baseline} to {alternative}")
-    lead = lead.format(baseline=best.baseline, alternative=best.alternative)
-    same = found[
-        (found.baseline == best.baseline) & (found.alternative == best.alternative)
-    ]
-    place = ""
-    if len(same) > 1:
-        decided = same.index.intersection(gained.index)
-        every = len(decided) == len(same)
-        one, many = (
-            ("family", "families") if kind == "corpus" else ("corpus", "corpora")
-        )
-        fixed = f"every {one}" if every else f"{len(decided)} of {len(same)} {many}"
-        place = f" for {fixed}"
-        best = gained.loc[decided].sort_values("low").iloc[0]
-    ends = f"({number(best.low)} to {number(best.high)})"
-    worth = f"is worth {number(best.factor)} times the data{place} {ends}"
-    if math.isinf(best.high) or len(same) > 1:
-        worth = f"is worth at least {number(best.low)} times the data{place}"
-    rest = len(found.drop(same.index))
-    helping = len(gained.drop(same.index, errors="ignore"))
-    if not rest:
-        return f"{lead} {worth}."
-    return f"{lead} {worth}; {_others(helping, rest, kind)}."
-
-
-def _others(helping: int, every: int, kind: str) -> str:
-    """How many of the other swaps of a kind are gains by their intervals."""
-    if helping == every:
-        which = {1: "the other swap", 2: "both other swaps"}.get(
-            every, f"all {every} other swaps"
-        )
-        return f"{which} of {kind} {'helps' if every == 1 else 'help'} as well"
-    if not helping:
-        which = "the other swap" if every == 1 else f"any of the {every} other swaps"
-        return f"whether {which} of {kind} helps {UNDETERMINED}"
-    helps = "helps" if helping == 1 else "help"
-    clearly = f"{helping} of the {every} other swaps of {kind} {helps} as well"
-    open_ = "whether the rest do" if every - helping > 1 else "whether the last does"
-    return f"{clearly}, and {open_} {UNDETERMINED}"
-
-
 def answers(view: View) -> list[Sentence]:
     """What each swap is worth, or that no swap can be told."""
     analysis, target = view.told, view.target
@@ -370,11 +331,6 @@ def findings(view: View) -> list[Finding]:
 ONE_CELL = "a fitted curve at one cell; at other cells the swap may be worth other data"
 
 
-def worth_told(found: pd.DataFrame) -> pd.Series:
-    """Which rows say what a swap is worth: those with a law, or with an interval."""
-    return found.factor.notna() & (found.low.notna() | (found.method != "paired"))
-
-
 def _without_factor(measured: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """Measured swaps of which no law tells, and no factor is told."""
     lawful = worth_told(found) | (found.method != "paired")
@@ -395,10 +351,8 @@ def _opening(analysis: Analysis, found: pd.DataFrame, target: str) -> str:
     leads = models[models.preferred.eq(True)].index if len(models) else []
     named = found[found.factor.notna()]
     first = next((named if len(named) else found).itertuples())
-    model = str(leads[0]) if len(leads) else model_choice.BASE
-    return opening(
-        first, target, model, models.delta_aicc.get(model_choice.BASE, math.nan)
-    )
+    model = str(leads[0]) if len(leads) else BASE
+    return opening(first, target, model, models.delta_aicc.get(BASE, math.nan))
 
 
 def _beside(analysis: Analysis, found: pd.DataFrame) -> list[str]:
@@ -500,4 +454,8 @@ QUESTION = Question(
         ),
     },
     build=_built,
+    compute=compute,
+    warns=warns,
+    concludes=concludes,
+    notes=notes,
 )

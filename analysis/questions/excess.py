@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.design.swaps import Swap
 from analysis.formatting import UNDETERMINED, count, few, interval_text, number, on
 from analysis.inference.intervals import interval
 from analysis.inference.verdict import verdict
@@ -31,7 +32,6 @@ from analysis.questions._question import (
     Table,
 )
 from analysis.questions._view import View
-from analysis.questions.effects import Swap
 from analysis.report.style import (
     INK,
     Nothing,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -43,9 +43,11 @@ from analysis.questions._question import (
     Table,
 )
 from analysis.questions._view import View, at_largest
-from analysis.results import Analysis, Note
+from analysis.results import Note
 from analysis.schema import LOSS, Column, declare
-from analysis.tables.table import Table as Runs
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Whole
 
 READING = Column("reading", "early-stopped (each run at its best scoring), or final")
 SCORED = Column("scored", "the evaluation set: held-out text of the corpus")
@@ -119,8 +121,8 @@ FRAMES = (
 # --- Losses, from the table ---------------------------------------------------------
 
 
-def concludes(table: Runs, analysis: Analysis) -> Answer:
-    found = curves(table)
+def concludes(whole: Whole) -> Answer:
+    found = curves(whole.table)
     if not found:
         return {}, []
     floors = {

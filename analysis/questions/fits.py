@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.formatting import joined
+from analysis.fitting.fit import Refusal
+from analysis.formatting import count, joined, on
 from analysis.questions._question import Drawing, Placed, Question, Sentence
 from analysis.questions._view import View
 from analysis.report import markup
@@ -29,8 +31,18 @@ from analysis.report.style import (
     rows_of,
     whisker,
 )
-from analysis.results import Analysis
-from analysis.schema import Column, declare
+from analysis.results import Analysis, Note
+from analysis.schema import Column, declare, stacked
+from analysis.surfaces.surfaces import (
+    Fitted,
+    determined_frame,
+    doubts,
+    fits_frame,
+    quality_frame,
+)
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked
 
 FRAMES = (
     declare(
@@ -57,6 +69,64 @@ FRAMES = (
         Column("params", "the size, of a law at one size; else NaN", "count"),
     ),
 )
+
+
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    surfaces, target = asked.surfaces, asked.target
+    quality = [quality_frame(surfaces, target)]
+    if not asked.leading.plain:
+        quality.append(determined_frame([asked.chosen.joint], target))
+    return {"fits": fits_frame(surfaces, target), "quality": stacked(quality)}
+
+
+def warns(asked: Asked) -> list[Note]:
+    """Refusals, and how many fits each doubt concerns: one sentence each a target.
+
+    Which fit has which doubt stands in the `flag` of `quality`.
+    """
+    surfaces, target = asked.surfaces, asked.target
+    out = []
+    refused: dict[str, list[str]] = {}
+    doubted: dict[str, list[str]] = {}
+    for fitted in surfaces.everything():
+        found = fitted.outcome
+        if isinstance(found, Refusal) and fitted is surfaces.joint:
+            text = f"The joint law is refused on target {target}: {found.reason}."
+            out.append(Note("refused", "joint", text))
+        elif isinstance(found, Refusal):
+            refused.setdefault(found.reason, []).append(_name(fitted))
+        elif fitted is surfaces.joint:
+            for doubt in doubts(fitted):
+                text = f"The joint law on target {target}: {doubt}."
+                out.append(Note(_kind(doubt), "joint", text))
+        else:
+            for doubt in doubts(fitted):
+                doubted.setdefault(doubt.split(":")[0], []).append(_name(fitted))
+    for reason, named in refused.items():
+        text = f"{_count(named)} on target {target} cannot be fitted: {reason}."
+        out.append(Note("refused", "fits", text))
+    total = len(surfaces.everything()) - 1
+    for doubt, named in doubted.items():
+        text = f"{_count(named)} of {total} on target {target}: {doubt}."
+        out.append(Note(_kind(doubt), "fits", text))
+    return out
+
+
+def _name(fitted: Fitted) -> str:
+    at = ""
+    if np.isfinite(fitted.params):
+        at = f" at {count(fitted.params)} parameters"
+    return f"{fitted.law.name} of {fitted.family}{on(fitted.corpus)}{at}"
+
+
+def _count(named: list[str]) -> str:
+    """How many fits, the first of them by name."""
+    first = f"{len(named)} fit{'s' * (len(named) != 1)} ({named[0]}"
+    return first + (", ...)" if len(named) > 1 else ")")
+
+
+def _kind(doubt: str) -> str:
+    return "bound" if "on a bound" in doubt else "warning"
 
 
 def draw_fits(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -142,7 +212,12 @@ def answers(view: View) -> list[Sentence]:
     """Why no law could be fitted, in the words of the refusals; none if one was."""
     if not view.lawless or view.headline.factor.notna().any():
         return []
-    reasons = [note.text for note in view.analysis.notes if note.kind == "refused"]
+    about = ("fits", "joint")
+    reasons = [
+        note.text
+        for note in view.analysis.notes
+        if note.kind == "refused" and note.about in about
+    ]
     told = ["No law could be fitted.", *reasons[:1]]
     return [Sentence(text, 80) for text in told]
 
@@ -160,4 +235,6 @@ QUESTION = Question(
         )
     },
     build=_built,
+    compute=compute,
+    warns=warns,
 )

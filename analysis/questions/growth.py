@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.formatting import UNDETERMINED, capitalised, count, joined, percent
+from analysis.questions._plain_worth import foremost_of
 from analysis.questions._question import (
     FRONT,
     Absent,
@@ -18,7 +19,6 @@ from analysis.questions._question import (
     Sentence,
 )
 from analysis.questions._view import View, headline, of_target
-from analysis.questions.equivalents import foremost_of
 from analysis.questions.variance import PLAIN, plain_shares
 from analysis.report.style import (
     FAINT,

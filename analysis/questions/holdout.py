@@ -7,16 +7,15 @@ mixture of all laws of size and data that its runs identify (see surfaces/mixtur
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.design import levels
 from analysis.formatting import count, joined, levels_text, number, range_text
 from analysis.inference.intervals import interval
-from analysis.laws import Array
 from analysis.questions._question import Absent, Drawing, Question, Sentence, Table
 from analysis.questions._view import View, of_target
 from analysis.report.style import (
@@ -32,11 +31,14 @@ from analysis.report.style import (
     side_note,
     tint,
 )
-from analysis.results import Analysis
+from analysis.results import Analysis, Note
 from analysis.schema import LOSS, Column, declare
 from analysis.surfaces import backtests
 from analysis.surfaces.mixture import Mixture, Prediction, candidates
 from analysis.surfaces.surfaces import Surfaces
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked
 
 FRAMES = (
     declare(
@@ -64,26 +66,19 @@ FRAMES = (
     ),
 )
 
-# A family and corpus with fewer cells has none to spare.
-LEAST_CELLS = 8
 MIXTURE = "mixture"
 # Laws of the pair that are shown beside the mixture.
 SHOWN = ("chinchilla", "joint")
 
 
-def largest(frame: pd.DataFrame) -> Array:
-    """Marks the runs [n] of the largest cell, by FLOPs, of each family and corpus.
-
-    A cell is set aside whole, with all its settings and seeds. A family and corpus with
-    fewer than `LEAST_CELLS` cells, or with one budget, by which no law could predict,
-    keeps all of them.
-    """
-    out = pd.Series(False, index=frame.index)
-    for _, rows in frame.groupby(["family", "corpus"]):
-        if rows.cell.nunique() < LEAST_CELLS or levels.count(rows.tokens) < 2:
-            continue
-        out[rows.index[rows.cell == rows.cell[rows.flops.idxmax()]]] = True
-    return out.to_numpy()
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    measured = asked.measured
+    runs = measured.frame.run_id[measured.aside]
+    held = measured.cells[measured.cells.run_id.isin(runs)]
+    predicted, used = predict(
+        asked.surfaces, held, asked.target, asked.delta, asked.seed
+    )
+    return {"holdout": predicted, "extrapolation": used}
 
 
 def predict(
@@ -223,6 +218,26 @@ def answers(view: View) -> list[Sentence]:
     return [Sentence(text, 35) for text in sentences(found)]
 
 
+def warns(asked: Asked) -> Iterator[Note]:
+    if asked.measured.hold_out and not asked.measured.aside.any():
+        text = "No cell was set aside: too few cells in every family and corpus."
+        yield Note("undetermined", "holdout", text)
+
+
+def notes(view: View) -> Iterator[Note]:
+    """Largest cells outside their interval."""
+    frame = view.analysis.holdout
+    every = frame.groupby(["law", "target"]).size()
+    missed = frame[~frame.inside.astype(bool)]
+    for (law, target), part in missed.groupby(["law", "target"]):
+        text = (
+            f"The {law} law's 95% interval misses {len(part)} of "
+            f"{every[law, target]} largest cells that were set aside, on target "
+            f"{target}."
+        )
+        yield Note("disagree", "holdout", text)
+
+
 QUESTION = Question(
     name="holdout",
     title="The largest cells, withheld and predicted",
@@ -242,4 +257,7 @@ QUESTION = Question(
         Table("Withheld cells", "holdout"),
         Table("How well each law extrapolates", "extrapolation"),
     ),
+    compute=compute,
+    warns=warns,
+    notes=notes,
 )

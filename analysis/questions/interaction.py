@@ -9,13 +9,24 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.formatting import among, count, few, interval_text, number, swap_text
+from analysis.design.swaps import Swap
+from analysis.effects.data_equivalents import SIZES, LogFactors, by_pair, overall
+from analysis.effects.matched_cells import Match, Matches, agreement_frame
+from analysis.formatting import (
+    among,
+    count,
+    few,
+    interval_text,
+    number,
+    swap_text,
+    swaps_text,
+)
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.questions._matched_words import disputed
@@ -29,8 +40,6 @@ from analysis.questions._question import (
     Table,
 )
 from analysis.questions._view import View, of_target
-from analysis.questions.effects import SIZES, LogFactors, Swap, by_pair, overall
-from analysis.questions.matched_cells import Match, Matches
 from analysis.report.style import (
     ALARM,
     PALETTE,
@@ -42,8 +51,11 @@ from analysis.report.style import (
     span,
     whisker,
 )
-from analysis.results import Analysis
-from analysis.schema import Column, declare
+from analysis.results import Analysis, Note
+from analysis.schema import Column, declare, stacked
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked
 
 FRAMES = (
     declare(
@@ -78,6 +90,16 @@ FRAMES = (
 LEVEL = 0.95
 # Where both ends of a difference are infinite in more draws than this, it says nothing.
 MOST_UNKNOWN = 0.5
+
+
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    target, matched = asked.target, asked.matched
+    parts = [
+        modelled_frame(asked.logs_alone, asked.points, target, "family"),
+        measured_frame(matched, target),
+    ]
+    agreement = agreement_frame(asked.chosen.of_joint, matched, target)
+    return {"interactions": stacked(parts), "agreement": agreement}
 
 
 def modelled_frame(
@@ -337,6 +359,40 @@ MEASURED = "no law: the mean over the sizes and budgets that both were measured 
 MODELLED = "the fitted curves at these cells; a law that misses there differs"
 
 
+def notes(view: View) -> Iterator[Note]:
+    yield from of_agreement(view.analysis.agreement)
+    yield from of_interactions(view.analysis.interactions)
+
+
+def of_agreement(frame: pd.DataFrame) -> Iterator[Note]:
+    """How many measured effects the leading law does not give, the furthest off."""
+    every = frame.groupby("target").size()
+    apart = frame[~frame.agrees.astype(bool)]
+    for target, part in apart.groupby("target", sort=False):
+        row = part.loc[(part.measured - part.modelled).abs().idxmax()]
+        text = (
+            f"Matched cells and the leading law disagree on {len(part)} of "
+            f"{every[target]} swaps, on target {target}; most on {row.baseline} to "
+            f"{row.alternative}{among(row.fixed)}: log loss {row.measured:+.4f} "
+            f"measured, {row.modelled:+.4f} by the law."
+        )
+        yield Note("disagree", "effects", text)
+
+
+def of_interactions(frame: pd.DataFrame) -> Iterator[Note]:
+    """Which swaps have no single effect: it depends on scale or the fixed level."""
+    deciding = frame[frame.method == "family"]
+    deciding = frame if deciding.empty else deciding
+    differs = deciding[deciding.differs.astype(bool)]
+    for target, part in differs.groupby("target", sort=False):
+        text = (
+            f"The effect of {swaps_text(part)} depends on scale or on what is held "
+            f"fixed (target {target}): read it per cell, its overall value is an "
+            "average of different effects."
+        )
+        yield Note("warning", "effects", text)
+
+
 QUESTION = Question(
     name="interaction",
     title="Does an effect change with scale, or with what is held fixed?",
@@ -356,4 +412,6 @@ QUESTION = Question(
         Table("All comparisons", "interactions"),
         Table("Measured on matched cells against modelled there", "agreement"),
     ),
+    compute=compute,
+    notes=notes,
 )

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.effects.data_equivalents import Surface
 from analysis.formatting import count, levels_text, number
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.questions._question import Drawing, Placed, Question
 from analysis.questions._view import View
-from analysis.questions.effects import Surface
-from analysis.questions.frontier import Rate
 from analysis.report import markup
 from analysis.report.style import (
     FAINT,
@@ -41,6 +41,9 @@ from analysis.report.style import (
 from analysis.results import Analysis
 from analysis.schema import LOSS, Column, declare, stacked
 from analysis.surfaces.surfaces import Surfaces
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked
 
 FRAMES = (
     declare(
@@ -79,11 +82,10 @@ ROOM = 10.0
 MOST_OUTSIDE = 0.025
 
 
-def frames(surfaces: Surfaces, rate: Rate, target: str) -> dict[str, pd.DataFrame]:
-    """The frames `frontier`, `isolosses` and `isoflops` of one target."""
-    path, loss, flops = [], [], []
-    for family, corpus, surface, part in _systems(surfaces):
-        head = {"family": family, "corpus": corpus, "target": target}
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    path, loss, flops, rate = [], [], [], asked.rate
+    for family, corpus, surface, part in _systems(asked.chosen):
+        head = {"family": family, "corpus": corpus, "target": asked.target}
         spent = rate(family, part.params.to_numpy()) * part.params * part.tokens
         computes = np.geomspace(spent.min(), 10.0 * spent.max(), 12)
         on = _on(surface, family, corpus)
@@ -96,11 +98,7 @@ def frames(surfaces: Surfaces, rate: Rate, target: str) -> dict[str, pd.DataFram
         budgets = np.geomspace(spent.min() * 2, spent.max(), BUDGETS)
         flops.append(_equal_compute(on, rates, sizes, budgets).assign(**head))
     made = {"frontier": path, "isolosses": loss, "isoflops": flops}
-    return {name: _joined(parts) for name, parts in made.items()}
-
-
-def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    return stacked(parts)
+    return {name: stacked(parts) for name, parts in made.items()}
 
 
 def _systems(
@@ -190,7 +188,7 @@ def _equal_compute(
         parts.append(
             pd.DataFrame(columns | {"loss": losses[0], "low": low, "high": high})
         )
-    return _joined(parts)
+    return stacked(parts)
 
 
 # A cell belongs to an isoFLOP line whose compute is within this share of its own.
@@ -327,4 +325,5 @@ QUESTION = Question(
         ),
     },
     build=_built,
+    compute=compute,
 )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.formatting import interval_text, number
@@ -20,8 +24,12 @@ from analysis.report.style import (
     span,
     whisker,
 )
-from analysis.results import Analysis
+from analysis.results import Analysis, Note
 from analysis.schema import Column, declare
+from analysis.surfaces.surfaces import joint_frame
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked
 
 FRAMES = (
     declare(
@@ -35,6 +43,23 @@ FRAMES = (
         Column("reference", "whether it is 1 by definition"),
     ),
 )
+
+
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    return {"joint": joint_frame(asked.surfaces, asked.target)}
+
+
+def warns(asked: Asked) -> Iterator[Note]:
+    """Combinations that were not run, which the joint law fills in."""
+    surfaces = asked.surfaces
+    wanted = len(surfaces.families) * len(surfaces.corpora)
+    if len(surfaces.single) < wanted:
+        text = (
+            f"{wanted - len(surfaces.single)} of {wanted} combinations of family and "
+            f"corpus have no runs on target {asked.target}: the joint law's "
+            "multipliers stand in for them."
+        )
+        yield Note("warning", "joint", text)
 
 
 def draw_joint(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -93,4 +118,6 @@ QUESTION = Question(
     },
     about=("joint",),
     tables=(Table("Parameters of the joint law", "joint"),),
+    compute=compute,
+    warns=warns,
 )

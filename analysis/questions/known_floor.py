@@ -7,16 +7,19 @@ from a known source says what that is; see scaling/corpora/_truth.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.formatting import interval_text, joined, number
-from analysis.questions._question import Absent, Placed, Question
+from analysis.questions._question import Absent, Answer, Placed, Question
 from analysis.questions._view import View
 from analysis.report import markup
 from analysis.schema import LOSS, Column, declare
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Whole
 
 FRAMES = (
     declare(
@@ -36,6 +39,12 @@ FRAMES = (
         Column("interval", "where it lies: below the truth, above it, or contains it"),
     ),
 )
+
+
+def concludes(whole: Whole) -> Answer:
+    table, found = whole.table, whole.analysis
+    beside = frame(table.truth, table.parts, found.cells, found.fits, found.joint)
+    return {"truth": beside}, []
 
 
 def frame(
@@ -204,4 +213,5 @@ QUESTION = Question(
     absent=ABSENT,
     said=said,
     build=_built,
+    concludes=concludes,
 )

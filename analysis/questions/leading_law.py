@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,13 +18,10 @@ from matplotlib.figure import Figure
 
 from analysis.fitting.fit import Fit, Refusal, influence, sweep
 from analysis.formatting import MOST_SENTENCES, count, joined, number, on, scale
-from analysis.inference.intervals import Sample
-from analysis.inference.likelihood import Likelihood, seed_check
+from analysis.inference.likelihood import Likelihood
 from analysis.inference.profiles import profile
-from analysis.laws import Array
 from analysis.questions._question import Absent, Drawing, Question, Table
 from analysis.questions._view import View
-from analysis.questions.model_choice import likelihood_of
 from analysis.report.style import (
     ALARM,
     FAINT,
@@ -45,7 +43,10 @@ from analysis.report.style import (
 )
 from analysis.results import Analysis
 from analysis.schema import Column, declare
-from analysis.surfaces.surfaces import Fitted, Surfaces
+from analysis.surfaces.surfaces import Fitted
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked
 
 FRAMES = (
     declare(
@@ -80,8 +81,6 @@ FRAMES = (
     ),
 )
 
-__all__ = ["frames", "main_parameters"]
-
 # Draws behind the threshold of a profile.
 PROFILE_DRAWS = 100
 # With more runs than this each one alone moves nothing, and leaving each out is long.
@@ -89,31 +88,20 @@ MOST_RUNS = 1000
 # Deltas beside the fit's own: nearly absolute errors, and least squares.
 SWEEP = (1e-4, 1e-2, np.inf)
 
-Frames = dict[str, pd.DataFrame]
 
-
-def frames(
-    surfaces: Surfaces,
-    delta: float,
-    seed: int,
-    target: str,
-) -> Frames:
-    """`profiles`, `influence`, `sweeps` and `seed_checks`.
-
-    Args:
-      surfaces: with the law that effects are reported by as the joint one.
-    """
-    found = {}
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    surfaces, model = asked.chosen, asked.likelihood
     fitted = surfaces.joint
-    if not isinstance(fitted.outcome, Refusal):
-        model = likelihood_of(fitted, surfaces.draws, delta)
-        seen = surfaces.draws.chosen > 0
-        found["profiles"] = _profiles(fitted, model, seed)
-        found["influence"] = _influence(fitted, model, surfaces.data.frame[seen])
-        found["sweeps"] = _sweeps(fitted, model, seed)
-        found["seed_checks"] = _seed_checks(model, surfaces.data, seen)
+    if model is None:
+        return {}
+    runs = surfaces.data.frame[surfaces.draws.chosen > 0]
+    found = {
+        "profiles": _profiles(fitted, model, asked.seed),
+        "influence": _influence(fitted, model, runs),
+        "sweeps": _sweeps(fitted, model, asked.seed),
+    }
     return {
-        name: frame.assign(target=target, law=fitted.law.name)
+        name: frame.assign(target=asked.target, law=fitted.law.name)
         for name, frame in found.items()
         if not frame.empty
     }
@@ -194,10 +182,6 @@ def _sweeps(fitted: Fitted, model: Likelihood, seed: int) -> pd.DataFrame:
             for name in names
         ]
     return pd.DataFrame(rows)
-
-
-def _seed_checks(model: Likelihood, data: Sample, seen: Array) -> pd.DataFrame:
-    return seed_check(model, data.cell[seen])
 
 
 def sentences(frame: pd.DataFrame) -> list[str]:
@@ -343,4 +327,5 @@ QUESTION = Question(
         Table("The fit at each delta", "sweeps"),
         Table("Profiles", "profiles"),
     ),
+    compute=compute,
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -35,6 +37,10 @@ from analysis.report.style import (
 )
 from analysis.results import Analysis
 from analysis.schema import LOSS, Column, declare
+from analysis.surfaces.surfaces import curves_frame
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked, Measured
 
 FRAMES = (
     declare(
@@ -65,6 +71,14 @@ FRAMES = (
         "family corpus target params tokens loss low high law",
     ),
 )
+
+
+def measures(measured: Measured) -> dict[str, pd.DataFrame]:
+    return {"cells": measured.cells}
+
+
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    return {"curves": curves_frame(asked.surfaces, asked.target)}
 
 
 def draw_loss(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -170,6 +184,8 @@ QUESTION = Question(
     title="Loss against data",
     place=80,
     absent=Absent("usable cells", ("cells",), ("table", "fits")),
+    measures=measures,
+    compute=compute,
     figures={
         "loss": Drawing(
             draw_loss,

@@ -11,6 +11,7 @@ factor moves the line by the root mean square of what its terms explain beside t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from analysis.formatting import UNDETERMINED, joined, percent, percent_error
 from analysis.inference.intervals import interval
 from analysis.inference.verdict import DECIDES
 from analysis.laws import Array
-from analysis.questions._question import Absent, Drawing, Question, Table
+from analysis.questions._question import Absent, Answer, Drawing, Question, Table
 from analysis.questions._view import View
 from analysis.report.style import (
     MOST_COLUMNS,
@@ -37,6 +38,9 @@ from analysis.report.style import (
 )
 from analysis.results import Analysis
 from analysis.schema import Column, declare
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Whole
 
 FRAMES = (
     declare(
@@ -64,6 +68,11 @@ SAME = (
     *("family", "corpus", "params", "tokens", "unique_tokens", "optimiser"),
     *("learning_rate", "batch", "seed", "data_seed"),
 )
+
+
+def concludes(whole: Whole) -> Answer:
+    found = frame(whole.analysis.runs, whole.table.targets, whole.seed)
+    return {"lines": found}, []
 
 
 def both(runs: pd.DataFrame, one: str, two: str) -> pd.DataFrame:
@@ -267,4 +276,5 @@ QUESTION = Question(
         )
     },
     tables=(Table("What moves each line", "lines"),),
+    concludes=concludes,
 )

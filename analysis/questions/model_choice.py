@@ -1,39 +1,30 @@
 """Which parameters are shared across families, and which across corpora?
 
-The joint law is fitted with each parameter freed in turn, and with the one it frees by
-default (the floor E by corpus) held. Freed against fixed is a nested pair: the
+See surfaces/nested.py for the laws. Freed against fixed is a nested pair: the
 likelihood ratio is set against its distribution under the smaller law (parametric
 bootstrap), beside AICc, BIC and the error on the largest scale, left out of the fit.
 Since no single law is certain, every multiplier is given under every law within 4 AICc
 of the best (Burnham and Anderson 2002, section 2.6).
-
-Effects are read from the law that the runs choose. That choice is uncertain too: it is
-made again in every bootstrap draw, from laws fitted to that same draw, so that an
-interval is one of the procedure "choose, then read" (Efron 2014, "Estimation and
-accuracy after model selection").
 """
 
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.fitting.fit import Refusal
+from analysis.design.swaps import Swap
+from analysis.effects import data_equivalents
+from analysis.effects.data_equivalents import Equivalents
 from analysis.formatting import joined, number, percent
-from analysis.inference.intervals import Draws
 from analysis.inference.likelihood import (
-    Likelihood,
     Ratio,
     compare,
-    likelihood,
     ratio_tests,
 )
-from analysis.laws import Array
-from analysis.questions import effects
 from analysis.questions._question import (
     ASSUMPTIONS,
     Absent,
@@ -41,18 +32,13 @@ from analysis.questions._question import (
     Sentence,
     Table,
 )
-from analysis.questions.effects import Equivalents, Swap
+from analysis.questions._view import View
+from analysis.results import Note
 from analysis.schema import Column, declare, stacked
-from analysis.surfaces.backtests import held_out_error
-from analysis.surfaces.choice import choose
-from analysis.surfaces.surfaces import (
-    PLAIN,
-    Choice,
-    Fitted,
-    Form,
-    Surfaces,
-    fit_joint,
-)
+from analysis.surfaces.nested import BASE, WITHIN, Nested, preferred
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked
 
 FRAMES = (
     declare(
@@ -105,177 +91,21 @@ FRAMES = (
     ),
 )
 
-BASE = "joint"
-OUTER = "an outer exponent"
 # Draws behind a threshold; fewer than elsewhere, since there are a dozen laws to fit.
 RATIO_DRAWS = 60
-# Laws this far above the lowest AICc are still to be reckoned with.
-WITHIN = 4.0
-# Laws this far above it are not fitted to the draws, since hardly one would choose
-# them: of an AICc difference of x between two laws the spread is about 2 sqrt(x).
-FAR = 40.0
 LEVEL = 0.05
 
 
-class Freed(NamedTuple):
-    """A parameter that may be shared, and the two laws that differ in it.
-
-    Attributes:
-      across: "families", "corpora", or "cells" for a pair of a family and a corpus
-        that gets more than the product of its two multipliers.
-      needs: the kinds of level of which there must be two.
-    """
-
-    parameter: str
-    across: str
-    fixed: str
-    freed: str
-    needs: tuple[str, ...]
-
-
-MODELS: dict[str, Form] = {
-    BASE: PLAIN,
-    "one E": Form(options={"floor": ()}),
-    "E by family": Form(options={"floor": ("family", "corpus")}),
-    "alpha by family": Form(options={"alpha": ("family",)}),
-    "alpha by corpus": Form(options={"alpha": ("corpus",)}),
-    "beta by family": Form(options={"beta": ("family",)}),
-    "beta by corpus": Form(options={"beta": ("corpus",)}),
-    "rhoN by cell": Form(options={"crossed": ("params",)}),
-    "rhoD by cell": Form(options={"crossed": ("tokens",)}),
-    OUTER: Form("joint_outer"),
-}
-QUESTIONS = (
-    Freed("E", "families", BASE, "E by family", ("family",)),
-    Freed("E", "corpora", "one E", BASE, ("corpus",)),
-    Freed("alpha", "families", BASE, "alpha by family", ("family",)),
-    Freed("alpha", "corpora", BASE, "alpha by corpus", ("corpus",)),
-    Freed("beta", "families", BASE, "beta by family", ("family",)),
-    Freed("beta", "corpora", BASE, "beta by corpus", ("corpus",)),
-    Freed("rhoN", "cells", BASE, "rhoN by cell", ("family", "corpus")),
-    Freed("rhoD", "cells", BASE, "rhoD by cell", ("family", "corpus")),
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Nested:
-    """The laws that could be fitted, and the questions that the design can ask.
-
-    Attributes:
-      fitted, models: by name, the fit with its draws, and its likelihood.
-      errors: by name, RMS log error on the largest scale, predicted from the rest; NaN
-        where the rest cannot identify the law.
-      refused: by name, why a law could not be fitted.
-      choice: the laws under the same draws, and which of them each draw chooses; None
-        where the joint law itself could not be fitted.
-    """
-
-    surfaces: Surfaces
-    draws: Draws
-    delta: float
-    fitted: dict[str, Fitted]
-    models: dict[str, Likelihood]
-    errors: dict[str, float]
-    refused: dict[str, str]
-    questions: tuple[Freed, ...]
-    choice: Choice | None
-
-
-def fit_nested(surfaces: Surfaces, delta: float, seed: int) -> Nested:
-    """Fits every law that the design's levels give a meaning to."""
-    levels = {"family": surfaces.families, "corpus": surfaces.corpora}
-    asked = tuple(
-        q for q in QUESTIONS if all(len(levels[kind]) > 1 for kind in q.needs)
-    )
-    names = dict.fromkeys(
-        [BASE, *(n for q in asked for n in (q.fixed, q.freed)), OUTER]
-    )
-    none = dataclasses.replace(surfaces.draws, factors=surfaces.draws.factors[:0])
-    fitted, models, errors, refused = {}, {}, {}, {}
-    for name in names:
-        found = fit_joint(none, delta, seed, MODELS[name])
-        reason = _undetermined(found, surfaces.joint)
-        if reason:
-            refused[name] = reason
-            continue
-        fitted[name] = found
-        models[name] = likelihood_of(found, surfaces.draws, delta)
-        errors[name] = held_out_error(
-            surfaces.draws,
-            partial(fit_joint, delta=delta, seed=seed, form=MODELS[name]),
-        )
-    asked = tuple(q for q in asked if {q.fixed, q.freed} <= set(models))
-    choice = _choice(fitted, models, surfaces, delta) if BASE in models else None
-    return Nested(
-        surfaces, surfaces.draws, delta, fitted, models, errors, refused, asked, choice
-    )
-
-
-def _undetermined(found: Fitted, base: Fitted) -> str:
-    """Why a law is no candidate: refused, or what it adds to the base is on a bound."""
-    if isinstance(found.outcome, Refusal):
-        return found.outcome.reason
-    added = set(found.outcome.at_bound) - set(base.law.names)
-    # A floor of nothing is a finding; the joint law's own may be on that bound too.
-    held = [name for name in sorted(added) if not name.startswith("E")]
-    return f"the runs do not tell {joined(held)}: on a bound" if held else ""
-
-
-def _choice(
-    fitted: dict[str, Fitted],
-    models: dict[str, Likelihood],
-    surfaces: Surfaces,
-    delta: float,
-) -> Choice:
-    """The laws that a draw might choose, under draws around the best of them."""
-    criteria = {name: model.aicc for name, model in models.items()}
-    best = min(criteria, key=lambda name: criteria[name])
-    near = [
-        name
-        for name in fitted
-        if name == BASE or not criteria[name] - criteria[best] > FAR
-    ]
-    base = near.index(BASE)
-    return choose(
-        {name: fitted[name] for name in near},
-        criteria,
-        best,
-        surfaces.joint if best == BASE else None,
-        surfaces.draws,
-        delta,
-        lambda found: picked(found, base),
-    )
-
-
-def picked(criteria: Array, base: int = 0) -> Array:
-    """The law that effects are read from: by AICc [laws, B], its place in each column.
-
-    The joint law (`base`), unless the AICc of another is lower by more than `WITHIN`;
-    then the one with the lowest.
-    """
-    with np.errstate(invalid="ignore"):  # too few trajectories: all are infinite
-        above = criteria[base] - criteria.min(axis=0)
-    return np.where(above > WITHIN, criteria.argmin(axis=0), base)
-
-
-def preferred(nested: Nested | None) -> str:
-    """The law that effects are reported by: of those fitted, by these runs alone."""
-    if nested is None or BASE not in nested.models:
-        return BASE
-    names = list(nested.models)
-    aicc = np.array([[nested.models[name].aicc] for name in names])
-    return names[int(picked(aicc, names.index(BASE))[0])]
-
-
-def likelihood_of(found: Fitted, draws: Draws, delta: float) -> Likelihood:
-    """Of the runs at their cell's best rate, which the fit saw."""
-    assert not isinstance(found.outcome, Refusal)
-    seen = draws.chosen > 0
-    columns = {name: values[seen] for name, values in found.columns.items()}
-    data = draws.data
-    return likelihood(
-        found.outcome, columns, data.loss[seen], data.cluster[seen], delta
-    )
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    fits, target = asked.leading.nested, asked.target
+    if fits is None or not asked.swaps:
+        return {}
+    where = asked.points
+    return {
+        "models": models_frame(fits, target),
+        "nested": questions_frame(fits, target, asked.seed),
+        "model_multipliers": multipliers_frame(fits, asked.swaps, where, target),
+    }
 
 
 def models_frame(nested: Nested, target: str) -> pd.DataFrame:
@@ -343,8 +173,10 @@ def multipliers_frame(
     for row in near.itertuples():
         joint = nested.choice.fits[row.law]
         surfaces = dataclasses.replace(nested.surfaces, joint=joint, choice=None)
-        logs = effects.log_factors(Equivalents(surfaces.of_joint, points), found)
-        frame = effects.equivalents_frame(logs, points, target, "joint")
+        logs = data_equivalents.log_factors(
+            Equivalents(surfaces.of_joint, points), found
+        )
+        frame = data_equivalents.equivalents_frame(logs, points, target, "joint")
         if frame.empty:
             continue
         whole: dict[str, Any] = {"model": row.law, "delta_aicc": row.delta_aicc}
@@ -396,6 +228,35 @@ def sentences(frame: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def notes(view: View) -> Iterator[Note]:
+    return of_nested(view.analysis.nested, view.analysis.models)
+
+
+def of_nested(nested: pd.DataFrame, models: pd.DataFrame) -> Iterator[Note]:
+    """Parameters that the joint law shares and the runs do not, and a better law."""
+    # That the floor differs between corpora is what the joint law says already.
+    own = nested[nested.differs.astype(bool) & (nested.fixed == BASE)]
+    for target, part in own.groupby("target", sort=False):
+        known = models[(models.target == target) & (models.refused == "")]
+        above = known.set_index("model").delta_aicc.get(BASE, np.nan)
+        if not above > WITHIN:
+            continue
+        best = known.loc[known.aicc.idxmin(), "model"]
+        shared = ", ".join(
+            f"{row.parameter} across {row.across}" for row in part.itertuples()
+        )
+        # So few runs may be left that the joint law has no AICc at all.
+        better = "is the best of those that so few runs have an AICc for"
+        if np.isfinite(above):
+            better = f"has an AICc lower by {above:.0f}"
+        text = (
+            f"The runs do not share what the joint law shares on target {target}: "
+            f"{shared} (parametric bootstrap); the law with {best} {better}, and "
+            "effects are reported by it."
+        )
+        yield Note("disagree", "joint", text)
+
+
 QUESTION = Question(
     name="sharing",
     title="What families and corpora share",
@@ -408,4 +269,6 @@ QUESTION = Question(
     answers=lambda view: [Sentence(text, 45) for text in chosen(view.rows("models"))],
     checks={ASSUMPTIONS: lambda view: sentences(view.analysis.nested)},
     tables=(Table("Likelihood ratios", "nested"), Table("Models", "models")),
+    compute=compute,
+    notes=notes,
 )

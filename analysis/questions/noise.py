@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from analysis.formatting import (
     percent_error,
 )
 from analysis.inference import seeds
+from analysis.inference.likelihood import seed_check
 from analysis.inference.verdict import verdict
 from analysis.questions._question import (
     LIMIT,
@@ -30,6 +32,7 @@ from analysis.questions._question import (
     Sentence,
 )
 from analysis.questions._view import View, of_target
+from analysis.questions.variance import box_of, box_text
 from analysis.report import markup
 from analysis.report.style import (
     INK,
@@ -49,11 +52,12 @@ from analysis.report.style import (
     span,
     tint,
 )
-from analysis.results import Analysis
+from analysis.results import Analysis, Note
 from analysis.schema import Column, declare
+from analysis.surfaces.surfaces import residuals
 
 if TYPE_CHECKING:
-    from analysis.tables.table import Table as Runs
+    from analysis.questions._asked import Asked, Whole
 
 FRAMES = (
     declare(
@@ -104,6 +108,31 @@ FRAMES = (
         "low high",
     ),
 )
+
+
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    found = {"noise": asked.measured.seeds, "fitness": _fitness(asked)}
+    if asked.likelihood is not None:
+        chosen = asked.chosen
+        cells = chosen.data.cell[chosen.draws.chosen > 0]
+        head = {"target": asked.target, "law": chosen.joint.law.name}
+        found["seed_checks"] = seed_check(asked.likelihood, cells).assign(**head)
+    return found
+
+
+def _fitness(asked: Asked) -> pd.DataFrame:
+    """The scatter about the law that leads, beside the noise of seeds."""
+    law = asked.chosen.joint.law
+    left = residuals(asked.chosen.joint, asked.chosen.draws)
+    if left.empty:
+        return left
+    freedom = max(1, len(left) - len(law.parameters))
+    spread = float(np.sqrt((left.residual**2).sum() / freedom))
+    level = asked.measured.noise.sd
+    row: dict[str, object] = {"target": asked.target, "law": law.name}
+    row |= {"lack_of_fit": spread, "seed_noise": level, "runs": len(left)}
+    row |= {"ratio": spread / level if level > 0 else np.nan}
+    return pd.DataFrame([row | {"box": box_text(box_of(left))}])
 
 
 def fitness(row: Any) -> str:
@@ -162,9 +191,9 @@ def trends(noise: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def concludes(table: Runs, analysis: Analysis) -> Answer:
-    found = {"noise_levels": levels(analysis.noise)}
-    return found | {"noise_trends": trends(analysis.noise)}, []
+def concludes(whole: Whole) -> Answer:
+    noise = whole.analysis.noise
+    return {"noise_levels": levels(noise), "noise_trends": trends(noise)}, []
 
 
 def trend_sentence(row: Any) -> str:
@@ -293,6 +322,24 @@ def answers(view: View) -> list[Sentence]:
     return said
 
 
+def notes(view: View) -> Iterator[Note]:
+    """Lack of fit against the noise of seeds."""
+    for row in view.analysis.fitness.itertuples():
+        if np.isnan(row.seed_noise):
+            text = (
+                f"No cell has two seeds on target {row.target}: the noise of a run is "
+                "unknown and lack of fit cannot be compared with it."
+            )
+            yield Note("undetermined", "noise", text)
+        elif row.ratio > 2.0:
+            text = (
+                f"Residuals of the {row.law} law (sd {row.lack_of_fit:.2%}) are "
+                f"{row.ratio:.1f} times the noise of seeds ({row.seed_noise:.2%}) on "
+                f"target {row.target}: the law misses something that the runs show."
+            )
+            yield Note("disagree", "noise", text)
+
+
 QUESTION = Question(
     name="noise",
     title="Seed noise and lack of fit",
@@ -313,4 +360,6 @@ QUESTION = Question(
         ),
     },
     build=_built,
+    compute=compute,
+    notes=notes,
 )

@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.effects.frontier import Rate
 from analysis.formatting import count, interval_text, joined, levels_text, number, on
-from analysis.questions import frontier
 from analysis.questions._question import Absent, Drawing, Question, Table
 from analysis.questions._view import View
-from analysis.questions.frontier import Rate
 from analysis.report.style import (
     INK,
     Nothing,
@@ -38,7 +37,7 @@ from analysis.surfaces.surfaces import Surfaces
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
-    from analysis.questions.effects_of_target import Asked
+    from analysis.questions._asked import Asked
 
 FRAMES = (
     declare(
@@ -76,10 +75,9 @@ LEAST_SIZES = 5
 
 
 def compute(asked: Asked) -> dict[str, pd.DataFrame]:
-    surfaces = asked.leading.surfaces
-    rate = frontier.flop_rate(asked.frame)
+    surfaces = asked.chosen
     head = {"target": asked.target, "law": surfaces.joint.law.name}
-    best, power = _found(surfaces, rate, asked.seed)
+    best, power = _found(surfaces, asked.rate, asked.seed)
     made = {"optima": best, "powers": power}
     return {name: rows.assign(**head) for name, rows in made.items() if len(rows)}
 

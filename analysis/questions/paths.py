@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.formatting import count, levels_text
-from analysis.questions._question import Absent, Drawing, Question
+from analysis.questions._question import Absent, Answer, Drawing, Question
 from analysis.report.style import (
     ALARM,
     MOST_COLUMNS,
@@ -30,6 +31,9 @@ from analysis.report.style import (
 from analysis.results import Analysis
 from analysis.schema import LOSS, Column, declare
 
+if TYPE_CHECKING:
+    from analysis.questions._asked import Whole
+
 FRAMES = (
     declare(
         "paths",
@@ -40,6 +44,10 @@ FRAMES = (
         Column("loss", "training loss at that step", LOSS),
     ),
 )
+
+
+def concludes(whole: Whole) -> Answer:
+    return {"paths": whole.table.paths}, []
 
 
 def draw_paths(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -111,4 +119,5 @@ QUESTION = Question(
     ),
     # The training loss is on the training text, whatever the target.
     figures={"paths": Drawing(draw_paths, "Training loss of every run.", scored=False)},
+    concludes=concludes,
 )

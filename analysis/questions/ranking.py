@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.design.cells import shared
+from analysis.effects.data_equivalents import Equivalents, share
+from analysis.effects.matched_cells import DocumentError, Noise, margin
 from analysis.formatting import UNNAMED, number, percent, scale
 from analysis.inference.intervals import interval
 from analysis.questions._question import Drawing, Placed, Question
 from analysis.questions._view import View
-from analysis.questions.effects import Equivalents, share
-from analysis.questions.matched_cells import DocumentError, Noise, margin
 from analysis.report import markup
 from analysis.report.style import (
     PALETTE,
@@ -34,6 +34,9 @@ from analysis.report.style import (
 )
 from analysis.results import Analysis
 from analysis.schema import LOSS, Column, declare
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked
 
 FRAMES = (
     declare(
@@ -56,6 +59,21 @@ FRAMES = (
         Column("fit_tokens", "where that is read: tokens", "count"),
     ),
 )
+
+
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    measured, surfaces = asked.measured, asked.surfaces
+    where = [max(asked.covered)] if asked.covered else []
+    frame = standings_frame(
+        measured.places,
+        Equivalents(asked.chosen.of_joint, where) if where else None,
+        surfaces.families,
+        surfaces.corpora,
+        measured.noise,
+        measured.document_se,
+    )
+    return {"standings": frame}
+
 
 MEASURED = (
     *("family", "corpus", "target", "params", "tokens", "flops", "learning_rate"),
@@ -238,4 +256,5 @@ QUESTION = Question(
         )
     },
     build=_built,
+    compute=compute,
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.effects.data_equivalents import ratios_frame
 from analysis.formatting import (
     UNDETERMINED,
     at,
@@ -18,7 +20,7 @@ from analysis.formatting import (
     number,
     percent,
 )
-from analysis.inference.verdict import DECIDES
+from analysis.inference.verdict import DECIDES, decided
 from analysis.questions._question import Absent, Drawing, Question, Sentence, Table
 from analysis.questions._view import View, at_fitted, of_target
 from analysis.report.style import (
@@ -32,8 +34,11 @@ from analysis.report.style import (
     side_note,
     whisker,
 )
-from analysis.results import Analysis
+from analysis.results import Analysis, Note
 from analysis.schema import Column, declare
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked
 
 FRAMES = (
     declare(
@@ -61,6 +66,11 @@ FRAMES = (
         "fitted law",
     ),
 )
+
+
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    frame = ratios_frame(asked.logs, asked.points, asked.target)
+    return {"ratios": asked.within(frame.assign(law=asked.leading.model))}
 
 
 def sentence(row: Any) -> str:
@@ -167,6 +177,20 @@ def answers(view: View) -> list[Sentence]:
     return [Sentence(text, 70) for text in sentences(found)]
 
 
+def notes(view: View) -> Iterator[Note]:
+    """Pairs for which neither architecture nor data is shown to be the larger."""
+    frame = view.analysis.ratios
+    for target, part in frame[frame.params.isna()].groupby("target", sort=False):
+        chance = part.p_architecture
+        open_ = part[chance.notna() & ~decided(chance)]
+        if len(open_):
+            text = (
+                f"Whether architecture or corpus matters more is open for {len(open_)} "
+                f"of {len(part)} pairs of swaps on target {target}."
+            )
+            yield Note("undetermined", "effects", text)
+
+
 QUESTION = Question(
     name="ratio",
     title="Architecture against corpus",
@@ -190,4 +214,6 @@ QUESTION = Question(
             lambda view: at_fitted(view.analysis.ratios),
         ),
     ),
+    compute=compute,
+    notes=notes,
 )

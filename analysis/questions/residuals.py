@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import textwrap
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,10 @@ from analysis.report.style import (
 )
 from analysis.results import Analysis
 from analysis.schema import LOSS, Column, declare
+from analysis.surfaces.surfaces import residuals
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked
 
 FRAMES = (
     declare(
@@ -43,6 +48,15 @@ FRAMES = (
         "law",
     ),
 )
+
+
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    fitted = [asked.surfaces.joint, *asked.surfaces.single.values()]
+    if not asked.leading.plain:
+        fitted = [asked.chosen.joint, *fitted]
+    parts = [residuals(one, asked.surfaces.draws) for one in fitted]
+    every = pd.concat(parts, ignore_index=True)
+    return {"residuals": every.assign(target=asked.target)}
 
 
 def draw_residuals(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -124,4 +138,5 @@ QUESTION = Question(
             counted=False,
         ),
     ),
+    compute=compute,
 )

@@ -5,10 +5,15 @@ The rows come with the table; see analysis/tables/run_times.py.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
-from analysis.questions._question import Absent, Question, Table
+from analysis.questions._question import Absent, Answer, Question, Table
 from analysis.schema import Column, declare
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Whole
 
 FRAMES = (
     declare(
@@ -23,6 +28,10 @@ FRAMES = (
         Column("high", "the greatest of them"),
     ),
 )
+
+
+def concludes(whole: Whole) -> Answer:
+    return {"estimates": whole.table.estimates}, []
 
 
 def sentences(frame: pd.DataFrame) -> list[str]:
@@ -53,4 +62,5 @@ QUESTION = Question(
     ),
     said=lambda view: sentences(view.analysis.estimates),
     tables=(Table("Measured over estimated time", "estimates"),),
+    concludes=concludes,
 )

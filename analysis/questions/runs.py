@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
+from analysis.design.cells import counts_frame
 from analysis.formatting import count, joined, number
-from analysis.questions._question import LIMIT, Placed, Question, Sentence
-from analysis.questions._view import View, of_target
+from analysis.questions._question import LIMIT, Answer, Placed, Question, Sentence
+from analysis.questions._view import View
 from analysis.report import markup
-from analysis.results import Analysis
-from analysis.schema import Column, declare
+from analysis.report.rows import rows
+from analysis.results import Analysis, Note
+from analysis.schema import Column, declare, stacked
+from analysis.tables import exclusions
+from analysis.tables.exclusions import excluded
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Measured, Whole
+    from analysis.tables.table import Table as Runs
 
 FRAMES = (
     declare(
@@ -47,6 +56,7 @@ FRAMES = (
         Column("trajectory", "runs that share one are resampled together"),
         Column("wall_seconds", "time of training", "s"),
         Column("used", "whether a fit saw it"),
+        more=True,
     ),
     declare(
         "exclusions",
@@ -69,49 +79,66 @@ FRAMES = (
 )
 
 
-def counts(row: Any, lawless: bool = False) -> str:
-    """What became of a target's usable rows, from a row of Analysis.counts.
+def measures(measured: Measured) -> dict[str, pd.DataFrame]:
+    again, aside = measured.repeats, measured.aside
+    seen = measured.seen.run_id
+    counts = counts_frame(measured.frame, seen, again, aside, measured.target)
+    return {"counts": counts, "exclusions": _left_out(measured)}
+
+
+def _left_out(measured: Measured) -> pd.DataFrame:
+    """Usable runs that the point fits did not see, and why."""
+    frame, again, aside = measured.frame, measured.repeats, measured.aside
+    epochs = frame.tokens / frame.unique_tokens
+    repeats = "repeats its data: " + epochs.map("{:.3g} epochs".format)
+    reason = np.where(again, repeats + ", and the laws here are of one epoch", "")
+    reason = np.where(aside, f"{measured.why_aside}: set aside to be predicted", reason)
+    slower = ~again & ~aside & ~frame.run_id.isin(measured.seen.run_id)
+    reason = np.where(slower, "not at its cell's best setting", reason)
+    out = excluded(frame.run_id, reason, measured.target)
+    return out[reason != ""]
+
+
+def concludes(whole: Whole) -> Answer:
+    table = whole.table
+    every = stacked([table.exclusions, whole.analysis.exclusions])
+    every = every.reindex(columns=exclusions.COLUMNS)
+    frames = {
+        "excluded": exclusions.counted(every, whole.unlisted),
+        "exclusions": exclusions.listed(every),
+        "runs": _runs(table, every),
+    }
+    return frames, of_table(table, every)
+
+
+def _runs(table: Runs, every: pd.DataFrame) -> pd.DataFrame:
+    """The table's runs, with which of them some target's fits saw."""
+    seen = table.readings[["run_id", "target"]]
+    both = seen.merge(every[["run_id", "target"]], how="left", indicator=True)
+    used = both.run_id[both["_merge"] == "left_only"]
+    return table.runs.assign(used=table.runs.run_id.isin(set(used)))
+
+
+def of_table(table: Runs, every: pd.DataFrame) -> list[Note]:
+    """What the table looked wrong in, and how many rows each reason left out.
 
     Args:
-      lawless: no law could be fitted to those that are left.
+      every: rows that were left out, those that are not listed too.
     """
-    left = [
-        f"{value:.0f} {are if value > 1 else is_} {what}"
-        for value, is_, are, what in (
-            (row.other_settings, "is", "are", "not at the best setting of their cell"),
-            (row.aside, "is", "are", "set aside to be predicted"),
-            (
-                row.repeated,
-                "repeats",
-                "repeat",
-                "data, and these laws are of one epoch",
-            ),
+    out = [Note("warning", "table", text) for text in table.warnings]
+    out += [Note("asked", "effects", text) for text in table.asked]
+    out += [Note("read", "table", text) for text in table.said]
+    whole = every.assign(reason=exclusions.kinds(every))
+    for reason, left in whole.groupby("reason").run_id.nunique().items():
+        text = f"{left} run{'s' * (left != 1)} left out: {reason}."
+        out.append(Note("excluded", "table", text))
+    if len(exclusions.listed(every)) < len(every):
+        text = (
+            f"Of the rows that one reason left out, the first {exclusions.LISTED} are "
+            "listed; all are counted."
         )
-        if value
-    ]
-    rows_ = f"{row.fitted:.0f} of {row.usable:.0f} usable"
-    text = f"Rows fitted on {row.target}: {rows_}"
-    if lawless:
-        text = f"Rows compared without a law on {row.target}: {rows_}"
-    return text + (f"; {joined(left)}." if left else ".")
-
-
-# From this share of a table on, data that is repeated is what the table is about.
-MOSTLY = 0.5
-
-
-REPEATED_LAW = "data_constrained"
-
-
-def repeats(row: Any) -> list[str]:
-    """Which law takes the rows that repeat data, where they are most of the table."""
-    if not row.usable or row.repeated < MOSTLY * row.usable:
-        return []
-    return [
-        f"{row.repeated:.0f} of {row.usable:.0f} rows on {row.target} read some data "
-        "more than once: the law made for that takes all of them, by "
-        f"`scaling-analysis fit TABLE --law {REPEATED_LAW}`."
-    ]
+        out.append(Note("excluded", "table", text))
+    return out
 
 
 def unnamed(analysis: Analysis) -> int:
@@ -136,15 +163,6 @@ def _built(view: View, figure: Placed) -> str:
             markup.fold("All runs", analysis.runs),
         ]
     )
-
-
-def rows(analysis: Analysis, target: str) -> list[str]:
-    """How many rows the fits of a target saw, and which law takes repeated data."""
-    mine = of_target(analysis.counts, target)
-    fitted = (analysis.fits, analysis.joint)
-    lawless = all(of_target(frame, target).empty for frame in fitted)
-    said = ((counts(row, lawless), *repeats(row)) for row in mine.itertuples())
-    return [text for texts in said for text in texts]
 
 
 def answers(view: View) -> list[Sentence]:
@@ -193,4 +211,6 @@ QUESTION = Question(
     place=200,
     answers=answers,
     build=_built,
+    measures=measures,
+    concludes=concludes,
 )

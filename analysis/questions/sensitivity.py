@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,21 +20,23 @@ from matplotlib.figure import Figure
 from analysis.design import levels
 from analysis.design.cells import at_optimum
 from analysis.design.cells import points as points_of_interest
+from analysis.design.swaps import Swap
+from analysis.effects import data_equivalents
+from analysis.effects.data_equivalents import Equivalents, Surface
 from analysis.fitting.fit import DELTA
 from analysis.formatting import joined
 from analysis.inference.verdict import decided
-from analysis.questions import effects
 from analysis.questions._question import (
     CHOICES,
     FRONT,
     Absent,
+    Answer,
     Drawing,
     Question,
     Sentence,
     Table,
 )
 from analysis.questions._view import View, of_target
-from analysis.questions.effects import Equivalents, Surface, Swap
 from analysis.report.style import (
     ALARM,
     PALETTE,
@@ -49,9 +51,13 @@ from analysis.report.style import (
     span,
     whisker,
 )
-from analysis.results import Analysis
+from analysis.results import Analysis, Note
 from analysis.schema import Column, declare
+from analysis.surfaces.nested import MODELS
 from analysis.surfaces.surfaces import PLAIN, Form, Surfaces, joint_surfaces
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked, Whole
 
 FRAMES = (
     declare(
@@ -72,6 +78,27 @@ FRAMES = (
 
 DRAWS = 60
 REPORTED = "as reported"
+
+
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    if asked.leading.nested is None or not asked.swaps:
+        return {}
+    frame = verdicts_frame(
+        asked.chosen,
+        asked.swaps,
+        asked.measured.once,
+        asked.target,
+        asked.delta,
+        asked.seed,
+        MODELS[asked.leading.model],
+        None if asked.leading.plain else asked.surfaces.of_joint,
+    )
+    return {"verdicts": frame}
+
+
+def concludes(whole: Whole) -> Answer:
+    frame = across_targets(whole.analysis.verdicts, whole.table.targets)
+    return {"verdicts": frame}, []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +132,9 @@ def verdicts_frame(
     parts = []
     for setting in settings(surfaces, frame, delta, seed, form, simpler):
         where = points_of_interest(setting.frame)
-        logs = effects.log_factors(Equivalents(setting.surface, where), found)
-        whole = effects.equivalents_frame(logs, where, target, "joint")
-        ratios = effects.ratios_frame(logs, where, target)
+        logs = data_equivalents.log_factors(Equivalents(setting.surface, where), found)
+        whole = data_equivalents.equivalents_frame(logs, where, target, "joint")
+        ratios = data_equivalents.ratios_frame(logs, where, target)
         rows = [*_of_swaps(whole), *_of_ratios(ratios)]
         named = {"setting": setting.name, "draws": setting.draws, "target": target}
         parts.append(pd.DataFrame([named | row for row in rows]))
@@ -403,6 +430,22 @@ def _keeping(same: int, total: int) -> str:
     return which + ("keep their outcome" if same > 1 else "keeps its outcome")
 
 
+def notes(view: View) -> Iterator[Note]:
+    """Choices of the analysis that change a verdict."""
+    frame = view.analysis.verdicts
+    asked = frame.drop_duplicates(["target", "question", "baseline", "alternative"])
+    every = asked.groupby("target").size()
+    moves = frame[frame.moves.astype(bool)]
+    for target, part in moves.groupby("target", sort=False):
+        counts = part.setting.value_counts()
+        changed = ", ".join(f"{name} ({n})" for name, n in counts.items())
+        text = (
+            f"Of {every[target]} verdicts on target {target}, another choice of the "
+            f"analysis changes some: {changed}."
+        )
+        yield Note("warning", "effects", text)
+
+
 QUESTION = Question(
     name="verdict",
     title="Which choices of the analysis change a verdict",
@@ -424,4 +467,7 @@ QUESTION = Question(
         Table("Every choice", "verdicts"),
         Table("Every model within 4 AICc", "model_multipliers"),
     ),
+    compute=compute,
+    concludes=concludes,
+    notes=notes,
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
-from analysis.formatting import count, levels_text
+from analysis.design.cells import optima_frame, settings_frame, tuning_frame
+from analysis.formatting import count, levels_text, scale, some
 from analysis.questions._question import LIMIT, Drawing, Placed, Question, Sentence
 from analysis.questions._view import View, of_target
 from analysis.report import markup
@@ -33,8 +36,11 @@ from analysis.report.style import (
     span,
     wrapped,
 )
-from analysis.results import Analysis
+from analysis.results import Analysis, Note
 from analysis.schema import LOSS, Column, declare
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Measured
 
 FRAMES = (
     declare(
@@ -64,6 +70,15 @@ FRAMES = (
         Column("warning", "why the quadratic was not used, or empty"),
     ),
 )
+
+
+def measures(measured: Measured) -> dict[str, pd.DataFrame]:
+    data, target = measured.sample, measured.target
+    return {
+        "settings": settings_frame(data, target),
+        "tuning": tuning_frame(data, target),
+        "rate_optima": optima_frame(data, target),
+    }
 
 
 def draw_tuning(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -171,13 +186,86 @@ def answers(view: View) -> list[Sentence]:
         return []
     rates = tried[tried.setting == "learning rate"]
     if rates.empty:
-        text = "No cell tried two learning rates: how well each is tuned is not known."
-        return [Sentence(text, 80, LIMIT)]
+        return [Sentence(UNTUNED, 80, LIMIT)]
     text = f"The learning rate was tuned in {len(rates)} of {len(cells)} cells"
     edge = int(rates.edge.ne("").sum())
     if edge:
         text += f"; in {edge} the best rate was the lowest or the highest tried"
     return [Sentence(f"{text}.", 80, LIMIT)]
+
+
+PLACE = ["family", "corpus", "params", "tokens", "unique_tokens"]
+
+
+def notes(view: View) -> list[Note]:
+    analysis = view.analysis
+    tuned = of_cells(analysis.cells, analysis.settings)
+    return [*tuned, *of_optima(analysis.rate_optima)]
+
+
+def of_cells(cells: pd.DataFrame, tried: pd.DataFrame) -> list[Note]:
+    """Best settings at the edge of what was tried, and unequal tuning effort.
+
+    Args:
+      tried: the settings of the cells, as in `Analysis.settings`.
+    """
+    tuned = cells.drop_duplicates(PLACE)
+    out = list(_edges(tried.drop_duplicates([*PLACE, "setting"]))) if len(tried) else []
+    counts = tuned.groupby("family").settings.sum()
+    if counts.nunique() > 1:
+        given = ", ".join(f"{family} {count}" for family, count in counts.items())
+        text = (
+            "Families had unequal tuning effort (settings tried over all cells): "
+            f"{given}."
+        )
+        out.append(Note("warning", "tuning", text))
+    tries = tuned.settings.value_counts().sort_index()
+    if len(tries) > 1:
+        given = ", ".join(f"{count} in {cells} cells" for count, cells in tries.items())
+        text = (
+            f"Cells tried unequal numbers of settings ({given}): trying more settings "
+            "lowers the best loss by chance."
+        )
+        out.append(Note("warning", "tuning", text))
+    if len(tuned) and (tuned.rates <= 1).all():
+        out.append(Note("undetermined", "tuning", UNTUNED))
+    return out
+
+
+UNTUNED = "No cell tried two learning rates: how well each is tuned is not known."
+
+
+def _edges(tried: pd.DataFrame) -> Iterator[Note]:
+    """The numeric settings whose best value is the least or the most that was tried."""
+    for (family, setting), part in tried.groupby(["family", "setting"], sort=False):
+        edge = part[part.edge != ""]
+        if edge.empty:
+            continue
+        named = some(
+            f"{row.edge} end at {row.value} ({scale(row.params, row.tokens)})"
+            for row in edge.itertuples()
+        )
+        text = (
+            f"The best {setting} of {family} lies at the edge of its grid in "
+            f"{len(edge)} of {len(part)} tuned cells: {named}; a wider grid may find a "
+            "lower loss."
+        )
+        yield Note("edge", "tuning", text)
+
+
+def of_optima(frame: pd.DataFrame) -> Iterator[Note]:
+    """Cells in which a quadratic in the log rate has no optimum among the rates."""
+    cells = frame.drop_duplicates(["family", "corpus", "params", "tokens"])
+    for family, part in cells.groupby("family"):
+        warned = part[part.warning != ""].warning.value_counts()
+        if warned.empty:
+            continue
+        given = ", ".join(f"{text} ({count})" for text, count in warned.items())
+        text = (
+            f"A quadratic in the log rate gives {family} no optimum in {warned.sum()} "
+            f"of {len(part)} cells with two rates or more: {given}."
+        )
+        yield Note("warning", "tuning", text)
 
 
 QUESTION = Question(
@@ -194,4 +282,6 @@ QUESTION = Question(
         )
     },
     build=_built,
+    measures=measures,
+    notes=notes,
 )

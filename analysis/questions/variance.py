@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.effects.data_equivalents import Surface
+from analysis.effects.shapley import FACTORS, shapley
 from analysis.formatting import UNDETERMINED, capitalised, count, joined, percent
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.questions._question import FRONT, Drawing, Placed, Question, Sentence
 from analysis.questions._view import View, of_target
-from analysis.questions.effects import Surface
 from analysis.report import markup
 from analysis.report.style import (
     PALETTE,
@@ -36,6 +38,9 @@ from analysis.report.style import (
 )
 from analysis.results import Analysis
 from analysis.schema import Column, declare
+
+if TYPE_CHECKING:
+    from analysis.questions._asked import Asked
 
 FRAMES = (
     declare(
@@ -60,7 +65,6 @@ FRAMES = (
     ),
 )
 
-FACTORS = ("architecture", "corpus", "params", "tokens")
 COLUMNS = ("family", "corpus", "level", "budget")
 # Resamples of the residuals behind the intervals of the raw runs' shares.
 RESAMPLES = 400
@@ -68,26 +72,14 @@ RESAMPLES = 400
 Box = tuple[tuple[float, float], tuple[float, float]]
 
 
-def shapley(worth: Callable[[frozenset[int]], Array], players: int) -> Array:
-    """Shapley values of a game, [B, players].
-
-    Args:
-      worth: coalition -> what it earns, [B]; asked once for each of the 2^players.
-    """
-    earned = {
-        frozenset(chosen): worth(frozenset(chosen))
-        for size in range(players + 1)
-        for chosen in itertools.combinations(range(players), size)
+def compute(asked: Asked) -> dict[str, pd.DataFrame]:
+    surfaces, target = asked.surfaces, asked.target
+    box = box_of(surfaces.data.frame)
+    levels = surfaces.families, surfaces.corpora
+    return {
+        "shares": measured_frame(asked.measured.places, target, asked.seed),
+        "variance": variance_frame(asked.chosen.of_joint, *levels, box, target),
     }
-    values = np.zeros((len(earned[frozenset()]), players))
-    for coalition, player in itertools.product(earned, range(players)):
-        if player in coalition:
-            continue
-        size = len(coalition)
-        orders = math.factorial(size) * math.factorial(players - size - 1)
-        gain = earned[coalition | {player}] - earned[coalition]
-        values[:, player] += orders / math.factorial(players) * gain
-    return values
 
 
 def shapley_effects(values: Array) -> Array:
@@ -440,4 +432,5 @@ QUESTION = Question(
         ),
     },
     build=_built,
+    compute=compute,
 )

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from analysis.fitting.fit import Fit, Refusal
 from analysis.formatting import count, interval_text, joined, number, on
 from analysis.inference import intervals
-from analysis.questions import runs
 from analysis.report import markup, saved, style
+from analysis.report.rows import counts
 from analysis.surfaces.surfaces import Fitted, bind, columns_of
 from scaling.errors import UserError
 
@@ -47,7 +47,7 @@ def summary(fit: LawFit) -> list[str]:
             f"No {fit.law} law can be fitted to {row.family}{on(str(row.corpus))}, "
             f"target {row.target}: {row.reason}."
         )
-    return sentences + [runs.counts(row) for row in fit.counts.itertuples()]
+    return sentences + [counts(row) for row in fit.counts.itertuples()]
 
 
 def plot(fit: LawFit, target: str | None = None) -> Figure:

@@ -4,18 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.questions import effects, frontier
+from analysis.design.swaps import swaps
+from analysis.effects import frontier
+from analysis.effects.frontier import Frontier, compute_logs, crossing, flop_rate
 from analysis.questions.decision import (
     _regret,
     best_share,
     decisions_frame,
+    of_compute,
     small_ranks,
 )
-from analysis.questions.frontier import Frontier, compute_logs, crossing, flop_rate
-from analysis.report import notes
 from tests.support.made_surfaces import CORPORA, FAMILIES, SIZES, Truth, cells
 
-EVERY = effects.swaps(FAMILIES, CORPORA)
+EVERY = swaps(FAMILIES, CORPORA)
 REACH = (5e10, 6e15)
 
 
@@ -96,7 +97,7 @@ def test_families_far_from_the_others_in_compute_are_not_ranked():
     assert frontier.comparable(runs) == list(FAMILIES)
     runs["flops"] /= np.where(runs.family == "b", 2 * frontier.FAR, 1.0)
     assert frontier.comparable(runs) == ["a"]
-    (note,) = notes.of_compute(runs, "t")
+    (note,) = of_compute(runs, "t")
     assert note.text.startswith("At equal compute b is not compared")
 
 

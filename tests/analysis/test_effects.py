@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.design.cells import largest
 from analysis.design.settings import coded
-from analysis.pipeline import analyse, document_se
-from analysis.questions import effects, holdout, variance
-from analysis.report import notes
+from analysis.effects import data_equivalents
+from analysis.effects.matched_cells import document_se
+from analysis.pipeline import analyse
+from analysis.questions import tuning, variance
 from analysis.results import Analysis
 from analysis.tables.load import from_frame
 from scaling.errors import UserError
@@ -151,7 +153,7 @@ def test_repeated_data_at_the_same_place_hides_no_edge():
         [row | {"settings": row["rates"]} for row in (repeated, tuned)]
     )
     tried = {"setting": "learning rate", "value": "0.03", "edge": "high"}
-    said = notes.of_tuning(cells, pd.DataFrame([tuned | tried]))
+    said = tuning.of_cells(cells, pd.DataFrame([tuned | tried]))
     said = [note.text for note in said if note.kind == "edge"]
     assert len(said) == 1 and "high end at 0.03" in said[0]
 
@@ -176,14 +178,14 @@ def test_wrong_settings_raise_a_user_error():
 def test_data_equivalent_is_infinite_below_the_floor():
     logs = np.linspace(0.0, 20.0, 2001)
     losses = np.stack([2.0 + np.exp(-0.3 * logs)] * 3)
-    found = effects.equivalent(losses, logs, np.array([2.1, 1.9, np.nan]))
+    found = data_equivalents.equivalent(losses, logs, np.array([2.1, 1.9, np.nan]))
     assert found[0] == pytest.approx(-np.log(0.1) / 0.3, abs=1e-4)
     assert np.isposinf(found[1]) and np.isnan(found[2])
 
 
 def test_overall_effect_is_a_median_that_infinity_may_enter():
     logs = np.array([[0.1, 0.3, np.inf], [np.inf, 0.2, np.inf], [0.0, np.nan, 1.0]])
-    found = effects.overall(logs)
+    found = data_equivalents.overall(logs)
     assert found[0] == 0.3 and np.isposinf(found[1]) and np.isnan(found[2])
 
 
@@ -218,8 +220,8 @@ def test_document_errors_are_paired():
 
 def test_small_designs_have_no_cell_to_spare():
     frame = coded(from_frame(made(), target="shared").runs)
-    assert holdout.largest(frame).sum() == 4
-    assert holdout.largest(frame[frame.tokens < 5e6]).sum() == 0
+    assert largest(frame).sum() == 4
+    assert largest(frame[frame.tokens < 5e6]).sum() == 0
 
 
 def test_importing_the_analysis_imports_no_jax():

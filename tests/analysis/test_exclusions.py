@@ -115,7 +115,9 @@ def test_a_report_counts_what_it_does_not_name(limit, tmp_path, capsys):
     asked = ["report", str(tmp_path / "t.csv"), "--out", str(tmp_path)]
     assert main.main(main.parse(["scaling-analysis", *asked])) == main.NOTHING
     said = capsys.readouterr()
-    assert f"a (12 losses, 300 draws): 1 of {len(STAGES)}, {STAGES[0]}" in said.err
+    assert (
+        "a (12 losses, 300 draws): 1 of " in said.err and f", {STAGES[0]}" in said.err
+    )
     assert said.out.count("\n27 runs (") == 1
     frames = json.loads((tmp_path / "report.json").read_text())["frames"]
     assert len(frames["runs"]["run_id"]) + sum(frames["excluded"]["unnamed"]) == 27

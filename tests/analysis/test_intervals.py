@@ -17,6 +17,7 @@ from analysis.design.cells import (
     target_frame,
 )
 from analysis.design.settings import coded
+from analysis.effects.data_equivalents import Equivalents
 from analysis.fitting.fit import Fit, fit, log_gradient
 from analysis.inference.intervals import (
     Sample,
@@ -31,8 +32,7 @@ from analysis.inference.intervals import (
     select,
     widening,
 )
-from analysis.questions.effects import Equivalents
-from analysis.report import notes
+from analysis.questions import tuning
 from analysis.surfaces.surfaces import joint_surfaces
 from analysis.tables.load import from_frame
 from scaling.errors import UserError
@@ -329,16 +329,16 @@ def test_runs_move_to_the_optimum_of_their_cell():
 def test_runs_without_an_optimum_stay_and_are_noted():
     frame = tuned(best=0.5)
     assert at_optimum(frame) is frame
-    said = notes.of_optima(optima_frame(sample(frame), "t"))
+    said = list(tuning.of_optima(optima_frame(sample(frame), "t")))
     assert len(said) == 1 and "2 of 2 cells" in said[0].text
 
 
 def test_unequal_numbers_of_rates_are_noted():
     cells = cells_frame(sample(tuned()), "t")
     tried = settings_frame(sample(tuned()), "t")
-    texts = [note.text for note in notes.of_tuning(cells, tried)]
+    texts = [note.text for note in tuning.of_cells(cells, tried)]
     assert any("1 in 1 cells, 4 in 2 cells" in text for text in texts)
-    same = notes.of_tuning(cells[cells.rates == 4], tried)
+    same = tuning.of_cells(cells[cells.rates == 4], tried)
     assert not any("unequal numbers" in note.text for note in same)
 
 

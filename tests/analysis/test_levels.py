@@ -6,10 +6,10 @@ import pytest
 
 from analysis.design.cells import points, target_frame
 from analysis.design.levels import BUDGET, SIZE, count, level_codes
+from analysis.design.swaps import Swap
+from analysis.effects.matched_cells import matches
 from analysis.inference.intervals import draw, sample
 from analysis.pipeline import analyse
-from analysis.questions.effects import Swap
-from analysis.questions.matched_cells import matches
 from analysis.surfaces.surfaces import fit_all
 from analysis.tables.load import from_frame
 

@@ -7,16 +7,16 @@ import pandas as pd
 import pytest
 
 from analysis.design.cells import points, target_frame
+from analysis.design.swaps import swaps
+from analysis.effects import data_equivalents
+from analysis.effects.data_equivalents import Equivalents
 from analysis.inference.intervals import interval
 from analysis.questions import (
     _matched_words,
-    effects,
-    effects_of_target,
     model_choice,
     sensitivity,
 )
-from analysis.questions.effects import Equivalents
-from analysis.report import notes
+from analysis.surfaces import nested
 from analysis.surfaces.surfaces import Surfaces, fit_joint, joint_surfaces
 from analysis.tables.load import from_frame
 from tests.support.made_surfaces import CORPORA, FAMILIES, Truth
@@ -31,7 +31,7 @@ def surfaces_of(truth: Truth, noise=0.003, seed=0, **columns) -> Surfaces:
 
 
 def asked(truth: Truth, seed=0) -> pd.DataFrame:
-    fits = model_choice.fit_nested(surfaces_of(truth, seed=seed), DELTA, 0)
+    fits = nested.fit_nested(surfaces_of(truth, seed=seed), DELTA, 0)
     frame = model_choice.questions_frame(fits, "loss", 0)
     return frame.set_index(["parameter", "across"])
 
@@ -60,13 +60,13 @@ def test_a_planted_cell_effect_is_no_product_of_two():
 
 def test_every_law_near_the_best_gives_its_multiplier():
     surfaces = surfaces_of(SHARED)
-    fits = model_choice.fit_nested(surfaces, DELTA, 0)
+    fits = nested.fit_nested(surfaces, DELTA, 0)
     where = points(surfaces.data.frame)
     model = Equivalents(surfaces.of_joint, where)
-    found = effects.gains(model, effects.swaps(FAMILIES, CORPORA))
+    found = data_equivalents.gains(model, swaps(FAMILIES, CORPORA))
     frame = model_choice.multipliers_frame(fits, found, where, "loss")
     models = model_choice.models_frame(fits, "loss")
-    near = set(models.model[models.delta_aicc <= model_choice.WITHIN])
+    near = set(models.model[models.delta_aicc <= nested.WITHIN])
     assert set(frame.model) == near and len(near) > 1
     assert "one E" not in near
     whole = frame[(frame.fixed == "*") & (frame.kind == "architecture")]
@@ -78,8 +78,8 @@ def test_an_outer_exponent_is_chosen_where_it_was_planted():
     # How often such intervals hold the truth is for tests/benchmarks/coverage.py.
     truth = dataclasses.replace(SHARED, rhoD={"b": 2.0, "prose": 0.7}, outer=0.5)
     surfaces = surfaces_of(truth, noise=0.002, seed=2)
-    leading = effects_of_target.lead(surfaces, DELTA, 0)
-    assert leading.model == model_choice.OUTER
+    leading = nested.lead(surfaces, DELTA, 0)
+    assert leading.model == nested.OUTER
     model = Equivalents(leading.surfaces.of_joint, [(72e3, 15e6)])
     drawn = np.exp(model.log_factors(("a", "prose"), ("b", "prose"))[:, 0])
     low, high = interval(drawn[1:])
@@ -88,7 +88,7 @@ def test_an_outer_exponent_is_chosen_where_it_was_planted():
 
 def test_the_law_is_chosen_again_in_every_draw():
     surfaces = surfaces_of(dataclasses.replace(SHARED, outer=0.93), 0.004, seed=2)
-    leading = effects_of_target.lead(surfaces, DELTA, 0)
+    leading = nested.lead(surfaces, DELTA, 0)
     choice = leading.surfaces.choice
     names = list(choice.fits)
     assert names[choice.picked[0]] == leading.model
@@ -114,35 +114,35 @@ def test_the_law_is_chosen_again_in_every_draw():
 
 def test_few_trajectories_leave_the_joint_law():
     endless = np.full((2, 3), np.inf)
-    assert model_choice.picked(endless, 1).tolist() == [1, 1, 1]
+    assert nested.picked(endless, 1).tolist() == [1, 1, 1]
     criteria = np.array([[9.0, 0.0, np.inf], [0.0, 9.0, 9.0]])
-    assert model_choice.picked(criteria, 0).tolist() == [1, 0, 1]
+    assert nested.picked(criteria, 0).tolist() == [1, 0, 1]
 
 
 def test_a_law_whose_own_parameter_is_on_a_bound_is_no_candidate():
     surfaces = surfaces_of(SHARED)
-    outer = fit_joint(surfaces.draws, DELTA, 0, model_choice.MODELS[model_choice.OUTER])
+    outer = fit_joint(surfaces.draws, DELTA, 0, nested.MODELS[nested.OUTER])
     held = dataclasses.replace(outer.outcome, at_bound=("E[code]", "k"))
     found = dataclasses.replace(outer, outcome=held)
-    said = model_choice._undetermined(found, surfaces.joint)
+    said = nested._undetermined(found, surfaces.joint)
     assert said == "the runs do not tell k: on a bound"
     held = dataclasses.replace(outer.outcome, at_bound=("E[code]",))
     found = dataclasses.replace(outer, outcome=held)
-    assert model_choice._undetermined(found, surfaces.joint) == ""
+    assert nested._undetermined(found, surfaces.joint) == ""
 
 
 def test_one_family_leaves_the_questions_about_corpora():
     runs = SHARED.runs(0.003)
     table = from_frame(runs[runs.family == "a"], target="shared")
     surfaces = joint_surfaces(target_frame(table, "loss"), 40, 0, DELTA)
-    fits = model_choice.fit_nested(surfaces, DELTA, 0)
+    fits = nested.fit_nested(surfaces, DELTA, 0)
     assert {q.across for q in fits.questions} == {"corpora"}
 
 
 def verdicts(truth: Truth, **columns) -> pd.DataFrame:
     surfaces = surfaces_of(truth, **columns)
     model = Equivalents(surfaces.of_joint, points(surfaces.data.frame))
-    found = effects.gains(model, effects.swaps(FAMILIES, CORPORA))
+    found = data_equivalents.gains(model, swaps(FAMILIES, CORPORA))
     return sensitivity.verdicts_frame(
         surfaces, found, surfaces.data.frame, "loss", DELTA, 0
     )
@@ -257,14 +257,14 @@ def test_no_verdict_holds_against_what_was_measured():
 
 
 def test_a_law_without_an_aicc_is_worse_by_no_number():
-    nested = pd.DataFrame(
-        [["t", "beta", "families", True, model_choice.BASE]],
+    tests = pd.DataFrame(
+        [["t", "beta", "families", True, nested.BASE]],
         columns=["target", "parameter", "across", "differs", "fixed"],
     )
     models = pd.DataFrame(
-        {"target": "t", "model": [model_choice.BASE, "one E"], "refused": ""}
+        {"target": "t", "model": [nested.BASE, "one E"], "refused": ""}
     )
     for above, said in ((np.inf, "so few runs"), (7.2, "lower by 7,")):
         known = models.assign(aicc=[above, 0.0], delta_aicc=[above, 0.0])
-        (note,) = notes.of_nested(nested, known)
+        (note,) = model_choice.of_nested(tests, known)
         assert said in note.text and "inf" not in note.text

@@ -14,7 +14,7 @@ from analysis.inference import profiles
 from analysis.inference.intervals import interval
 from analysis.inference.likelihood import Likelihood, log_likelihood
 from analysis.inference.profiles import profile
-from analysis.questions.model_choice import likelihood_of
+from analysis.surfaces.nested import likelihood_of
 from analysis.surfaces.surfaces import joint_surfaces
 from analysis.tables.load import from_frame
 from scaling.errors import UserError

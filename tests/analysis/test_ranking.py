@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analysis.questions.effects import Equivalents
-from analysis.questions.matched_cells import Noise
+from analysis.effects.data_equivalents import Equivalents
+from analysis.effects.matched_cells import Noise
 from analysis.questions.ranking import standings_frame
 from tests.support.made_surfaces import BUDGETS, CORPORA, FAMILIES, SIZES, Truth, cells
 

@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 
 from analysis import formatting
+from analysis.effects.data_equivalents import covered
 from analysis.questions import (
     _view,
-    effects_of_target,
     equivalents,
-    model_choice,
     optima,
     ratio,
 )
 from analysis.questions.leading_law import main_parameters
 from analysis.report import answer
+from analysis.surfaces import nested
 from tests.support.made_analysis import made_analysis
 from tests.support.made_runs import BUDGETS, SIZES
 
@@ -47,14 +47,14 @@ def swap(low, high, method="joint", alternative="b", **more):
 )
 def test_a_wider_law_leads_only_where_the_runs_clearly_prefer_it(aicc, chosen):
     models = {name: SimpleNamespace(aicc=value) for name, value in aicc.items()}
-    assert model_choice.preferred(SimpleNamespace(models=models)) == chosen
+    assert nested.preferred(SimpleNamespace(models=models)) == chosen
 
 
 def test_a_point_is_covered_where_every_system_was_fitted():
     rows = [("a", 1e6, 1e8), ("a", 4e6, 1e8), ("b", 1.03e6, 1e8), ("b", 1e6, 4e8)]
     fitted = pd.DataFrame(rows, columns=["family", "params", "tokens"])
     where = [(1e6, 1e8), (4e6, 1e8), (1e6, 4e8)]
-    assert effects_of_target.covered(where, fitted.assign(corpus="web")) == {(1e6, 1e8)}
+    assert covered(where, fitted.assign(corpus="web")) == {(1e6, 1e8)}
 
 
 def test_the_headline_stands_at_the_largest_fitted_cell():

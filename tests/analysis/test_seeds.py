@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.design.swaps import swaps
+from analysis.effects import matched_cells
 from analysis.inference import seeds
-from analysis.questions import effects, matched_cells, noise
+from analysis.questions import noise
 
 
 def made(power: float, seed: int, cells: int = 24, runs: int = 3) -> pd.DataFrame:
@@ -107,9 +109,12 @@ def test_matched_cells_are_asked_by_their_corpus():
     ]
     trend = seeds.Trend(("corpus web",), np.array([-8.0, 2.0]), {}, 1e-6, 1.0)
     found = seeds.Noise(0.02, 20, trend, 0.01)
-    swaps = effects.swaps(("a", "b"), ("web", "code"))
+    found_swaps = swaps(("a", "b"), ("web", "code"))
     frame = matched_cells.paired_frame(
-        matched_cells.matches(pd.DataFrame(rows), swaps), "web", found, lambda a, b: 0.0
+        matched_cells.matches(pd.DataFrame(rows), found_swaps),
+        "web",
+        found,
+        lambda a, b: 0.0,
     )
     one = frame[frame.params.notna() & (frame.kind == "architecture")]
     width = np.log(one.high / one.low).groupby(one.fixed).mean()

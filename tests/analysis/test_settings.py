@@ -7,7 +7,7 @@ import pytest
 from analysis.design.cells import cells_frame, settings_frame, target_frame
 from analysis.inference.intervals import sample
 from analysis.pipeline import analyse
-from analysis.report import notes
+from analysis.questions import tuning
 from analysis.surfaces.lawfit import fit_law
 from analysis.tables.load import from_frame
 
@@ -98,4 +98,4 @@ def test_text_is_a_setting_without_an_edge():
     mine = tried[tried.setting == "schedule"]
     assert (mine.value == "cosine").all() and (mine.edge == "").all()
     cells = cells_frame(sample(target_frame(table, "loss")), "loss")
-    assert not [n for n in notes.of_tuning(cells, tried) if n.kind == "edge"]
+    assert not [n for n in tuning.of_cells(cells, tried) if n.kind == "edge"]

@@ -5,18 +5,20 @@ import math
 import numpy as np
 import pytest
 
-from analysis.questions import effects, interaction, matched_cells
-from analysis.questions.effects import Equivalents, Swap
-from analysis.questions.effects_of_target import flagged
+from analysis.design.swaps import Swap, swaps
+from analysis.effects import data_equivalents, matched_cells
+from analysis.effects.data_equivalents import Equivalents
+from analysis.questions import interaction
+from analysis.questions._effect_notes import flagged
 from tests.support.made_surfaces import BUDGETS, CORPORA, FAMILIES, SIZES, Truth, cells
 
 POINTS = [(n, d) for n in SIZES[:3] for d in BUDGETS[1:4]]
-EVERY = effects.swaps(FAMILIES, CORPORA)
+EVERY = swaps(FAMILIES, CORPORA)
 
 
 def logs_of(truth: Truth, currency="tokens", **spread):
     model = Equivalents(truth.surface(**spread), POINTS, currency)
-    return effects.log_factors(model, effects.gains(model, EVERY))
+    return data_equivalents.log_factors(model, data_equivalents.gains(model, EVERY))
 
 
 def test_a_swap_exchanges_one_factor_and_stands_in_one_direction():
@@ -29,7 +31,7 @@ def test_a_swap_exchanges_one_factor_and_stands_in_one_direction():
             "b, muon": {"architecture": "b", "optimiser": "muon"},
         }
     }
-    found = effects.swaps(list(described["family"]), ["code"], described)
+    found = swaps(list(described["family"]), ["code"], described)
     assert [(s.kind, s.baseline, s.alternative, s.fixed) for s in found] == [
         ("architecture", "a", "b", "muon, code"),
         ("optimiser", "adam", "muon", "a, code"),
@@ -64,8 +66,8 @@ def test_what_no_amount_of_data_does_is_infinite_with_its_probability():
 
     model = Equivalents(surface, POINTS)
     swap = Swap("corpus", "prose", "code", "a", ("a", "prose"), ("a", "code"))
-    logs = effects.log_factors(model, [swap])
-    row = effects.equivalents_frame(logs, POINTS, "t", "joint").iloc[-1]
+    logs = data_equivalents.log_factors(model, [swap])
+    row = data_equivalents.equivalents_frame(logs, POINTS, "t", "joint").iloc[-1]
     assert row.fixed == "*" and np.isnan(row.params)
     assert row.factor == pytest.approx(1.0, abs=1e-3) and row.p_infinite == 0.5
     assert np.isposinf(row.high)
@@ -73,7 +75,7 @@ def test_what_no_amount_of_data_does_is_infinite_with_its_probability():
 
 def test_lambda_is_the_ratio_of_logs_and_counts_doublings():
     logs = logs_of(Truth(rhoD={"b": 4.0, "prose": 0.5}))
-    frame = effects.ratios_frame(logs, POINTS, "t")
+    frame = data_equivalents.ratios_frame(logs, POINTS, "t")
     whole = frame[frame.params.isna()].iloc[0]
     assert whole.architecture == "a -> b" and whole.corpus == "prose -> code"
     assert whole["lambda"] == pytest.approx(2.0, abs=0.01)
@@ -84,14 +86,14 @@ def test_lambda_is_the_ratio_of_logs_and_counts_doublings():
 
 def test_an_infinite_corpus_effect_is_a_probability_and_not_a_ratio_of_zero():
     logs = logs_of(Truth(rhoD={"b": 2.0}, floor={"prose": 3.0}))
-    whole = effects.ratios_frame(logs, POINTS, "t").iloc[-1]
+    whole = data_equivalents.ratios_frame(logs, POINTS, "t").iloc[-1]
     assert np.isnan(whole["lambda"]) and np.isnan(whole.low)
     assert whole.p_corpus_infinite == 1.0 and whole.p_architecture == 0.0
     assert whole.doublings == pytest.approx(1.0, abs=0.01)
 
 
 def asked_of(truth: Truth, noise=0.0, **spread):
-    found = effects.gains(Equivalents(truth.surface(), POINTS), EVERY)
+    found = data_equivalents.gains(Equivalents(truth.surface(), POINTS), EVERY)
     matched = matched_cells.matches(cells(truth.runs(noise)), found)
     return logs_of(truth, **spread), matched
 
@@ -107,7 +109,9 @@ def test_a_planted_interaction_is_found_and_flags_the_main_effect():
         assert fixed.differs and (fixed["first"], fixed.second) == ("code", "prose")
         assert fixed.low > 0 or fixed.high < 0
     asked = interaction.modelled_frame(logs, POINTS, "t", "family")
-    told = flagged(effects.equivalents_frame(logs, POINTS, "t", "joint"), asked)
+    told = flagged(
+        data_equivalents.equivalents_frame(logs, POINTS, "t", "joint"), asked
+    )
     main = told[(told.fixed == "*") & (told.kind == "architecture")].iloc[0]
     assert "varies with what is held" in main.flag
     assert not told[told.params.notna()].flag.str.contains("varies").any()
@@ -117,7 +121,7 @@ def test_no_interaction_is_rarely_found_where_there_is_none():
     wrong = 0
     for seed in range(30):
         truth = Truth(rhoD={"b": 1.3, "prose": 0.7})
-        found = effects.gains(Equivalents(truth.surface(), POINTS), EVERY)
+        found = data_equivalents.gains(Equivalents(truth.surface(), POINTS), EVERY)
         matched = matched_cells.matches(cells(truth.runs(0.004, seed)), found)
         frame = interaction.measured_frame(matched, "t")
         # Log loss ratios shrink with scale where M_D does not: ask of corpora alone.
@@ -183,7 +187,7 @@ def test_costs_stand_beside_gains():
     seconds = made.assign(wall_seconds=np.where(made.family == "b", 30.0, 10.0))
     logs, _ = asked_of(truth)
     matched = matched_cells.matches(made, list(logs))
-    table = effects.equivalents_frame(logs, POINTS, "t", "joint")
+    table = data_equivalents.equivalents_frame(logs, POINTS, "t", "joint")
     frame = matched_cells.costs_frame(matched, seconds, table, "t")
     row = frame[frame.kind == "architecture"].iloc[0]
     assert row.flops_ratio == pytest.approx(1.5)

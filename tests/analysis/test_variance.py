@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.effects.attribution import attribute, shares
 from analysis.questions import variance
-from analysis.questions.attribution import attribute, shares
 from analysis.tables.load import from_frame
 from scaling.errors import UserError
 from tests.support.made_surfaces import CORPORA, FAMILIES, Truth, cells

@@ -33,10 +33,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from analysis.effects.data_equivalents import Equivalents
 from analysis.fitting.fit import DELTA
 from analysis.inference.intervals import Draws, draw, interval, sample
-from analysis.questions import effects_of_target
-from analysis.questions.effects import Equivalents
+from analysis.surfaces import nested
 from analysis.surfaces.surfaces import Fitted, Surfaces, fit_joint
 
 # Besiroglu et al. 2024.
@@ -210,7 +210,7 @@ def study(name: str, number: int, draws: int, bootstrap: str) -> dict[str, objec
     surfaces = _surfaces(drawn, joint)
     found = {}
     if scenario.chosen:
-        leading = effects_of_target.lead(surfaces, DELTA, 0)
+        leading = nested.lead(surfaces, DELTA, 0)
         surfaces = leading.surfaces
         out["law"] = leading.model
     else:

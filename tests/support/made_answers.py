@@ -264,5 +264,5 @@ def known() -> dict[str, pd.DataFrame]:
 def answers() -> dict[str, pd.DataFrame]:
     scored = loss_to_loss.frame(made_analysis().runs, TARGETS, 0)
     made = lines() | swaps() | choices() | checks() | conclusions() | known()
-    made |= dict(made_function.frames())
-    return made | {"lines": schema.frames()["lines"].join([scored])}
+    made |= dict(made_function.frames()) | {"lines": scored}
+    return {name: schema.frames()[name].join([part]) for name, part in made.items()}

@@ -13,6 +13,7 @@ from analysis import schema
 from analysis.design import factors
 from analysis.predictions.groups import Comparison, comparison
 from analysis.questions import exhausted_data
+from analysis.questions._asked import Whole
 from analysis.questions._question import questions
 from analysis.results import Analysis, Note
 from tests.support.made_predictions import Plan
@@ -78,7 +79,7 @@ def exhausted(folder: str) -> tuple[dict[str, pd.DataFrame], list[Note], Compari
     asked = compared(EXHAUSTED, folder)
     table, _ = factors.fold(analysis.load(folder))
     nothing = Analysis.of(title="made", unit="nats/token", targets=("docs",))
-    parts, notes = exhausted_data.concludes(table, nothing)
+    parts, notes = exhausted_data.concludes(Whole(table, nothing))
     frames = answered(asked, "ensembles")[0]
     known = schema.frames()
     mine = {name: known[name].join([part]) for name, part in parts.items()}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.design.cells import cells_frame, target_frame
+from analysis.design.cells import cells_frame, largest, target_frame
 from analysis.inference import intervals
-from analysis.questions import holdout
 from analysis.surfaces.surfaces import Surfaces, fit_all
 from analysis.tables.load import from_frame
 
@@ -31,7 +30,7 @@ def split(frame: pd.DataFrame) -> tuple[Surfaces, pd.DataFrame]:
     """All laws on the runs below the largest cells, and those cells."""
     table = from_frame(frame, target="shared")
     rows = target_frame(table, table.targets[0])
-    aside = holdout.largest(rows)
+    aside = largest(rows)
     drawn = intervals.draw(intervals.sample(rows[~aside]), 100)
     cells = cells_frame(intervals.sample(rows[aside]), "t")
     return fit_all(drawn, 1e-3, 0), cells

@@ -128,9 +128,10 @@ def cells(long: pd.DataFrame) -> pd.DataFrame:
     groups = long.groupby(CELL)
     best = best.set_index(CELL)
     best["rates"], best["seeds"] = groups.learning_rate.nunique(), groups.seed.nunique()
+    best["settings"] = best.rates
     best = best.reset_index()
     best["se"] = 0.004 * best.loss
     best["edge"] = ""
     columns = "family corpus target params params_total tokens unique_tokens epochs "
-    columns += "flops loss se learning_rate rates edge seeds run_id"
+    columns += "flops loss se learning_rate rates settings edge seeds run_id"
     return best[columns.split()]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from analysis.questions.effects import Surface
+from analysis.effects.data_equivalents import Surface
 
 FAMILIES = ("a", "b")
 CORPORA = ("code", "prose")

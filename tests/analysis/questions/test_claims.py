@@ -15,6 +15,7 @@ from analysis import schema
 from analysis.inference import margins
 from analysis.inference.margins import Interval
 from analysis.questions import _quantities, claims
+from analysis.questions._asked import Whole
 from analysis.results import Analysis
 from analysis.tables.promises import Promise
 from configs import same_data
@@ -96,7 +97,7 @@ def concluded(*stated, analysis=None, **promise):
     promise = Promise("made", tuple(plain(claim) for claim in stated), **promise)
     whole = analysis or made()
     table = type("Table", (), {"promises": (promise,)})()
-    frames, notes = claims.concludes(table, whole)
+    frames, notes = claims.concludes(Whole(table, whole))
     return frames["claims"], frames["promises"], notes
 
 

@@ -70,7 +70,7 @@ def test_it_is_whole(one):
 
 @pytest.mark.parametrize("one", questions(), ids=lambda one: one.name)
 def test_without_numbers_it_says_why_and_nothing_else(one, empty):
-    assert list(one.said(empty)) == []
+    assert list(one.said(empty)) == [] and list(one.notes(empty)) == []
     page = markup.section(one, empty, lambda *_: "")
     if one.name not in ALWAYS:
         assert page.startswith('<p class="none">No ')
@@ -81,6 +81,7 @@ def test_without_numbers_it_says_why_and_nothing_else(one, empty):
 def test_what_it_says_is_sentences(one, made):
     for sentence in one.said(made):
         assert sentence.endswith("."), sentence
+    assert all(note.text.endswith(".") for note in one.notes(made))
     page = markup.section(one, made, lambda *_: "")
     assert 'class="none"' not in page
 

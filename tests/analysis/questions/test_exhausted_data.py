@@ -11,6 +11,7 @@ from analysis import schema
 from analysis.design import factors
 from analysis.predictions.contrasts import Compared
 from analysis.questions import ensembles, exhausted_data
+from analysis.questions._asked import Whole
 from analysis.questions._exhausted import (
     DRAWS,
     EARLY,
@@ -202,7 +203,7 @@ def test_what_is_said_follows_from_the_numbers(made):
 def test_with_one_seed_no_interval_is_given(tmp_path):
     dataclasses.replace(PLAN, seeds=1, budgets=(1024, 4096)).write(tmp_path)
     table, _ = factors.fold(analysis.load(tmp_path))
-    frames, (note,) = exhausted_data.concludes(table, concluded({}))
+    frames, (note,) = exhausted_data.concludes(Whole(table, concluded({})))
     assert "One seed only of" in note.text and note.kind == "undetermined"
     gaps = frames["exhausted_gaps"]
     assert gaps.gap.notna().all() and gaps.gap_low.isna().all()
@@ -212,4 +213,4 @@ def test_with_one_seed_no_interval_is_given(tmp_path):
 def test_a_table_whose_data_is_read_once_says_nothing(tmp_path):
     dataclasses.replace(PLAN, unique=None, budgets=(1024, 4096)).write(tmp_path)
     table, _ = factors.fold(analysis.load(tmp_path))
-    assert exhausted_data.concludes(table, concluded({})) == ({}, [])
+    assert exhausted_data.concludes(Whole(table, concluded({}))) == ({}, [])

@@ -11,8 +11,8 @@ import pytest
 
 from analysis import analyse, fit_law
 from analysis.design.cells import target_frame
-from analysis.pipeline import _matched_cells, _one_a_place
-from analysis.report import notes
+from analysis.effects.matched_cells import of_experiments, one_a_place
+from analysis.questions import runs
 from analysis.report.front import front
 from analysis.tables.load import from_frame
 from tests.analysis.tables.test_losses import grid
@@ -38,7 +38,7 @@ def test_the_largest_experiment_is_fitted_and_the_other_left_out_by_name(most):
     left = table.exclusions
     assert len(left) == 14 and set(left.target) == {""}
     (reason,) = set(left.reason)
-    said = [note.text for note in notes.of_table(table, left)]
+    said = [note.text for note in runs.of_table(table, left)]
     assert "14 runs left out: of another experiment." in said
     # What the reason says does what it says.
     _, condition = shlex.split(re.search(r"--where '.*?'", reason)[0])
@@ -104,9 +104,9 @@ def test_matched_cells_are_of_one_experiment():
     alone["loss"] *= 0.9
     frame = pd.concat([better, alone], ignore_index=True)
     table = from_frame(frame, {"apart:context": "context"})
-    every = _matched_cells(target_frame(table, "loss"), "loss")
+    every = of_experiments(target_frame(table, "loss"), "loss")
     assert len(every) == 48
-    cells = _one_a_place(every)
+    cells = one_a_place(every)
     assert len(cells) == 32
     both = cells.pivot(index=["level", "budget"], columns="family", values="loss")
     np.testing.assert_allclose(both.a, both.b)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report import notes
+from analysis.questions import runs
 from analysis.tables.load import from_frame
 from scaling.errors import UserError
 
@@ -93,7 +93,7 @@ def test_no_corpus_effect_until_it_is_said_what_the_losses_were_read_on():
     assert (of.target == of.corpus).all() and len(of) == 32
     (text,) = table.asked
     assert "--target shared" in text and "--target own" in text
-    said = notes.of_table(table, table.exclusions)
+    said = runs.of_table(table, table.exclusions)
     assert [note.text for note in said if note.kind == "asked"] == [text]
     own = from_frame(two_corpora(), target="own")
     assert own.targets == ("code", "web") and not own.asked

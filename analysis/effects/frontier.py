@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.design.swaps import Swap
+from analysis.effects.data_equivalents import Surface, equivalent, over_held, share
 from analysis.inference.intervals import interval
 from analysis.laws import Array
-from analysis.questions.effects import Surface, Swap, equivalent, over_held, share
 
 # (family, params [k]) -> FLOPs per parameter and token [k].
 Rate = Callable[[str, Array], Array]

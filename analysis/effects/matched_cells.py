@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.design.cells import cells_frame
+from analysis.design.settings import APART
+from analysis.design.swaps import Swap
+from analysis.effects.data_equivalents import SIZES, Surface, overall
+from analysis.inference.intervals import sample
 from analysis.inference.seeds import Noise
 from analysis.inference.verdict import DECIDES
 from analysis.laws import Array
-from analysis.questions.effects import SIZES, Surface, Swap, overall
+from analysis.tables.table import Table
 
 # (run id, run id) -> paired standard error of the difference of their losses, nats.
 DocumentError = Callable[[str, str], float]
@@ -47,7 +52,67 @@ class Match:
 
 Matches = Mapping[Swap, Sequence[Match]]
 # What two matched cells share.
-PLACE = ("level", "budget", "experiment")
+CELL = ("level", "budget")
+PLACE = (*CELL, "experiment")
+FACTORS = ("family", "corpus")
+
+
+def document_se(table: Table, target: str, one: str, two: str) -> float:
+    """Standard error, in nats per token, of the difference of two runs' losses.
+
+    Documents are paired and are the clusters (ratio estimator, part by part); 0 where
+    the table keeps no documents of the two.
+    """
+    variance = 0.0
+    for key, weight in table.parts.get(target, {}).items():
+        first = table.documents.get(one, {}).get(key)
+        second = table.documents.get(two, {}).get(key)
+        if first is None or second is None or first[0].size != second[0].size:
+            return 0.0
+        (a, tokens), (b, _) = first, second
+        count, difference = tokens.size, a - b
+        if count < 2:
+            return 0.0
+        left = difference - difference.sum() / tokens.sum() * tokens
+        part = (left**2).sum() / tokens.sum() ** 2 * count / (count - 1)
+        variance += weight**2 * part
+    return float(np.sqrt(variance))
+
+
+def of_experiments(frame: pd.DataFrame, target: str) -> pd.DataFrame:
+    """One-epoch cells, one for each family, corpus, size level, budget and experiment.
+
+    The column `experiment` codes what the table keeps apart, so that no two experiments
+    are compared. Where no two families or corpora share one at a place, the best cell
+    of each stands there, as of one experiment.
+    """
+    cells = cells_frame(sample(frame), target).sort_values("loss")
+    cells = cells.assign(experiment=0)
+    names = [c for c in frame if str(c).startswith(APART)]
+    if names:
+        code = frame.groupby(names, dropna=False).ngroup().set_axis(frame.run_id)
+        cells["experiment"] = _shared_experiments(cells, cells.run_id.map(code))
+    return cells.drop_duplicates([*FACTORS, *CELL, "experiment"])
+
+
+def _shared_experiments(cells: pd.DataFrame, experiment: pd.Series) -> pd.Series:
+    """Codes of experiments, -1 at places where no two factors have one in common."""
+    place = list(CELL)
+    coded = cells.assign(experiment=experiment)
+    different = coded.drop_duplicates([*FACTORS, *place, "experiment"])
+    sharing = different.groupby([*place, "experiment"]).size()
+    most = sharing.groupby(place).max().rename("most").reset_index()
+    at_place = coded[place].merge(most, on=place, how="left").most.to_numpy()
+    return experiment.where(at_place > 1, -1)
+
+
+def one_a_place(cells: pd.DataFrame) -> pd.DataFrame:
+    """Of each place the cells of the experiment that most factors were run in."""
+    place = list(CELL)
+    sharing = cells.groupby([*place, "experiment"]).size().rename("sharing")
+    best = sharing.reset_index().sort_values("sharing", ascending=False, kind="stable")
+    best = best.drop_duplicates(place)[[*place, "experiment"]]
+    return cells.merge(best, on=[*place, "experiment"])
 
 
 def noise_frame(best: pd.DataFrame, target: str) -> pd.DataFrame:

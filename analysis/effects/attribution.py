@@ -14,12 +14,12 @@ import pandas as pd
 
 from analysis.design import factors
 from analysis.design.cells import repeated, target_frame
+from analysis.effects.data_equivalents import Surface
+from analysis.effects.shapley import FACTORS, shapley
 from analysis.fitting.fit import DELTA
 from analysis.formatting import interval_text, joined, number
 from analysis.inference.intervals import interval
 from analysis.laws import Array
-from analysis.questions.effects import Surface
-from analysis.questions.variance import FACTORS, shapley
 from analysis.surfaces.surfaces import Surfaces, joint_surfaces
 from analysis.tables.table import Table
 from scaling.errors import UserError

@@ -11,19 +11,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from analysis.design import levels
+from analysis.design.swaps import Swap
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 
 # (family, corpus, params [k], tokens [k]) -> loss [B, k]; NaN where there is no fit.
 Surface = Callable[[str, str, Array, Array], Array]
 Currency = Literal["params", "tokens"]
-# What levels are made of: {"family" or "corpus": {its level: {factor: level}}}.
-Described = Mapping[str, Mapping[str, Mapping[str, str]]]
 
 SIZES = ("params", "tokens")
 # Equivalents are searched over factors up to e^REACH and called infinite beyond.
@@ -31,84 +31,8 @@ REACH = math.log(1e9)
 STEP = 0.05
 
 
-class Swap(NamedTuple):
-    """One factor exchanged, all others held fixed.
-
-    Attributes:
-      kind: the factor: "architecture", "corpus", or another column of the table.
-      fixed: the levels of the other factors, joined by commas.
-      before, after: (family, corpus) as the surfaces know them.
-    """
-
-    kind: str
-    baseline: str
-    alternative: str
-    fixed: str
-    before: tuple[str, str]
-    after: tuple[str, str]
-
-    def turned(self) -> Swap:
-        return Swap(
-            self.kind,
-            self.alternative,
-            self.baseline,
-            self.fixed,
-            self.after,
-            self.before,
-        )
-
-    def head(self, target: str) -> dict[str, Any]:
-        """The columns that every frame of effects begins with."""
-        return {
-            "kind": self.kind,
-            "baseline": self.baseline,
-            "alternative": self.alternative,
-            "fixed": self.fixed,
-            "target": target,
-        }
-
-    @property
-    def pair(self) -> tuple[str, str, str]:
-        """What the swap is, whatever is held fixed."""
-        return (self.kind, self.baseline, self.alternative)
-
-
 # Draws of one swap's ln M [B, points]; row 0 is the estimate.
 LogFactors = Mapping[Swap, Array]
-
-
-def swaps(
-    families: Sequence[str], corpora: Sequence[str], described: Described | None = None
-) -> list[Swap]:
-    """Every pair of systems that differ in one factor alone, in one direction.
-
-    Args:
-      described: what a family or corpus is made of, for tables with more factors than
-        the two: {"family": {"gru, adam": {"architecture": "gru", "optimiser":
-        "adam"}}}. A level without an entry is an architecture (a corpus) of its name.
-    """
-    known = described or {}
-    systems: list[tuple[tuple[str, str], dict[str, str]]] = []
-    for family, corpus in itertools.product(families, corpora):
-        made = dict(known.get("family", {}).get(family, {"architecture": family}))
-        made |= known.get("corpus", {}).get(corpus, {"corpus": corpus})
-        systems.append(((family, corpus), made))
-    out = []
-    for (before, one), (after, two) in itertools.combinations(systems, 2):
-        names = [name for name in (one | two) if one.get(name) != two.get(name)]
-        if len(names) != 1:
-            continue
-        (kind,) = names
-        fixed = ", ".join(level for name, level in one.items() if name != kind)
-        baseline, alternative = one.get(kind, ""), two.get(kind, "")
-        out.append(Swap(kind, baseline, alternative, fixed, before, after))
-    return sorted(out, key=_order)
-
-
-def _order(swap: Swap) -> tuple[int, str, str, str, str]:
-    """Architecture first, then corpus, then other factors by name."""
-    rank = {"architecture": 0, "corpus": 1}.get(swap.kind, 2)
-    return (rank, swap.kind, swap.baseline, swap.alternative, swap.fixed)
 
 
 def equivalent(losses: Array, log_grid: Array, wanted: Array) -> Array:
@@ -230,6 +154,29 @@ def pooled_draws(draws: LogFactors) -> dict[Swap, Array]:
     return {
         members[0]._replace(fixed="*"): over_held([draws[s] for s in members])
         for members in by_pair(draws).values()
+    }
+
+
+def covered(
+    where: Sequence[tuple[float, float]], fitted: pd.DataFrame
+) -> set[tuple[float, float]]:
+    """The points up to which every family and corpus has fitted runs.
+
+    Where some have none that large, the effect of a swap there is extrapolated.
+
+    Args:
+      fitted: family, corpus, params, tokens of the runs that the laws saw.
+    """
+    # Within a level families differ by some percent, and budgets by a step.
+    size, budget = 1.0 + levels.SIZE, 1.0 + levels.BUDGET
+    parts = [part for _, part in fitted.groupby(["family", "corpus"])]
+    return {
+        (params, tokens)
+        for params, tokens in where
+        if all(
+            ((part.params * size >= params) & (part.tokens * budget >= tokens)).any()
+            for part in parts
+        )
     }
 
 
