@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ SHORT = 5.0
 
 
 def _lines(title: str, total: int, stream: TextIO) -> Begin:
-    start, begun, last = time.monotonic(), 0, -SHORT
+    start, begun, last = time.monotonic(), 0, -math.inf
 
     def begin(name: str) -> None:
         nonlocal begun, last

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -79,13 +80,21 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_stages_are_lines_where_there_is_no_terminal():
+@pytest.mark.parametrize(
+    ("short", "lines"),
+    [
+        (0.0, ["val: 1 of 2, laws", "val: 2 of 2, effects"]),
+        (math.inf, ["val: 1 of 2, laws"]),
+    ],
+)
+def test_stages_are_lines_where_there_is_no_terminal(short, lines, monkeypatch):
+    """Stages that pass quickly share a line."""
+    monkeypatch.setattr(progress, "SHORT", short)
     stream = io.StringIO()
     with progress.stages("val", 2, stream=stream) as begin:
         begin("laws")
         begin("effects")
-    lines = [line.split(" (")[0] for line in stream.getvalue().splitlines()]
-    assert lines == ["val: 1 of 2, laws", "val: 2 of 2, effects"]
+    assert [line.split(" (")[0] for line in stream.getvalue().splitlines()] == lines
 
 
 def test_stages_are_a_bar_on_a_terminal():
