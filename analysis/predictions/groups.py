@@ -43,6 +43,7 @@ class Comparison:
       members: the runs of each row of `groups`.
       described: what families and corpora are made of; see design/swaps.py.
       settings: how many runs were left out for a better setting of their cell.
+      seeds: of each run, what says which seed it is: of the weights, and of the data.
     """
 
     predictions: Predictions
@@ -51,6 +52,7 @@ class Comparison:
     members: Mapping[int, Sequence[Point]]
     described: Described
     settings: int = 0
+    seeds: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def ends(self) -> pd.DataFrame:
@@ -134,7 +136,9 @@ def comparison(
             members[len(rows) - 1] = [(i, fraction) for i in sorted(runs.run_id)]
     groups = pd.DataFrame(rows) if rows else _nothing()
     left = int(len(frame) - len(best))
-    return Comparison(predictions, compared, groups, members, described, left)
+    each = zip(best.seed.astype(str), best.data_seed.astype(str), strict=True)
+    seeds = dict(zip(best.run_id, each, strict=True))
+    return Comparison(predictions, compared, groups, members, described, left, seeds)
 
 
 def seeds_of_cells(frame: pd.DataFrame) -> pd.DataFrame:
