@@ -28,7 +28,7 @@ from scaling import (
 
 FAMILIES = tuple(name for name in families.names() if not families.fitted(name))
 # Forward FLOPs of an example of 64 tokens: a Transformer of 8, 24 and 74 thousand.
-SIZES = (2.2e6, 5.5e6, 1.4e7)
+SIZES = (2_200_000, 5_500_000, 14_000_000)
 BATCH, LENGTH = 8, 64
 STEP = BATCH * LENGTH
 BUDGETS = tuple(steps * STEP for steps in (160, 400, 1000))

@@ -100,6 +100,8 @@ def include(path: str) -> None:
       UserError: no Python file, or one that does not parse.
     """
     file = Path(path).expanduser().resolve()
+    if not file.exists():
+        raise UserError("include", path, "there is no such file")
     if not file.is_file() or file.suffix != ".py":
         raise UserError("include", path, "give the path of a Python file (.py)")
     source = file.read_bytes()

@@ -6,6 +6,7 @@ import numpy as np
 
 from scaling.errors import UserError
 from scaling.run import Probes, Run, label
+from scaling.run_types import check_types
 
 
 def check(run: Run) -> Run:
@@ -14,6 +15,7 @@ def check(run: Run) -> Run:
     Raises:
       UserError: names the field, the value and what would be right.
     """
+    check_types(run)
     positive = {
         "model.size": run.model.size,
         "data.tokens": run.data.tokens,
@@ -23,18 +25,29 @@ def check(run: Run) -> Run:
         "optimiser.learning_rate": run.optimiser.learning_rate,
         "optimiser.clip_norm": run.optimiser.clip_norm,
     }
+    if run.data.unique_tokens is not None:
+        positive["data.unique_tokens"] = run.data.unique_tokens
+    for entry in run.evaluation:
+        positive["evaluation.tokens"] = entry.tokens
     for field, value in positive.items():
         if not (np.isfinite(value) and value > 0):
             raise UserError(field, value, "give a number above zero")
+    least = {
+        "schedule.warmup_tokens": run.schedule.warmup_tokens,
+        "optimiser.weight_decay": run.optimiser.weight_decay,
+    }
+    for field, value in least.items():
+        if not (np.isfinite(value) and value >= 0):
+            raise UserError(field, value, "give 0 or more")
+    most = int(np.iinfo(np.uint32).max)  # as VALUES keeps them
+    for field, value in (("init_seed", run.init_seed), ("data.seed", run.data.seed)):
+        if not 0 <= value <= most:
+            raise UserError(field, value, f"give a whole number from 0 to {most}")
     if not 0.0 <= run.schedule.decay_fraction <= 1.0:
         raise UserError(
             "schedule.decay_fraction",
             run.schedule.decay_fraction,
             "give the share of the run that decays, between 0 and 1",
-        )
-    if run.optimiser.weight_decay < 0:
-        raise UserError(
-            "optimiser.weight_decay", run.optimiser.weight_decay, "give 0 or more"
         )
     if run.precision not in ("auto", "float32", "bfloat16"):
         raise UserError("precision", run.precision, "auto, float32 or bfloat16")
@@ -49,8 +62,7 @@ def check(run: Run) -> Run:
         )
     if not run.data.corpus or any(part.weight <= 0 for part in run.data.corpus):
         raise UserError("data.corpus", label(run.data.corpus), "weights above zero")
-    if not run.evaluation:
-        raise UserError("evaluation", (), "name at least one evaluation set")
+    _check_evaluation(run)
     _check_probes(run.probes)
     if any(entry.best for entry in run.probes) and run.own_evaluation is None:
         raise UserError(
@@ -60,6 +72,15 @@ def check(run: Run) -> Run:
             f"evaluation set of {label(run.data.corpus)}",
         )
     return run
+
+
+def _check_evaluation(run: Run) -> None:
+    if not run.evaluation:
+        raise UserError("evaluation", (), "name at least one evaluation set")
+    names = [entry.name for entry in run.evaluation]
+    if len(set(names)) < len(names):
+        expected = "give each evaluation set its own name"
+        raise UserError("evaluation.name", names, expected)
 
 
 def _check_probes(probes: tuple[Probes, ...]) -> None:

@@ -254,11 +254,18 @@ class Study:
           UserError: what the file did wrong, with its line.
         """
         try:
-            built = list(getattr(self.module, self.cut or "study")(results))
+            yielded = getattr(self.module, self.cut or "study")(results)
+            if not isinstance(yielded, Iterable):
+                returned = f"it returns {yielded!r} and yields no run"
+                raise UserError("study", str(self.path), returned)
+            built = list(itertools.islice(yielded, MOST_RUNS + 1))
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _at_fault(self.path, error) from error
+        if len(built) > MOST_RUNS:
+            expected = f"it yields more than {MOST_RUNS:,} runs; does it ever end?"
+            raise UserError("study", str(self.path), expected)
         for run in built:
             if not isinstance(run, Run):
                 raise UserError("study", str(self.path), f"it yields {run!r}, no Run")
@@ -267,6 +274,10 @@ class Study:
         if not kept:
             raise UserError("study", str(self.path), "it yields no run")
         return unique(kept)
+
+
+# A study of more runs has a loop without an end.
+MOST_RUNS = 100_000
 
 
 def unique(runs: Iterable[Run]) -> list[Run]:
@@ -285,7 +296,10 @@ def load(path: str, only_families: Sequence[str] = (), cut: str = "") -> Study:
       UserError: the line that went wrong, or the cuts that there are.
     """
     file = Path(path).expanduser()
-    if not file.is_file() or file.suffix != ".py":
+    if not file.is_file():
+        missing = "a folder stands there" if file.is_dir() else "there is no such file"
+        raise UserError("study", path, f"{missing}; give the path of a Python file")
+    if file.suffix != ".py":
         raise UserError("study", path, "give the path of a Python file (.py)")
     name = f"scaling_study_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
@@ -295,7 +309,7 @@ def load(path: str, only_families: Sequence[str] = (), cut: str = "") -> Study:
         spec.loader.exec_module(module)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _at_fault(file, error) from error
     if not callable(getattr(module, "study", None)):
         raise UserError(
@@ -326,11 +340,12 @@ def _cuts(module: ModuleType) -> list[str]:
     ]
 
 
-def _at_fault(file: Path, error: Exception) -> UserError:
+def _at_fault(file: Path, error: BaseException) -> UserError:
     """The error in one line, with the last line of the study file it passed through."""
     line = getattr(error, "lineno", None)
     for frame in traceback.extract_tb(error.__traceback__):
-        if Path(frame.filename) == file:
+        # Python makes the path of a module absolute.
+        if Path(frame.filename).resolve() == file.resolve():
             line = frame.lineno
     text = " ".join(str(error).split())
     where = f"line {line}: " if line else ""

@@ -163,3 +163,36 @@ def test_values_that_no_code_could_run_are_refused(changes, field):
 def test_an_option_is_plain(value):
     with pytest.raises(UserError, match=r"option field.*text, a number"):
         options(field=value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": "lstm"}, r"model 'lstm': give Model\("),
+        ({"model": Model(3, 8_000)}, "model.family 3: give text"),
+        ({"model": Model("lstm", "8k")}, "model.size '8k': give a whole number"),
+        ({"model": Model("lstm", 8e3)}, "give a whole number, 8000"),
+        ({"model": Model("lstm", np.int64(8000))}, r"int\(8000\)"),
+        ({"model": Model("lstm", 8_000, options={"heads": 2})}, r"give options\("),
+        ({"data": Data("code", 512_000)}, r"data.corpus 'code': give corpus\("),
+        ({"data": Data((Part("kjv"),), "16k")}, "data.tokens '16k'"),
+        ({"data": Data((Part("kjv"),), 1000, unique_tokens=0)}, "data.unique_tokens"),
+        ({"data": Data((Part("kjv"),), 1000, seed=-1)}, "data.seed -1"),
+        ({"data": Data((Part("kjv", "1"),), 1000)}, "data.corpus.weight '1'"),
+        ({"optimiser": Optimiser("5e-3")}, "learning_rate '5e-3': give a number"),
+        ({"optimiser": Optimiser(5e-3, weight_decay=float("inf"))}, "weight_decay"),
+        ({"schedule": Schedule(warmup_tokens=-5)}, "schedule.warmup_tokens -5"),
+        ({"evaluation": ("code",)}, r"evaluation .*give a tuple of EvaluationSet\("),
+        ({"evaluation": RUN.evaluation * 2}, "evaluation.name"),
+        (
+            {"evaluation": (EvaluationSet("a", (Part("kjv"),), -1),)},
+            "evaluation.tokens",
+        ),
+        ({"init_seed": 2**32}, "init_seed 4294967296: give a whole number from 0"),
+        ({"init_seed": True}, "init_seed True: give .*whole number"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused(changes, says):
+    with pytest.raises(UserError, match=says) as caught:
+        check(dataclasses.replace(RUN, **changes))
+    assert "\n" not in str(caught.value)

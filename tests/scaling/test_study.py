@@ -234,12 +234,27 @@ def write(tmp_path, text):
         ("def study(results):\n    yield 'lstm'\n", "it yields 'lstm', no Run"),
         ("def study(results):\n    return\n    yield\n", "it yields no run"),
         ("def study(results):\n    results.best([])\n    yield\n", "one candidate"),
+        ("def study(results):\n    return None\n", "it returns None and yields no run"),
+        ("import sys\nsys.exit('bye')\n", "line 2: SystemExit: bye"),
+        ("def study(results):\n    while True:\n        yield 1\n", "does it ever end"),
     ],
 )
-def test_a_wrong_file_is_one_line_with_its_place(tmp_path, text, says):
-    with pytest.raises(UserError) as caught:
-        study.load(write(tmp_path, text)).runs(NOTHING)
-    assert says in str(caught.value) and "\n" not in str(caught.value)
+def test_a_wrong_file_is_one_line_with_its_place(tmp_path, monkeypatch, text, says):
+    monkeypatch.setattr(study, "MOST_RUNS", 100)
+    monkeypatch.chdir(tmp_path)
+    name = Path(write(tmp_path, text)).name
+    for path in (str(tmp_path / name), name):
+        with pytest.raises(UserError) as caught:
+            study.load(path).runs(NOTHING)
+        assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "says"), [("nothing.py", "no such file"), ("", "a folder stands there")]
+)
+def test_a_study_that_is_not_there_is_said_to_be_missing(tmp_path, path, says):
+    with pytest.raises(UserError, match=says):
+        study.load(str(tmp_path / path))
 
 
 def test_names_are_checked():
