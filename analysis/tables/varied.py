@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.design import settings
+from analysis.design.levels import BUDGET, level_codes
+from analysis.laws import Array
 from analysis.tables import flags, typed
 from analysis.tables.experiments import Experiments, options
 
-# What rows share that would be seeds of each other.
+# What rows share that would be seeds of each other. Sizes count as they are: a law
+# reads them, and shapes of nearly one size are points of its curve.
 SHARED = ("family", "corpus", "size", "params", "tokens", "unique_tokens", "quality")
 # Words in the names of what tells runs apart but is no experiment of its own: seeds,
 # names, and what was measured or logged.
@@ -49,8 +52,9 @@ def columns(
     """
     shared = [*SHARED, *settings.names(runs)]
     shared += [c for c in runs if str(c).startswith(settings.APART)]
-    cell = runs.groupby(shared, dropna=False, sort=False).ngroup().to_numpy()
-    if len(cell) == len(np.unique(cell)):
+    near = {c: level_codes(runs[c].to_numpy(float), BUDGET) for c in settings.COUNTS}
+    exact, place = (_codes(rows, shared) for rows in (runs, runs.assign(**near)))
+    if len(place) == len(np.unique(place)):
         return []
     found = []
     for name in frame.columns:
@@ -61,10 +65,22 @@ def columns(
         # What was measured, or names a run, hardly ever has one value twice.
         if not 2 <= count <= min(MOST_LEVELS, max(2, len(levels) // 2)):
             continue
-        pairs = pd.factorize(cell * (count + 1) + levels)[0].max() + 1
-        if pairs > len(np.unique(cell)):
+        # Budgets are rounded to whole steps, and so to other counts in another
+        # experiment. Where one has several counts they are points of its curve.
+        cell = place if _number(place, levels) == _number(exact, levels) else exact
+        if _number(cell, levels) > len(np.unique(cell)):
             found.append(name)
     return found
+
+
+def _codes(runs: pd.DataFrame, columns: list[str]) -> Array:
+    """Codes [n] of the rows that are alike in all of the columns."""
+    return runs.groupby(columns, dropna=False, sort=False).ngroup().to_numpy()
+
+
+def _number(one: Array, two: Array) -> int:
+    """How many pairs of two codes [n] there are."""
+    return len(np.unique(one * (int(two.max(initial=0)) + 1) + two))
 
 
 def experiments(

@@ -51,6 +51,21 @@ def test_the_largest_experiment_is_fitted_and_the_other_left_out_by_name(most):
     )
 
 
+def test_experiments_of_one_budget_that_steps_round_are_told_apart():
+    """64 windows a step: a budget is not the same count of tokens at two contexts."""
+    frame = two_contexts()
+    step = 64 * 16 * frame.context
+    frame["D"] = np.ceil(frame.D / step) * step
+    assert frame.D.nunique() == 8
+    table = from_frame(frame)
+    assert len(table.readings) == 16
+    assert "rows of one size and budget differ in context" in table.warnings[0]
+    # Checkpoints that lie as near are points of one curve.
+    later = frame.assign(D=frame.D * 1.01, context=frame.context)
+    several = from_frame(pd.concat([frame, later], ignore_index=True))
+    assert len(several.readings) == 60 and not several.warnings
+
+
 def test_of_two_experiments_alike_the_one_with_more_compute_is_fitted():
     frame = pd.concat([grid(context="4k"), grid(context="1 k, old")], ignore_index=True)
     frame.loc[frame.context == "4k", "D"] *= 1.0 + 0.5 * (frame.D == 6e9)
