@@ -16,7 +16,7 @@ from analysis.design.swaps import Swap
 from analysis.effects.data_equivalents import SIZES, Surface, overall
 from analysis.inference.intervals import sample
 from analysis.inference.seeds import Noise
-from analysis.inference.verdict import DECIDES
+from analysis.inference.verdict import DECIDES, NORMAL
 from analysis.laws import Array
 from analysis.tables.table import Table
 
@@ -384,7 +384,7 @@ def agreement_frame(surface: Surface, found: Matches, target: str) -> pd.DataFra
         logs = np.array([match.log_ratio for match in matched])
         low, high = mean_interval(logs)
         spread = float(known.std())
-        reach = 1.96 * spread
+        reach = NORMAL * spread
         error = math.hypot(_error(logs - modelled[0]), spread)
         apart = abs(float(logs.mean() - drawn[0]))
         rows.append(

@@ -23,6 +23,7 @@ from scipy import special, stats
 
 from analysis.fitting.fit import Fit, huber, refit
 from analysis.inference.intervals import check_draws
+from analysis.inference.verdict import ENDS
 from analysis.laws import Array, Columns
 from scaling.errors import UserError
 
@@ -356,7 +357,7 @@ def seed_check(model: Likelihood, cell: Array) -> pd.DataFrame:
         return pd.DataFrame()
     seeds = float(np.sqrt((left**2).sum() / freedom))
     ratio = model.sd / seeds if seeds > 0 else np.nan
-    ends = np.sqrt(stats.chi2.ppf([0.025, 0.975], freedom) / freedom)
+    ends = np.sqrt(stats.chi2.ppf(ENDS, freedom) / freedom)
     row = {"sd_density": model.sd, "sd_seeds": seeds, "freedom": freedom}
     row |= {"ratio": ratio, "low": ratio * ends[0], "high": ratio * ends[1]}
     return pd.DataFrame([row])

@@ -8,8 +8,12 @@ from typing import Any, Literal
 Verdict = Literal["above", "below", "undetermined"]
 
 
+# The quantiles that hold 95% between them, and how many standard deviations those of a
+# normal lie from its middle.
+ENDS = (0.025, 0.975)
+NORMAL = 1.96
 # A share of bootstrap draws this large decides a comparison: the two-sided 95% level.
-DECIDES = 0.975
+DECIDES = ENDS[1]
 
 
 def decided(share: Any) -> Any:

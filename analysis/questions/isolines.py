@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from analysis.effects.data_equivalents import Surface
 from analysis.formatting import count, levels_text, number
 from analysis.inference.intervals import interval
+from analysis.inference.verdict import ENDS
 from analysis.laws import Array
 from analysis.questions._question import Drawing, Placed, Question
 from analysis.questions._view import View
@@ -79,7 +80,7 @@ BUDGETS = 4
 # Sizes are searched and drawn this far beyond those that were run.
 ROOM = 10.0
 # A path that leaves the searched sizes in more draws than this has no end there.
-MOST_OUTSIDE = 0.025
+MOST_OUTSIDE = ENDS[0]
 
 
 def compute(asked: Asked) -> dict[str, pd.DataFrame]:

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
+from analysis.design.levels import SIZE, level_codes
 from analysis.formatting import (
     UNDETERMINED,
     count,
@@ -22,7 +23,7 @@ from analysis.formatting import (
 )
 from analysis.inference import seeds
 from analysis.inference.likelihood import seed_check
-from analysis.inference.verdict import verdict
+from analysis.inference.verdict import ENDS, verdict
 from analysis.questions._question import (
     LIMIT,
     Answer,
@@ -164,11 +165,11 @@ def levels(noise: pd.DataFrame) -> pd.DataFrame:
     if noise.empty:
         return pd.DataFrame()
     rows = []
-    sizes = noise.assign(step=np.log(noise.params).round(1))
-    for (target, corpus, _), part in sizes.groupby(["target", "corpus", "step"]):
+    sizes = noise.assign(level=level_codes(noise.params.to_numpy(float), SIZE))
+    for (target, corpus, _), part in sizes.groupby(["target", "corpus", "level"]):
         freedom = int((part.seeds - 1).sum())
         square = float(((part.seeds - 1) * part.sd_log**2).sum())
-        ends = stats.chi2.ppf([0.975, 0.025], freedom)
+        ends = stats.chi2.ppf(ENDS[::-1], freedom)
         row = {"corpus": corpus, "target": target}
         row |= {"params": float(np.exp(np.log(part.params).mean()))}
         row |= {"cells": len(part), "freedom": freedom}

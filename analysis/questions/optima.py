@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.effects.frontier import Rate
 from analysis.formatting import count, interval_text, joined, levels_text, number, on
+from analysis.inference.verdict import ENDS
 from analysis.questions._question import Absent, Drawing, Question, Table
 from analysis.questions._view import View
 from analysis.report.style import (
@@ -133,7 +134,7 @@ def _budgets(found: Optima) -> pd.DataFrame:
         low, high = np.nan, np.nan
         kept = one.draws[~np.isnan(one.draws)]
         if kept.size >= DRAWS // 2:
-            low, high = np.quantile(kept, [0.025, 0.975])
+            low, high = np.quantile(kept, ENDS)
         rows.append(
             {"method": found.method, "compute": one.flops, "params": one.params}
             | {"params_low": low, "params_high": high, "tokens": one.tokens}

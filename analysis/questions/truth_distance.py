@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from analysis.formatting import UNDETERMINED, few, interval_text, number, on, percent
 from analysis.formatting import scale as scale_text
 from analysis.inference.intervals import interval
-from analysis.inference.verdict import verdict
+from analysis.inference.verdict import NORMAL, verdict
 from analysis.laws import Array
 from analysis.predictions import ensemble
 from analysis.predictions.groups import Comparison
@@ -146,7 +146,7 @@ def _row(asked: Comparison, row: Any, place: list[int]) -> dict[str, Any]:
         "loss": float(asked.compared.over_documents(loss)[0]),
         "entropy": float(asked.compared.over_documents(entropy)[0]),
         **{"check": float(check[0]), "check_se": error},
-        "holds": bool(abs(check[0]) <= 1.96 * error),
+        "holds": bool(abs(check[0]) <= NORMAL * error),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.design.levels import level_codes
+from analysis.design.levels import BUDGET, SIZE, level_codes
 from analysis.design.settings import APART, SETTING
 from analysis.laws import Array
 
@@ -15,8 +15,8 @@ MOST = 2000
 # What runs alike share, beside sizes, budgets and rates that are nearly the same.
 SAME = ("family", "corpus", "optimiser", "damage", "batch")
 # Columns that need only be near, by this share at first.
-NEAR = {"params": 0.05, "tokens": 0.02, "unique_tokens": 0.02, "learning_rate": 0.05}
-NEAR |= {"quality": 0.02}
+NEAR = {"params": SIZE, "tokens": BUDGET, "unique_tokens": BUDGET}
+NEAR |= {"learning_rate": 0.05, "quality": 0.02}
 
 
 def chosen(runs: pd.DataFrame, most: int) -> Array:

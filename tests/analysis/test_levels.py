@@ -1,16 +1,23 @@
 """One rule of the same size or budget."""
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.design import levels
 from analysis.design.cells import points, target_frame
 from analysis.design.levels import BUDGET, SIZE, count, level_codes
 from analysis.design.swaps import Swap
-from analysis.effects.matched_cells import matches
+from analysis.effects.matched_cells import matches, of_experiments, one_a_place
 from analysis.inference.intervals import draw, sample
 from analysis.pipeline import analyse
+from analysis.predictions.groups import seeds_of_cells
+from analysis.questions import noise, sensitivity
 from analysis.surfaces.surfaces import fit_all
+from analysis.tables import subsample
 from analysis.tables.load import from_frame
 
 
@@ -91,3 +98,55 @@ def test_shapes_are_kept_apart_where_the_table_has_them_apart():
     table = from_frame(frame, target="shared")
     table = table.__class__(**(table.__dict__ | {"runs": runs}))
     assert target_frame(table, "loss").cell.nunique() == 2
+
+
+def test_every_consumer_has_the_same_levels():
+    rng = np.random.default_rng(1)
+    made = continuous(90)
+    made["params"] = np.exp(rng.uniform(np.log(1e7), np.log(2e8), len(made)))
+    made["params_total"] = made.params * rng.uniform(1.0, 1.1, len(made))
+    frame = target_frame(from_frame(made, target="shared"), "loss")
+
+    def codes(rows, name, apart):
+        return level_codes(rows[name].to_numpy(float), apart)
+
+    np.testing.assert_array_equal(frame.level, codes(frame, "params", SIZE))
+    np.testing.assert_array_equal(frame.budget, codes(frame, "tokens", BUDGET))
+    assert frame.level.nunique() < len(frame) > frame.budget.nunique()
+    best = seeds_of_cells(frame)
+    np.testing.assert_array_equal(best.unique, codes(best, "unique_tokens", BUDGET))
+    counted = sensitivity._counted(frame)
+    np.testing.assert_array_equal(counted.level, codes(frame, "params_total", SIZE))
+    spread = frame[["corpus", "params"]].assign(target="t", seeds=2, sd_log=0.01)
+    assert len(noise.levels(spread)) == frame.level.nunique()
+    near = {"params": SIZE, "tokens": BUDGET, "unique_tokens": BUDGET}
+    assert near.items() <= subsample.NEAR.items()
+    cells = one_a_place(of_experiments(frame, "loss"))
+    assert len(cells) == len(frame.drop_duplicates(["level", "budget"]))
+
+
+BINS = {"digitize", "cut", "qcut", "histogram"}
+COUNTS = {"params", "tokens", "unique_tokens", "params_total", "flops"}
+
+
+def names(node: ast.AST) -> set[str]:
+    """Names, attributes and strings of a piece of code."""
+    out = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+    out |= {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+    return out | {str(n.value) for n in ast.walk(node) if isinstance(n, ast.Constant)}
+
+
+def test_no_file_has_a_rule_of_its_own():
+    """Nobody else bins counts, or calls those of one rounded logarithm the same."""
+    own = Path(levels.__file__)
+    rules = []
+    for path in own.parents[1].rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if path == own or not isinstance(node, ast.Call):
+                continue
+            called = names(node.func)
+            binned = bool(BINS & called)
+            rounded = {"round", "rint", "floor"} & called and "log" in names(node)
+            if (binned or rounded) and COUNTS & names(node):
+                rules.append(f"{path.name}:{node.lineno}")
+    assert not rules
