@@ -241,12 +241,11 @@ def draw_lines(figure: Figure, analysis: Analysis, target: str) -> None:
             if len(mine) > 3 and (rows[i] == "corpus" or len(rows) == 1):
                 grid = np.geomspace(mine.x.min(), mine.x.max(), 40)
                 fitted = np.polyfit(np.log(mine.x), np.log(mine.y), 2)
-                axes.plot(
-                    grid,
-                    np.exp(np.polyval(fitted, np.log(grid))),
-                    color=colour,
-                    ls=line,
-                )
+                logs = np.polyval(fitted, np.log(grid))
+                # Between runs far apart a parabola may leave the picture by far.
+                seen = (logs >= np.log(limits[1][0])) & (logs <= np.log(limits[1][1]))
+                logs[~seen] = np.nan
+                axes.plot(grid, np.exp(logs), color=colour, ls=line)
         if i == 0:
             axes.set_title(f"on {others[j]}", fontsize=8.5)
         if j == 0:

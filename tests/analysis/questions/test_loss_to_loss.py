@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import types
+import warnings
 
 import numpy as np
 import pandas as pd
 
 from analysis.questions import loss_to_loss
+from analysis.report import canvas
 
 
 def runs(corpus=0.0, family=0.0, noise=0.004, apart=False):
@@ -58,3 +61,21 @@ def test_a_run_without_a_loss_on_one_set_is_no_point_of_a_line():
     whole, gaps = runs(corpus=0.1), runs(corpus=0.1)
     gaps.loc[[3, 4, 5, 6], "loss:y"] = [np.inf, np.nan, 0.0, -1.0]
     pd.testing.assert_frame_equal(moved(gaps), moved(whole.drop([3, 4, 5, 6])))
+
+
+def test_a_line_that_leaves_the_picture_is_drawn_as_far_as_the_picture_goes():
+    """Losses that span hundreds of powers of ten bend a parabola beyond all numbers."""
+    table = runs()
+    table["loss:x"] = np.tile([2.0, 2.01, 2.02, 2.03], len(table) // 4)
+    table.loc[::12, "loss:x"] = 1e300
+    table["loss:y"] = np.tile([1.0, 2.0, 4.0, 9.0], len(table) // 4)
+    shown = types.SimpleNamespace(
+        lines=moved(table).reset_index(), runs=table, unit="nats/token"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = canvas.figure(loss_to_loss.draw_lines, shown, "x")
+    low, high = figure.axes[0].get_ylim()
+    drawn = np.concatenate([line.get_ydata() for line in figure.axes[0].lines])
+    inside = drawn[np.isfinite(drawn)]
+    assert inside.size and (inside >= low).all() and (inside <= high).all()
