@@ -50,12 +50,15 @@ def _sums_up(frame: pd.DataFrame) -> str:
     if len(frame) <= LEAST_ROWS:
         return ""
     values = frame.select_dtypes("number").to_numpy(float, na_value=np.nan)
+    values = values[:, np.isfinite(values).all(axis=0)]
+    values = values[:, (values[:-1] != values[0]).any(axis=0)]
     above, last = values[:-1], values[-1]
-    varied = np.isfinite(last) & np.isfinite(above).all(axis=0)
-    varied &= np.ptp(np.where(np.isfinite(above), above, 0.0), axis=0) > 0
-    if varied.sum() < 2:
+    if last.size < 2:
         return ""
-    for name, ends in (("sum", above.sum(axis=0)), ("mean", above.mean(axis=0))):
-        if np.allclose(last[varied], ends[varied], rtol=EXACT, atol=0.0):
+    # A sum beyond all numbers is no row's.
+    with np.errstate(over="ignore"):
+        ends = {"sum": above.sum(axis=0), "mean": above.mean(axis=0)}
+    for name, end in ends.items():
+        if np.allclose(last, end, rtol=EXACT, atol=0.0):
             return name
     return ""

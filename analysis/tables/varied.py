@@ -52,7 +52,7 @@ def columns(
     """
     shared = [*SHARED, *settings.names(runs)]
     shared += [c for c in runs if str(c).startswith(settings.APART)]
-    near = {c: level_codes(runs[c].to_numpy(float), BUDGET) for c in settings.COUNTS}
+    near = {c: _levels(runs[c].to_numpy(float)) for c in settings.COUNTS}
     exact, place = (_codes(rows, shared) for rows in (runs, runs.assign(**near)))
     if len(place) == len(np.unique(place)):
         return []
@@ -71,6 +71,14 @@ def columns(
         if _number(cell, levels) > len(np.unique(cell)):
             found.append(name)
     return found
+
+
+def _levels(values: Array) -> Array:
+    """Codes [n] of the levels of counts; of what is no count, one of its own."""
+    counts = np.isfinite(values) & (values > 0)
+    codes = np.full(len(values), -1)
+    codes[counts] = level_codes(values[counts], BUDGET)
+    return codes
 
 
 def _codes(runs: pd.DataFrame, columns: list[str]) -> Array:

@@ -102,3 +102,11 @@ def test_a_row_that_merely_looks_like_a_total_is_a_run():
     assert len(from_frame(frame, {"apart:pooling": ""}).readings) == 16
     text = io.StringIO(grid().to_csv(index=False))
     assert len(from_frame(pd.read_csv(text)).readings) == 16
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_all_sums_are_no_totals():
+    frame = grid().assign(x1=1e308, x2=-1e308, x3=1e-308)
+    frame.loc[frame.index[1:3], ["x1", "x2", "x3"]] = [1.7e308, np.inf, 1e308]
+    table = from_frame(frame)
+    assert len(table.readings) == len(frame) and table.exclusions.empty

@@ -159,3 +159,12 @@ def test_that_most_runs_are_left_out_stands_on_the_front_page():
     assert text.startswith("Most of the runs are left out (32 of 48): ")
     assert "--map apart:context=context keeps all" in text
     assert text in front(analyse(table, draws=40)).limits
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_without_a_count_are_left_out_and_the_experiments_found():
+    frame, alone = two_contexts(), from_frame(two_contexts())
+    broken = frame.iloc[[0, 1, 2, 3]].assign(D=[0.0, -1.0, np.inf, np.nan])
+    table = from_frame(pd.concat([frame, broken], ignore_index=True))
+    assert len(table.readings) == len(alone.readings)
+    assert len(table.exclusions) == len(alone.exclusions) + 4
