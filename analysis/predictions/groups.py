@@ -70,9 +70,42 @@ class Comparison:
         families = sorted(set(self.groups.family))
         corpora = sorted(set(self.groups.corpus))
         # The corpus that the probes are of comes first, so that others are swapped in.
-        own = str(self.predictions.probes.facts.get("corpus", ""))
-        corpora.sort(key=lambda name: name != own)
+        corpora.sort(key=lambda name: name != self.own)
         return swaps(families, corpora, self.described)
+
+    @property
+    def own(self) -> str:
+        """The corpus that the probes are text of; "" where that is not known."""
+        return str(self.predictions.probes.facts.get("corpus", ""))
+
+    @functools.cached_property
+    def place(self) -> tuple[int, ...]:
+        """PLACE that sentences are about: the largest at which most can be told.
+
+        Where two architectures have two seeds each, else where there are two of either
+        or two seeds of one; then where it is on the probes' own text. Of several such
+        places the one of the largest budget, and of these of the largest size.
+        """
+        ranks = []
+        for _, row in self.ends.iterrows():
+            ranks.append((False, row.seeds > 1, row))
+        for swap in self.swaps:
+            if swap.kind == "architecture":
+                for before, after in self.pairs(self.ends, swap):
+                    seeds = min(before.seeds, after.seeds) > 1
+                    ranks.append((seeds, True, after))
+
+        def rank(one: tuple[bool, bool, Any]) -> tuple[Any, ...]:
+            *known, row = one
+            order = (row[name] for name in ("budget", *PLACE))
+            return (*known, row.corpus == self.own, *order)
+
+        best = max(ranks, key=rank)[-1]
+        return tuple(int(best[name]) for name in PLACE)
+
+    def told(self, row: Any) -> bool:
+        """Whether a row of `groups` is at the place that sentences are about."""
+        return tuple(int(row[name]) for name in PLACE) == self.place
 
     def pairs(self, rows: pd.DataFrame, swap: Swap) -> list[tuple[Any, Any]]:
         """Rows before and after a swap that share size, data and fraction."""

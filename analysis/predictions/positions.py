@@ -16,7 +16,7 @@ import numpy as np
 from analysis.laws import Array
 from analysis.predictions import pairs
 from analysis.predictions.contrasts import Compared, Group, _asked, _key
-from analysis.predictions.groups import PLACE, Comparison
+from analysis.predictions.groups import Comparison
 from analysis.predictions.load import Point
 
 # The family that counts what follows what, and is the anchor of questions about it.
@@ -77,36 +77,21 @@ Pair = tuple[dict[str, str], Any, Any]
 
 
 def architectures(asked: Comparison) -> list[Pair]:
-    """Swaps of architectures on the probes' own corpus, at one place.
+    """Swaps of architectures at the place that is told, on the probes' own text if any.
 
-    The place is the largest budget, there the largest size, at which both groups of
-    some swap have two seeds; where there is none, the largest of all.
+    Groups that read their data in one order alone.
     """
     found: list[Pair] = []
-    own = str(asked.predictions.probes.facts.get("corpus", ""))
     for swap in asked.swaps:
         if swap.kind != "architecture":
             continue
         head = {"baseline": swap.baseline, "alternative": swap.alternative}
         head["fixed"] = swap.fixed
         for one, two in asked.pairs(asked.ends, swap):
-            if one.data_seed == two.data_seed:
+            if one.data_seed == two.data_seed and asked.told(two):
                 found.append((head, one, two))
-    if not found:
-        return []
-
-    def rank(entry: Pair) -> tuple[Any, ...]:
-        _, one, two = entry
-        seeds = min(one.seeds, two.seeds) > 1
-        return (one.corpus == own, seeds, *(one[n] for n in ("budget", *PLACE)))
-
-    best = max(map(rank, found))
-    at = [rank(entry) for entry in found]
-    return [
-        entry
-        for entry, (corpus, _, *place) in zip(found, at, strict=True)
-        if (corpus, place) == (best[0], list(best[2:]))
-    ]
+    own = [entry for entry in found if entry[1].corpus == asked.own]
+    return own or found
 
 
 def is_counted(family: str) -> bool:
@@ -117,8 +102,7 @@ def is_counted(family: str) -> bool:
 def counted(asked: Comparison) -> Any | None:
     """The row of the n-gram model of the most text of the probes' own corpus."""
     ends = asked.ends
-    own = str(asked.predictions.probes.facts.get("corpus", ""))
-    mine = ends[ends.family.map(is_counted) & (ends.corpus == own)]
+    mine = ends[ends.family.map(is_counted) & (ends.corpus == asked.own)]
     if mine.empty:
         return None
     return mine.sort_values(["unique_tokens", "params", "tokens"]).iloc[-1]

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.formatting import number
-from analysis.questions._distance_words import told_here
+from analysis.questions._view import probed
 from analysis.report.style import (
     FAINT,
     INK,
@@ -38,7 +38,7 @@ MOST_RUNGS = 26
 
 def draw_ladder(figure: Figure, analysis: Analysis, target: str) -> None:
     """Distances at one place, of swaps of the data and of the model, on one axis."""
-    told = told_here(analysis)
+    told = probed(analysis.distances)
     if told.empty:
         raise Nothing
     frame = told[told.distance.notna()].sort_values("distance")
@@ -92,10 +92,9 @@ def _rung(kind: str) -> str:
 
 def draw_map(figure: Figure, analysis: Analysis, target: str) -> None:
     """Every run at one place, on the plane that shows their distances best."""
-    frame = analysis.function_map
+    frame = probed(analysis.function_map)
     if frame.empty:
         raise Nothing
-    frame = frame[frame.probes == frame.probes.iloc[0]]
     families, corpora = families_of(analysis), corpora_of(analysis)
     families = families or sorted(set(frame.family))
     resize(figure, 5.0)

@@ -10,20 +10,8 @@ import pandas as pd
 
 from analysis.formatting import UNDETERMINED, interval_text, number, on, scale
 from analysis.inference.verdict import verdict
+from analysis.questions._view import probed
 from analysis.results import Analysis
-
-
-def told_here(analysis: Analysis) -> pd.DataFrame:
-    """The rows of the first probe set at the place that sentences are about.
-
-    Those of the probes' own corpus where there are any.
-    """
-    frame = analysis.distances
-    if frame.empty:
-        return frame
-    here = frame[(frame.probes == frame.probes.iloc[0]) & frame.told.astype(bool)]
-    own = here[here.own.astype(bool)]
-    return own if len(own) else here
 
 
 def place_text(frame: pd.DataFrame) -> str:
@@ -85,8 +73,9 @@ def ratios_said(analysis: Analysis) -> list[str]:
     frame = analysis.function_ratios
     if frame.empty:
         return []
-    known = frame[np.isfinite(frame.high) & (frame.probes == frame.probes.iloc[0])]
-    told = told_here(analysis)
+    known = probed(frame)
+    known = known[np.isfinite(known.high)]
+    told = probed(analysis.distances)
     mine = known[known.fixed.isin(told.fixed[told.kind == "architecture"])]
     mine = mine.sort_values("other_kind", key=lambda k: k != "corpus", kind="stable")
     return [f"{place_text(mine)}, {ratio_text(row)}." for row in mine.itertuples()]

@@ -129,6 +129,21 @@ def compared(equivalents: pd.DataFrame) -> pd.DataFrame:
     return told.loc[sorted(set(rows.index))]
 
 
+def probed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows about predictions that sentences and figures are about.
+
+    Those of the first probe set; of these the ones that are marked as told, and of
+    these the ones of the probes' own text, where the frame marks any.
+    """
+    if frame.empty:
+        return frame
+    frame = frame[frame.probes == frame.probes.iloc[0]]
+    if "told" in frame:
+        frame = frame[frame.told.astype(bool)]
+    own = frame[frame.own.astype(bool)] if "own" in frame else frame[:0]
+    return own if len(own) else frame
+
+
 @dataclasses.dataclass(frozen=True)
 class View:
     """The selection that sentences and figures share, made once; `Analysis.view`."""

@@ -26,7 +26,7 @@ from analysis.questions._question import (
     Sentence,
     Table,
 )
-from analysis.questions._view import View
+from analysis.questions._view import View, probed
 from analysis.report.style import (
     FAINT,
     INK,
@@ -162,18 +162,13 @@ def sentence(row: Any) -> str:
     return f"{text}: whether they agree beyond n-grams {UNDETERMINED}, {more}."
 
 
-def _first(analysis: Analysis) -> pd.DataFrame:
-    frame = analysis.agreements
-    return frame[frame.probes == frame.probes.iloc[0]] if len(frame) else frame
-
-
 def said(view: View) -> list[str]:
-    return few([sentence(row) for row in _first(view.analysis).itertuples()])
+    return few([sentence(row) for row in probed(view.analysis.agreements).itertuples()])
 
 
 def answers(view: View) -> list[Sentence]:
     """Of the agreement of the functions, the pair that agrees most and least."""
-    frame = _first(view.analysis)
+    frame = probed(view.analysis.agreements)
     frame = frame[frame.measure == given.FUNCTION] if len(frame) else frame
     if frame.empty:
         return []
@@ -184,7 +179,7 @@ def answers(view: View) -> list[Sentence]:
 
 def draw_agreements(figure: Figure, analysis: Analysis, target: str) -> None:
     """Each agreement with its two nulls and that of seeds, a panel a measure."""
-    frame = _first(analysis)
+    frame = probed(analysis.agreements)
     if frame.empty:
         raise Nothing
     pairs = list(dict.fromkeys(zip(frame.baseline, frame.alternative, strict=True)))

@@ -25,7 +25,6 @@ from analysis.questions._distance_words import (
     place_text,
     ratio_text,
     ratios_said,
-    told_here,
 )
 from analysis.questions._question import (
     FRONT,
@@ -37,7 +36,7 @@ from analysis.questions._question import (
     Sentence,
     Table,
 )
-from analysis.questions._view import View
+from analysis.questions._view import View, probed
 from analysis.results import Note
 from analysis.schema import Column, declare
 
@@ -103,14 +102,9 @@ def compares(asked: Comparison) -> Answer:
     found = [_found(asked, head, a, b) for head, a, b in pairs]
     if not found:
         return {}, [_alone(asked)]
-    place = _place(found)
-    bits = asked.predictions.bits_per_byte
     name = asked.predictions.name
-    own = str(asked.predictions.probes.facts.get("corpus", ""))
-    rows = [_row(one, name, place, bits) for one in found]
-    for row, one in zip(rows, found, strict=True):
-        row["own"] = own in (one.before.corpus, one.after.corpus)
-    here = [one for one in found if _at(one) == place]
+    rows = [_row(one, asked) for one in found]
+    here = [one for one in found if asked.told(one.after)]
     frames = {
         "distances": pd.DataFrame(rows),
         "function_ratios": pd.DataFrame(_ratios(here, name)),
@@ -179,39 +173,18 @@ def _found(asked: Comparison, head: dict[str, Any], before: Any, after: Any) -> 
     return Found(head, before, after, distance, floor, excess)
 
 
-def _at(one: Found) -> tuple[int, int, int]:
-    """Level, budget and unique tokens of the larger of two groups."""
-    return tuple(int(one.after[name]) for name in PLACE)  # type: ignore[return-value]
-
-
-def _place(found: Sequence[Found]) -> tuple[int, int, int]:
-    """Where sentences are about: the largest place at which most can be told.
-
-    Excess between architectures first, then any excess, then any distance; of those
-    the largest budget and size.
-    """
-
-    def rank(one: Found) -> tuple[bool, bool, int, int, int]:
-        known = bool(np.isfinite(one.excess[0]))
-        model = one.head["kind"] == "architecture"
-        level, budget, unique = _at(one)
-        return (known and model, known or model, budget, level, unique)
-
-    return _at(max(found, key=rank))
-
-
-def _row(
-    one: Found, probes: str, place: tuple[int, int, int], bits: float
-) -> dict[str, Any]:
-    """A row of `distances`, but for `own`."""
+def _row(one: Found, asked: Comparison) -> dict[str, Any]:
+    """A row of `distances`."""
+    bits = asked.predictions.bits_per_byte
     low, high = interval(one.distance[1:])
     ends = interval(one.excess[1:])
     narrow = interval(one.excess[1:], 0.9)
     return {
-        "probes": probes,
+        "probes": asked.predictions.name,
         **one.head,
         **{name: one.after[name] for name in ("params", "tokens", "unique_tokens")},
-        "told": _at(one) == place,
+        "told": asked.told(one.after),
+        "own": asked.own in (one.before.corpus, one.after.corpus),
         "seeds": int(min(one.before.seeds, one.after.seeds)),
         **{"distance": one.distance[0], "low": float(low), "high": float(high)},
         **{"floor": one.floor[0], "excess": one.excess[0]},
@@ -269,8 +242,7 @@ MOST_ON_MAP = 120
 def _map(asked: Comparison, here: Sequence[Found]) -> pd.DataFrame:
     """Classical multidimensional scaling (Torgerson 1952) of the roots of distances."""
     groups = {int(r.name): r for one in here for r in (one.before, one.after)}
-    of_place = _at(here[0])
-    rows = [r for r in groups.values() if tuple(r[n] for n in PLACE) == of_place]
+    rows = [row for row in groups.values() if asked.told(row)]
     runs = [(point, row) for row in rows for point in asked.points(row)][:MOST_ON_MAP]
     if len(runs) < 3:
         return pd.DataFrame()
@@ -319,7 +291,7 @@ def _each(single: Sequence[Any]) -> str:
 
 
 def said(view: View) -> list[str]:
-    told = told_here(view.analysis)
+    told = probed(view.analysis.distances)
     if told.empty:
         return []
     place = place_text(told)
@@ -333,7 +305,7 @@ def said(view: View) -> list[str]:
 
 def answers(view: View) -> list[Sentence]:
     """Of the swaps of architectures the one farthest from seeds and the nearest."""
-    told = told_here(view.analysis)
+    told = probed(view.analysis.distances)
     if told.empty:
         return []
     swaps = told[(told.kind == "architecture") & told.excess.notna()]

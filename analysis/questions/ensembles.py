@@ -17,7 +17,7 @@ from analysis.predictions import ensemble
 from analysis.predictions.groups import Comparison
 from analysis.questions._exhausted import EARLY, FINAL, ONE_SEED, ends_of
 from analysis.questions._question import Absent, Answer, Question, Table
-from analysis.questions._view import View, at_largest
+from analysis.questions._view import View, at_largest, probed
 from analysis.questions.exhausted_data import EPOCHS, READING
 from analysis.schema import Column, declare
 
@@ -44,10 +44,11 @@ FRAMES = (
 
 def compares(asked: Comparison) -> Answer:
     """Ensembles of the seeds that read their data most often, at its own probes."""
-    own = str(asked.predictions.probes.facts.get("corpus", ""))
     rows = []
     for reading, groups in ((EARLY, asked.stopped), (FINAL, asked.ends)):
-        mine = groups[(groups.corpus == own) & (groups.tokens > groups.unique_tokens)]
+        mine = groups[
+            (groups.corpus == asked.own) & (groups.tokens > groups.unique_tokens)
+        ]
         if mine.empty:
             continue
         place = mine.groupby(["family", "level", "unique"])
@@ -110,11 +111,8 @@ def text_of(row: Any) -> str:
 
 
 def said(view: View) -> list[str]:
-    frame = view.analysis.ensembles
-    if frame.empty:
-        return []
+    frame = probed(view.analysis.ensembles)
     told = at_largest(frame[(frame.reading == EARLY) & (frame.refused == "")])
-    told = told[told.probes == frame.probes.iloc[0]]
     return few([f"{text_of(row)}." for row in told.itertuples()])
 
 

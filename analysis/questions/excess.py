@@ -31,7 +31,7 @@ from analysis.questions._question import (
     Sentence,
     Table,
 )
-from analysis.questions._view import View
+from analysis.questions._view import View, probed
 from analysis.report.style import (
     INK,
     Nothing,
@@ -129,14 +129,13 @@ class Path(NamedTuple):
 def compares(asked: Comparison) -> Answer:
     """The frames of one probe set."""
     found = _paths(asked)
-    own = str(asked.predictions.probes.facts.get("corpus", ""))
     rows, trends = [], []
     for number_, path in enumerate(found):
-        head = _head(asked, path, path.axis, number_, own)
+        head = _head(asked, path, path.axis, number_)
         rows += [head | _row(asked, one) for one in path.points]
         trends.append(head | _trend(path))
         if path.axis != "size":
-            head = _head(asked, path, "loss", number_, own)
+            head = _head(asked, path, "loss", number_)
             for one, budget in _equal_loss(asked, path):
                 rows.append(head | _row(asked, one) | {"same_budget": budget})
     frames = {
@@ -236,9 +235,7 @@ def _equal_loss(asked: Comparison, path: Path) -> Iterator[tuple[Point, float]]:
 # --- Rows --------------------------------------------------------------------------
 
 
-def _head(
-    asked: Comparison, path: Path, axis: str, number_: int, own: str
-) -> dict[str, Any]:
+def _head(asked: Comparison, path: Path, axis: str, number_: int) -> dict[str, Any]:
     swap = path.swap
     return {
         "probes": asked.predictions.name,
@@ -247,7 +244,7 @@ def _head(
         "fixed": swap.fixed,
         "axis": axis,
         "path": number_,
-        "own": own == swap.before[1],
+        "own": asked.own == swap.before[1],
     }
 
 
@@ -310,12 +307,9 @@ def _told(analysis: Analysis) -> pd.DataFrame:
 
     Of several paths of one length the one that ends at the most tokens and parameters.
     """
-    frame = analysis.function_trends
+    frame = probed(analysis.function_trends)
     if frame.empty:
         return frame
-    frame = frame[frame.probes == frame.probes.iloc[0]]
-    own = frame[frame.own.astype(bool)]
-    frame = own if len(own) else frame
     order = frame.sort_values(
         ["points", "tokens", "params"], ascending=False, kind="stable"
     )
@@ -384,11 +378,7 @@ def equal_text(row: Any) -> str:
 def _equal(analysis: Analysis) -> list[str]:
     """At equal loss, of each swap the lowest loss that both reached."""
     frame = analysis.function_excess
-    if frame.empty:
-        return []
-    frame = frame[(frame.axis == "loss") & (frame.probes == frame.probes.iloc[0])]
-    own = frame[frame.own.astype(bool)]
-    frame = (own if len(own) else frame).sort_values("x")
+    frame = probed(frame[frame.axis == "loss"]).sort_values("x")
     lowest = frame.drop_duplicates(["baseline", "alternative", "fixed"]).sort_index()
     lowest = lowest.rename(columns={"same_budget": "budget", "x": "loss_at"})
     return [f"{equal_text(row)}." for row in lowest.itertuples()]
@@ -419,11 +409,9 @@ def answers(view: View) -> list[Sentence]:
 
 def draw_excess(figure: Figure, analysis: Analysis, target: str) -> None:
     """Excess of each pair of architectures along every axis that was varied."""
-    frame = analysis.function_excess
-    told = _told(analysis)
+    frame, told = probed(analysis.function_excess), _told(analysis)
     if frame.empty or told.empty:
         raise Nothing
-    frame = frame[(frame.probes == frame.probes.iloc[0])]
     lines = frame[frame.path.isin(told.path)]
     equal = frame[(frame.axis == "loss") & frame.path.isin(told.path)]
     pairs = list(dict.fromkeys(zip(told.baseline, told.alternative, strict=True)))

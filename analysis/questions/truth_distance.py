@@ -32,7 +32,7 @@ from analysis.questions._question import (
     Sentence,
     Table,
 )
-from analysis.questions._view import View
+from analysis.questions._view import View, probed
 from analysis.report.style import (
     FAINT,
     INK,
@@ -91,12 +91,10 @@ def compares(asked: Comparison) -> Answer:
     """The frames of one probe set; none where no truth is known there."""
     if asked.predictions.truth is None or asked.ends.empty:
         return {}, []
-    ends = asked.ends.sort_values(["seeds", "budget", "level", "unique"])
-    place = ends.iloc[-1][["level", "budget", "unique"]].tolist()
-    rows = [_row(asked, row, place) for _, row in ends.sort_index().iterrows()]
+    rows = [_row(asked, row) for _, row in asked.ends.iterrows()]
     frames = {
         "truth_distances": pd.DataFrame(rows),
-        "same_mistakes": pd.DataFrame(_mistakes(asked, place)),
+        "same_mistakes": pd.DataFrame(_mistakes(asked)),
     }
     return frames, [*_off(rows), *_single(asked)]
 
@@ -125,7 +123,7 @@ def _single(asked: Comparison) -> list[Note]:
 # --- Distance to the truth -----------------------------------------------------------
 
 
-def _row(asked: Comparison, row: Any, place: list[int]) -> dict[str, Any]:
+def _row(asked: Comparison, row: Any) -> dict[str, Any]:
     points, predictions = asked.points(row), asked.predictions
     kl_each = np.stack([divergence(predictions, predictions.read(*p)) for p in points])
     kl = _mean(asked, kl_each, points)
@@ -138,7 +136,7 @@ def _row(asked: Comparison, row: Any, place: list[int]) -> dict[str, Any]:
         "probes": predictions.name,
         **{name: row[name] for name in ("family", "corpus", "params", "tokens")},
         "unique_tokens": row.unique_tokens,
-        "told": [row[name] for name in ("level", "budget", "unique")] == place,
+        "told": asked.told(row),
         "seeds": len(points),
         **_ends("kl", kl, plain=True),
         **_ends("mean_model", mean_model),
@@ -210,7 +208,7 @@ def _split(
 # --- The same mistakes ---------------------------------------------------------------
 
 
-def _mistakes(asked: Comparison, place: list[int]) -> list[dict[str, Any]]:
+def _mistakes(asked: Comparison) -> list[dict[str, Any]]:
     """Cosines of every swap of architectures at equal budget, and at equal loss."""
     rows = []
     pairs = [
@@ -231,12 +229,11 @@ def _mistakes(asked: Comparison, place: list[int]) -> list[dict[str, Any]]:
         for swap, before, after in some:
             head = swap.head("")
             del head["target"], head["kind"]
-            own = [after[name] for name in ("level", "budget", "unique")]
             losses = [asked.compared.loss(points(row))[0] for row in (before, after)]
             rows.append(
                 {"probes": asked.predictions.name, **head, "at": at}
                 | {n: after[n] for n in ("params", "tokens", "unique_tokens")}
-                | {"told": own == place, "loss": float(np.mean(losses))}
+                | {"told": asked.told(after), "loss": float(np.mean(losses))}
                 | _cosine(asked, points(before), points(after))
             )
     return rows
@@ -292,12 +289,6 @@ def _cosine(asked: Comparison, f: Any, g: Any) -> dict[str, float]:
 # --- Words -------------------------------------------------------------------------
 
 
-def _told(frame: pd.DataFrame) -> pd.DataFrame:
-    if frame.empty:
-        return frame
-    return frame[(frame.probes == frame.probes.iloc[0]) & frame.told.astype(bool)]
-
-
 def kl_text(row: Any) -> str:
     """How far one family is from the truth, and whose fault it is."""
     kl = f"{number(row.kl)} nats ({interval_text(row.low, row.high)})"
@@ -329,7 +320,7 @@ def cosine_text(row: Any) -> str:
 
 
 def said(view: View) -> list[str]:
-    told = _told(view.analysis.truth_distances)
+    told = probed(view.analysis.truth_distances)
     if told.empty:
         return []
     first = told.iloc[0]
@@ -338,7 +329,7 @@ def said(view: View) -> list[str]:
     kl = [f"{place}, {kl_text(row)}." for row in told.itertuples()]
     check = "Entropy and distance add up to the measured loss within its error in "
     check += f"{int(holds.sum())} of {len(told)} groups there."
-    same = _told(view.analysis.same_mistakes)
+    same = probed(view.analysis.same_mistakes)
     same = same[same.cosine.notna()] if len(same) else same
     return [
         *few(kl),
@@ -349,7 +340,7 @@ def said(view: View) -> list[str]:
 
 def answers(view: View) -> list[Sentence]:
     """The pair at equal loss, or at equal budget, that shares the least."""
-    same = _told(view.analysis.same_mistakes)
+    same = probed(view.analysis.same_mistakes)
     if same.empty or same.cosine.isna().all():
         return []
     equal = same[(same["at"] == "equal loss") & same.cosine.notna()]
@@ -362,7 +353,7 @@ def answers(view: View) -> list[Sentence]:
 
 def draw_truth(figure: Figure, analysis: Analysis, target: str) -> None:
     """Distance to the truth of each family, split into mean model and scatter."""
-    frame = _told(analysis.truth_distances)
+    frame = probed(analysis.truth_distances)
     if frame.empty:
         raise Nothing
     frame = frame.sort_values("kl")
@@ -388,7 +379,7 @@ def draw_truth(figure: Figure, analysis: Analysis, target: str) -> None:
 
 def draw_mistakes(figure: Figure, analysis: Analysis, target: str) -> None:
     """Cosine of what pairs of families get wrong, beside two seeds of one."""
-    frame = _told(analysis.same_mistakes)
+    frame = probed(analysis.same_mistakes)
     frame = frame[frame.cosine.notna()] if len(frame) else frame
     if frame.empty:
         raise Nothing

@@ -46,8 +46,7 @@ FRAMES = (
     declare(
         "settings",
         "Every setting that varied in a cell.",
-        "family corpus target params tokens",
-        Column("unique_tokens", "different training tokens", "count"),
+        "family corpus target params tokens unique_tokens",
         Column("setting", "which one"),
         Column("value", "of the cell's best run, as text"),
         Column("tried", "how many values were tried"),

@@ -28,7 +28,7 @@ from analysis.questions._question import (
     Sentence,
     Table,
 )
-from analysis.questions._view import View
+from analysis.questions._view import View, probed
 from analysis.report.style import (
     INK,
     Nothing,
@@ -194,12 +194,6 @@ def _apart(
 # --- Words and figure ----------------------------------------------------------------
 
 
-def _first(analysis: Analysis) -> pd.DataFrame:
-    """Rows of the first probe set."""
-    frame = analysis.class_distances
-    return frame[frame.probes == frame.probes.iloc[0]] if len(frame) else frame
-
-
 def sentence(rows: pd.DataFrame) -> str:
     """Where one swap's predictions lie farthest apart and where nearest."""
     row = rows.iloc[0]
@@ -238,7 +232,7 @@ def _foremost(frame: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def said(view: View) -> list[str]:
-    frame = _first(view.analysis)
+    frame = probed(view.analysis.class_distances)
     frame = frame[frame.excess.notna()]
     if frame.empty:
         return []
@@ -256,7 +250,7 @@ MOST_SWAPS = 4
 
 def draw_classes(figure: Figure, analysis: Analysis, target: str) -> None:
     """Excess and gap of the loss by class, of the swaps that lie farthest apart."""
-    frame = _first(analysis)
+    frame = probed(analysis.class_distances)
     if frame.empty:
         raise Nothing
     known = frame[frame.excess.notna()]

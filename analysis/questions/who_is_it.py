@@ -30,7 +30,7 @@ from analysis.questions._question import (
     Sentence,
     Table,
 )
-from analysis.questions._view import View
+from analysis.questions._view import View, probed
 from analysis.report.style import (
     FAINT,
     INK,
@@ -189,11 +189,6 @@ def _told(
 # --- Words and figure ----------------------------------------------------------------
 
 
-def _first(analysis: Analysis) -> pd.DataFrame:
-    frame = analysis.identity
-    return frame[frame.probes == frame.probes.iloc[0]] if len(frame) else frame
-
-
 def sentence(row: Any) -> str:
     """What predictions tell of one label, beside chance and permuted labels."""
     when = "each run at its best step" if row.moment == EARLY else "at the end"
@@ -212,12 +207,12 @@ def sentence(row: Any) -> str:
 
 
 def said(view: View) -> list[str]:
-    return [sentence(row) for row in _first(view.analysis).itertuples()]
+    return [sentence(row) for row in probed(view.analysis.identity).itertuples()]
 
 
 def answers(view: View) -> list[Sentence]:
     """Of what was not seen, in one line for corpus and family each."""
-    frame = _first(view.analysis)
+    frame = probed(view.analysis.identity)
     if frame.empty:
         return []
     frame = frame[frame.moment == frame.moment.iloc[-1]]
@@ -230,7 +225,7 @@ def answers(view: View) -> list[Sentence]:
 
 def draw_identity(figure: Figure, analysis: Analysis, target: str) -> None:
     """Bits about corpus and family, beside what would tell every run for certain."""
-    frame = _first(analysis)
+    frame = probed(analysis.identity)
     if frame.empty:
         raise Nothing
     resize(figure, 1.3 + 0.32 * len(frame))
