@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitting.models import Smooth, Sums, model
+from analysis.fitting.models import Model, model
 from analysis.fitting.objective import (
     Scale,
     bounds,
@@ -167,7 +167,7 @@ class Descent:
 
     def __init__(
         self,
-        shape: Smooth | Sums,
+        shape: Model,
         target: Array,
         weights: Array,
         starts: Array,

@@ -10,6 +10,7 @@ threshold are fitted.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +20,7 @@ from scipy import stats
 from analysis.fitting.fit import MORE_STEPS, WIDE, Fit, log_gradient, minimise
 from analysis.inference.intervals import check_draws
 from analysis.inference.likelihood import Likelihood, log_likelihood, refits, simulate
-from analysis.laws import Array, Columns, Law
+from analysis.laws import Array, Columns, Law, Turned
 from scaling.errors import UserError
 
 __all__ = ["held", "profile"]
@@ -35,6 +36,8 @@ NEAR = 1e-2
 # Of a coordinate, for the slopes of what is reported; Newton steps that solve for it.
 SHIFT = 1e-6
 NEWTON = 50
+# For second derivatives, of which rounding leaves less.
+WIDER_SHIFT = 1e-4
 
 
 def profile(
@@ -128,18 +131,23 @@ def held(fitted: Fit, index: int) -> Held:
 
 def _slopes(law: Law, index: int, theta: Array) -> Array:
     """d ln of a reported parameter by each coordinate, at theta [P]: [P]."""
-    return _read(law, index, theta[None], np.arange(theta.size))[1][0]
+    return _slopes_of(law, index, theta[None], np.arange(theta.size))[1][0]
 
 
-def _read(law: Law, index: int, theta: Array, by: Array) -> tuple[Array, Array]:
-    """ln of a reported parameter at theta [B, P], and its slopes [B, k] by some.
+def _logs(law: Law, index: int, theta: Array, shifts: Array) -> Array:
+    """ln of a reported parameter [B, S] at theta [B, P], moved by shifts [S, P].
 
     Not a number where the parameter is not positive and has no logarithm.
     """
+    natural = law.natural(theta[:, None] + shifts)[..., index]
+    return np.log(np.where(natural > 0.0, natural, np.nan))
+
+
+def _slopes_of(law: Law, index: int, theta: Array, by: Array) -> tuple[Array, Array]:
+    """ln of a reported parameter at theta [B, P], and its slopes [B, k] by some."""
     shifts = np.zeros((1 + by.size, theta.shape[1]))
     shifts[np.arange(by.size) + 1, by] = SHIFT
-    natural = law.natural(theta[:, None] + shifts)[..., index]
-    logs = np.log(np.where(natural > 0.0, natural, np.nan))
+    logs = _logs(law, index, theta, shifts)
     return logs[:, 0], (logs[:, 1:] - logs[:, :1]) / SHIFT
 
 
@@ -157,40 +165,82 @@ class _Solver:
         slopes[index] = 0.0
         # The coordinate's own slope first.
         self._by = np.array([index, *np.flatnonzero(slopes)])
-        self._last: tuple[Array, Array, Array] | None = None
+        self._own = np.zeros((2, at.size))
+        self._own[1, index] = SHIFT
+        self._around = self._points()
+        self._last: tuple[Array, Array, Array, Array] | None = None
 
-    def __call__(self, theta: Array) -> tuple[Array, Array]:
-        """Plain coordinates [B, P], and how they follow these ones [B, P, P].
+    def _points(self) -> Array:
+        """Shifts by which first and second derivatives are told: [S, P].
 
-        A solver asks for the same ones several times in a row.
+        None; each coordinate up, and down; and each two of them up.
+        """
+        each = np.zeros((self._by.size, self._at.size))
+        each[np.arange(self._by.size), self._by] = WIDER_SHIFT
+        both = [each[t] + each[u] for t, u in self._twos()]
+        return np.array([np.zeros(self._at.size), *each, *-each, *both])
+
+    def _twos(self) -> list[tuple[int, int]]:
+        return list(itertools.combinations(range(self._by.size), 2))
+
+    def __call__(self, theta: Array) -> tuple[Array, Array, Array]:
+        """Plain coordinates [B, P], and how the solved one of them follows these.
+
+        Its slopes [B, P], and its second derivatives [B, P, P] at a value of the
+        parameter that is held. A solver asks for the same ones several times in a row.
         """
         if self._last is None or not np.array_equal(self._last[0], theta):
-            self._last = (theta.copy(), *self._solved(theta))
-        return self._last[1], self._last[2]
+            plain = self._solved(theta)
+            self._last = (theta.copy(), plain, *self._derivatives(plain))
+        return self._last[1:]
 
-    def _solved(self, theta: Array) -> tuple[Array, Array]:
+    def _solved(self, theta: Array) -> Array:
         index = self._index
         wanted = theta[:, index]
         plain = np.array(theta, np.float64)
         plain[:, index] = self._at[index]
         step = np.zeros(len(plain))
         for _ in range(NEWTON):
-            logs, slopes = _read(self._law, index, plain, self._by)
+            logs = _logs(self._law, index, plain, self._own)
             # The logarithm bends, so that a step down can go past zero: halve it.
-            past = np.isnan(logs)
+            past = np.isnan(logs[:, 0])
             if past.any():
                 step = np.where(past, step / 2, 0.0)
                 plain[:, index] -= step
                 continue
-            own = np.where(slopes[:, 0] == 0.0, np.inf, slopes[:, 0])
-            step = (wanted - logs) / own
+            own = (logs[:, 1] - logs[:, 0]) / SHIFT
+            step = (wanted - logs[:, 0]) / np.where(own == 0.0, np.inf, own)
             plain[:, index] += step
             if (np.abs(step) < 1e-9).all():
                 break
-        turn = np.tile(np.eye(self._at.size), (len(theta), 1, 1))
-        turn[:, index, self._by[1:]] = -slopes[:, 1:] / own[:, None]
-        turn[:, index, index] = 1.0 / own
-        return plain, turn
+        return plain
+
+    def _derivatives(self, plain: Array) -> tuple[Array, Array]:
+        """Of the solved coordinate x in F(x, others) = ln of the parameter.
+
+        dx = -F_j / F_x by another, 1 / F_x by the held logarithm, and d2x =
+        -(F_jk + F_xj x_k + F_xk x_j + F_xx x_j x_k) / F_x.
+        """
+        by, count = self._by, self._by.size
+        logs = _logs(self._law, self._index, plain, self._around)
+        middle, up, down, twos = np.split(logs, [1, 1 + count, 1 + 2 * count], axis=1)
+        first = (up - down) / (2.0 * WIDER_SHIFT)
+        second = np.zeros((len(plain), count, count))
+        at = np.arange(count)
+        second[:, at, at] = (up + down - 2.0 * middle) / WIDER_SHIFT**2
+        for (t, u), both in zip(self._twos(), twos.T, strict=True):
+            bend = (both - up[:, t] - up[:, u] + middle[:, 0]) / WIDER_SHIFT**2
+            second[:, t, u] = second[:, u, t] = bend
+        own = np.where(first[:, 0] == 0.0, np.inf, first[:, 0])
+        follows = -first[:, 1:] / own[:, None]
+        slopes = np.zeros(plain.shape)
+        slopes[:, by[1:]], slopes[:, self._index] = follows, 1.0 / own
+        mixed = second[:, 0, 1:, None] * follows[:, None, :]
+        bend = second[:, 1:, 1:] + mixed + mixed.transpose(0, 2, 1)
+        bend += second[:, :1, :1] * follows[:, :, None] * follows[:, None, :]
+        bends = np.zeros((len(plain), self._at.size, self._at.size))
+        bends[np.ix_(range(len(plain)), by[1:], by[1:])] = -bend / own[:, None, None]
+        return slopes, bends
 
 
 def _by_value(law: Law, index: int, at: Array) -> Law:
@@ -204,15 +254,11 @@ def _by_value(law: Law, index: int, at: Array) -> Law:
         return solve(theta.reshape(-1, at.size))[0].reshape(theta.shape)
 
     def gradient(theta: Array, columns: Columns) -> Array:
-        theta, turn = solve(theta)
-        return log_gradient(law, theta, columns) @ turn
-
-    def curvature(theta: Array, columns: Columns, weights: Array) -> Array:
-        # At a held value the plain coordinate is linear in the others.
-        theta, turn = solve(theta)
-        assert law.log_curvature is not None
-        inner = law.log_curvature(theta, columns, weights)
-        return np.asarray(turn.transpose(0, 2, 1) @ inner @ turn)
+        theta, slopes, _ = solve(theta)
+        inner = log_gradient(law, theta, columns)
+        of_solved = inner[..., index : index + 1].copy()
+        inner[..., index] = 0.0
+        return inner + of_solved * slopes[:, None, :]
 
     return dataclasses.replace(
         law,
@@ -222,8 +268,10 @@ def _by_value(law: Law, index: int, at: Array) -> Law:
         natural=lambda theta: law.natural(plain(theta)),
         linear=(),
         log_gradient=gradient,
-        log_curvature=curvature if law.log_curvature is not None else None,
+        log_curvature=None,
         designs=None,
+        composite=None,
+        turned=Turned(law, index, solve),
     )
 
 

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -52,6 +52,37 @@ class Parameter(NamedTuple):
     reference: bool = False
 
 
+class Composite(Protocol):
+    """ln loss as a function of a few linear parts z_t = X_t theta; arrays [B, n]."""
+
+    def designs(self, columns: Columns) -> Array:
+        """X, [T, n, P]."""
+
+    def value(self, parts: Sequence[Array]) -> tuple[Array, Sequence[Array]]:
+        """ln loss of z_t, and arrays [B, n] or [B, 1] for the two others to read."""
+
+    def slopes(self, kept: Sequence[Array]) -> Sequence[Array]:
+        """Derivatives of ln loss by each z_t."""
+
+    def bends(self, kept: Sequence[Array]) -> Mapping[tuple[int, int], Array]:
+        """Second derivatives of ln loss by z_t and z_u, at (t, u) with t <= u."""
+
+
+class Turned(NamedTuple):
+    """A law in other coordinates: one of its own follows from them.
+
+    Attributes:
+      law, index: that law, and which of its coordinates; the others are the same.
+      solve: theta [B, P] -> the law's own coordinates [B, P], and of the one at `index`
+        the slopes [B, P] and second derivatives [B, P, P] by theta, which need not hold
+        by theta's own coordinate `index`.
+    """
+
+    law: Law
+    index: int
+    solve: Callable[[Array], tuple[Array, Array, Array]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Law:
     """A law bound to its levels. `theta` is [..., P], of coordinates; n rows.
@@ -76,6 +107,9 @@ class Law:
       designs: of a law that is a sum over terms of exp(X_term theta): columns -> X,
         [T, n, P]. The engine then solves amplitudes on a grid of the exponents and
         shares the matrices among all bootstrap draws.
+      composite: of another law that is a function of linear parts; it too then shares
+        their matrices.
+      turned: the law that this one is in other coordinates, where it is one.
     """
 
     name: str
@@ -90,6 +124,8 @@ class Law:
     log_gradient: Callable[[Array, Columns], Array] | None = None
     log_curvature: Callable[[Array, Columns, Array], Array] | None = None
     designs: Callable[[Columns], Array] | None = None
+    composite: Composite | None = None
+    turned: Turned | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

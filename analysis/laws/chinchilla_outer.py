@@ -28,22 +28,14 @@ def bind(levels: Mapping[str, tuple[str, ...]], centre: Mapping[str, float]) -> 
         params = np.log(columns["params"]) - centre["params"]
         return params, np.log(columns["tokens"]) - centre["tokens"]
 
-    def terms(theta: Array, columns: Columns) -> tuple[Array, Array, Array, Array]:
+    def designs(columns: Columns) -> Array:
         params, tokens = logs(columns)
-        e, u, v, alpha, beta, k = np.moveaxis(theta[..., None], -2, 0)
-        return e, u - alpha * params, v - beta * tokens, np.exp(k)
+        x = np.zeros((4, params.size, 6))
+        x[0, :, 0] = x[1, :, 1] = x[2, :, 2] = x[3, :, 5] = 1.0
+        x[1, :, 3], x[2, :, 4] = -params, -tokens
+        return x
 
-    def predict(theta: Array, columns: Columns) -> Array:
-        e, u, v, k = terms(theta, columns)
-        return np.exp(e) + np.exp(_coupled.value(u, v, k))
-
-    def log_gradient(theta: Array, columns: Columns) -> Array:
-        params, tokens = logs(columns)
-        e, u, v, k = terms(theta, columns)
-        by_u, by_v, by_k = _coupled.gradient(u, v, k)
-        share = 1.0 / (1.0 + np.exp(e - _coupled.value(u, v, k)))
-        inner = (by_u, by_v, -by_u * params, -by_v * tokens, by_k * k)
-        return np.stack([1.0 - share, *(share * part for part in inner)], axis=-1)
+    law = _coupled.Coupled(designs, floor=True)
 
     def natural(theta: Array) -> Array:
         e, u, v, alpha, beta, k = np.moveaxis(theta, -1, 0)
@@ -69,7 +61,7 @@ def bind(levels: Mapping[str, tuple[str, ...]], centre: Mapping[str, float]) -> 
             a, b = _coupled.amplitudes(-alpha / k * params, -beta / k * tokens, powered)
             theta[1:3] = a * k, b * k
         grid = np.clip(grid, low, high)
-        error = np.sum((predict(grid, columns) / loss - 1.0) ** 2, axis=-1)
+        error = np.sum((law.predict(grid, columns) / loss - 1.0) ** 2, axis=-1)
         return grid[np.argsort(error, kind="stable")[:16]]
 
     parameters = (
@@ -85,10 +77,11 @@ def bind(levels: Mapping[str, tuple[str, ...]], centre: Mapping[str, float]) -> 
     return Law(
         name="chinchilla_outer",
         parameters=parameters,
-        predict=predict,
+        predict=law.predict,
         natural=natural,
         starts=starts,
         needs={"params": 3, "tokens": 3},
         linear=(0,),
-        log_gradient=log_gradient,
+        log_gradient=law.log_gradient,
+        composite=law,
     )

@@ -173,10 +173,14 @@ class Layout:
         Args:
           centre: of the logs of N and D.
 
-        Returns [3, n, P].
+        Returns [3, n, P]; a fourth matrix is that of ln k where there is an outer
+        exponent.
         """
         rows = np.arange(len(columns["params"]))
-        x = np.zeros((3, rows.size, len(self.parameters)))
+        count = 3 if self.outer is None else 4
+        x = np.zeros((count, rows.size, len(self.parameters)))
+        if self.outer is not None:
+            x[3, :, self.outer] = 1.0
         x[0, rows, self.floor(columns)] = 1.0
         for number, term in enumerate(self.terms, start=1):
             logs = np.log(columns[term.column]) - centre[term.column]

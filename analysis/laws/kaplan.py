@@ -26,18 +26,12 @@ def bind(levels: Mapping[str, tuple[str, ...]], centre: Mapping[str, float]) -> 
         params = np.log(columns["params"]) - centre["params"]
         return params, np.log(columns["tokens"]) - centre["tokens"]
 
-    def terms(theta: Array, columns: Columns) -> tuple[Array, Array, Array]:
+    def designs(columns: Columns) -> Array:
         params, tokens = logs(columns)
-        u, v, alpha_n, alpha_d = np.moveaxis(theta[..., None], -2, 0)
-        return u - alpha_n * params, v - alpha_d * tokens, alpha_d
-
-    def predict(theta: Array, columns: Columns) -> Array:
-        return np.exp(_coupled.value(*terms(theta, columns)))
-
-    def log_gradient(theta: Array, columns: Columns) -> Array:
-        params, tokens = logs(columns)
-        by_u, by_v, by_k = _coupled.gradient(*terms(theta, columns))
-        return np.stack([by_u, by_v, -by_u * params, by_k - by_v * tokens], axis=-1)
+        x = np.zeros((3, params.size, 4))
+        x[0, :, 0] = x[1, :, 1] = x[2, :, 3] = 1.0
+        x[0, :, 2], x[1, :, 3] = -params, -tokens
+        return x
 
     def natural(theta: Array) -> Array:
         u, v, alpha_n, alpha_d = np.moveaxis(theta, -1, 0)
@@ -55,6 +49,7 @@ def bind(levels: Mapping[str, tuple[str, ...]], centre: Mapping[str, float]) -> 
                 theta.append([a * d, b * d, n, d])
         return np.clip(theta, *np.array([BOUNDS_LOSS] * 2 + [BOUNDS_EXPONENT] * 2).T)
 
+    law = _coupled.Coupled(designs, floor=False)
     return Law(
         name="kaplan",
         parameters=(
@@ -63,9 +58,10 @@ def bind(levels: Mapping[str, tuple[str, ...]], centre: Mapping[str, float]) -> 
             Parameter("alpha_N", *BOUNDS_EXPONENT),
             Parameter("alpha_D", *BOUNDS_EXPONENT),
         ),
-        predict=predict,
+        predict=law.predict,
         natural=natural,
         starts=starts,
         needs={"params": 2, "tokens": 2},
-        log_gradient=log_gradient,
+        log_gradient=law.log_gradient,
+        composite=law,
     )
