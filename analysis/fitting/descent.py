@@ -39,6 +39,7 @@ from analysis.fitting.objective import (
     line_minimum,
     product,
 )
+from analysis.fitting.rows import AtPlaces, at_places, distinct, gathered
 from analysis.laws import Array, Columns, Law
 
 ITERATIONS = 300
@@ -105,8 +106,9 @@ def minimise(
         return Solution(starts.copy(), np.zeros(0), np.zeros(0))
     wanted = np.asarray(loss, np.float64)
     wanted = np.log(wanted) if scale == "log" else wanted
-    target = np.broadcast_to(wanted, weights.shape)
-    shape = model(law, columns, scale)
+    places, code = distinct(columns)
+    target, weights, code = gathered(wanted, weights, code)
+    shape = at_places(model(law, places, scale), code)
     low, high = bounds(law)
     still = np.zeros(low.size, bool) if frozen is None else np.asarray(frozen, bool)
     rows = max(1, CHUNK // weights.shape[1])
@@ -167,7 +169,7 @@ class Descent:
 
     def __init__(
         self,
-        shape: Model,
+        shape: Model | AtPlaces,
         target: Array,
         weights: Array,
         starts: Array,

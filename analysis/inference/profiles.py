@@ -125,7 +125,7 @@ def held(fitted: Fit, index: int) -> Held:
     slopes = _slopes(law, index, theta)
     if not np.delete(slopes, index).any():
         return Held(law, index, True, theta)
-    turned = Held(_by_value(law, index, theta), index, False, theta)
+    turned = Held(by_value(law, index, theta), index, False, theta)
     return dataclasses.replace(turned, theta=turned.turned(law, theta))
 
 
@@ -243,7 +243,7 @@ class _Solver:
         return slopes, bends
 
 
-def _by_value(law: Law, index: int, at: Array) -> Law:
+def by_value(law: Law, index: int, at: Array) -> Law:
     """The law with the logarithm of a reported parameter as its coordinate `index`."""
     solve = _Solver(law, index, at)
     parameters = list(law.parameters)

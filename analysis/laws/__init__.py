@@ -68,7 +68,8 @@ class Composite(Protocol):
         """Second derivatives of ln loss by z_t and z_u, at (t, u) with t <= u."""
 
 
-class Turned(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Turned:
     """A law in other coordinates: one of its own follows from them.
 
     Attributes:

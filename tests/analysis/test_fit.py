@@ -22,8 +22,9 @@ from analysis.fitting.fit import (
     refit,
     sweep,
 )
-from analysis.fitting.models import Smooth, Sums
+from analysis.fitting.models import Smooth, Sums, model
 from analysis.fitting.starts import nnls
+from analysis.inference.profiles import by_value
 from tests.support.made_laws import (
     BESIROGLU,
     additive,
@@ -297,6 +298,73 @@ def test_matrix_products_give_the_derivatives(name, scale):
     sums = slow.derivatives(general, pull, weight)
     np.testing.assert_allclose(products[0], sums[0], rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(products[1], sums[1], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", ["log", "raw"])
+@pytest.mark.parametrize("name", ["kaplan", "chinchilla_outer", "joint_outer"])
+def test_laws_of_linear_parts_give_the_derivatives(name, scale):
+    columns, _ = joint_table()
+    law = bind(name, columns, ("a", "b", "c"), ("d", "e"))
+    theta = np.random.default_rng(0).uniform(0.1, 0.6, (4, len(law.parameters)))
+    check_derivatives(model(law, columns, scale), theta)
+
+
+@pytest.mark.parametrize("name", ["alpha", "rhoD[b]"])
+def test_a_held_parameter_has_the_derivatives_of_the_others(name):
+    columns, _ = joint_table()
+    law = bind("joint_outer", columns, ("a", "b", "c"), ("d", "e"))
+    theta = np.random.default_rng(0).uniform(0.1, 0.6, (4, len(law.parameters)))
+    index = law.names.index(name)
+    turned = by_value(law, index, theta[0].copy())
+    theta[:, index] = np.log(law.natural(theta[0])[index]) + 0.1
+    check_derivatives(model(turned, columns, "log"), theta, still=index)
+
+
+def check_derivatives(shape, theta, still=None):
+    """Gradients and Hessians against differences of the values and the gradients."""
+    rng = np.random.default_rng(1)
+    f, state = shape.value(theta)
+    pull, weight = rng.normal(size=(2, *f.shape))
+    gradient, hessian = shape.derivatives(state, pull, weight)
+    none = np.zeros_like(pull)
+    for p in np.eye(theta.shape[1])[np.arange(theta.shape[1]) != still] * 1e-5:
+        (up, above), (down, below) = shape.value(theta + p), shape.value(theta - p)
+        slope, k = (up - down) / 2e-5, int(p.argmax())
+        np.testing.assert_allclose(
+            shape.along(state, np.tile(p * 1e5, (len(theta), 1))),
+            slope,
+            rtol=1e-5,
+            atol=1e-6,
+        )
+        np.testing.assert_allclose(
+            (pull * slope).sum(1), gradient[:, k], rtol=1e-5, atol=1e-4
+        )
+        curved = [shape.derivatives(at, pull, none)[0] for at in (above, below)]
+        bend = (curved[0] - curved[1]) / 2e-5
+        # Of the weighted squares of the slopes alone, without the second derivatives.
+        squares = shape.derivatives(state, weight * slope, none)[0]
+        others = np.arange(theta.shape[1]) != still
+        np.testing.assert_allclose(
+            hessian[:, k, others], (bend + squares)[:, others], rtol=1e-4, atol=1e-3
+        )
+
+
+def test_rows_of_no_weight_and_repeated_places_change_no_fit(monkeypatch):
+    """Seeds at the same place, of which each draw weighs some."""
+    columns, loss = noisy(sizes=5, budgets=5)
+    columns = {name: np.repeat(values, 3) for name, values in columns.items()}
+    rng = np.random.default_rng(0)
+    losses = np.repeat(loss, 3) * np.exp(rng.normal(0, 0.01, (20, 75)))
+    weights = (rng.random((20, 75)) < 0.4).astype(float)
+    weights[:, ::3] = 1.0
+    law = bind("chinchilla", columns)
+    found = fit(law, columns, losses[0])
+    starts = np.tile(found.theta, (20, 1))
+    packed = minimise(law, columns, losses, weights, starts, 1e-2)
+    monkeypatch.setattr(descent, "distinct", lambda one: (one, np.arange(75)))
+    plain = minimise(law, columns, losses, weights, starts, 1e-2)
+    np.testing.assert_allclose(packed.objective, plain.objective, rtol=1e-9)
+    np.testing.assert_allclose(packed.theta, plain.theta, atol=1e-5)
 
 
 def test_threads_and_chunks_change_no_digit_that_counts(monkeypatch):
