@@ -151,7 +151,7 @@ def test_an_exponent_is_held_at_values_far_below_the_fitted_one():
     law = laws.load("chinchilla_outer").bind({}, {"params": 10.0, "tokens": 12.0})
     index = law.names.index("alpha")
     fitted = np.array([0.5, 1.0, 1.0, 0.6, 0.3, np.log(0.5)])
-    held = profiles._by_value(law, index, fitted)
+    held = profiles.by_value(law, index, fitted)
     theta = np.tile(fitted, (5, 1))
     values = np.array([1e-3, 0.01, 0.2, 1.2, 40.0])
     theta[:, index] = np.log(values)
