@@ -45,7 +45,7 @@ def equivalent(losses: Array, log_grid: Array, wanted: Array) -> Array:
     Returns [B]: +inf where even the last point of the grid is above, -inf where the
     first is below already, NaN where there is no fit.
     """
-    above = (losses > wanted[:, None]).sum(axis=1)
+    above = _count_above(losses, wanted)
     last = log_grid.size - 1
     right = np.clip(above, 1, last)
     rows = np.arange(len(losses))
@@ -55,6 +55,18 @@ def equivalent(losses: Array, log_grid: Array, wanted: Array) -> Array:
     out = log_grid[right - 1] + share * (log_grid[right] - log_grid[right - 1])
     out = np.where(above > last, np.inf, np.where(above == 0, -np.inf, out))
     return np.where(np.isnan(losses[:, 0]) | np.isnan(wanted), np.nan, out)
+
+
+def _count_above(losses: Array, wanted: Array) -> Array:
+    """How many points of each falling curve [B, g] lie above a loss [B], by halving."""
+    rows, size = np.arange(len(losses)), losses.shape[1]
+    low, high = np.zeros(len(losses), int), np.full(len(losses), size)
+    for _ in range(size.bit_length()):
+        middle = (low + high) // 2
+        above = losses[rows, np.minimum(middle, size - 1)] > wanted
+        above &= low < high
+        low, high = np.where(above, middle + 1, low), np.where(above, high, middle)
+    return low
 
 
 class Equivalents:
@@ -78,6 +90,7 @@ class Equivalents:
         logs = np.log([point[SIZES.index(currency)] for point in points])
         self.log_grid = np.arange(logs.min() - REACH, logs.max() + REACH + STEP, STEP)
         self._curves: dict[tuple[str, str, float], Array] = {}
+        self._losses: dict[tuple[str, str], Array] = {}
 
     def curve(self, family: str, corpus: str, other: float) -> Array:
         """Loss [B, g] along the currency, at one value of the other of N and D."""
@@ -89,14 +102,21 @@ class Equivalents:
             self._curves[key] = self.surface(family, corpus, *at)
         return self._curves[key]
 
+    def losses(self, family: str, corpus: str) -> Array:
+        """Loss [B, points]."""
+        key = (family, corpus)
+        if key not in self._losses:
+            params, tokens = np.array(self.points, np.float64).T
+            self._losses[key] = self.surface(family, corpus, params, tokens)
+        return self._losses[key]
+
     def log_factors(
         self, baseline: tuple[str, str], alternative: tuple[str, str]
     ) -> Array:
         """ln M from baseline to `alternative`, both (family, corpus), [B, points]."""
         out = []
-        for point in self.points:
-            at = np.array([point[0]]), np.array([point[1]])
-            wanted = self.surface(*alternative, *at)[:, 0]
+        reached = self.losses(*alternative)
+        for point, wanted in zip(self.points, reached.T, strict=True):
             mine, other = point if self.currency == "params" else point[::-1]
             losses = self.curve(*baseline, other)
             out.append(equivalent(losses, self.log_grid, wanted) - np.log(mine))
