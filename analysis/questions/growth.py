@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from analysis.report.style import (
     PALETTE,
     Nothing,
     banded,
+    entries,
     factor_axis,
     forest_axis,
     key,
@@ -157,7 +159,7 @@ def draw_growth(figure: Figure, analysis: Analysis, target: str) -> None:
     if len(shares) > 1:
         _draw_shares(panels.pop(0), shares)
     if len(lines):
-        _draw_lines(panels.pop(0), lines)
+        _draw_lines(figure, panels.pop(0), lines)
 
 
 def _draw_shares(axes: Axes, shares: pd.DataFrame) -> None:
@@ -177,7 +179,7 @@ def _draw_shares(axes: Axes, shares: pd.DataFrame) -> None:
     axes.set_title("share of the differences in loss between the runs")
 
 
-def _draw_lines(axes: Axes, lines: pd.DataFrame) -> None:
+def _draw_lines(figure: Figure, axes: Axes, lines: pd.DataFrame) -> None:
     keys = ["kind", "baseline", "alternative", "fixed"]
     limits = span(
         lines.factor.clip(upper=HIGHEST), lines.low.clip(0.2, HIGHEST), [0.9, 2.2]
@@ -201,11 +203,14 @@ def _draw_lines(axes: Axes, lines: pd.DataFrame) -> None:
     axes.set_xlabel("training tokens (dashed: a doubling; ▲: more than the axis has)")
     axes.set_ylabel("worth, in multiples of the data")
     handles = [key(_named(one), *looks(names, one)) for one in names]
+    wide, high = figure.get_size_inches()
+    wide, columns = entries(handles, wide, 2)
+    resize(figure, high, wide)
     axes.legend(
         handles=handles,
         loc="upper left",
-        bbox_to_anchor=(0, 1.0 + 0.1 * ((len(names) + 1) // 2)),
-        ncols=2,
+        bbox_to_anchor=(0, 1.0 + 0.1 * math.ceil(len(names) / columns)),
+        ncols=columns,
     )
 
 

@@ -454,16 +454,26 @@ def legend(figure: Figure, handles: Sequence[Line2D], columns: int = 7) -> None:
     longest entry, so that many entries or long ones take nothing from the panels; call
     it after `resize`.
     """
-    # An entry takes a mark and its gaps, about 40 points, and 5 for each letter.
-    longest = max((len(str(one.get_label())) for one in handles), default=1)
-    entry = (40 + 5 * longest) / 72
     wide, high = figure.get_size_inches()
-    wide = max(wide, entry)
-    columns = max(1, min(columns, int(wide / entry)))
+    wide, columns = entries(handles, wide, columns)
     lines = math.ceil(len(handles) / columns)
     # 8-point letters and the gap below them.
     resize(figure, high + max(0, lines - 2) * 13 / 72, wide)
     figure.legend(handles=list(handles), loc="outside upper left", ncols=columns)
+
+
+def entries(handles: Sequence[Line2D], wide: float, most: int) -> tuple[float, int]:
+    """The width in inches that a legend needs, and how many columns fit in it.
+
+    Args:
+      wide: the width that there is; more is needed where one entry is wider.
+      most: columns at most.
+    """
+    # An entry takes a mark and its gaps, about 40 points, and 5 for each letter.
+    longest = max((len(str(one.get_label())) for one in handles), default=1)
+    entry = (40 + 5 * longest) / 72
+    wide = max(wide, entry)
+    return wide, max(1, min(most, int(wide / entry)))
 
 
 def key(label: str, colour: str, marker: Any = None, line: Any = "") -> Line2D:

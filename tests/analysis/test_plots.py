@@ -276,6 +276,19 @@ def test_a_long_legend_takes_no_height_from_the_panels(styled):
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error")
+def test_long_names_beside_each_other_squeeze_no_panel(study):
+    names = {one: f"{one * 40:.24} {one}" for one in study.equivalents.baseline}
+    names |= {one: f"{one * 40:.24} {one}" for one in study.equivalents.alternative}
+    swaps = study.equivalents.replace({"baseline": names, "alternative": names})
+    figure = canvas.figure(
+        DRAWS["growth"], study.replace(equivalents=swaps), study.targets[0]
+    )
+    figure.canvas.draw()
+    legend = figure.axes[-1].get_legend().get_window_extent()
+    assert legend.x0 >= 0 and legend.x1 <= figure.bbox.width
+
+
 def test_rows_with_very_long_labels_leave_room_for_their_panel(styled):
     figure = Figure(figsize=(style.WIDTH, 2.5), layout="constrained")
     axes = figure.subplots()
