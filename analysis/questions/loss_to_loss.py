@@ -238,20 +238,32 @@ def draw_lines(figure: Figure, analysis: Analysis, target: str) -> None:
             colour, marker, line = looks(levels, level)
             axes.plot(mine.x, mine.y, marker, color=colour, ms=3.2, alpha=0.8)
             # Runs of several corpora lie on no one line.
-            if len(mine) > 3 and (rows[i] == "corpus" or len(rows) == 1):
-                grid = np.geomspace(mine.x.min(), mine.x.max(), 40)
-                fitted = np.polyfit(np.log(mine.x), np.log(mine.y), 2)
-                logs = np.polyval(fitted, np.log(grid))
-                # Between runs far apart a parabola may leave the picture by far.
-                seen = (logs >= np.log(limits[1][0])) & (logs <= np.log(limits[1][1]))
-                logs[~seen] = np.nan
-                axes.plot(grid, np.exp(logs), color=colour, ls=line)
+            if rows[i] == "corpus" or len(rows) == 1:
+                axes.plot(*_parabola(mine, limits[1]), color=colour, ls=line)
         if i == 0:
             axes.set_title(f"on {others[j]}", fontsize=8.5)
         if j == 0:
             axes.set_ylabel(f"by {rows[i]}\nloss ({analysis.unit})")
     figure.supxlabel(f"loss on {target} ({analysis.unit})", fontsize=8.5)
     legend(figure, [key(str(n), *looks(names[r], n)) for r in rows for n in names[r]])
+
+
+def _parabola(points: pd.DataFrame, limits: tuple[float, float]) -> tuple[Array, Array]:
+    """x and y [n] of the parabola through the logs of points, within limits of y.
+
+    Without a number where it leaves them, which between points far apart it may by far;
+    empty where points are too few or too close to have one.
+    """
+    x, y = np.log(points.x.to_numpy(float)), np.log(points.y.to_numpy(float))
+    middle, half = (x.max() + x.min()) / 2, max(np.ptp(x) / 2, 1e-12)
+    design = np.vander((x - middle) / half, 3)
+    fitted, _, rank, _ = np.linalg.lstsq(design, y, rcond=1e-9)
+    if len(x) < 4 or rank < 3:
+        return np.zeros(0), np.zeros(0)
+    place = np.linspace(-1.0, 1.0, 40)
+    logs = np.polyval(fitted, place)
+    logs[(logs < np.log(limits[0])) | (logs > np.log(limits[1]))] = np.nan
+    return np.exp(middle + half * place), np.exp(logs)
 
 
 QUESTION = Question(

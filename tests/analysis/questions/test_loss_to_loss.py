@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from analysis.questions import loss_to_loss
 from analysis.report import canvas
@@ -61,6 +62,21 @@ def test_a_run_without_a_loss_on_one_set_is_no_point_of_a_line():
     whole, gaps = runs(corpus=0.1), runs(corpus=0.1)
     gaps.loc[[3, 4, 5, 6], "loss:y"] = [np.inf, np.nan, 0.0, -1.0]
     pd.testing.assert_frame_equal(moved(gaps), moved(whole.drop([3, 4, 5, 6])))
+
+
+def test_the_line_that_is_drawn_is_the_parabola_through_the_logs():
+    x = np.geomspace(2.0, 4.0, 9)
+    wanted = lambda x: np.exp(0.3 + 0.5 * np.log(x) + 0.2 * np.log(x) ** 2)
+    drawn = loss_to_loss._parabola(pd.DataFrame({"x": x, "y": wanted(x)}), (0.1, 9.0))
+    np.testing.assert_allclose(drawn[1], wanted(drawn[0]))
+    assert drawn[0][0] == pytest.approx(2.0) and drawn[0][-1] == pytest.approx(4.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("x", [[2.0] * 9, [2.0, 3.0] * 4, [2.0, 2.5, 3.0]])
+def test_points_too_few_or_too_close_for_a_parabola_have_none(x):
+    drawn = loss_to_loss._parabola(pd.DataFrame({"x": x, "y": x}), (0.1, 9.0))
+    assert not drawn[0].size and not drawn[1].size
 
 
 def test_a_line_that_leaves_the_picture_is_drawn_as_far_as_the_picture_goes():
