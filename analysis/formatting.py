@@ -54,10 +54,17 @@ def percent(share: float) -> str:
 
 
 def interval_text(low: float, high: float) -> str:
+    """Both ends; one that is the rounding of zero, beside the other, is zero.
+
+    >>> interval_text(0.5, 2), interval_text(2, math.inf), interval_text(-7e-30, 0.4)
+    ('0.500 to 2.00', 'at least 2.00', '0 to 0.400')
+    """
     if math.isnan(low) or math.isnan(high):
         return "interval not known"
     if math.isinf(high):
         return f"at least {number(low)}" if math.isfinite(low) else "no upper end"
+    least = ROUNDING * max(abs(low), abs(high))
+    low, high = (0.0 if abs(end) < least else end for end in (low, high))
     return f"{number(low)} to {number(high)}"
 
 
@@ -123,9 +130,47 @@ def range_text(frame: pd.DataFrame) -> str:
     return joined(ends)
 
 
+# Relative errors below this are not shown as numbers: where a fit meets its runs
+# exactly, the rest is rounding of float64 and not a measurement.
+LEAST_ERROR = 1e-5
+# An end of an interval this much smaller than the other is rounding, too.
+ROUNDING = 1e-12
+
+
 def percent_error(log_error: float) -> str:
-    """A standard deviation of logs as a relative error."""
-    return "–" if math.isnan(log_error) else f"{number(100 * log_error, 2)}%"
+    """A standard deviation of logs, or another relative change, in percent.
+
+    >>> percent_error(0.0123), percent_error(5.7e-16), percent_error(0.0)
+    ('1.2%', 'under 0.001%', '0%')
+    """
+    if math.isnan(log_error):
+        return "–"
+    if 0.0 < abs(log_error) < LEAST_ERROR:
+        return f"under {number(100 * LEAST_ERROR, 1)}%"
+    return f"{number(100 * log_error, 2)}%"
+
+
+def law_text(law: str) -> str:
+    """A law as a sentence has it.
+
+    >>> law_text("chinchilla"), law_text("joint_outer"), law_text("joint (E by family)")
+    ('chinchilla law', 'joint law with an outer exponent', 'joint law with E by family')
+    """
+    if law == "mixture":
+        return "mixture of laws"
+    base, _, freed = law.partition(" (")
+    if base.endswith("_outer"):
+        base, freed = base.removesuffix("_outer"), "an outer exponent)"
+    return f"{base} law" + (f" with {freed.removesuffix(')')}" if freed else "")
+
+
+# The target of a table whose one column of losses names no text.
+UNNAMED_LOSS = "loss"
+
+
+def scored(target: str, before: str = ", ") -> str:
+    """`, scored on TARGET`, or nothing where the table does not say what was scored."""
+    return "" if target == UNNAMED_LOSS else f"{before}scored on {target}"
 
 
 def swap_text(row: Any) -> str:

@@ -107,7 +107,7 @@ def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
         "source",
         metavar="TABLE",
         help="a workdir, or a file: text (comma, semicolon, tab), JSON, JSON lines or "
-        "Parquet, packed (.gz, .xz, .bz2, .zst) or not",
+        "Parquet, compressed (.gz, .xz, .bz2, .zst) or not",
     )
     command.add_argument("--map", default="", help=MAP_HELP)
     command.add_argument(

@@ -1,4 +1,4 @@
-"""Figures of how far apart predictions lie: a ladder of swaps, and a map of runs."""
+"""Figures of distances between predictions: a ladder of swaps, and a map of runs."""
 
 from __future__ import annotations
 

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.formatting import UNDETERMINED, interval_text, number, on, scale
+from analysis.formatting import (
+    UNDETERMINED,
+    UNNAMED,
+    capitalised,
+    interval_text,
+    number,
+    on,
+    scale,
+)
 from analysis.inference.verdict import verdict
 from analysis.questions._view import probed
 from analysis.results import Analysis
@@ -30,41 +38,72 @@ def floors_text(rows: pd.DataFrame) -> str:
         apart = _nats(row.distance, row.low, row.high)
         who = f"{row.baseline}{on(row.fixed)}"
         bits = number(row.distance_bits)
-        return f"two seeds of {who} predict {apart} apart, {bits} bits per byte"
+        return (
+            f"the predictions of two seeds of {who} are {apart} apart, {bits} bits/byte"
+        )
     low, high = rows.distance.min(), rows.distance.max()
     bits = interval_text(rows.distance_bits.min(), rows.distance_bits.max())
     return (
-        f"two seeds of one family predict {interval_text(low, high)} nats apart "
-        f"({bits} bits per byte; {len(rows)} families and corpora)"
+        f"the predictions of two seeds of one family are {interval_text(low, high)} "
+        f"nats apart ({bits} bits/byte; over {len(rows)} families and corpora)"
     )
 
 
 def excess_text(row: Any) -> str:
-    """A swap beside its floor: farther apart than seeds, or not to be told."""
+    """A swap beside its floor: farther apart than two seeds, or undetermined."""
     what = f"{row.baseline} → {row.alternative} ({row.fixed})"
     if math.isnan(row.excess):
         apart = _nats(row.distance, row.low, row.high)
-        return f"{what}: predictions lie {apart} apart, with no floor to set beside"
+        return f"{what}: predictions are {apart} apart; there is no floor to compare"
     more = _nats(row.excess, row.excess_low, row.excess_high)
     lie = verdict(row.excess_low, row.excess_high, 0.0)
-    seeds = f"two seeds, which lie {number(row.floor)} apart"
+    seeds = f"those of two seeds, which are {number(row.floor)} apart"
     if lie == "above":
-        return f"{what}: predictions lie {more} farther apart than {seeds}"
+        return f"{what}: predictions are {more} farther apart than {seeds}"
     if lie == "below":
-        return f"{what}: predictions lie nearer to each other than {seeds}: {more}"
-    text = f"{what}: whether predictions lie farther apart than {seeds}"
+        return f"{what}: predictions are closer to each other than {seeds}: {more}"
+    text = f"{what}: whether predictions are farther apart than {seeds}"
     return f"{text}, {UNDETERMINED}: {more}"
+
+
+def plain_excess(row: Any) -> str:
+    """The same for a person who is no statistician, as a whole sentence.
+
+    That no difference is shown is never called the same function: how large a
+    difference would matter is for a claim of the study to say.
+    """
+    pair = f"{row.baseline} and {row.alternative}"
+    trained = f"Trained on {row.fixed}, " if row.fixed not in ("", UNNAMED) else ""
+    apart = (
+        f"{number(row.distance, 2)} nats apart, those of two runs of one architecture "
+        f"that differ only in their random start {number(row.floor, 2)}"
+    )
+    more = _nats(row.excess, row.excess_low, row.excess_high)
+    lie = verdict(row.excess_low, row.excess_high, 0.0)
+    if lie == "above":
+        lead = f"{trained}{pair} do not make the same predictions"
+        return f"{capitalised(lead)}: theirs are {apart}; the excess is {more}."
+    if lie == "below":
+        lead = (
+            f"{trained}{pair} predict no less alike than two runs of one architecture"
+        )
+        return f"{capitalised(lead)}: their predictions are {apart}."
+    lead = f"{trained}whether {pair} make different predictions {UNDETERMINED}"
+    return f"{capitalised(lead)}: theirs are {apart}; the excess is {more}."
 
 
 def ratio_text(row: Any) -> str:
     """One swap of architectures in the unit of another swap."""
-    swap = f"{row.baseline} for {row.alternative}{on(row.fixed)}"
-    other = f"swapping {row.other_baseline} for {row.other_alternative}"
+    swap = f"{row.baseline} by {row.alternative}{on(row.fixed)}"
+    other = f"replacing {row.other_baseline} by {row.other_alternative}"
     if math.isinf(row.high) and not math.isfinite(row.ratio):
-        return f"swapping {swap} cannot be set beside {other}, which changes nothing "
+        return (
+            f"replacing {swap} cannot be compared with {other}, for which no change of "
+            "the predictions is shown"
+        )
     return (
-        f"swapping {swap} changes the predictions {number(row.ratio)} times "
-        f"({interval_text(row.low, row.high)}) as much as {other} does"
+        f"replacing {swap} changes the predictions {number(row.ratio)} times "
+        f"({interval_text(row.low, row.high)}) as much as {other}"
     )
 
 

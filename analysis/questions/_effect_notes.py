@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.formatting import UNNAMED, range_text, swaps_text
+from analysis.formatting import UNNAMED, range_text, scored, swaps_text
 from analysis.questions._view import View
 from analysis.questions.interaction import flags
 from analysis.results import Note
@@ -24,13 +24,15 @@ def warns(asked: Asked) -> Iterator[Note]:
         ("corpora", surfaces.corpora),
     ):
         if len(names) < 2:
-            shared = f"All runs share {names[0]}"
+            shared = f"All runs are of {names[0]}"
+            if plural == "corpora":
+                shared = f"All runs were trained on {names[0]}"
             if names[0] == UNNAMED:
                 shared = f"The table names no {plural}"
-            text = f"{shared}: two are needed for an effect of {plural}."
+            text = f"{shared}: an effect of {plural} needs two."
             yield Note("undetermined", "effects", text)
     text = (
-        f"Fitted runs reach {range_text(surfaces.data.frame)}; beyond that every "
+        f"The fitted runs have {range_text(surfaces.data.frame)}; beyond that every "
         "number is an extrapolation."
     )
     yield Note("warning", "effects", text)
@@ -78,15 +80,15 @@ def of_equivalents(frame: pd.DataFrame) -> Iterator[Note]:
         open_ = part[(part.low <= 1.0) & (part.high >= 1.0)]
         if len(open_):
             text = (
-                f"{len(open_)} of {len(part)} swaps show no difference on target "
-                f"{target}, over all cells: {swaps_text(open_)}."
+                f"Over all cells{scored(target)}, no difference is shown for "
+                f"{len(open_)} of {len(part)} swaps: {swaps_text(open_)}."
             )
             yield Note("undetermined", "effects", text)
         never = part[part.p_infinite > 0]
         if len(never):
             text = (
-                f"No amount of data matches {swaps_text(never)} in some of the draws "
-                f"(up to {never.p_infinite.max():.0%}), on target {target}."
+                f"In some draws (up to {never.p_infinite.max():.0%}) no amount of data "
+                f"makes up for {swaps_text(never)}{scored(target)}."
             )
             yield Note("warning", "effects", text)
     yield from _disputes(whole)
@@ -107,6 +109,6 @@ def _disputes(whole: pd.DataFrame) -> Iterator[Note]:
     for target, part in pd.DataFrame(apart, columns=whole.columns).groupby("target"):
         text = (
             "The leading law and the laws of each family alone disagree on "
-            f"{swaps_text(part)} (target {target}, over all cells)."
+            f"{swaps_text(part)}, over all cells{scored(target)}."
         )
         yield Note("disagree", "effects", text)

@@ -13,6 +13,7 @@ from analysis.formatting import (
     few,
     interval_text,
     number,
+    percent_error,
     range_text,
     swap_text,
 )
@@ -106,7 +107,7 @@ def _change(row: Any) -> str:
 def _percents(row: Any) -> tuple[str, str, str]:
     """The change of the loss and its interval's ends, in percent of the loss."""
     logs = (row.log_ratio, row.low, row.high)
-    mean, low, high = (f"{number(100 * math.expm1(log), 2)}%" for log in logs)
+    mean, low, high = (percent_error(math.expm1(log)) for log in logs)
     return mean, low, high
 
 

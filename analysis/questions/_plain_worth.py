@@ -29,8 +29,8 @@ def worth_told(found: pd.DataFrame) -> pd.Series:
 
 # What the swap of a kind is called on the front page.
 EXCHANGE = {
-    "architecture": "Exchanging {baseline} for {alternative}",
-    "corpus": "Training on {alternative} in place of {baseline}",
+    "architecture": "Replacing {baseline} by {alternative}",
+    "corpus": "Training on {alternative} instead of {baseline}",
 }
 
 
@@ -43,7 +43,7 @@ def plainly(view: View) -> list[Sentence]:
             continue
         lies = np.array([verdict(r.low, r.high, 1.0) for r in found.itertuples()])
         gained = found[lies == "above"]
-        text = f"Whether any exchange of {kind} is worth more data {UNDETERMINED}."
+        text = f"Whether any swap of {kind} is worth any data {UNDETERMINED}."
         if len(gained):
             text = _plain_worth(gained, found, kind)
         said.append(Sentence(text, 80, FRONT))

@@ -162,6 +162,13 @@ class Absent:
         return all(view.analysis.frames[name].empty for name in self.frames)
 
 
+# The reason why a question about predictions has no answer, unless a note gives one.
+UNKEPT = (
+    "The runs of this table kept no predictions; a study keeps them at probes, see "
+    "docs/studies.md."
+)
+
+
 # Frames by name, and what a reader must know before believing them.
 Answer = tuple[Mapping[str, pd.DataFrame], Sequence[Note]]
 

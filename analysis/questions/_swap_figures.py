@@ -37,6 +37,14 @@ from analysis.report.style import (
 )
 from analysis.results import Analysis
 
+# What the legend calls a method.
+NAMES = {
+    "preferred": "leading law",
+    "joint": "joint law",
+    "family": "laws of each family and corpus alone",
+    "paired": "matched cells, no law",
+}
+
 
 def draw_equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
     """What each swap is worth in data at the largest fitted cell, by every method."""
@@ -62,11 +70,11 @@ def draw_equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
         _swaps_of_a_kind(axes, list(groups), outside[outside.kind == kind], methods)
         axes.set_title(f"{kind} (no effect: 1; dashed: a doubling of the data)")
     figure.supxlabel(
-        "data-equivalent: times the data of the first that gives the loss of the "
-        "second",
+        "data-equivalent: times its data that the first needs to reach the loss of "
+        "the second",
         fontsize=8.5,
     )
-    marks = [key(m, *looks(METHODS, m)[:2]) for m in methods]
+    marks = [key(NAMES[m], *looks(METHODS, m)[:2]) for m in methods]
     far = Line2D([], [], color=FAINT, marker="o", mfc="white", ls="-", ms=5)
     far.set_label("extrapolated to the withheld largest cell")
     legend(figure, [*marks, far] if len(outside) else marks)

@@ -32,14 +32,14 @@ def equivalence(row: Any) -> str:
     lie = verdict(row.low, row.high, 1.0)
     span = f"({interval_text(row.low, row.high)}{_never(row)})"
     if math.isnan(row.factor):
-        return f"Nothing can be said of {swap_text(row)}{place}."
+        return f"{swap_text(row)}{place} has no data-equivalent on this grid."
     if lie == "above" and math.isinf(row.factor):
         what = row.baseline if row.kind == "corpus" else f"data{place}"
-        gives = f"gives what {row.alternative} gives" + (
-            place if row.kind == "corpus" else f" to {row.baseline}"
+        reaches = f"reaches the loss of {row.alternative}" + (
+            place if row.kind == "corpus" else f" with {row.baseline}"
         )
         share = percent(row.p_infinite)
-        return f"No amount of {what} {gives} ({share} of draws)."
+        return f"No amount of {what} {reaches} (in {share} of draws)."
     if lie == "above":
         beside = {
             "above": ", more than a doubling",
@@ -49,7 +49,7 @@ def equivalence(row: Any) -> str:
         worth = f"is worth {number(row.factor)} times the data {span}{beside}"
         return f"{swap_text(row)}{place} {worth}."
     if lie == "below":
-        less = f"{row.baseline} does as well with {number(row.factor)} times the data"
+        less = f"{row.baseline} matches it with {number(row.factor)} times the data"
         return f"{swap_text(row)}{place} is a loss: {less} {span}."
     value = "no finite amount of" if math.isinf(row.factor) else number(row.factor)
     worth = f"{value} times the data" if math.isfinite(row.factor) else f"{value} data"
@@ -71,9 +71,9 @@ def _merged(rows: Sequence[Any]) -> list[str]:
         return [equivalence(row) for row in rows]
     first, least = never[0], min(row.p_infinite for row in never)
     fixed = joined((row.fixed for row in never), "or")
-    text = f"No amount of {first.baseline} gives what {first.alternative} gives, "
+    text = f"No amount of {first.baseline} reaches the loss of {first.alternative} "
     text += f"for {fixed}"
-    share = f"{percent(least)} of draws" + (" or more" if least < 1 else "")
+    share = f"in {'at least ' * (least < 1)}{percent(least)} of draws"
     rest = [equivalence(row) for row in rows if row not in never]
     return [f"{text} ({share}).", *rest]
 

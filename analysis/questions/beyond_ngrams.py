@@ -19,6 +19,7 @@ from analysis.inference.verdict import verdict
 from analysis.predictions import given, positions
 from analysis.predictions.groups import Comparison
 from analysis.questions._question import (
+    UNKEPT,
     Absent,
     Answer,
     Drawing,
@@ -137,9 +138,9 @@ def _row(
 # --- Words and figure ----------------------------------------------------------------
 
 PLAIN = {
-    given.FUNCTION: "what is left of their logs of chances has the cosine",
-    given.TOP: "they hold one token for the likeliest at the share",
-    given.LOSS: "their losses have over positions the correlation",
+    given.FUNCTION: "cosine of their log-probabilities without the n-gram part",
+    given.TOP: "share of positions with the same most likely token",
+    given.LOSS: "correlation of their losses over positions",
 }
 
 
@@ -148,18 +149,18 @@ def sentence(row: Any) -> str:
     place = f"At {scale(row.params, row.tokens)}, {row.baseline} and {row.alternative}"
     text = (
         f"{place} ({row.fixed}): {PLAIN[row.measure]} {number(row.agreement)} "
-        f"({interval_text(row.low, row.high)}), two seeds of one {number(row.seeds)}; "
-        f"{number(row.permuted)} with positions permuted, and {number(row.given)} from "
-        "the counts of n-grams alone"
+        f"({interval_text(row.low, row.high)}), of two seeds {number(row.seeds)}; "
+        f"{number(row.permuted)} with positions permuted, and {number(row.given)} "
+        "where the n-gram model is equally sure"
     )
     ends = interval_text(row.beyond_low, row.beyond_high)
     more = f"{number(row.beyond)} ({ends})"
     lie = verdict(row.beyond_low, row.beyond_high, 0.0)
     if lie == "above":
-        return f"{text}: they agree by {more} beyond n-grams."
+        return f"{text}. They agree beyond n-grams, by {more}."
     if lie == "below":
-        return f"{text}: they agree on less than that, by {more}."
-    return f"{text}: whether they agree beyond n-grams {UNDETERMINED}, {more}."
+        return f"{text}. They agree less than n-grams explain, by {more}."
+    return f"{text}. Whether they agree beyond n-grams {UNDETERMINED}: {more}."
 
 
 def said(view: View) -> list[str]:
@@ -200,7 +201,7 @@ def draw_agreements(figure: Figure, analysis: Analysis, target: str) -> None:
             axes.set_yticklabels([])
         axes.set_xlabel(LABELS[measure])
         axes.grid(True, axis="x")
-    told = {"permuted": "positions permuted", "given": "given n-grams alone"}
+    told = {"permuted": "positions permuted", "given": "explained by n-grams"}
     told["seeds"] = "two seeds of one"
     handles = [key("agreement", PALETTE[0], "o")]
     legend(figure, handles + [key(told[n], *look) for n, look in NULLS.items()])
@@ -208,24 +209,24 @@ def draw_agreements(figure: Figure, analysis: Analysis, target: str) -> None:
 
 NULLS = {"permuted": (FAINT, "x"), "given": (PALETTE[1], "|"), "seeds": (INK, "D")}
 LABELS = {
-    given.FUNCTION: "cosine of what is left of ln p",
-    given.TOP: "share of same likeliest token",
+    given.FUNCTION: "cosine of ln p without n-grams",
+    given.TOP: "share of same most likely token",
     given.LOSS: "correlation of losses",
 }
 
 QUESTION = Question(
     name="beyond_ngrams",
-    title="Do they agree on more than n-grams?",
+    title="Do they agree beyond what n-grams explain?",
     place=54,
-    absent=Absent("agreement beyond n-grams", ("agreements",), ("agreements",)),
+    absent=Absent("agreement beyond n-grams", ("agreements",), ("agreements",), UNKEPT),
     said=said,
     answers=answers,
     figures={
         "agreements": Drawing(
             draw_agreements,
-            "How far two architectures agree, with 95% intervals by documents and "
-            "seeds together, beside what it is with positions permuted, what the "
-            "counts of n-grams alone give, and what two seeds of one reach.",
+            "Agreement of two architectures, with 95% intervals over documents and "
+            "seeds together, beside the agreement with positions permuted, the part "
+            "that n-grams explain, and the agreement of two seeds of one architecture.",
             scored=False,
         )
     },

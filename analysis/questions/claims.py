@@ -379,8 +379,8 @@ def build(view: View, figure: Placed) -> str:
     claims, promises = view.analysis.claims, view.analysis.promises
     parts = []
     if claims.empty:
-        reason = "No study of this table states one: see `claims` in docs/studies.md."
-        parts = [f'<p class="none">No claim to decide. {markup.text_of(reason)}</p>']
+        reason = "No study of this table states one; docs/studies.md says how."
+        parts = [f'<p class="none">No claims. {markup.text_of(reason)}</p>']
         if promises.empty:
             return parts[0]
     parts.append(markup.bullets(said(view)))

@@ -135,13 +135,13 @@ def crossover(row: Any) -> str:
         return f"{swap}: where it begins {UNDETERMINED}."
     if row.compute == 0:
         share = percent(row.p_none)
-        return f"{swap} all the way from {reach} (no crossing in {share} of draws)."
+        return f"{swap} over all of {reach} (no crossing in {share} of draws)."
     if math.isinf(row.compute):
         share = percent(row.p_none)
         return f"{swap} nowhere from {reach} (no crossing in {share} of draws)."
     start = f"{swap} from {number(row.compute)} FLOPs on"
     if row.low == 0 and math.isinf(row.high):
-        return f"{start} by the law; where it begins {UNDETERMINED}."
+        return f"{start} by the law, but where this begins {UNDETERMINED}."
     return f"{start} ({interval_text(row.low, row.high)})."
 
 
@@ -211,8 +211,8 @@ QUESTION = Question(
     figures={
         "compute": Drawing(
             draw_compute,
-            "What an architecture swap is worth in compute, both sides at their own "
-            "compute-optimal split. Bands are 95% intervals.",
+            "What an architecture swap is worth in compute, with both sides at their "
+            "own compute-optimal split. Bands are 95% intervals.",
         )
     },
     about=("compute",),

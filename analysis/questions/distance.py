@@ -1,8 +1,8 @@
-"""How far apart what models predict lies: seeds, architectures, corpora, in one unit.
+"""Distances between predictions of seeds, architectures and corpora, in one unit.
 
-Two models of one loss may disagree at every position. Here their predictions are set
-beside each other, position by position: see analysis/predictions/contrasts.py for the
-distance, its floor (two seeds of one family) and the excess over it.
+Two models with the same loss may disagree at every position. Here their predictions are
+compared position by position: see analysis/predictions/contrasts.py for the distance,
+its floor (two seeds of one family) and the excess over it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.formatting import UNDETERMINED, count, few, joined, on, scale
+from analysis.formatting import (
+    UNDETERMINED,
+    capitalised,
+    count,
+    few,
+    joined,
+    on,
+    scale,
+)
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.predictions.groups import PLACE, Comparison
@@ -23,12 +31,14 @@ from analysis.questions._distance_words import (
     excess_text,
     floors_text,
     place_text,
+    plain_excess,
     ratio_text,
     ratios_said,
 )
 from analysis.questions._question import (
     FRONT,
     LIMIT,
+    UNKEPT,
     Absent,
     Answer,
     Drawing,
@@ -311,19 +321,21 @@ def answers(view: View) -> list[Sentence]:
     swaps = told[(told.kind == "architecture") & told.excess.notna()]
     if swaps.empty:
         text = "Whether two architectures compute the same function "
-        reason = "no two seeds of both are there to say how far apart seeds lie"
+        reason = "no two of them have the two seeds each that show how far seeds differ"
         return [Sentence(f"{text}{UNDETERMINED}: {reason}.", 70, LIMIT)]
     place = place_text(told)
     far, near = swaps.loc[swaps.excess.idxmax()], swaps.loc[swaps.excess.idxmin()]
     lines = [f"{place}, {excess_text(row)}." for row in (far, near)]
+    plain = [plain_excess(row) for row in (far, near)]
     ratios = view.analysis.function_ratios
     if len(ratios):
         names = ["probes", "baseline", "alternative", "fixed"]
         mine = (ratios[names] == far[names]).all(axis=1) & np.isfinite(ratios.high)
-        data = ratios[mine & (ratios.other_kind == "corpus")]
-        lines += [f"{place}, {ratio_text(row)}." for row in data.head(1).itertuples()]
-    lines = list(dict.fromkeys(lines))
-    out = [Sentence(text, 85 - 12 * k, FRONT) for k, text in enumerate(lines)]
+        data = ratios[mine & (ratios.other_kind == "corpus")].head(1)
+        lines += [f"{place}, {ratio_text(row)}." for row in data.itertuples()]
+        plain += [f"{capitalised(ratio_text(row))}." for row in data.itertuples()]
+    lines, plain = (list(dict.fromkeys(texts)) for texts in (lines, plain))
+    out = [Sentence(text, 85 - 12 * k, FRONT) for k, text in enumerate(plain)]
     return out + [Sentence(text, 62 - k) for k, text in enumerate(lines)]
 
 
@@ -331,13 +343,15 @@ QUESTION = Question(
     name="distance",
     title="Do they compute the same function?",
     place=52,
-    absent=Absent("distance between predictions", ("distances",), ("distance",)),
+    absent=Absent(
+        "distance between predictions", ("distances",), ("distance",), UNKEPT
+    ),
     said=said,
     answers=answers,
     figures={
         "distances": Drawing(
             draw_ladder,
-            "How far apart predictions lie when one thing is swapped, in one unit: the "
+            "How far apart predictions are when one thing is swapped, in one unit: the "
             "mean Jensen-Shannon divergence of a run of one from a run of the other, "
             "with 95% intervals by documents and seeds together. The grey strokes are "
             "the mean distance of two seeds of either; beside each row stands what is "

@@ -29,6 +29,7 @@ from analysis.formatting import (
     on,
     percent,
     scale,
+    scored,
     swap_text,
 )
 from analysis.inference.verdict import verdict
@@ -181,7 +182,7 @@ def centre(by_target: Mapping[str, str], families: int) -> list[str]:
     ]
 
 
-UNRULED = "Over matched cells, without a law, scored on {} (95% intervals):"
+UNRULED = "Over matched cells, without a law{} (95% intervals; a → b: a replaced by b):"
 
 
 def opening(row: Any, target: str, model: str, above: float) -> str:
@@ -193,7 +194,7 @@ def opening(row: Any, target: str, model: str, above: float) -> str:
       above: AICc of the joint law over it.
     """
     if row.method == "paired":
-        return UNRULED.format(target)
+        return UNRULED.format(scored(target))
     place = f"At {scale(row.params, row.tokens)}"
     place += (
         ", the largest cell that was fitted" if row.fitted else ", an extrapolation"
@@ -202,7 +203,7 @@ def opening(row: Any, target: str, model: str, above: float) -> str:
     if row.method == "preferred":
         by = model.replace("by cell", "free for each pair of family and corpus")
         law = f", by the joint law with {by} (AICc {number(above, 2)} lower)"
-    return f"{place}{law}, scored on {target} (95% intervals):"
+    return f"{place}{law}{scored(target)} (95% intervals; a → b: a replaced by b):"
 
 
 def joint_instead(lead: pd.DataFrame, joint: pd.DataFrame) -> str:
@@ -222,11 +223,12 @@ def joint_instead(lead: pd.DataFrame, joint: pd.DataFrame) -> str:
         if own != other:
             ends = interval_text(row.low_joint, row.high_joint)
             swap = f"{swap_text(row)}{among(row.fixed)}"
-            said.append(f"{swap} {number(row.factor_joint)} times ({ends})")
+            said.append(f"{swap}, {number(row.factor_joint)} times the data ({ends})")
     if not said:
         same = "verdict" if len(both) == 1 else f"{len(both)} verdicts"
         return f"The plain joint law gives the same {same}."
-    return f"The plain joint law decides otherwise on {joined(said)}."
+    verdicts = "another verdict" if len(said) == 1 else "other verdicts"
+    return f"The plain joint law gives {verdicts} on {joined(said)}."
 
 
 def extrapolated(frame: pd.DataFrame) -> str:
@@ -346,7 +348,7 @@ ENDS = ("baseline", "alternative")
 def _opening(analysis: Analysis, found: pd.DataFrame, target: str) -> str:
     """Where and by which law the answer holds."""
     if found.empty:
-        return UNRULED.format(target)
+        return UNRULED.format(scored(target))
     models = of_target(analysis.models, target).set_index("model")
     leads = models[models.preferred.eq(True)].index if len(models) else []
     named = found[found.factor.notna()]
@@ -402,9 +404,9 @@ def _built(view: View, figure: Placed) -> str:
         return markup.absent(view.analysis, "data-equivalents", "effects", "joint")
     parts = [
         markup.paragraph(
-            "The data-equivalent of a swap is the factor on the data of the first that "
-            "gives the loss of the second, the other factor held fixed: above 1 the "
-            "swap is a gain, at 2 it is worth a doubling of the data, and it is "
+            "The data-equivalent of a swap a → b is the number of times its data that "
+            "a needs to reach the loss of b, with the other factor held fixed. Above 1 "
+            "the swap is a gain, at 2 it is worth a doubling of the data, and it is "
             "infinite where no amount of data is enough.",
             *centre(centres(view.analysis), view.analysis.cells.family.nunique()),
         ),
@@ -415,7 +417,9 @@ def _built(view: View, figure: Placed) -> str:
     ]
     doubling = at_fitted(of_target(view.analysis.doubling, view.target))
     if len(doubling):
-        caption = f"Beside it: what doubling the data saves ({view.analysis.unit})"
+        caption = (
+            f"For comparison: loss saved by doubling the data ({view.analysis.unit})"
+        )
         parts.append(markup.fold(caption, doubling))
     told = one_way(frame)
     both = pd.concat([at_fitted(told), beyond(told)], ignore_index=True)
@@ -439,18 +443,18 @@ QUESTION = Question(
     figures={
         "equivalents": Drawing(
             draw_equivalents,
-            "Data-equivalent of each swap at the largest fitted cell: how many times "
-            "the data of the first gives the loss of the second (held in brackets). "
-            "Lines are 95% intervals; an arrow means that the interval goes on, to "
-            "infinity where a share of draws is given.",
+            "Data-equivalent of each swap a → b at the largest fitted cell: how many "
+            "times its data a needs to reach the loss of b (in brackets, what is held "
+            "fixed). Lines are 95% intervals; an arrow marks an interval that goes on, "
+            "to infinity where a share of draws is given.",
             every=True,
             front=50,
         ),
         "scale": Drawing(
             draw_scale,
-            "The data-equivalent of each architecture swap as the grid grows. Bands "
-            "are 95% intervals; a number with an arrow lies above the axis, ∞ where "
-            "no amount of data is enough. Dashed: a doubling of the data.",
+            "The data-equivalent of each architecture swap against training tokens, by "
+            "size. Bands are 95% intervals; a number with an arrow is above the axis, "
+            "∞ where no amount of data is enough. Dashed: a doubling of the data.",
         ),
     },
     build=_built,

@@ -24,6 +24,7 @@ from analysis.predictions.groups import Comparison, one_epoch
 from analysis.predictions.load import BEST
 from analysis.questions._question import (
     FRONT,
+    UNKEPT,
     Absent,
     Answer,
     Drawing,
@@ -460,7 +461,9 @@ QUESTION = Question(
     name="excess",
     title="Do they come nearer to each other?",
     place=53,
-    absent=Absent("excess along an axis", ("function_trends",), ("excess", "distance")),
+    absent=Absent(
+        "excess along an axis", ("function_trends",), ("excess", "distance"), UNKEPT
+    ),
     said=said,
     answers=answers,
     figures={

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.fitting.fit import Refusal
-from analysis.formatting import count, joined, on
+from analysis.formatting import count, joined, on, scored
 from analysis.questions._question import Drawing, Placed, Question, Sentence
 from analysis.questions._view import View
 from analysis.report import markup
@@ -91,23 +91,24 @@ def warns(asked: Asked) -> list[Note]:
     for fitted in surfaces.everything():
         found = fitted.outcome
         if isinstance(found, Refusal) and fitted is surfaces.joint:
-            text = f"The joint law is refused on target {target}: {found.reason}."
+            text = f"The joint law cannot be fitted{scored(target)}: {found.reason}."
             out.append(Note("refused", "joint", text))
         elif isinstance(found, Refusal):
             refused.setdefault(found.reason, []).append(_name(fitted))
         elif fitted is surfaces.joint:
             for doubt in doubts(fitted):
-                text = f"The joint law on target {target}: {doubt}."
+                text = f"The joint law{scored(target)}: {doubt}."
                 out.append(Note(_kind(doubt), "joint", text))
         else:
             for doubt in doubts(fitted):
                 doubted.setdefault(doubt.split(":")[0], []).append(_name(fitted))
     for reason, named in refused.items():
-        text = f"{_count(named)} on target {target} cannot be fitted: {reason}."
+        text = f"{_count(named)}{scored(target)}, cannot be fitted: {reason}."
+        text = text.replace("), cannot", ") cannot")
         out.append(Note("refused", "fits", text))
     total = len(surfaces.everything()) - 1
     for doubt, named in doubted.items():
-        text = f"{_count(named)} of {total} on target {target}: {doubt}."
+        text = f"{_count(named)} of {total}{scored(target)}: {doubt}."
         out.append(Note(_kind(doubt), "fits", text))
     return out
 
@@ -185,7 +186,7 @@ def _limit(axes: Axes, mine: pd.DataFrame) -> None:
 
 def said(view: View) -> list[str]:
     laws = joined(dict.fromkeys(view.analysis.fits.law))
-    return [f"Fitted on log loss: {laws}."] if laws else []
+    return [f"Laws fitted to log loss: {laws}."] if laws else []
 
 
 def _built(view: View, figure: Placed) -> str:

@@ -20,7 +20,7 @@ from analysis.questions._question import (
     Sentence,
 )
 from analysis.questions._view import View, headline, of_target
-from analysis.questions.variance import PLAIN, plain_shares
+from analysis.questions.variance import named, plain_shares
 from analysis.report.style import (
     FAINT,
     PALETTE,
@@ -175,7 +175,7 @@ def _draw_shares(axes: Axes, shares: pd.DataFrame) -> None:
             va="center",
         )
     axes.set_xlim(axes.get_xlim()[0], 1.12 * axes.get_xlim()[1])
-    forest_axis(axes, [PLAIN[name] for name in shares.factor], range(len(shares)))
+    forest_axis(axes, [named(name) for name in shares.factor], range(len(shares)))
     axes.set_title("share of the differences in loss between the runs")
 
 

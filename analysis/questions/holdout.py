@@ -14,7 +14,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.formatting import count, joined, levels_text, number, range_text
+from analysis.formatting import (
+    count,
+    joined,
+    law_text,
+    levels_text,
+    percent_error,
+    range_text,
+    scored,
+)
 from analysis.inference.intervals import interval
 from analysis.questions._question import Absent, Drawing, Question, Sentence, Table
 from analysis.questions._view import View, of_target
@@ -171,13 +179,11 @@ def sentences(frame: pd.DataFrame) -> list[str]:
     for law, rows in frame.groupby("law", sort=False):
         error = (rows.observed / rows.predicted - 1).abs().max()
         inside = int(rows.inside.sum())
-        worst = f"largest error {number(100 * error, 2)}%"
-        by = "the mixture of laws" if law == MIXTURE else f"the {law} law"
-        said.append(f"{inside} of {len(rows)} by {by} ({worst})")
+        worst = f"largest error {percent_error(error)}"
+        said.append(f"{inside} of {len(rows)} by the {law_text(law)} ({worst})")
     return [
         f"The largest cells ({range_text(frame)}) were withheld from the fits and "
-        "predicted. The number inside their 95% prediction interval: "
-        f"{joined(said)}."
+        f"predicted. Inside their 95% prediction interval: {joined(said)}."
     ]
 
 
@@ -210,7 +216,7 @@ def draw_holdout(figure: Figure, analysis: Analysis, target: str) -> None:
     forest_axis(axes, labels, range(len(groups)))
     axes.set_xlabel("observed loss, % above its prediction (bars: 95% interval)")
     axes.grid(True, axis="x")
-    legend(figure, [key(f"{law} law", *looks(laws, law)[:2]) for law in laws])
+    legend(figure, [key(law_text(law), *looks(laws, law)[:2]) for law in laws])
 
 
 def answers(view: View) -> list[Sentence]:
@@ -231,9 +237,9 @@ def notes(view: View) -> Iterator[Note]:
     missed = frame[~frame.inside.astype(bool)]
     for (law, target), part in missed.groupby(["law", "target"]):
         text = (
-            f"The {law} law's 95% interval misses {len(part)} of "
-            f"{every[law, target]} largest cells that were set aside, on target "
-            f"{target}."
+            f"{len(part)} of {every[law, target]} withheld largest cells "
+            f"{'is' if len(part) == 1 else 'are'} outside the 95% interval of the "
+            f"{law_text(law)}{scored(target)}."
         )
         yield Note("disagree", "holdout", text)
 

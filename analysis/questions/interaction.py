@@ -269,10 +269,14 @@ def sentences(frame: pd.DataFrame) -> list[str]:
     sentences = []
     for row in frame[frame.differs.astype(bool)].itertuples():
         ends = interval_text(_exp(row.low), _exp(row.high))
-        times = f"{number(_exp(row.difference))} times as large"
+        swap, first, second = _sides(row)
         if math.isinf(_exp(row.difference)):
-            times = "infinite there and finite here"
-        sentences.append(f"{compared(row)}, its data-equivalent is {times} ({ends}).")
+            finite = f"finite for {first} and infinite for {second}"
+            text = f"{swap}: the data-equivalent is {finite} (ratio {ends})."
+        else:
+            times = f"{number(_exp(row.difference))} times that for {first}"
+            text = f"{swap}: the data-equivalent for {second} is {times} ({ends})."
+        sentences.append(text)
     if open_:
         text = f"No change is shown in {open_} of {len(frame)} such comparisons."
         return [*few(sentences), text]
@@ -281,10 +285,17 @@ def sentences(frame: pd.DataFrame) -> list[str]:
 
 def compared(row: Any) -> str:
     """What an interaction compares, from a row of Analysis.interactions."""
+    swap, first, second = _sides(row)
+    unit = {"params": " parameters", "tokens": " tokens"}.get(row.by, "")
+    return f"{swap}: {second.removesuffix(unit)} against {first}"
+
+
+def _sides(row: Any) -> tuple[str, str, str]:
+    """The swap, and the two places or levels at which it is compared."""
     fixed = "" if row.fixed == "*" else among(row.fixed)
     unit = {"params": " parameters", "tokens": " tokens"}.get(row.by, "")
-    first, second = _place(str(row.first)), _place(str(row.second))
-    return f"{swap_text(row)}{fixed}: {second} against {first}{unit}"
+    first, second = (_place(str(x)) + unit for x in (row.first, row.second))
+    return f"{swap_text(row)}{fixed}", first, second
 
 
 def _place(name: str) -> str:

@@ -197,9 +197,11 @@ def sentences(frame: pd.DataFrame) -> list[str]:
     else:
         sentences.append(f"None of the {len(frame)} runs is an outlier.")
     row = frame.loc[frame.spreads.abs().idxmax()]
+    name = str(row.run_id)
+    run = name if name.startswith("row ") else f"run {name}"
     sentences.append(
-        f"Without run {row.run_id} ({row.family}{on(row.corpus)}, "
-        f"{scale(row.params, row.tokens)}) {row.parameter} moves furthest, by "
+        f"Leaving out {run} ({row.family}{on(row.corpus)}, "
+        f"{scale(row.params, row.tokens)}) moves a parameter most: {row.parameter}, by "
         f"{number(abs(row.spreads), 2)} bootstrap standard deviations."
     )
     return sentences

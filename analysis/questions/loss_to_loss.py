@@ -195,15 +195,15 @@ def said(view: View) -> list[str]:
     sentences = []
     for other, rows in view.rows("lines").groupby("other", sort=False):
         told = [
-            f"{row.factor} by {percent_error(row.moved)} of the loss "
+            f"the {row.factor} moves it by {percent_error(row.moved)} "
             f"({percent_error(row.low)} to {percent_error(row.high)}"
             + ("" if row.p < 1 - DECIDES else ", no more than chance")
             + ")"
             for row in rows.itertuples()
         ]
         scatter = percent_error(rows.scatter.iloc[0])
-        text = f"The line from {view.target} to {other} is moved: {joined(told)}; runs "
-        text += f"scatter about it by {scatter}"
+        text = f"Of runs with one loss on {view.target}, loss on {other}: "
+        text += f"{joined(told)}; runs scatter by {scatter} about their line"
         if len(rows) > 1:
             first = rows.loc[rows.p_larger.idxmax()]
             share = f"{percent(first.p_larger)} of draws"
@@ -282,8 +282,8 @@ QUESTION = Question(
             draw_lines,
             "Every run's loss on another evaluation set against its loss on the first, "
             "with a quadratic in logs through each corpus's runs. "
-            "Where runs of several families lie on one line of their corpus, the data "
-            "decides what a loss on one set is worth on another.",
+            "Where runs of all families follow the line of their corpus, the training "
+            "text alone decides which loss on one set goes with a loss on the other.",
         )
     },
     tables=(Table("What moves each line", "lines"),),

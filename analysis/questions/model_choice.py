@@ -19,7 +19,7 @@ import pandas as pd
 from analysis.design.swaps import Swap
 from analysis.effects import data_equivalents
 from analysis.effects.data_equivalents import Equivalents
-from analysis.formatting import joined, number, percent
+from analysis.formatting import joined, number, percent, scored
 from analysis.inference.likelihood import (
     Ratio,
     compare,
@@ -195,16 +195,22 @@ def chosen(models: pd.DataFrame) -> list[str]:
     if known.empty:
         return []
     ranked = known.sort_values("chosen", ascending=False, kind="stable")
-    named = [
-        ("the plain joint law" if row.model == BASE else f"the one with {row.model}")
-        + f" in {percent(row.chosen)}"
+    names = [
+        "the plain joint law" if row.model == BASE else f"the one with {row.model}"
         for row in ranked.itertuples()
     ]
-    if len(named) == 1:
-        name = named[0].rsplit(" in ", 1)[0]
-        return [f"The law was chosen again in every draw: each time {name}."]
+    if len(names) == 1:
+        return [f"Every bootstrap draw chooses its law anew: all choose {names[0]}."]
+    shares = list(ranked.chosen)
+    often = [
+        f"{percent(share)} choose {name}"
+        for share, name in zip(shares[:2], names[:2], strict=True)
+    ]
+    if len(names) > 2:
+        others = "another" if len(names) == 3 else f"one of {len(names) - 2} others"
+        often.append(f"{percent(sum(shares[2:]))} choose {others}")
     return [
-        f"The law was chosen again in every draw, {joined(named)}; the intervals of "
+        f"Every bootstrap draw chooses its law anew: {joined(often)}. The intervals of "
         "effects include this choice."
     ]
 
@@ -250,9 +256,9 @@ def of_nested(nested: pd.DataFrame, models: pd.DataFrame) -> Iterator[Note]:
         if np.isfinite(above):
             better = f"has an AICc lower by {above:.0f}"
         text = (
-            f"The runs do not share what the joint law shares on target {target}: "
-            f"{shared} (parametric bootstrap); the law with {best} {better}, and "
-            "effects are reported by it."
+            "The runs differ in what the joint law takes to be the same: "
+            f"{shared} (parametric bootstrap{scored(target)}). The law with {best} "
+            f"{better}, and effects are reported by it."
         )
         yield Note("disagree", "joint", text)
 

@@ -17,9 +17,11 @@ from analysis.formatting import (
     count,
     interval_text,
     joined,
+    law_text,
     levels_text,
     number,
     percent_error,
+    scored,
 )
 from analysis.inference import seeds
 from analysis.inference.likelihood import seed_check
@@ -139,10 +141,10 @@ def _fitness(asked: Asked) -> pd.DataFrame:
 def fitness(row: Any) -> str:
     """Lack of fit beside seed noise, both as relative error, and of which runs."""
     miss, noise = percent_error(row.lack_of_fit), percent_error(row.seed_noise)
-    text = f"The {row.law} law misses the {row.runs:.0f} runs it is fitted to"
-    text += f" ({row.box}) by {miss}"
+    text = f"The {law_text(row.law)} misses the {row.runs:.0f} runs that it is fitted "
+    text += f"to ({row.box}) by {miss} (standard deviation)"
     if math.isnan(row.ratio):
-        return f"{text}; seed noise is not measured."
+        return f"{text}; seed noise was not measured."
     return f"{text}, {number(row.ratio, 2)} times the seed noise of {noise}."
 
 
@@ -150,13 +152,14 @@ def density(row: Any) -> str:
     """The fitted density's spread beside that of the seeds."""
     lie = verdict(row.low, row.high, 1.0)
     meaning = {
-        "above": "the law misses something that the seeds repeat",
-        "below": "the fitted density is narrower than the seeds' spread",
-        "undetermined": f"whether the law misses anything {UNDETERMINED}",
+        "above": "the law misses a trend that the seeds repeat",
+        "below": "the residuals are fitted as narrower than the seeds scatter",
+        "undetermined": f"whether the law misses a trend {UNDETERMINED}",
     }[lie]
     return (
-        f"The spread of the {row.law} law's density is {number(row.ratio)} times that "
-        f"of the seeds ({interval_text(row.low, row.high)}): {meaning}."
+        f"The fitted scale of the residuals of the {law_text(row.law)} is "
+        f"{number(row.ratio)} times the scatter of the seeds "
+        f"({interval_text(row.low, row.high)}): {meaning}."
     )
 
 
@@ -199,17 +202,17 @@ def concludes(whole: Whole) -> Answer:
 
 def trend_sentence(row: Any) -> str:
     """Whether the noise is one for all cells, and what intervals use."""
-    cells = f"the {row.cells} cells of several seeds"
+    cells = f"the {row.cells} cells with several seeds"
     if math.isnan(row.p):
         return (
             f"Whether seed noise varies with size and tokens {UNDETERMINED}: "
-            f"{row.cells} cells of several seeds are too few; intervals of measured "
-            "cells take one spread for all."
+            f"{row.cells} cells with several seeds are too few. Intervals of measured "
+            "cells use one noise level for all."
         )
     if not row.varies:
         return (
-            f"One seed noise for {cells} is not refuted (p {number(row.p, 2)}), and "
-            "intervals of measured cells take one."
+            f"The same seed noise in {cells} is not refuted (p {number(row.p, 2)}), "
+            "and intervals of measured cells use one level for all."
         )
     powers = joined(
         f"the power {number(value, 2)} of the {name}"
@@ -218,9 +221,9 @@ def trend_sentence(row: Any) -> str:
     )
     along = f", with {powers}" if powers else ""
     return (
-        f"Seed noise varies between {cells} (p {number(row.p, 2)}){along}; intervals "
-        "of measured cells take that of their own place. Those of laws hold it in any "
-        "case, since a draw keeps each run's own residual."
+        f"Seed noise varies between {cells} (p {number(row.p, 2)}){along}. Intervals "
+        "of measured cells use the level of their own place. Intervals of laws include "
+        "it in any case, since a bootstrap draw keeps each run's own residual."
     )
 
 
@@ -301,7 +304,7 @@ def _built(view: View, figure: Placed) -> str:
             markup.about(analysis, "noise"),
             markup.fold("Seed noise for each corpus and size", analysis.noise_levels),
             markup.fold("Lack of fit beside the seeds", analysis.fitness),
-            markup.fold("The density's spread beside the seeds", analysis.seed_checks),
+            markup.fold("Fitted scale of residuals beside seeds", analysis.seed_checks),
             markup.fold("Seeds of every cell", analysis.noise),
         ]
     )
@@ -317,8 +320,8 @@ def answers(view: View) -> list[Sentence]:
     cells = len(of_target(view.analysis.cells, view.target))
     if len(noise):
         spread = math.sqrt((noise.sd_log**2).mean())
-        text = f"{len(noise)} of {cells} cells were trained with more than one seed, "
-        text += f"which spread by {percent_error(spread)}; the others are one run each."
+        text = f"{len(noise)} of {cells} cells have more than one seed (standard "
+        text += f"deviation {percent_error(spread)} of the loss); the others have one."
         said.append(Sentence(text, 75, LIMIT))
     return said
 
@@ -328,15 +331,16 @@ def notes(view: View) -> Iterator[Note]:
     for row in view.analysis.fitness.itertuples():
         if np.isnan(row.seed_noise):
             text = (
-                f"No cell has two seeds on target {row.target}: the noise of a run is "
-                "unknown and lack of fit cannot be compared with it."
+                f"No cell has two seeds{scored(row.target)}: the noise of a run is "
+                "unknown, and lack of fit cannot be compared with it."
             )
             yield Note("undetermined", "noise", text)
         elif row.ratio > 2.0:
             text = (
-                f"Residuals of the {row.law} law (sd {row.lack_of_fit:.2%}) are "
-                f"{row.ratio:.1f} times the noise of seeds ({row.seed_noise:.2%}) on "
-                f"target {row.target}: the law misses something that the runs show."
+                f"Residuals of the {law_text(row.law)} (standard deviation "
+                f"{row.lack_of_fit:.2%}) are {row.ratio:.1f} times the noise of seeds "
+                f"({row.seed_noise:.2%}){scored(row.target)}: the law misses a trend "
+                "that the runs show."
             )
             yield Note("disagree", "noise", text)
 
@@ -351,13 +355,13 @@ QUESTION = Question(
     figures={
         "noise_levels": Drawing(
             draw_levels,
-            "Spread between seeds for each corpus and size, pooled over budgets and "
-            "families. Lines: 95% intervals by the chi-squared distribution.",
+            "Standard deviation between seeds for each corpus and size, pooled over "
+            "budgets and families. Lines: 95% chi-squared intervals.",
         ),
         "noise": Drawing(
             draw_noise,
-            "Spread between seeds of the same cell. Where the lack of fit is well "
-            "above the noise, the laws miss something that is there.",
+            "Standard deviation between seeds of the same cell. A lack of fit well "
+            "above this noise is a trend that the law does not have.",
         ),
     },
     build=_built,

@@ -168,7 +168,7 @@ def no_optimum(frame: pd.DataFrame) -> list[str]:
     reasons = frame.warning.str.replace(r"\d", "", regex=True)
     common = frame.warning[reasons == reasons.mode().iloc[0]].iloc[0]
     return [
-        f"Methods that know no law find no best size at any of {len(budgets)} budgets; "
+        f"Methods without a law find no best size at any of {len(budgets)} budgets; "
         f"the most common reason: {common}."
     ]
 
@@ -228,9 +228,9 @@ QUESTION = Question(
     figures={
         "optima": Drawing(
             draw_optima,
-            "The best size at each compute by methods that know no law, beside the "
-            "fit's path. None shares anything between budgets: the fit is the better "
-            "answer.",
+            "The best size at each compute by methods without a law, beside the path "
+            "of the fitted law. These methods look at each budget alone, so the law "
+            "uses more of the data.",
         )
     },
     tables=(

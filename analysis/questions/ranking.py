@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from analysis.design.cells import shared
 from analysis.effects.data_equivalents import Equivalents, share
 from analysis.effects.matched_cells import DocumentError, Noise, margin
-from analysis.formatting import UNNAMED, number, percent, scale
+from analysis.formatting import UNNAMED, interval_text, number, percent, scale
 from analysis.inference.intervals import interval
+from analysis.inference.verdict import verdict
 from analysis.questions._question import Drawing, Placed, Question
 from analysis.questions._view import View
 from analysis.report import markup
@@ -153,8 +154,8 @@ def sentence(frame: pd.DataFrame, unit: str) -> str:
     if frame.factor.notna().sum() > 1:
         fitted = scale(first.fit_params, first.fit_tokens)
         needed = (
-            " Data needed: the multiple of its own data with which a family matches "
-            f"{first.family}, by the law at {fitted}."
+            " Data needed: how many times its own data a family needs to match "
+            f"{first.family}, by the law at {fitted}.{_order(frame, unit)}"
         )
     trained = "With" if first.corpus == UNNAMED else f"Trained on {first.corpus} with"
     every = "both" if len(frame) == 2 else f"all {len(frame)}"
@@ -164,6 +165,25 @@ def sentence(frame: pd.DataFrame, unit: str) -> str:
         f"{number(first.loss)} ({first.family}) to {number(last.loss)} {unit} "
         f"({last.family}).{needed}"
     )
+
+
+def _order(frame: pd.DataFrame, unit: str) -> str:
+    """Families that the law puts before the one with the lowest measured loss."""
+    first = frame.iloc[0]
+    texts = []
+    for row in frame.iloc[1:].itertuples():
+        if verdict(row.low, row.high, 1.0) != "below":
+            continue
+        ends = interval_text(row.above_low, row.above_high)
+        open_ = verdict(row.above_low, row.above_high, 0.0) == "undetermined"
+        why = "an interval that includes 0" if open_ else "at another cell than the law"
+        texts.append(
+            f" The law has {row.family} ahead of {first.family}, with "
+            f"{number(row.factor)} times the data "
+            f"({interval_text(row.low, row.high)}), although its measured loss is "
+            f"higher by {number(row.above)} {unit} ({ends}): {why}."
+        )
+    return "".join(texts)
 
 
 def draw_standings(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -248,10 +268,10 @@ QUESTION = Question(
     figures={
         "standings": Drawing(
             draw_standings,
-            "Left, the measured loss of each family at the largest cell that all "
-            "share, with the 95% interval of its distance to the lowest: seeds and "
-            "documents. Right, how many times its data it needs for the lowest, by "
-            "the law at the largest cell that was fitted, with its 95% interval.",
+            "Left: the measured loss of each family at the largest cell that all "
+            "share, with the 95% interval of its difference to the lowest, over seeds "
+            "and documents. Right: how many times its data a family needs to reach "
+            "the lowest, by the law at the largest fitted cell, with its 95% interval.",
             every=True,
         )
     },

@@ -19,6 +19,7 @@ from analysis.formatting import (
     joined,
     number,
     percent,
+    scored,
 )
 from analysis.inference.verdict import DECIDES, decided
 from analysis.questions._question import Absent, Drawing, Question, Sentence, Table
@@ -185,8 +186,8 @@ def notes(view: View) -> Iterator[Note]:
         open_ = part[chance.notna() & ~decided(chance)]
         if len(open_):
             text = (
-                f"Whether architecture or corpus matters more is open for {len(open_)} "
-                f"of {len(part)} pairs of swaps on target {target}."
+                f"Whether architecture or corpus matters more {UNDETERMINED} for "
+                f"{len(open_)} of {len(part)} pairs of swaps{scored(target)}."
             )
             yield Note("undetermined", "effects", text)
 

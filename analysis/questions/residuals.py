@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.formatting import count, levels_text
+from analysis.formatting import count, law_text, levels_text
 from analysis.questions._question import Absent, Drawing, Question, Table
 from analysis.questions._view import View
 from analysis.report.style import (
@@ -96,7 +96,7 @@ def draw_residuals(figure: Figure, analysis: Analysis, target: str) -> None:
         if i == 0:
             axes.set_title(levels_text(family), color=looks(families, family)[0])
         if j % MOST_COLUMNS == 0:
-            name = textwrap.fill(f"{law} law", LABEL)
+            name = textwrap.fill(law_text(law), LABEL)
             axes.set_ylabel(f"{name}\nobserved − fitted, %")
     figure.supxlabel("training tokens (larger mark: larger model)", fontsize=8.5)
     shown = sorted(set(frame.corpus))
@@ -126,8 +126,8 @@ QUESTION = Question(
     figures={
         "residuals": Drawing(
             draw_residuals,
-            "Residuals of the fits. A pattern along the axis means a law of the "
-            "wrong shape; the grey band is what seeds alone would do.",
+            "Residuals of the fits. A pattern along the axis shows a law of the wrong "
+            "shape; the grey band is the noise between seeds.",
         )
     },
     tables=(

@@ -44,8 +44,8 @@ def sentences(frame: pd.DataFrame) -> list[str]:
         spread = f"{row.low:.2g} to {row.high:.2g}"
         said.append(
             f"{row.runs} run{'s' * (row.runs > 1)} of {row.family} {verb} the estimate "
-            f"for {row.target} ({row.how}): {row.ratio:.2g} times it at the median, "
-            f"{spread} over all."
+            f"for {row.target} ({row.how}): {row.ratio:.2g} times as long at the "
+            f"median, {spread} over all."
         )
     return said
 

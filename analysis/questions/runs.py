@@ -90,8 +90,8 @@ def _left_out(measured: Measured) -> pd.DataFrame:
     frame, again, aside = measured.frame, measured.repeats, measured.aside
     epochs = frame.tokens / frame.unique_tokens
     repeats = "repeats its data: " + epochs.map("{:.3g} epochs".format)
-    reason = np.where(again, repeats + ", and the laws here are of one epoch", "")
-    reason = np.where(aside, f"{measured.why_aside}: set aside to be predicted", reason)
+    reason = np.where(again, repeats + ", which these laws do not model", "")
+    reason = np.where(aside, f"{measured.why_aside}: withheld to be predicted", reason)
     slower = ~again & ~aside & ~frame.run_id.isin(measured.seen.run_id)
     reason = np.where(slower, "not at its cell's best setting", reason)
     out = excluded(frame.run_id, reason, measured.target)
@@ -149,9 +149,13 @@ def _built(view: View, figure: Placed) -> str:
     analysis = view.analysis
     more = unnamed(analysis)
     ids = analysis.exclusions.run_id.nunique() + more
-    lead = (
-        f"The table has {len(analysis.runs) + more} runs. {ids} runs, those that were "
-        "planned and not trained among them, are left out of at least one fit."
+    every = len(analysis.runs) + more
+    lead = f"The table has {every} runs. "
+    lead += (
+        f"{ids} {'is' if ids == 1 else 'are'} left out of at least one fit; runs that "
+        "were planned and not trained count among these."
+        if ids
+        else "None is left out of any fit."
     )
     return "".join(
         [
@@ -168,8 +172,8 @@ def answers(view: View) -> list[Sentence]:
     said = [Sentence(text, 30) for text in rows(view.analysis, view.target)]
     others = [name for name in view.analysis.targets if name != view.target]
     if others and said:
-        text = f"These sentences are about {view.target}; {joined(others)} "
-        text += f"{'has' if len(others) == 1 else 'have'} rows in the tables."
+        text = f"These sentences are about the loss on {view.target}; the tables also "
+        text += f"have {joined(others)}."
         said.append(Sentence(text, 29))
     used = view.analysis.runs[view.analysis.runs.used.astype(bool)]
     if used.empty:
@@ -179,8 +183,8 @@ def answers(view: View) -> list[Sentence]:
         for name, unit in (("params", "parameters"), ("tokens", "tokens"))
     )
     text = (
-        f"Nothing outside {sizes} and {budgets} was measured: what the laws say beyond "
-        "is extrapolation."
+        f"Nothing outside {sizes} and {budgets} was measured: beyond that the laws "
+        "extrapolate."
     )
     return [*said, Sentence(f"{text} {_scored(view)}", 90, LIMIT)]
 

@@ -24,7 +24,7 @@ from analysis.design.swaps import Swap
 from analysis.effects import data_equivalents
 from analysis.effects.data_equivalents import Equivalents, Surface
 from analysis.fitting.fit import DELTA
-from analysis.formatting import joined
+from analysis.formatting import joined, scored
 from analysis.inference.verdict import decided
 from analysis.questions._question import (
     CHOICES,
@@ -440,8 +440,8 @@ def notes(view: View) -> Iterator[Note]:
         counts = part.setting.value_counts()
         changed = ", ".join(f"{name} ({n})" for name, n in counts.items())
         text = (
-            f"Of {every[target]} verdicts on target {target}, another choice of the "
-            f"analysis changes some: {changed}."
+            f"Other choices of the analysis change some of {every[target]} verdicts"
+            f"{scored(target)}: {changed}."
         )
         yield Note("warning", "effects", text)
 

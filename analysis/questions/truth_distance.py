@@ -292,30 +292,33 @@ def _cosine(asked: Comparison, f: Any, g: Any) -> dict[str, float]:
 def kl_text(row: Any) -> str:
     """How far one family is from the truth, and whose fault it is."""
     kl = f"{number(row.kl)} nats ({interval_text(row.low, row.high)})"
-    text = f"{row.family}{on(row.corpus)} lies {kl} from the truth"
+    text = f"predictions of {row.family}{on(row.corpus)} are {kl} from the truth"
     if math.isnan(row.scatter):
-        return f"{text}; with one seed it is not known how much of it seeds scatter"
+        return f"{text}; one seed does not show how much of it is scatter of seeds"
     share = percent(row.mean_model / row.kl)
     ends = interval_text(row.mean_model_low, row.mean_model_high)
     mean = f"{number(row.mean_model)} ({ends})"
-    return f"{text}: {mean}, {share} of it, is what the mean of seeds gets wrong"
+    return f"{text}: {mean}, {share} of it, is the error of the mean over seeds"
 
 
 def cosine_text(row: Any) -> str:
     """Whether two families make the same mistakes."""
     what = f"{row.baseline} and {row.alternative}{on(row.fixed)}, at {row.at}"
     value = f"cosine {number(row.cosine)} ({interval_text(row.low, row.high)})"
-    runs = f"of single runs {number(row.one_run)}, of two seeds {number(row.ceiling)}"
+    runs = (
+        f"{number(row.one_run)} between single runs and {number(row.ceiling)} between "
+        "two seeds"
+    )
     below = verdict(row.low, row.high, 1.0) == "below"
     above = verdict(row.low, row.high, 0.0) == "above"
     if below and above:
-        said = "the mistakes are partly the same"
+        said = "part of their mistakes is the same"
     elif below:
-        said = "whether mistakes are shared at all " + UNDETERMINED
+        said = "whether they share mistakes at all " + UNDETERMINED
     elif above:
-        said = "mistakes of their own cannot be told from none"
+        said = "they share mistakes, and none of their own are shown"
     else:
-        said = "whether the mistakes are the same " + UNDETERMINED
+        said = "whether their mistakes are the same " + UNDETERMINED
     return f"{what}: {said}, {value}; {runs}"
 
 
@@ -327,8 +330,8 @@ def said(view: View) -> list[str]:
     place = f"At {scale_text(first.params, first.tokens)}"
     holds = told.holds.astype(bool)
     kl = [f"{place}, {kl_text(row)}." for row in told.itertuples()]
-    check = "Entropy and distance add up to the measured loss within its error in "
-    check += f"{int(holds.sum())} of {len(told)} groups there."
+    check = "Entropy and distance add up to the measured loss, within its error, in "
+    check += f"{int(holds.sum())} of {len(told)} groups."
     same = probed(view.analysis.same_mistakes)
     same = same[same.cosine.notna()] if len(same) else same
     return [
@@ -412,7 +415,13 @@ QUESTION = Question(
     name="truth_distance",
     title="How far from the truth, and with the same mistakes?",
     place=56,
-    absent=Absent("distance to a known truth", ("truth_distances",), ("truth",)),
+    absent=Absent(
+        "distance to a known truth",
+        ("truth_distances",),
+        ("truth",),
+        "It needs runs that kept predictions on a corpus whose true probabilities are "
+        "known; see docs/function.md.",
+    ),
     said=said,
     answers=answers,
     figures={

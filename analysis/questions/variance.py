@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.design.swaps import Described
 from analysis.effects.data_equivalents import Surface
 from analysis.effects.shapley import FACTORS, shapley
 from analysis.formatting import UNDETERMINED, capitalised, count, joined, percent
@@ -65,7 +66,8 @@ FRAMES = (
     ),
 )
 
-COLUMNS = ("family", "corpus", "level", "budget")
+# The columns of a cell's size level and budget.
+SIZES = {"params": "level", "tokens": "budget"}
 # Resamples of the residuals behind the intervals of the raw runs' shares.
 RESAMPLES = 400
 
@@ -75,11 +77,47 @@ Box = tuple[tuple[float, float], tuple[float, float]]
 def compute(asked: Asked) -> dict[str, pd.DataFrame]:
     surfaces, target = asked.surfaces, asked.target
     box = box_of(surfaces.data.frame)
-    levels = surfaces.families, surfaces.corpora
+    levels, described = (surfaces.families, surfaces.corpora), asked.measured.described
+    law = variance_frame(asked.chosen.of_joint, *levels, box, target, described)
+    places = asked.measured.places
     return {
-        "shares": measured_frame(asked.measured.places, target, asked.seed),
-        "variance": variance_frame(asked.chosen.of_joint, *levels, box, target),
+        "shares": measured_frame(places, target, asked.seed, described),
+        "variance": law,
     }
+
+
+def _factors(
+    column: str, levels: Sequence[str], described: Described
+) -> dict[str, Array]:
+    """The factors that a column's levels are made of, each with a code [n] a level.
+
+    A table that varies the optimiser has it folded into its families ("gru, adam");
+    here the two are told apart again.
+    """
+    meaning = described.get(column)
+    name = {"family": "architecture"}.get(column, column)
+    parts = [dict(meaning[x]) if meaning else {name: x} for x in levels]
+    return {
+        factor: pd.factorize(np.array([part[factor] for part in parts], object))[0]
+        for factor in parts[0]
+    }
+
+
+def _axes(
+    column: str, levels: Sequence[str], described: Described
+) -> tuple[list[str], Array]:
+    """Names of the axes that a column's levels span, and its levels on their grid.
+
+    Where some combination of the factors was not run there is no grid: one axis then
+    stands for all of them together.
+    """
+    codes = _factors(column, levels, described)
+    shape = [int(code.max()) + 1 for code in codes.values()]
+    if math.prod(shape) != len(levels):
+        return [" and ".join(codes)], np.arange(len(levels))
+    grid = np.zeros(shape, int)
+    grid[tuple(codes.values())] = np.arange(len(levels))
+    return list(codes), grid
 
 
 def shapley_effects(values: Array) -> Array:
@@ -120,12 +158,16 @@ def variance_frame(
     corpora: Sequence[str],
     box: Box,
     target: str,
+    described: Described | None = None,
     steps: int = 7,
 ) -> pd.DataFrame:
     """Shares of the variance of the fitted loss over a box of N and D, in nats.
 
     Families and corpora weigh the same each; ln N and ln D are uniform over the box.
     What does not vary has no row: of its share nothing is known, and not that it is 0.
+
+    Args:
+      described: what families and corpora are made of, as `factors.fold` gives it.
     """
     sizes, budgets = (np.geomspace(*side, steps) for side in box)
     params, tokens = (x.ravel() for x in np.meshgrid(sizes, budgets, indexing="ij"))
@@ -134,15 +176,19 @@ def variance_frame(
         for family in families
     ]
     values: Array = np.moveaxis(np.array(table), 2, 0)
-    shares = shapley_effects(values.reshape(*values.shape[:3], steps, steps))
+    of_family, families_grid = _axes("family", families, described or {})
+    of_corpus, corpora_grid = _axes("corpus", corpora, described or {})
+    values = values[:, families_grid.ravel()][:, :, corpora_grid.ravel()]
+    shape = (*families_grid.shape, *corpora_grid.shape, steps, steps)
+    shares = shapley_effects(values.reshape(len(values), *shape))
     if np.isnan(shares[0]).any():
         return pd.DataFrame()
     low, high = interval(shares[1:])
-    levels = (len(families), len(corpora), len(set(box[0])), len(set(box[1])))
+    levels = (*shape[:-2], len(set(box[0])), len(set(box[1])))
     frame = pd.DataFrame(
         {
             "target": target,
-            "factor": FACTORS,
+            "factor": [*of_family, *of_corpus, "params", "tokens"],
             "share": shares[0],
             "low": low,
             "high": high,
@@ -152,7 +198,9 @@ def variance_frame(
     return frame[np.array(levels) > 1].reset_index(drop=True)
 
 
-def measured_frame(cells: pd.DataFrame, target: str, seed: int) -> pd.DataFrame:
+def measured_frame(
+    cells: pd.DataFrame, target: str, seed: int, described: Described | None = None
+) -> pd.DataFrame:
     """Shares of the variance of the measured loss over the cells themselves.
 
     Balanced cells (each family, corpus, size level and budget once): analysis of
@@ -164,11 +212,18 @@ def measured_frame(cells: pd.DataFrame, target: str, seed: int) -> pd.DataFrame:
 
     Args:
       cells: one row a cell, of one target, with `level` (of size) and `budget`.
+      described: as in `variance_frame`.
     """
+    if cells.empty:
+        return pd.DataFrame()
     codes = {
-        factor: pd.factorize(cells[column])[0]
-        for factor, column in zip(FACTORS, COLUMNS, strict=True)
+        factor: code
+        for column in ("family", "corpus")
+        for factor, code in _factors(
+            column, list(cells[column]), described or {}
+        ).items()
     }
+    codes |= {name: pd.factorize(cells[of])[0] for name, of in SIZES.items()}
     codes = {name: code for name, code in codes.items() if code.max(initial=0) > 0}
     if not codes or len(cells) < 8:
         return pd.DataFrame()
@@ -276,30 +331,51 @@ def shapley_r2(terms: Mapping[str, Array], losses: Array) -> Array:
     return np.concatenate([shares, 1.0 - shares.sum(axis=1, keepdims=True)], axis=1)
 
 
+# What a factor is called in sentences and figures.
+PLAIN = {
+    "architecture": "the architecture",
+    "optimiser": "the optimiser",
+    "corpus": "the text trained on",
+    "quality": "the quality of the text",
+    "params": "the size of the model",
+    "tokens": "the amount of data",
+}
+
+
 def named(factor: str) -> str:
     """A factor, or several that go together, as a sentence has it."""
-    return factor.replace("params", "parameters")
+    return joined(PLAIN.get(part, part) for part in factor.split(" and "))
+
+
+def _label(factor: str) -> str:
+    """A factor, a pair of factors or the rest, as a figure has it."""
+    parts = (named(part).removeprefix("the ") for part in factor.split(" x "))
+    return " × ".join(parts)
 
 
 def sentence(frame: pd.DataFrame) -> str:
     """Which factor carries most of the variance, if the intervals decide it."""
     ordered = frame.sort_values("share", ascending=False)
     rows = list(ordered.itertuples())
-    shares = joined(
-        f"{named(row.factor)} {percent(row.share)} "
-        f"({percent(row.low)} to {percent(row.high)})"
-        for row in rows
-    )
+    shares = joined(f"{named(row.factor)} {_share(row)}" for row in rows)
     box = f" over {rows[0].box}" if rows[0].box else ""
     if len(rows) == 1:
         return f"Share of the variance of the loss{box}: {shares}."
     if rows[0].low > max(row.high for row in rows[1:]):
         first = named(rows[0].factor)
-        return f"Most of the variance of the loss{box} is due to {first}: {shares}."
+        most = "Most" if rows[0].low > 0.5 else "The largest part"
+        return f"{most} of the variance of the loss{box} is due to {first}: {shares}."
     return (
         f"Which factor carries most of the variance of the loss{box} "
         f"{UNDETERMINED}: {shares}."
     )
+
+
+def _share(row: Any) -> str:
+    """A share with its interval, which tells nothing where all of it is under 1%."""
+    low, high = percent(row.low), percent(row.high)
+    rare = low == high and low.startswith("under")
+    return percent(row.share) + ("" if rare else f" ({low} to {high})")
 
 
 def draw_variance(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -319,7 +395,7 @@ def draw_variance(figure: Figure, analysis: Analysis, target: str) -> None:
         axes.barh(ys, mine.share, 0.86 * height, color=tint(colour, 0.55))
         for y, row in zip(ys, mine.to_dict("records"), strict=True):
             whisker(axes, y, row | {"value": row["share"]}, colour, marker)
-    forest_axis(axes, factors, range(len(factors)))
+    forest_axis(axes, [_label(factor) for factor in factors], range(len(factors)))
     if len(targets) > 1:
         legend(figure, [key(f"on {t}", *looks(targets, t)[:2]) for t in targets])
 
@@ -333,67 +409,73 @@ def draw_shares(figure: Figure, analysis: Analysis, target: str) -> None:
     for y, row in enumerate(frame.to_dict("records")):
         axes.barh(y, row["share"], 0.6, color="#bcd8ea")
         whisker(axes, y, row | {"value": row["share"]}, PALETTE[0], "o")
-    forest_axis(axes, list(frame.factor), range(len(frame)))
+    forest_axis(axes, [_label(factor) for factor in frame.factor], range(len(frame)))
 
 
 def said(view: View) -> list[str]:
     mine = of_target(view.analysis.variance, view.target)
-    return [sentence(mine), *fixed(mine)] if len(mine) else []
+    return [sentence(mine), *fixed(view.analysis, mine)] if len(mine) else []
 
 
-def fixed(frame: pd.DataFrame) -> list[str]:
-    """Which factors did not vary, so that the variance cannot be split among them."""
-    alike = [name for name in FACTORS if name not in set(frame.factor)]
-    if not alike:
-        return []
-    what = "them" if len(alike) > 1 else "it"
-    return [
-        f"{capitalised(joined(map(named, alike)))} did not vary: what share of the "
-        f"variance would be due to {what} {UNDETERMINED}."
-    ]
-
-
-# What a factor is called on the front page.
-PLAIN = {
-    "architecture": "the architecture",
-    "corpus": "the text trained on",
-    "params": "the size of the model",
-    "tokens": "the amount of data",
-}
+def fixed(analysis: Analysis, frame: pd.DataFrame) -> list[str]:
+    """Which factors did not vary, so that nothing is known of their share."""
+    known = {part for factor in frame.factor for part in factor.split(" and ")}
+    alike = [name for name in (*FACTORS, "optimiser") if name not in known]
+    used = analysis.runs[analysis.runs.used.astype(bool)]
+    named_ones = used.get("optimiser", pd.Series(dtype=str)).astype(str)
+    optimisers = set(named_ones) if "optimiser" in alike else set()
+    unnamed = optimisers <= {""}
+    if unnamed or len(optimisers) > 1:
+        alike = [name for name in alike if name != "optimiser"]
+    out = []
+    if alike:
+        they = "it explains" if len(alike) == 1 else "they explain"
+        out.append(
+            f"{capitalised(joined(map(named, alike)))} did not vary, so these runs "
+            f"cannot tell how much {they}."
+        )
+    if optimisers and unnamed:
+        out.append(
+            "The table does not name the optimiser, so nothing is known of its share."
+        )
+    elif len(optimisers) > 1:
+        out.append(
+            f"The optimiser has {len(optimisers)} values and is not separated from the "
+            "other factors."
+        )
+    return out
 
 
 def plain_shares(analysis: Analysis, target: str) -> pd.DataFrame:
     """Shares of the factors themselves, the largest first: measured, or by the law."""
     measured = of_target(analysis.shares, target)
     frame = measured if len(measured) else of_target(analysis.variance, target)
-    frame = frame[frame.factor.isin(FACTORS)]
+    parts = (str(factor).split(" and ") for factor in frame.factor)
+    frame = frame[np.array([set(some) <= set(PLAIN) for some in parts], bool)]
     return frame.sort_values("share", ascending=False, kind="stable")
 
 
 def answers(view: View) -> list[Sentence]:
     """What moves the loss most, if the intervals decide it, for the front page."""
-    rows = list(plain_shares(view.analysis, view.target).itertuples())
+    plain = plain_shares(view.analysis, view.target)
+    rows = list(plain.itertuples())
     if len(rows) < 2:
         return []
-    told = [f"{PLAIN[row.factor]} {percent(row.share)}" for row in rows]
+    told = [f"{named(row.factor)} {percent(row.share)}" for row in rows]
     first, second = rows[:2]
-    said = joined(told[1:])
-    ends = f"{percent(first.low)} to {percent(first.high)}"
     if first.low > max(row.high for row in rows[1:]):
         most = "most of" if first.low > 0.5 else "the largest part of"
         text = (
-            f"{capitalised(most)} the differences in loss between these runs is "
-            f"explained by {PLAIN[first.factor]}: {percent(first.share)} ({ends}). "
-            f"The rest: {said}"
+            f"{capitalised(most)} the variation in loss between these runs is "
+            f"explained by {named(first.factor)}: {_share(first)}. "
+            f"Then {'come' if len(told) > 2 else 'comes'} {joined(told[1:])}."
         )
     else:
-        pair = f"{PLAIN[first.factor]} or {PLAIN[second.factor]}"
+        pair = f"{named(first.factor)} or {named(second.factor)}"
         text = f"Which moves the loss more here, {pair}, {UNDETERMINED}: {joined(told)}"
-        text += " of the differences between runs"
-    fixed = [PLAIN[name] for name in FACTORS if name not in {r.factor for r in rows}]
-    if fixed:
-        text += f". {capitalised(joined(fixed))} did not vary"
-    return [Sentence(f"{text}.", 90, FRONT)]
+        text += " of the variation between runs."
+    text = " ".join([text, *fixed(view.analysis, plain)])
+    return [Sentence(text, 90, FRONT)]
 
 
 def _built(view: View, figure: Placed) -> str:

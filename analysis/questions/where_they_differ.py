@@ -21,6 +21,7 @@ from analysis.predictions import positions
 from analysis.predictions.contrasts import Compared
 from analysis.predictions.groups import Comparison
 from analysis.questions._question import (
+    UNKEPT,
     Absent,
     Answer,
     Drawing,
@@ -194,20 +195,30 @@ def _apart(
 # --- Words and figure ----------------------------------------------------------------
 
 
+# What the classes that every corpus has are told apart by; a corpus's own keep their
+# name.
+BY = {
+    "kind": "kind of token",
+    "word": "how common the word is",
+    "repeat": "length of a repeat (tokens)",
+    "back": "distance to the repeated passage (tokens)",
+}
+
+
 def sentence(rows: pd.DataFrame) -> str:
     """Where one swap's predictions lie farthest apart and where nearest."""
     row = rows.iloc[0]
     swap = f"{row.baseline} → {row.alternative} ({row.fixed})"
     far, near = rows.loc[rows.excess.idxmax()], rows.loc[rows.excess.idxmin()]
-    place = f"At {scale(row.params, row.tokens)}, {swap}"
+    place, by = f"At {scale(row.params, row.tokens)}, {swap}", BY.get(row.by, row.by)
     told = [f"{r.level} ({number(r.excess)} nats, {_ends(r)})" for r in (far, near)]
     if far.low > near.high:
         return (
-            f"{place}: by {row.by}, predictions lie farthest beyond seeds at {told[0]} "
+            f"{place}: by {by}, predictions differ most beyond seeds at {told[0]} "
             f"and least at {told[1]}."
         )
     return (
-        f"{place}: by {row.by}, where predictions lie farther beyond seeds "
+        f"{place}: by {by}, where predictions differ more beyond seeds "
         f"{UNDETERMINED}: from {told[1]} to {told[0]}."
     )
 
@@ -270,7 +281,7 @@ def draw_classes(figure: Figure, analysis: Analysis, target: str) -> None:
             if side:
                 axes.set_yticklabels([])
             else:
-                axes.set_title(by, loc="left")
+                axes.set_title(BY.get(by, by), loc="left")
     grid[-1, 0].set_xlabel("excess over seeds (nats/token)")
     grid[-1, 1].set_xlabel("loss of b less that of a (nats/token)")
     handles = [key(f"{a} → {b}", *looks(swaps, (a, b))[:2]) for a, b in swaps]
@@ -303,16 +314,18 @@ QUESTION = Question(
     name="where_they_differ",
     title="At which tokens do they differ?",
     place=53.5,
-    absent=Absent("distance by class of token", ("class_distances",), ("classes",)),
+    absent=Absent(
+        "distance by class of token", ("class_distances",), ("classes",), UNKEPT
+    ),
     said=said,
     answers=answers,
     figures={
         "classes": Drawing(
             draw_classes,
-            "By class of the token to be predicted: how far apart predictions of two "
-            "architectures a → b lie beyond two seeds of one, and what one loses more "
-            "than the other, with 95% intervals by documents and seeds together. A "
-            "class may be rare: its share of all tokens is in the table.",
+            "By class of the token to be predicted. Left: how much farther apart the "
+            "predictions of two architectures a → b are than those of two seeds. "
+            "Right: the loss of b less that of a. 95% intervals over documents and "
+            "seeds together. The table has each class's share of all tokens.",
             scored=False,
         )
     },

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.formatting import count, joined
+from analysis.formatting import UNNAMED_LOSS, count, joined
 from analysis.questions._question import ANSWER, Sentence, sentences
 from analysis.results import Analysis
 
@@ -29,12 +29,14 @@ def extent(analysis: Analysis) -> str:
     sizes, budgets = _range(sized.params), _range(sized.tokens)
     every = len(runs) + int(analysis.excluded.unnamed.sum())
     way = "compared without a law" if analysis.view.lawless and used else "fitted"
+    texts = f" on {joined(analysis.targets)}"
+    if list(analysis.targets) == [UNNAMED_LOSS]:
+        texts = ""
     return (
         f"{every} runs ({used} {way}), {families} "
         f"{'family' if families == 1 else 'families'}, {corpora} "
         f"{'corpus' if corpora == 1 else 'corpora'}; {sizes} parameters, "
-        f"{budgets} training tokens; losses in {analysis.unit} on "
-        f"{joined(analysis.targets)}."
+        f"{budgets} training tokens; losses in {analysis.unit}{texts}."
     )
 
 

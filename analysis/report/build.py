@@ -157,15 +157,15 @@ def method(analysis: Analysis) -> str:
     lines = [
         "A cell is one family, corpus, size and budget; its loss is that of the best "
         "learning rate tried, chosen again inside every bootstrap draw.",
-        f"Laws fitted: {laws}; parameters minimise the Huber loss of log residuals in "
-        "float64 from many starts.",
-        "Intervals are 95%, from a bootstrap that resamples whole training "
-        "trajectories, never points of one curve. Effects are taken draw by draw, so "
-        "that the two sides of a comparison share their draws.",
-        "Losses are compared on one target at a time; a swap of the corpus changes "
-        "what is trained on and not what is scored.",
-        "A data-equivalent is infinite where the swap's loss lies below what the law "
-        "gives for any amount of data; such draws are counted, not dropped.",
+        f"Laws fitted: {laws}. Their parameters minimise the Huber loss of the log "
+        "residuals, in float64 and from many starts.",
+        "Intervals are 95%, from a bootstrap that draws whole training trajectories, "
+        "never points of one curve. Effects are computed draw by draw, so that the two "
+        "sides of a comparison share their draws.",
+        "Losses are compared on one evaluation set (target) at a time; a swap of the "
+        "corpus changes the training text and not the text that is scored.",
+        "A data-equivalent is infinite where no amount of data reaches the loss by the "
+        "law; such draws are counted, not dropped.",
         "An effect is called a gain or a loss, larger or smaller, where its 95% "
         f"interval decides it (a comparison: {percent(DECIDES)} of draws).",
         f"The figures are also in figures/, all numbers in report.json. {versions}.",

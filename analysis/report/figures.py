@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from matplotlib.figure import Figure
 
+from analysis.formatting import capitalised, scored
 from analysis.questions._question import drawings
 from analysis.report import canvas, markup, style
 from analysis.report.answer import summary
@@ -110,7 +111,8 @@ def captioned(
     more = drawing.more(analysis.view.told, of)
     caption = markup.text_of(f"{drawing.caption} {more}".strip())
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{caption}" ', 1)
-    caption += f" Scored on {markup.text_of(of)}." if drawing.scored else ""
+    if drawing.scored and scored(of):
+        caption += f" {capitalised(markup.text_of(scored(of, '')))}."
     return (
         f'<figure id="{on}-{key}"><button type="button" class="zoom"{_width(svg)} '
         f'title="Click to enlarge">{svg}</button>'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.formatting import joined
+from analysis.formatting import joined, scored
 from analysis.results import Analysis
 
 
@@ -15,23 +15,26 @@ def counts(row: Any, lawless: bool = False) -> str:
       lawless: no law could be fitted to those that are left.
     """
     left = [
-        f"{value:.0f} {are if value > 1 else is_} {what}"
-        for value, is_, are, what in (
-            (row.other_settings, "is", "are", "not at the best setting of their cell"),
-            (row.aside, "is", "are", "set aside to be predicted"),
+        f"{value:.0f} {one if value == 1 else many}"
+        for value, one, many in (
+            (
+                row.other_settings,
+                "is not at the best setting of its cell",
+                "are not at the best setting of their cell",
+            ),
+            (row.aside, "is withheld to be predicted", "are withheld to be predicted"),
             (
                 row.repeated,
-                "repeats",
-                "repeat",
-                "data, and these laws are of one epoch",
+                "repeats data, which these laws do not model",
+                "repeat data, which these laws do not model",
             ),
         )
         if value
     ]
-    rows_ = f"{row.fitted:.0f} of {row.usable:.0f} usable"
-    text = f"Rows fitted on {row.target}: {rows_}"
-    if lawless:
-        text = f"Rows compared without a law on {row.target}: {rows_}"
+    verb = "is" if row.fitted == 1 else "are"
+    how = "compared without a law" if lawless else "fitted"
+    text = f"Of {row.usable:.0f} usable rows{scored(row.target, ' ')}, "
+    text += f"{row.fitted:.0f} {verb} {how}"
     return text + (f"; {joined(left)}." if left else ".")
 
 
@@ -47,8 +50,8 @@ def repeats(row: Any) -> list[str]:
     if not row.usable or row.repeated < MOSTLY * row.usable:
         return []
     return [
-        f"{row.repeated:.0f} of {row.usable:.0f} rows on {row.target} read some data "
-        "more than once: the law made for that takes all of them, by "
+        f"{row.repeated:.0f} of {row.usable:.0f} rows{scored(row.target, ' ')} read "
+        "some data more than once. A law of repeated data fits all of them: "
         f"`scaling-analysis fit TABLE --law {REPEATED_LAW}`."
     ]
 

@@ -47,7 +47,7 @@ def swap(factor, low, high, p_infinite=0.0, **more):
         (swap(1.9, 1.2, 2.8), ["is worth 1.90", "(1.20 to 2.80)"], "doubling"),
         (swap(1.4, 0.9, 2.1), [formatting.UNDETERMINED, "1.40 times"], "is worth"),
         (swap(0.4, 0.3, 0.6), ["is a loss", "0.400 times"], "is worth"),
-        (swap(math.nan, math.nan, math.nan), ["Nothing can be said"], "–"),
+        (swap(math.nan, math.nan, math.nan), ["has no data-equivalent"], "–"),
     ],
 )
 def test_direction_follows_the_interval(row, said, unsaid):
@@ -62,8 +62,8 @@ def test_infinity_is_said_with_its_probability():
     assert "infinite in under 1% of draws" in rare
     never = swap(math.inf, math.inf, math.inf, 1.0)
     assert _swap_words.equivalence(never) == (
-        "No amount of data on code gives what transformer gives to lstm "
-        "(100% of draws)."
+        "No amount of data on code reaches the loss of transformer with lstm "
+        "(in 100% of draws)."
     )
     open_ = _swap_words.equivalence(swap(math.inf, 0.4, math.inf, 0.62))
     assert formatting.UNDETERMINED in open_ and "no finite amount" in open_
@@ -83,8 +83,8 @@ def corpora(**more):
 def test_families_that_share_a_verdict_share_a_sentence():
     rows = [corpora(fixed="lstm"), corpora(fixed="transformer")]
     assert _swap_words.equivalences(pd.DataFrame(rows), "code") == [
-        "No amount of kjv gives what code gives, for lstm or transformer "
-        "(100% of draws)."
+        "No amount of kjv reaches the loss of code for lstm or transformer "
+        "(in 100% of draws)."
     ]
     rows[1] |= {"factor": 3.0, "low": 2.2, "high": 4.1, "p_infinite": 0.0}
     one, two = _swap_words.equivalences(pd.DataFrame(rows), "code")
@@ -206,7 +206,8 @@ def test_variance_names_a_factor_only_if_clear():
         {"factor": ["tokens", "family"], "share": [0.5, 0.3], "box": ["", ""]}
     )
     apart = frame.assign(low=[0.45, 0.2], high=[0.6, 0.4])
-    assert "Most of" in variance.sentence(apart)
+    assert "The largest part of" in variance.sentence(apart)
+    assert "Most of" in variance.sentence(apart.assign(low=[0.55, 0.2]))
     assert formatting.UNDETERMINED in variance.sentence(apart.assign(high=[0.6, 0.46]))
 
 

@@ -48,7 +48,7 @@ def test_median_and_range_by_family(compare):
     np.testing.assert_allclose(frame.ratio, [2.0, 3.0])
     np.testing.assert_allclose(frame[["low", "high"]].iloc[0], [0.5, 3.0])
     first, second = run_times.sentences(frame)
-    assert "3 runs of lstm scattered around" in first and "2 times it" in first
+    assert "3 runs of lstm scattered around" in first and "2 times as long" in first
     assert "1 run of transformer took longer than" in second
 
 

@@ -80,9 +80,9 @@ def test_one_family_under_two_names_is_not_told_apart_and_others_are(made):
     assert gru.excess_low > 0
     said = distance.said(analysis.view)
     (same,) = [line for line in said if "lstm → twin" in line]
-    assert "whether predictions lie farther apart" in same and UNDETERMINED in same
+    assert "whether predictions are farther apart" in same and UNDETERMINED in same
     (apart,) = [line for line in said if "gru → lstm (docs)" in line]
-    assert "farther apart than two seeds" in apart and "whether" not in apart
+    assert "farther apart than those of two seeds" in apart and "whether" not in apart
 
 
 def test_every_kind_of_swap_stands_on_one_scale(made):
@@ -98,7 +98,7 @@ def test_every_kind_of_swap_stands_on_one_scale(made):
     assert corpus.ratio == pytest.approx(wanted) and corpus.low < wanted < corpus.high
     assert corpus.high < 1
     said = [line for line in distance.said(analysis.view) if "times" in line]
-    assert any("as much as swapping docs for code" in line for line in said)
+    assert any("as much as replacing docs by code" in line for line in said)
 
 
 def test_the_map_keeps_distances_and_figures_are_drawn(made):

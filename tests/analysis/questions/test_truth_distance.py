@@ -88,9 +88,11 @@ def test_what_is_said_follows_from_the_numbers(made):
     said = truth_distance.said(analysis.view)
     (told,) = truth_distance.answers(analysis.view)
     assert " at equal loss: " in told.text or " at equal budget: " in told.text
-    assert any("from the truth" in line and "seeds gets wrong" in line for line in said)
-    assert any("partly the same" in line for line in said if "gru" in line)
-    assert any("cannot be told from none" in line for line in said if "twin" in line)
+    assert any(
+        "from the truth" in line and "the mean over seeds" in line for line in said
+    )
+    assert any("part of their mistakes" in line for line in said if "gru" in line)
+    assert any("none of their own are shown" in line for line in said if "twin" in line)
     for draw in (truth_distance.draw_truth, truth_distance.draw_mistakes):
         assert figure(draw, analysis, "docs").axes
 
