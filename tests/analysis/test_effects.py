@@ -97,7 +97,7 @@ def test_rows_no_fit_saw_are_listed(analysis):
     reasons = analysis.exclusions.set_index("run_id").reason
     assert reasons["row 65"].startswith("repeats its data: 4 epochs")
     assert reasons["row 66"] == "not at its cell's best setting"
-    assert (reasons == "largest cell: set aside to be predicted").sum() == 4
+    assert (reasons == "largest cell: withheld to be predicted").sum() == 4
     used = analysis.runs.set_index("run_id").used
     assert not used[reasons.index].any() and used.sum() == len(used) - len(reasons)
 
@@ -121,8 +121,8 @@ def test_one_family_is_undetermined_not_an_error():
     found = analyse(from_frame(frame[frame.family == "a"], target="shared"), draws=40)
     assert found.equivalents.empty and found.ratios.empty
     texts = [n.text for n in found.notes if n.kind == "undetermined"]
-    assert any("two are needed for an effect of families" in text for text in texts)
-    assert any("two are needed for an effect of corpora" in text for text in texts)
+    assert any("an effect of families needs two" in text for text in texts)
+    assert any("an effect of corpora needs two" in text for text in texts)
 
 
 def test_a_line_in_n_and_d_is_refused_in_notes():

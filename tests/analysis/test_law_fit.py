@@ -30,7 +30,7 @@ def test_it_says_its_parameters_and_what_it_lacks(fit):
     lstm, gru, counts = fit.summary()
     assert lstm.startswith("chinchilla, lstm, target loss: E = ") and "beta = " in lstm
     assert gru.startswith("No chinchilla law can be fitted to gru, target loss: ")
-    assert counts == "Rows fitted on loss: 20 of 20 usable."
+    assert counts == "Of 20 usable rows, 20 are fitted."
     assert str(fit).splitlines() == [f"- {text}" for text in fit.summary()]
     assert "\n" not in repr(fit) and "chinchilla" in repr(fit)
     assert "1 fits, 1 refused" in repr(fit)

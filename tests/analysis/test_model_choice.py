@@ -109,7 +109,7 @@ def test_the_law_is_chosen_again_in_every_draw():
     # What lies too far off is not tried again.
     assert "one E" not in shares and np.isnan(said["one E"])
     (said,) = model_choice.chosen(models)
-    assert "chosen again in every draw" in said and "include this choice" in said
+    assert "draw chooses its law anew" in said and "include this choice" in said
 
 
 def test_few_trajectories_leave_the_joint_law():

@@ -69,10 +69,10 @@ def test_text_says_the_rows_that_json_says(capsys, tmp_path, one_family):
         assert sum(counts[name] for name in parts) == counts["usable"]
         seen = [line[2:] for line in text.splitlines() if line.startswith("- ")]
         assert seen == found["answer"]
-        (said,) = [line for line in seen if line.startswith("Rows fitted")]
-        assert f"{counts['fitted']} of {counts['usable']} usable" in said
+        (said,) = [line for line in seen if " are fitted" in line]
+        assert f"Of {counts['usable']} usable rows, {counts['fitted']} are" in said
         assert f"{counts['other_settings']} are not at the best setting" in said
-        assert counts["aside"] == 2 and "2 are set aside" in said
+        assert counts["aside"] == 2 and "2 are withheld" in said
         if command == "fit":
             joint = found["quality"]["law"].index("joint")
             assert found["quality"]["runs"][joint] == counts["fitted"]
@@ -122,8 +122,9 @@ def test_what_does_not_vary_has_no_share_of_the_variance(one_family):
     study = analysis.analyse(analysis.from_frame(one_family), draws=40)
     assert list(study.variance.factor) == ["params", "tokens"]
     assert study.variance.share.sum() == pytest.approx(1.0)
-    (_, said) = variance.said(study.view)
-    assert said.startswith("Architecture and corpus did not vary")
+    (_, said, optimiser) = variance.said(study.view)
+    assert said.startswith("The architecture and the text trained on did not vary")
+    assert "does not name the optimiser" in optimiser
 
 
 def test_a_table_that_tells_nothing_still_ends_in_3(capsys, tmp_path):
@@ -136,7 +137,7 @@ def test_repeated_data_is_pointed_to_its_law(capsys, tmp_path, one_family):
     frame = one_family.assign(unique_tokens=1e8)
     for command in ("compare", "fit"):
         _, said = run(capsys, tmp_path, frame, command)
-        assert "16 of 16 rows on loss read some data more than once" in said
+        assert "16 of 16 rows read some data more than once" in said
         assert "fit TABLE --law data_constrained" in said
     few = one_family.assign(unique_tokens=one_family.tokens)
     few.loc[0, "unique_tokens"] = 1e8

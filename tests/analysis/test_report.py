@@ -213,7 +213,7 @@ def test_further_questions_are_answered_in_words(study):
         in said
     )
     section = _sections(study)["interaction"]
-    assert "1.35 times as large (1.11 to 1.65)" in section
+    assert "1.35 times that for" in section and "(1.11 to 1.65)" in section
     assert "No change is shown in 6 of 8" in section
     section = _sections(study)["verdict"]
     assert "lstm → transformer changes with: least squares (undetermined)" in section

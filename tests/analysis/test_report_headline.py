@@ -105,9 +105,8 @@ def test_the_joint_law_is_heard_where_it_decides_otherwise():
     assert "same 2 verdicts" in equivalents.joint_instead(lead, lead)
     other = pd.DataFrame([swap(0.9, 2.0), swap(0.8, 1.3, alternative="c")])
     said = equivalents.joint_instead(lead, other)
-    assert (
-        "decides otherwise on a → b (web)" in said and "c" not in said.split(" on ")[1]
-    )
+    assert "gives another verdict on a → b (web)" in said
+    assert "c" not in said.split(" on ")[1]
 
 
 def test_pairs_with_an_infinite_corpus_effect_share_a_sentence():
