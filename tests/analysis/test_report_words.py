@@ -88,7 +88,7 @@ def test_families_that_share_a_verdict_share_a_sentence():
     ]
     rows[1] |= {"factor": 3.0, "low": 2.2, "high": 4.1, "p_infinite": 0.0}
     one, two = _swap_words.equivalences(pd.DataFrame(rows), "code")
-    assert "is worth 3.00" in two and one.endswith("for lstm (100% of draws).")
+    assert "is worth 3.00" in two and one.endswith("for lstm (in 100% of draws).")
 
 
 def test_the_target_comes_first_and_what_is_open_elsewhere_shares_a_line():
