@@ -13,6 +13,7 @@ from analysis.formatting import (
     UNNAMED,
     capitalised,
     interval_text,
+    joined,
     number,
     on,
     scale,
@@ -118,3 +119,19 @@ def ratios_said(analysis: Analysis) -> list[str]:
     mine = known[known.fixed.isin(told.fixed[told.kind == "architecture"])]
     mine = mine.sort_values("other_kind", key=lambda k: k != "corpus", kind="stable")
     return [f"{place_text(mine)}, {ratio_text(row)}." for row in mine.itertuples()]
+
+
+def ladder_said(analysis: Analysis) -> list[str]:
+    """Classes of swaps of model and data from the nearest to the farthest."""
+    frame = analysis.function_ladder
+    if frame.empty:
+        return []
+    frame = frame[frame.probes == frame.probes.iloc[0]]
+    if frame.side.nunique() < 2:
+        return []
+    rungs = [
+        f"{row.rung} {number(row.distance)} ({interval_text(row.low, row.high)})"
+        for row in frame.itertuples()
+    ]
+    text = f"{place_text(frame)}, what changes the predictions by how many nats, the "
+    return [f"{text}least first: {joined(rungs)}."]

@@ -26,10 +26,12 @@ from analysis.formatting import (
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.predictions.groups import PLACE, Comparison
+from analysis.questions import _distance_ladder
 from analysis.questions._distance_figures import draw_ladder, draw_map
 from analysis.questions._distance_words import (
     excess_text,
     floors_text,
+    ladder_said,
     place_text,
     plain_excess,
     ratio_text,
@@ -51,6 +53,7 @@ from analysis.results import Note
 from analysis.schema import Column, declare
 
 NATS, BITS = "nats/token", "bits/byte"
+PLACED = ("params", "tokens", "unique_tokens")
 WHERE = ("probes kind baseline alternative fixed params tokens unique_tokens",)
 FRAMES = (
     declare(
@@ -81,6 +84,7 @@ FRAMES = (
         Column("ratio", "excess of the architecture over the other's"),
         "low high",
     ),
+    _distance_ladder.FRAME,
     declare(
         "function_map",
         "Runs on a plane whose distances are near the roots of their divergences.",
@@ -115,9 +119,12 @@ def compares(asked: Comparison) -> Answer:
     name = asked.predictions.name
     rows = [_row(one, asked) for one in found]
     here = [one for one in found if asked.told(one.after)]
+    mine = [asked.own in (one.before.corpus, one.after.corpus) for one in here]
+    where = {"probes": name} | {n: here[0].after[n] for n in PLACED}
     frames = {
         "distances": pd.DataFrame(rows),
         "function_ratios": pd.DataFrame(_ratios(here, name)),
+        "function_ladder": pd.DataFrame(_distance_ladder.rows(here, mine, where)),
         "function_map": _map(asked, here),
     }
     return frames, _missing(asked, here)
@@ -310,7 +317,8 @@ def said(view: View) -> list[str]:
     swaps = told[told.kind != "seeds"]
     swaps = swaps.sort_values("kind", key=lambda k: k != "architecture", kind="stable")
     apart = [f"{place}, {excess_text(row)}." for row in swaps.itertuples()]
-    return first + few(apart) + few(ratios_said(view.analysis))
+    ladder = ladder_said(view.analysis)
+    return first + ladder + few(apart) + few(ratios_said(view.analysis))
 
 
 def answers(view: View) -> list[Sentence]:
@@ -371,6 +379,7 @@ QUESTION = Question(
     about=("distance",),
     tables=(
         Table("Distances of all pairs", "distances"),
+        Table("Classes of swaps, the nearest first", "function_ladder"),
         Table("Architecture in the unit of other swaps", "function_ratios"),
     ),
     compares=compares,

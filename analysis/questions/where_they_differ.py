@@ -6,6 +6,7 @@ and how much the counts of n-grams are surprised by what stands there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.design.cells import REPEATED
 from analysis.formatting import UNDETERMINED, interval_text, joined, number, scale
 from analysis.inference.intervals import interval
 from analysis.laws import Array
@@ -44,7 +46,7 @@ from analysis.report.style import (
 from analysis.results import Analysis, Note
 from analysis.schema import Column, declare
 
-NATS = "nats/token"
+NATS, TOKENS = "nats/token", "count"
 CLASS = (
     "probes",
     Column("by", "what classes are told apart by"),
@@ -76,6 +78,13 @@ FRAMES = (
         Column("gap", "loss of `alternative` less that of `baseline`", NATS),
         Column("gap_low", "lower end of its 95% interval", NATS),
         Column("gap_high", "upper end of its 95% interval", NATS),
+        "factor",
+        Column("factor_low", "lower end of its 95% interval"),
+        Column("factor_high", "upper end of its 95% interval"),
+        Column(
+            "less", "unique tokens of the smaller of the two points behind it", TOKENS
+        ),
+        Column("refused", "why no factor can be given"),
     ),
 )
 
@@ -100,6 +109,8 @@ def compares(asked: Comparison) -> Answer:
         text = f"No two architectures predict at {asked.predictions.name} at one size "
         return {}, [Note("undetermined", "classes", f"{text}and budget.")]
     groups = [(asked.points(one), asked.points(two)) for _, one, two in swaps]
+    fewer = [_with_less(asked, one) for _, one, _ in swaps]
+    groups += [(asked.points(row),) * 2 for row in fewer if row is not None]
     found = positions.Positions.of(asked.compared, groups)
     losses, apart, few = [], [], []
     document = asked.predictions.probes.document
@@ -111,7 +122,9 @@ def compares(asked: Comparison) -> Answer:
         part = found.among(one.chosen)
         rows = {int(row.name): row for _, *ends in swaps for row in ends}
         losses += [head | _loss(asked, part, row) for row in rows.values()]
-        apart += [head | _apart(asked, part, *swap) for swap in swaps]
+        for swap, less in zip(swaps, fewer, strict=True):
+            row = head | _apart(asked, part, *swap)
+            apart.append(row | _factor(asked, part, *swap[1:], less))
     frames = {
         "class_losses": pd.DataFrame(losses),
         "class_distances": pd.DataFrame(apart),
@@ -192,6 +205,42 @@ def _apart(
     return out
 
 
+def _with_less(asked: Comparison, row: Any) -> Any | None:
+    """The same family that read less data as often, of all such the most."""
+    ends = asked.ends
+    alike = ends.data_seed == row.data_seed
+    for name in ("family", "corpus", "level"):
+        alike &= ends[name] == row[name]
+    alike &= np.isclose(ends.epochs.astype(float), row.epochs, rtol=REPEATED - 1.0)
+    less = ends[alike & (ends["unique"] < row["unique"])]
+    return less.sort_values("unique_tokens").iloc[-1] if len(less) else None
+
+
+def _factor(
+    asked: Comparison, part: Compared, one: Any, two: Any, less: Any | None
+) -> dict[str, Any]:
+    """How many times the data `one` needs for the loss of `two` in a class.
+
+    Its loss is taken to go straight along the logarithm of its data, through the amount
+    at hand and the next smaller one.
+    """
+    row = {"factor": math.nan, "factor_low": math.nan, "factor_high": math.nan}
+    if less is None:
+        return row | {"refused": "one amount of data only"}
+    row |= {"less": float(less.unique_tokens)}
+    if min(one.seeds, two.seeds, less.seeds) < 2:
+        return row | {"refused": "one seed only"}
+    before, now, wanted = (part.loss(asked.points(r)) for r in (less, one, two))
+    slope = (before - now) / math.log(one.unique_tokens / less.unique_tokens)
+    if not interval(slope[1:])[0] > 0:
+        return row | {"refused": "more data is not shown to lower its loss there"}
+    with np.errstate(over="ignore"):
+        factor = np.exp((now - wanted) / np.maximum(slope, 1e-12))
+    low, high = map(float, interval(factor[1:]))
+    named = {"factor": float(factor[0]), "factor_low": low, "factor_high": high}
+    return row | named | {"refused": ""}
+
+
 # --- Words and figure ----------------------------------------------------------------
 
 
@@ -242,14 +291,37 @@ def _foremost(frame: pd.DataFrame, most: int) -> pd.DataFrame:
     return kept.merge(frame, on=keys, how="left")
 
 
+def data_sentence(rows: pd.DataFrame) -> str:
+    """In which class one needs the most, and the least, of the data of the other."""
+    row = rows.iloc[0]
+    most, least = rows.loc[rows.factor.idxmax()], rows.loc[rows.factor.idxmin()]
+    told = [
+        f"{number(r.factor)} times ({interval_text(r.factor_low, r.factor_high)}) at "
+        f"{r.level}"
+        for r in (most, least)
+    ]
+    text = (
+        f"At {scale(row.params, row.tokens)}, by {row.by}, {row.baseline} "
+        f"({row.fixed}) needs for the loss of {row.alternative} from {told[1]} to "
+        f"{told[0]} the data"
+    )
+    if most.factor_low > least.factor_high:
+        return f"{text}."
+    return f"{text}; whether classes differ in that {UNDETERMINED}."
+
+
 def said(view: View) -> list[str]:
     frame = probed(view.analysis.class_distances)
     frame = frame[frame.excess.notna()]
     if frame.empty:
         return []
     rows = _foremost(frame, 1)
-    several = rows.groupby("by", sort=False)
-    return [sentence(some) for _, some in several if len(some) > 1]
+    several = [some for _, some in rows.groupby("by", sort=False)]
+    known = [some[some.factor.notna()] for some in several]
+    return [
+        *(sentence(some) for some in several if len(some) > 1),
+        *(data_sentence(some) for some in known if len(some) > 1),
+    ]
 
 
 def answers(view: View) -> list[Sentence]:

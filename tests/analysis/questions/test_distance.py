@@ -7,7 +7,7 @@ import pytest
 
 from analysis.formatting import UNDETERMINED
 from analysis.predictions import contrasts
-from analysis.questions import distance
+from analysis.questions import _distance_ladder, distance
 from analysis.report.canvas import figure
 from analysis.report.style import Nothing
 from analysis.results import Analysis
@@ -133,3 +133,44 @@ def test_with_one_seed_there_is_no_excess_and_a_run_that_gives_it_is_named(tmp_p
     assert said and all("farther" not in line for line in said)
     (limit,) = distance.answers(analysis.view)
     assert limit.part == "limit" and UNDETERMINED in limit.text
+
+
+def test_classes_of_swaps_stand_on_one_ladder(made):
+    analysis, _ = made
+    ladder = analysis.function_ladder.set_index("rung")
+    assert list(ladder.index) == [
+        "another seed",
+        "more of the text",
+        "another family",
+        "another text",
+    ]
+    assert list(ladder.side) == ["model", "data", "model", "data"]
+    told = analysis.distances[analysis.distances.told & analysis.distances.own]
+    mine = told[told.kind == "architecture"]
+    family = ladder.loc["another family"]
+    assert family.pairs == len(mine) == 3
+    assert family.distance == pytest.approx(mine.distance.mean())
+    assert family.excess == pytest.approx(mine.excess.mean())
+    assert family.nearest == mine.distance.min()
+    assert family.farthest == mine.distance.max()
+    assert (ladder.low < ladder.distance).all() and (
+        ladder.distance < ladder.high
+    ).all()
+    assert np.isnan(ladder.excess["another seed"])
+    (said,) = [t for t in distance.said(analysis.view) if "the least first" in t]
+    assert said.index("another seed") < said.index("another text")
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "two", "wanted"),
+    [
+        ("architecture", "lstm", "ngram[order=3]", "n-grams for a trained family"),
+        ("architecture", "moe[experts=4]", "moe[experts=8]", "a variant of one family"),
+        ("quality", "sound", "truncation 0.5", "quality: sound → truncation 0.5"),
+        ("size", "8k parameters", "24k parameters", "another size"),
+    ],
+)
+def test_every_swap_has_a_rung(kind, one, two, wanted):
+    head = {"kind": kind, "baseline": one, "alternative": two}
+    side, name = _distance_ladder.rung(head)
+    assert name == wanted and side == ("data" if kind == "quality" else "model")

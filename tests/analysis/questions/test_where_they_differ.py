@@ -95,3 +95,50 @@ def test_no_difference_planted_is_told_as_undetermined(tmp_path):
     said = [t for t in where_they_differ.said(analysis.view) if "by kind" in t]
     assert len(said) == 1 and UNDETERMINED in said[0]
     assert np.isfinite(analysis.class_distances.gap_low).all()
+
+
+class MoreData(Plan):
+    """One family is at digits where another is after a fourth of the data."""
+
+    def log_probabilities(self, family, corpus, size, tokens, seed, fraction=1.0):
+        run = (corpus, size, tokens, seed, fraction)
+        found = super().log_probabilities(family, *run)
+        if family == "late":
+            run = (corpus, size, tokens // 4, seed, fraction)
+            digits = (self.probes.target % 2 == 1)[:, None]
+            late = super().log_probabilities("late", *run)
+            found = np.where(digits, late, found)
+        return found
+
+
+def test_data_equivalents_are_found_in_the_class_that_has_them(tmp_path):
+    plan = MoreData(
+        families=("early", "late"),
+        budgets=(512, 2048),
+        positions=300,
+        vocab=12,
+        family=0.1,
+        seed=0.05,
+        floor=0.0,
+        rate=0.5,
+    )
+    analysis, _ = result(plan, tmp_path)
+    found = analysis.class_distances
+    found = found[found.by == "kind"].set_index("level")
+    assert (found.refused == "").all() and (found.less == 512).all()
+    # The early family has the late one's loss at digits with a quarter of its data.
+    digit, letter = found.loc["digit"], found.loc["letter"]
+    assert digit.factor == pytest.approx(0.25, rel=0.35) and digit.factor_high < 0.5
+    assert letter.factor == pytest.approx(1.0, rel=0.35)
+    assert digit.factor_low < digit.factor < digit.factor_high
+    said = where_they_differ.said(analysis.view)
+    (text,) = [t for t in said if "times" in t and "by kind" in t]
+    assert "early (docstrings) needs for the loss of late from" in text
+    assert UNDETERMINED not in text
+
+
+def test_without_less_data_no_equivalent_is_given(made):
+    analysis, _ = made
+    found = analysis.class_distances
+    assert found.factor.isna().all()
+    assert (found.refused == "one amount of data only").all()
