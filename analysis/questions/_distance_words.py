@@ -75,22 +75,22 @@ def plain_excess(row: Any) -> str:
     """
     pair = f"{row.baseline} and {row.alternative}"
     trained = f"Trained on {row.fixed}, " if row.fixed not in ("", UNNAMED) else ""
-    apart = (
-        f"{number(row.distance, 2)} nats apart, those of two runs of one architecture "
-        f"that differ only in their random start {number(row.floor, 2)}"
+    seeds = (
+        "those of two runs of one architecture that differ only in their random start"
     )
+    much = "more than"
+    if row.floor > 0:
+        much = f"{number(row.distance / row.floor, 2)} times as much as"
     more = _nats(row.excess, row.excess_low, row.excess_high)
-    lie = verdict(row.excess_low, row.excess_high, 0.0)
-    if lie == "above":
-        lead = f"{trained}{pair} do not make the same predictions"
-        return f"{capitalised(lead)}: theirs are {apart}; the excess is {more}."
-    if lie == "below":
-        lead = (
-            f"{trained}{pair} predict no less alike than two runs of one architecture"
-        )
-        return f"{capitalised(lead)}: their predictions are {apart}."
-    lead = f"{trained}whether {pair} make different predictions {UNDETERMINED}"
-    return f"{capitalised(lead)}: theirs are {apart}; the excess is {more}."
+    beside = f"({more} beyond the {number(row.floor, 2)} between such runs)"
+    text = {
+        "above": f"{pair} do not make the same predictions: theirs differ {much} "
+        f"{seeds}",
+        "below": f"the predictions of {pair} differ no more than {seeds}",
+        "undetermined": f"whether the predictions of {pair} differ more than {seeds} "
+        f"{UNDETERMINED}",
+    }[verdict(row.excess_low, row.excess_high, 0.0)]
+    return f"{capitalised(trained + text)} {beside}."
 
 
 def ratio_text(row: Any) -> str:

@@ -334,16 +334,18 @@ def answers(view: View) -> list[Sentence]:
     place = place_text(told)
     far, near = swaps.loc[swaps.excess.idxmax()], swaps.loc[swaps.excess.idxmin()]
     lines = [f"{place}, {excess_text(row)}." for row in (far, near)]
-    plain = [plain_excess(row) for row in (far, near)]
+    plain = plain_excess(far)
     ratios = view.analysis.function_ratios
     if len(ratios):
         names = ["probes", "baseline", "alternative", "fixed"]
         mine = (ratios[names] == far[names]).all(axis=1) & np.isfinite(ratios.high)
         data = ratios[mine & (ratios.other_kind == "corpus")].head(1)
         lines += [f"{place}, {ratio_text(row)}." for row in data.itertuples()]
-        plain += [f"{capitalised(ratio_text(row))}." for row in data.itertuples()]
-    lines, plain = (list(dict.fromkeys(texts)) for texts in (lines, plain))
-    out = [Sentence(text, 85 - 12 * k, FRONT) for k, text in enumerate(plain)]
+        plain = " ".join(
+            [plain, *(f"{capitalised(ratio_text(row))}." for row in data.itertuples())]
+        )
+    lines = list(dict.fromkeys(lines))
+    out = [Sentence(plain, 75, FRONT)]
     return out + [Sentence(text, 62 - k) for k, text in enumerate(lines)]
 
 
