@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import analysis
+from analysis.predictions.load import BEST
 from scaling import probe_file
 from scaling.record import Store
 from tests.support.made_predictions import Plan, run_id
@@ -141,3 +142,33 @@ def test_a_damaged_truth_is_said_and_left_out(workdir):
     table, reasons = read(workdir)
     assert table.predictions[0].truth is None and not reasons
     assert any("nothing is set beside the truth" in line for line in table.warnings)
+
+
+def test_predictions_at_the_best_step_are_read_with_when_it_was(tmp_path):
+    plan = dataclasses.replace(PLAN, stop=0.25, worse=0.5)
+    plan.write(tmp_path)
+    table, reasons = read(tmp_path)
+    (kept,) = table.predictions
+    assert not reasons and kept.fractions[FIRST] == (BEST, 0.5, 1.0)
+    assert kept.stopped[FIRST] == 0.25
+    wanted = plan.log_probabilities("lstm", "docstrings", 8000, 8192, 0, BEST)
+    np.testing.assert_allclose(kept.read(FIRST, BEST), wanted, atol=0.01)
+    best = table.best.set_index("run_id").loc[FIRST]
+    final = table.readings.set_index("run_id").loc[FIRST]
+    assert best.loss < final.loss and best.tokens == 2048 and best.step == 128
+
+
+def test_a_best_step_that_no_run_could_have_is_left_out(tmp_path):
+    plan = dataclasses.replace(PLAN, stop=0.25)
+    plan.write(tmp_path)
+
+    def kept(step):
+        logs = np.full((24, 8), np.log(1 / 8), np.float16)
+        name = "docstrings"
+        arrays = {f"{name}:best": logs, f"{name}:1": logs, f"{name}:best_step": step}
+        return probe_file.predictions(arrays, {name: plan.probes.digest})
+
+    rewritten(tmp_path, lambda record: kept(np.array(513)))
+    assert "names step 513 of 512 as the best" in read(tmp_path)[1][FIRST]
+    rewritten(tmp_path, lambda record: kept(np.array([1, 2])))
+    assert "names no best step" in read(tmp_path)[1][FIRST]
