@@ -8,13 +8,12 @@ reason stands in `notes`. Questions are known by their interface alone.
 from __future__ import annotations
 
 import functools
-import multiprocessing as mp
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 import pandas as pd
 
-from analysis import progress, schema
+from analysis import forks, progress, schema
 from analysis.design import factors
 from analysis.design.swaps import Described
 from analysis.fitting.fit import DELTA
@@ -55,8 +54,8 @@ def analyse(
       delta: Huber's threshold in log loss; infinity is least squares.
       hold_out: set the largest cell of each family and corpus aside before fitting.
       bootstrap: "wild" or "pairs"; see analysis/intervals.py.
-      processes: targets analysed at a time, each in a process of its own; the result
-        is the same.
+      processes: cores to use, each target in a process of its own; the result is the
+        same.
       shown: say on standard error which stage the work is at.
 
     Returns:
@@ -139,12 +138,12 @@ def _each(
     one_target: Callable[[str], Part], targets: Sequence[str], processes: int
 ) -> Iterator[Part]:
     """The parts of all targets, in order."""
-    # A fork shares the table as it is; where there is none, one process does it all.
-    if min(processes, len(targets)) < 2 or "fork" not in mp.get_all_start_methods():
+    context = forks.context(min(processes, len(targets)))
+    if context is None:
         yield from map(one_target, targets)
         return
-    context = mp.get_context("fork")
-    with ProcessPoolExecutor(min(processes, len(targets)), context) as pool:
+    workers = forks.at_a_time(len(targets), processes)
+    with ProcessPoolExecutor(workers, context) as pool:
         yield from pool.map(one_target, targets)
 
 

@@ -12,6 +12,12 @@ from typing import Protocol, TextIO
 from tqdm import tqdm
 
 
+class _Tqdm(tqdm):
+    """A bar without tqdm's own thread, beside which no process could be forked."""
+
+    monitor_interval = 0
+
+
 class Begin(Protocol):
     """Says that the stage of that name begins."""
 
@@ -37,7 +43,7 @@ def stages(
         yield _lines(title, total, stream)
         return
     form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} [{elapsed}]"
-    with tqdm(total=total, file=stream, leave=False, bar_format=form) as bar:
+    with _Tqdm(total=total, file=stream, leave=False, bar_format=form) as bar:
         yield _bar(title, bar)
 
 

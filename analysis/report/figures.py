@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing as mp
 import re
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 
 from matplotlib.figure import Figure
 
+from analysis import forks
 from analysis.formatting import capitalised, scored
 from analysis.questions._question import drawings
 from analysis.report import canvas, markup, style
@@ -32,11 +32,10 @@ def draw(analysis: Analysis, processes: int = 1) -> dict[str, tuple[str, bytes]]
         for target, short in (names if plot.every else names[:1])
     ]
     each = [(name, short) for _, name, short in asked]
-    # A fork shares the analysis as it is; where there is none, one process draws all.
-    if processes < 2 or "fork" not in mp.get_all_start_methods():
+    context = forks.context(processes)
+    if context is None:
         drawn = [_drawn(shown, one) for one in each]
     else:
-        context = mp.get_context("fork")
         with ProcessPoolExecutor(processes, context, _take, (shown,)) as pool:
             drawn = list(pool.map(_drawn_of_taken, each))
     return {
