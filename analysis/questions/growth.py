@@ -147,7 +147,7 @@ def _lines(analysis: Analysis, target: str) -> pd.DataFrame:
 
 
 def draw_growth(figure: Figure, analysis: Analysis, target: str) -> None:
-    """Shares of the differences in loss, over what swaps are worth as data grows."""
+    """Shares of the variation in loss, over what swaps are worth as data grows."""
     shares, lines = plain_shares(analysis, target), _lines(analysis, target)
     if len(shares) < 2 and lines.empty:
         raise Nothing
@@ -176,7 +176,7 @@ def _draw_shares(axes: Axes, shares: pd.DataFrame) -> None:
         )
     axes.set_xlim(axes.get_xlim()[0], 1.12 * axes.get_xlim()[1])
     forest_axis(axes, [named(name) for name in shares.factor], range(len(shares)))
-    axes.set_title("share of the differences in loss between the runs")
+    axes.set_title("share of the variation in loss between the runs")
 
 
 def _draw_lines(figure: Figure, axes: Axes, lines: pd.DataFrame) -> None:
@@ -219,10 +219,10 @@ def _caption(analysis: Analysis, target: str) -> str:
     if _lines(analysis, target).empty:
         return ""
     return (
-        "Below: what swaps are worth as the data grows, at the largest size, by the "
-        "laws of each family and corpus alone where there are any; no band is drawn "
-        "where an interval has no end on the axis. Hollow: the numbers of the answer, "
-        "by the law that leads."
+        "Below: what swaps are worth in data, against training tokens at the largest "
+        "size, by the law of each family and corpus alone where it could be fitted; a "
+        "band is drawn only where its interval stays on the axis. Hollow: the numbers "
+        "in the text, by the leading law."
     )
 
 
@@ -245,7 +245,7 @@ QUESTION = Question(
     figures={
         "growth": Drawing(
             draw_growth,
-            "Share of the differences in loss between the runs that each factor "
+            "Share of the variation in loss between the runs that each factor "
             "explains. Lines: 95% intervals.",
             more=_caption,
             front=90,

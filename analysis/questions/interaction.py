@@ -24,6 +24,7 @@ from analysis.formatting import (
     few,
     interval_text,
     number,
+    scored,
     swap_text,
     swaps_text,
 )
@@ -398,8 +399,8 @@ def of_interactions(frame: pd.DataFrame) -> Iterator[Note]:
     for target, part in differs.groupby("target", sort=False):
         text = (
             f"The effect of {swaps_text(part)} depends on scale or on what is held "
-            f"fixed (target {target}): read it per cell, its overall value is an "
-            "average of different effects."
+            f"fixed{scored(target)}: read it cell by cell, since its overall value is "
+            "an average of different effects."
         )
         yield Note("warning", "effects", text)
 

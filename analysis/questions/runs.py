@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.design.cells import counts_frame
-from analysis.formatting import count, joined, number
+from analysis.formatting import UNNAMED_LOSS, count, joined, number
 from analysis.questions._question import LIMIT, Answer, Placed, Question, Sentence
 from analysis.questions._view import View
 from analysis.report import markup
@@ -193,7 +193,9 @@ def _scored(view: View) -> str:
     """What was trained on and scored, where it is little."""
     corpora, targets = view.analysis.runs.corpus.nunique(), len(view.analysis.targets)
     trained = "one corpus" if corpora == 1 else f"{corpora} corpora"
-    scored = f"one evaluation set ({view.target})"
+    scored = "one evaluation set"
+    if view.target != UNNAMED_LOSS:
+        scored += f" ({view.target})"
     if targets > 1:
         scored = f"{targets} evaluation sets; this page begins with {view.target}"
     return f"The runs read {trained} and are scored on {scored}."

@@ -427,18 +427,15 @@ def fixed(analysis: Analysis, frame: pd.DataFrame) -> list[str]:
     unnamed = optimisers <= {""}
     if unnamed or len(optimisers) > 1:
         alike = [name for name in alike if name != "optimiser"]
-    out = []
-    if alike:
-        they = "it explains" if len(alike) == 1 else "they explain"
-        out.append(
-            f"{capitalised(joined(map(named, alike)))} did not vary, so these runs "
-            f"cannot tell how much {they}."
-        )
+    parts = [f"{joined(map(named, alike))} did not vary"] if alike else []
     if optimisers and unnamed:
-        out.append(
-            "The table does not name the optimiser, so nothing is known of its share."
-        )
-    elif len(optimisers) > 1:
+        parts.append("the table does not name the optimiser")
+    one = len(alike) + len(parts) - bool(alike) == 1
+    they = "it explains" if one else "they explain"
+    out = (
+        [f"{capitalised(joined(parts))}: how much {they} is unknown."] if parts else []
+    )
+    if not unnamed and len(optimisers) > 1:
         out.append(
             f"The optimiser has {len(optimisers)} values and is not separated from the "
             "other factors."

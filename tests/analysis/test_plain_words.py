@@ -100,8 +100,14 @@ def test_the_optimiser_has_a_share_of_its_own():
 @pytest.mark.parametrize(
     ("optimisers", "said"),
     [
-        (["adamw", "adamw"], "The architecture and the optimiser did not vary, so"),
-        (["", ""], "The table does not name the optimiser"),
+        (
+            ["adamw", "adamw"],
+            "The architecture and the optimiser did not vary: how much they explain is",
+        ),
+        (
+            ["", ""],
+            "did not vary and the table does not name the optimiser: how much they",
+        ),
         (["adamw", "lion"], "The optimiser has 2 values and is not separated"),
     ],
 )
