@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.effects.data_equivalents import Surface
@@ -260,19 +261,7 @@ def draw_isolosses(figure: Figure, analysis: Analysis, target: str) -> None:
             axes.plot(line.tokens, line.params, color=FAINT, lw=0.9)
             # Labels stand clear of the axis and of its numbers.
             inside = line.tokens.between(1.5 * x_limits[0], x_limits[1])
-            shown = line[inside & line.params.le(y_limits[1])]
-            if len(shown):
-                # Neighbours' labels stand at different heights.
-                ordered = shown.sort_values("params")
-                at = ordered.iloc[int((0.9 - 0.17 * (k % 3)) * (len(ordered) - 1))]
-                axes.annotate(
-                    f"{loss:.2f}",
-                    (at.tokens, at.params),
-                    fontsize=6.5,
-                    ha="center",
-                    va="center",
-                    bbox={"facecolor": "white", "lw": 0, "pad": 0.6},
-                )
+            _label(axes, line[inside & line.params.le(y_limits[1])], f"{loss:.2f}", k)
         one = path[(path.family == family) & (path.corpus == corpus)]
         one = one.sort_values("compute")
         axes.plot(one.tokens, one.params, color=colour, lw=1.8)
@@ -293,6 +282,22 @@ def draw_isolosses(figure: Figure, analysis: Analysis, target: str) -> None:
             key("compute-optimal, with its 95% interval", INK, None, LINES[0]),
             key("run", INK, "."),
         ],
+    )
+
+
+def _label(axes: Axes, line: pd.DataFrame, text: str, number_: int) -> None:
+    """A text on a line, which neighbouring lines have at different heights."""
+    if line.empty:
+        return
+    ordered = line.sort_values("params")
+    at = ordered.iloc[int((0.9 - 0.17 * (number_ % 3)) * (len(ordered) - 1))]
+    axes.annotate(
+        text,
+        (at.tokens, at.params),
+        fontsize=6.5,
+        ha="center",
+        va="center",
+        bbox={"facecolor": "white", "lw": 0, "pad": 0.6},
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.design.cells import REPEATED
 from analysis.formatting import count, levels_text
 from analysis.questions._question import Absent, Drawing, Question, Table
 from analysis.report.style import (
@@ -109,18 +111,7 @@ def draw_loss(figure: Figure, analysis: Analysis, target: str) -> None:
                 & near(curves.params, params)
             ].sort_values("tokens")
             line = line[line.tokens.between(*x_limits)]
-            axes.plot(line.tokens, line.loss, color=colour, ls=LINES[rung % 4])
-            axes.fill_between(
-                line.tokens, line.low, line.high, color=colour, alpha=0.15, lw=0
-            )
-            once = points[points.epochs < 1.001]
-            again = points[points.epochs >= 1.001]
-            style = {"color": colour, "ls": ""}
-            marker = MARKERS[rung % len(MARKERS)]
-            axes.plot(
-                once.tokens, once.loss, marker=marker, mec="white", mew=0.5, **style
-            )
-            axes.plot(again.tokens, again.loss, marker="x", mew=1.5, **style)
+            _draw_size(axes, points, line, colour, rung)
             last = points.sort_values("tokens").iloc[-1]
             ends.append(line.loss.iloc[-1] if len(line) else last.loss)
             names.append(count(params))
@@ -139,10 +130,25 @@ def draw_loss(figure: Figure, analysis: Analysis, target: str) -> None:
     ring = Line2D([], [], color=INK, marker="o", mfc="none", ms=8, ls="")
     ring.set_label("withheld largest cell")
     keys = [ring] if len(withheld) else []
-    if (cells.epochs >= 1.001).any():
+    if (cells.epochs >= REPEATED).any():
         keys.append(key("repeated data", INK, "x"))
     if keys:
         legend(figure, keys)
+
+
+def _draw_size(
+    axes: Axes, points: pd.DataFrame, line: pd.DataFrame, colour: Any, rung: int
+) -> None:
+    """The cells of one size, those that repeat data as crosses, and the law's curve."""
+    axes.plot(line.tokens, line.loss, color=colour, ls=LINES[rung % 4])
+    axes.fill_between(line.tokens, line.low, line.high, color=colour, alpha=0.15, lw=0)
+    again = points.epochs >= REPEATED
+    style = {"color": colour, "ls": ""}
+    for some, marker, edge in (
+        (points[~again], MARKERS[rung % len(MARKERS)], {"mec": "white", "mew": 0.5}),
+        (points[again], "x", {"mew": 1.5}),
+    ):
+        axes.plot(some.tokens, some.loss, marker=marker, **edge, **style)
 
 
 def draw_design(figure: Figure, analysis: Analysis, target: str) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
@@ -114,25 +115,7 @@ def draw_tuning(figure: Figure, analysis: Analysis, target: str) -> None:
             mine = mine.sort_values("learning_rate")
             rung = int(rungs[mine.index[0]])
             colour = shade(families, family, rung, rungs.max())
-            marker = MARKERS[rung % len(MARKERS)]
-            axes.plot(
-                mine.learning_rate,
-                mine.excess,
-                color=colour,
-                ls=LINES[rung % 4],
-                marker=marker,
-            )
-            best = mine[mine.best]
-            at_edge = best.run_edge.ne("").any()
-            axes.plot(
-                best.learning_rate,
-                best.excess,
-                color=ALARM if at_edge else INK,
-                marker="s" if at_edge else "o",
-                mfc="none",
-                ms=10,
-                ls="",
-            )
+            _draw_cell(axes, mine, colour, rung)
             ends.append(mine.excess.iloc[-1])
             names.append(count(params))
             colours.append(base)
@@ -146,6 +129,17 @@ def draw_tuning(figure: Figure, analysis: Analysis, target: str) -> None:
     edge = Line2D([], [], color=ALARM, marker="s", mfc="none", ms=9, ls="")
     edge.set_label("best, at the edge of its grid")
     legend(figure, [ring, edge])
+
+
+def _draw_cell(axes: Axes, rates: pd.DataFrame, colour: Any, rung: int) -> None:
+    """The rates of one cell, with a mark about the best, another where it is an end."""
+    look = {"color": colour, "ls": LINES[rung % 4]}
+    marker = MARKERS[rung % len(MARKERS)]
+    axes.plot(rates.learning_rate, rates.excess, marker=marker, **look)
+    best = rates[rates.best]
+    colour, marker = (ALARM, "s") if best.run_edge.ne("").any() else (INK, "o")
+    look = {"color": colour, "ls": "", "mfc": "none", "ms": 10}
+    axes.plot(best.learning_rate, best.excess, marker=marker, **look)
 
 
 def _rates(rates: pd.Series) -> list[float]:
