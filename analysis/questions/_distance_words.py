@@ -81,8 +81,11 @@ def plain_excess(row: Any) -> str:
     much = "more than"
     if row.floor > 0:
         much = f"{number(row.distance / row.floor, 2)} times as much as"
-    more = _nats(row.excess, row.excess_low, row.excess_high)
-    beside = f"({more} beyond the {number(row.floor, 2)} between such runs)"
+    ends = interval_text(row.excess_low, row.excess_high)
+    beside = (
+        f"({number(row.excess)} nats beyond the {number(row.floor, 2)} between such "
+        f"runs; {ends})"
+    )
     text = {
         "above": f"{pair} do not make the same predictions: theirs differ {much} "
         f"{seeds}",
