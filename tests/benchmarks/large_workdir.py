@@ -6,13 +6,7 @@ command its wall and CPU seconds, with those of its child, and the peak of its m
 The first plan prices the programs; the second one is what is judged, with `status`, by
 CPU seconds: 10 at most, as the wall's depend on what else the machine does, and 1 GB.
 
-Measured on two cores that ten other processes shared (load 17 to 20):
-
-    status        4.8 s of CPU   39 s wall   405 MB
-    first plan   11.7 s          86 s        451 MB
-    second plan   8.4 s          71 s        451 MB
-
-On idle cores it was not measured yet: the wall seconds should come near those of CPU.
+What has been measured stands in docs/measurements.md.
 """
 
 from __future__ import annotations
