@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.effects import anova
 from analysis.effects.attribution import attribute, shares
 from analysis.questions import variance
 from analysis.tables.load import from_frame
@@ -101,7 +102,7 @@ def test_shapley_r_squared_halves_between_twins():
     x = rng.normal(size=(60, 1))
     terms = {"one": x, "two": x.copy(), "none": rng.normal(size=(60, 1))}
     loss = 2.0 * x[:, 0] + 0.01 * rng.normal(size=60)
-    found = variance.shapley_r2(terms, loss[None])[0]
+    found = anova.shapley_r2(terms, loss[None])[0]
     assert found[0] == pytest.approx(found[1])
     assert found[0] == pytest.approx(0.5, abs=0.05) and found[3] < 0.001
 

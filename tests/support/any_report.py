@@ -28,9 +28,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import main, pipeline
+from analysis.effects import anova
 from analysis.fitting import fit
 from analysis.inference import profiles
-from analysis.questions import leading_law, model_choice, optima, sensitivity, variance
+from analysis.questions import leading_law, model_choice, optima, sensitivity
 from analysis.questions._question import questions
 from analysis.report import answer, canvas, saved, style
 from analysis.results import Analysis
@@ -48,7 +49,7 @@ CHEAPER = {
     (model_choice, "RATIO_DRAWS"): 40,
     (mixture, "LAW_DRAWS"): 20,
     (sensitivity, "DRAWS"): 20,
-    (variance, "RESAMPLES"): 20,
+    (anova, "RESAMPLES"): 20,
     (fit, "MORE_STEPS"): 20,
     (profiles, "MORE_STEPS"): 20,
     # The figures' PNG are looked at by nobody here; the layout is in inches.
