@@ -27,6 +27,7 @@ from scaling.layout import Layout
 from scaling.record import Record
 from scaling.run import Mixture, Part, Run, Scalar, options
 from scaling.run_check import check
+from scaling.run_types import check_types
 
 if TYPE_CHECKING:
     from scaling.corpora import Prepared
@@ -269,6 +270,7 @@ class Study:
         for run in built:
             if not isinstance(run, Run):
                 raise UserError("study", str(self.path), f"it yields {run!r}, no Run")
+            check_types(run)  # before runs are hashed to find those that are the same
         wanted = self.families
         kept = [run for run in built if not wanted or run.model.family in wanted]
         if not kept:

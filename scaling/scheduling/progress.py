@@ -14,6 +14,8 @@ from scaling.run import Program, Run
 
 REDRAW_SECONDS = 0.2
 PLAIN_SECONDS = 30.0
+# Of what objectives train and of a record's first reading.
+UNIT = "nats/token"
 
 
 def describe(run: Run) -> str:
@@ -34,7 +36,8 @@ def describe(run: Run) -> str:
 def short(number: float) -> str:
     """Three digits and a unit: 82.9k, 1.2G."""
     for unit, factor in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(number) >= factor:
+        # Three digits of 999.6M would be 1e+03M.
+        if abs(number) >= 0.9995 * factor:
             return f"{number / factor:.3g}{unit}"
     return f"{number:.3g}"
 
@@ -132,7 +135,9 @@ class Progress:
             self.note(f"failed: {name}: {event.cause}: {event.message}")
             return
         self._ended.add(event.run_id)
-        loss = "" if event.loss is None else f", loss {event.loss:.3f}"
+        loss = "" if event.loss is None else f", loss {event.loss:.3f} {UNIT}"
+        if loss and run:  # the first reading, which is of the first set
+            loss += f" on {run.evaluation[0].name}"
         if not self.live or event.status == "diverged":
             self.note(f"[{self._count()}] {event.status}: {name}{loss}")
 
@@ -168,7 +173,7 @@ class Progress:
             run = self._runs.get(run_id)
             if run is None:
                 continue
-            loss = "" if now.loss is None else f"  loss {now.loss:.3f}"
+            loss = f"  training loss {now.loss:.3f} {UNIT}" if now.loss else ""
             rate = self._rates.get(run.program())
             speed = "" if rate is None else f"  {short(rate)} tokens/s"
             lines.append(f"  {describe(run)}: {now.step}/{now.steps}{loss}{speed}")

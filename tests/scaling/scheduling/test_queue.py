@@ -181,7 +181,10 @@ def test_progress_on_a_terminal_redraws_its_lines(monkeypatch):
     stream = Terminal()
     show = follow(stream, monkeypatch)
     text = stream.getvalue()
-    assert "0/4 done, 1 running" in text and "16/32  loss 3.250" in text
+    assert (
+        "0/4 done, 1 running" in text
+        and "16/32  training loss 3.250 nats" in text
+    )
     assert "\x1b[2F\x1b[J" in text
     show(Event("failed", "a", cause="crash", message="signal 9"))
     assert "failed: a transformer 8k" in stream.getvalue()
@@ -194,8 +197,14 @@ def test_progress_elsewhere_is_plain_lines(monkeypatch):
     text = stream.getvalue()
     assert "\x1b" not in text
     assert (
-        "[1/4] done: a transformer 8k, kjv, 1.02k tokens, rate 0.01, loss 2.5" in text
+        "[1/4] done: a transformer 8k, kjv, 1.02k tokens, rate 0.01, "
+        "loss 2.500 nats/token on kjv\n" in text
     )
+
+
+def test_three_digits_are_never_a_thousand_of_a_unit():
+    said = [progress.short(x) for x in (999.4, 999_600, 9.996e8, 1.23e9, 5)]
+    assert said == ["999", "1M", "1G", "1.23G", "5"]
 
 
 def test_time_left_counts_what_runs_what_waits_and_what_is_provisional(monkeypatch):
