@@ -181,10 +181,7 @@ def test_progress_on_a_terminal_redraws_its_lines(monkeypatch):
     stream = Terminal()
     show = follow(stream, monkeypatch)
     text = stream.getvalue()
-    assert (
-        "0/4 done, 1 running" in text
-        and "16/32  training loss 3.250 nats" in text
-    )
+    assert "0/4 done, 1 running" in text and "16/32  training loss 3.250 nats" in text
     assert "\x1b[2F\x1b[J" in text
     show(Event("failed", "a", cause="crash", message="signal 9"))
     assert "failed: a transformer 8k" in stream.getvalue()
