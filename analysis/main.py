@@ -18,6 +18,7 @@ import json
 import math
 import os
 import re
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ EXIT = (
     "exit codes: 0 done; 2 wrong input or a wrong option (one line on stderr says what "
     "is right); 3 the table was read but no law could be fitted and, for compare, "
     "nothing was measured without one (what is printed says why); 1 an error in the "
-    "program"
+    "program; 130 stopped by Ctrl-C"
 )
 
 
@@ -207,6 +208,9 @@ def main(args: argparse.Namespace) -> int:
     except UserError as error:
         print(f"scaling-analysis: {error}", file=sys.stderr)
         return WRONG
+    except KeyboardInterrupt:
+        print("scaling-analysis: stopped by Ctrl-C", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def _say(text: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 
 import pandas as pd
 
@@ -143,7 +142,7 @@ def _each(
         yield from map(one_target, targets)
         return
     workers = forks.at_a_time(len(targets), processes)
-    with ProcessPoolExecutor(workers, context) as pool:
+    with forks.pool(context, workers) as pool:
         yield from pool.map(one_target, targets)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 
 from matplotlib.figure import Figure
 
@@ -36,7 +35,7 @@ def draw(analysis: Analysis, processes: int = 1) -> dict[str, tuple[str, bytes]]
     if context is None:
         drawn = [_drawn(shown, one) for one in each]
     else:
-        with ProcessPoolExecutor(processes, context, _take, (shown,)) as pool:
+        with forks.pool(context, processes, _take, shown) as pool:
             drawn = list(pool.map(_drawn_of_taken, each))
     return {
         file: pair

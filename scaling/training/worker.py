@@ -17,7 +17,6 @@ The child ends itself when its parent does.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import dataclasses
 import errno
 import json
@@ -33,6 +32,7 @@ from typing import Any, Protocol
 from scaling import corpora, plugins
 from scaling.errors import DISK, UserError
 from scaling.layout import Layout
+from scaling.orphans import end_with_parent
 from scaling.packs import CHECKPOINT_SECONDS, Event, Pack, pack_from_json
 from scaling.record import Store
 from scaling.run import Part, Run
@@ -139,7 +139,7 @@ class JaxWorker:
 
 def serve(worker: Worker, arguments: argparse.Namespace) -> None:
     """Answers requests until told to stop; a failure is reported and ends the child."""
-    _end_with_parent(arguments.parent)
+    end_with_parent(arguments.parent)
     replies = os.fdopen(arguments.replies, "w", buffering=1, encoding="utf-8")
     write_lock = threading.Lock()
 
@@ -224,15 +224,6 @@ def _requests() -> Iterator[dict[str, Any]]:
     threading.Thread(target=read, daemon=True).start()
     while (request := waiting.get())["do"] != "stop":
         yield request
-
-
-def _end_with_parent(parent: int) -> None:
-    """Has the kernel (Linux) kill this process with its parent, even mid-compile."""
-    if sys.platform == "linux":
-        set_parent_death_signal = 1  # PR_SET_PDEATHSIG
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def configure(devices: int, cache: str) -> None:

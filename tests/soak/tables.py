@@ -27,6 +27,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from scaling.orphans import end_with_parent
 from tests.support import any_report, any_table
 from tests.support.any_report import Judged
 
@@ -99,7 +100,9 @@ def main() -> int:
     every |= set(found) if args.again else set()
     start = time.monotonic()
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(args.processes, context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        args.processes, context, end_with_parent, (os.getpid(),)
+    ) as pool:
         for seed, judged in pool.map(one, sorted(every - known), chunksize=1):
             found[seed] = judged
             write(args.log, seed, judged)
