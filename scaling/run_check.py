@@ -60,6 +60,12 @@ def check(run: Run) -> Run:
             f"one step reads batch x length = {run.tokens_per_step} tokens; "
             "give at least that",
         )
+    if run.schedule.warmup_tokens >= run.tokens:
+        raise UserError(
+            "schedule.warmup_tokens",
+            run.schedule.warmup_tokens,
+            f"a run of {run.tokens} tokens ends before it reaches its rate; give less",
+        )
     if not run.data.corpus or any(part.weight <= 0 for part in run.data.corpus):
         raise UserError("data.corpus", label(run.data.corpus), "weights above zero")
     _check_evaluation(run)

@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from scaling import corpora, families
-from scaling.errors import UserError, unknown
+from scaling.errors import Ended, UserError, unknown
 from scaling.layout import Layout
 from scaling.record import Record
 from scaling.run import Mixture, Part, Run, Scalar, options
@@ -260,7 +260,7 @@ class Study:
                 returned = f"it returns {yielded!r} and yields no run"
                 raise UserError("study", str(self.path), returned)
             built = list(itertools.islice(yielded, MOST_RUNS + 1))
-        except UserError:
+        except (UserError, Ended):
             raise
         except (Exception, SystemExit) as error:
             raise _at_fault(self.path, error) from error

@@ -49,10 +49,10 @@ class Stop:
         Raises:
           Ended: a signal has come, or comes meanwhile.
         """
-        self._at_once = True
+        before, self._at_once = self._at_once, True
         try:
             if self:
                 raise self.ended()
             yield
         finally:
-            self._at_once = False
+            self._at_once = before

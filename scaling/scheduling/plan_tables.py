@@ -52,9 +52,10 @@ def plan_table(entries: Sequence[Entry]) -> str:
     saved = sum(entry.seconds * entry.shared / entry.run.steps for entry in left)
     counts = collections.Counter(entry.state for entry in entries)
     states = ", ".join(f"{number} {state}" for state, number in counts.items())
+    many = f"{len(entries)} run{'s' * (len(entries) != 1)}"
     lines = [
         *_aligned(rows),
-        f"{len(entries)} runs: {states}; {tokens:,} tokens, {short(flops)} FLOPs",
+        f"{many}: {states}; {tokens:,} tokens, {short(flops)} FLOPs",
         f"estimated time for the runs left: {duration(seconds)}, one after the other",
     ]
     if saved:

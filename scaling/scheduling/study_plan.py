@@ -113,10 +113,12 @@ class StudyPlan:
         for _ in self.store.attempts():
             pass  # read for what is wrong with them
         self._complain()
-        runs = self._runs(lambda run: None)
-        study.validate(runs)
-        self.layouts = self._layouts()
-        self._admit(runs)
+        # A study's own code, or a text of terabytes, may take as long as it likes.
+        with self.engine.stop.at_once():
+            runs = self._runs(lambda run: None)
+            study.validate(runs)
+            self.layouts = self._layouts()
+            self._admit(runs)
 
     def _runs(self, find: Callable[[Run], Record | None]) -> list[Run]:
         """The study's runs; built once where they do not depend on what is done."""

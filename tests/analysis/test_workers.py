@@ -11,8 +11,10 @@ import time
 import pytest
 
 WAITS = """
-import os, sys, time
+import os, signal, sys, time
 from analysis import forks
+# Ignored where the tests run in the background of a shell.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def wait(_):
     time.sleep(600)
 def begin(folder):

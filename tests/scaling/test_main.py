@@ -219,6 +219,23 @@ def test_a_stop_before_training_is_one_line(write_study, tmp_path, phase, number
     assert all(entry["tokens_per_second"] for entry in kept)
 
 
+@pytest.mark.parametrize("subcommand", ["plan", "run"])
+def test_a_stop_while_the_study_thinks_is_one_line(write_study, tmp_path, subcommand):
+    begun = tmp_path / "begun"
+    path = write_study(more=f"open({str(begun)!r}, 'w'); __import__('time').sleep(99)")
+    parent = subprocess.Popen(
+        command(subcommand, path, "--workdir", tmp_path / "w"),
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(begun.exists)
+    parent.send_signal(signal.SIGTERM)
+    _, said = parent.communicate(timeout=30)
+    assert said == "scaling: stopped; the same command goes on from here\n"
+    assert parent.returncode == 128 + signal.SIGTERM
+
+
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_child_killed_before_training_is_replaced_once(write_study, tmp_path, phase):
     path, workdir, begun = write_study(), tmp_path / "w", tmp_path / "begun"

@@ -137,7 +137,7 @@ def test_corpora_are_those_trained_on_and_scored_on_each_once():
         ({"model": Model("lstm", 0)}, "model.size"),
         ({"model": Model("lstm", 8_000, "width")}, "model.size_by"),
         ({"data": Data((Part("kjv"),), 100)}, "data.tokens"),
-        ({"data": Data((Part("kjv", -1.0),), 1_000)}, "data.corpus"),
+        ({"data": Data((Part("kjv", -1.0),), 20_480)}, "data.corpus"),
         ({"probes": (Probes("a:b", (Part("kjv"),)),)}, "probes.name"),
         ({"probes": (Probes("a", (Part("kjv"),)),) * 2}, "probes.name"),
         ({"probes": (Probes("a", RUN.data.corpus),)}, "probes lie in one corpus"),
@@ -182,6 +182,7 @@ def test_an_option_is_plain(value):
         ({"optimiser": Optimiser("5e-3")}, "learning_rate '5e-3': give a number"),
         ({"optimiser": Optimiser(5e-3, weight_decay=float("inf"))}, "weight_decay"),
         ({"schedule": Schedule(warmup_tokens=-5)}, "schedule.warmup_tokens -5"),
+        ({"schedule": Schedule(warmup_tokens=512_000)}, "ends before it reaches"),
         ({"evaluation": ("code",)}, r"evaluation .*give a tuple of EvaluationSet\("),
         ({"evaluation": RUN.evaluation * 2}, "evaluation.name"),
         (
