@@ -398,7 +398,10 @@ def _fit_one(args: argparse.Namespace) -> int:
     table, found = _one_law(args)
     chosen = {"fits": found.parameters, "quality": found.quality}
     chosen["counts"] = found.counts
-    said = [rows.counts(row) for row in found.counts.itertuples()]
+    # Of a target without a law the refusal says all.
+    named = set() if found.parameters.empty else set(found.parameters.target)
+    fitted = found.counts[found.counts.target.isin(named)]
+    said = [rows.counts(row) for row in fitted.itertuples()]
     _print(args, chosen | _left_out(table), _refused(found) + said)
     return NOTHING if found.parameters.empty else DONE
 

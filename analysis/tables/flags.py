@@ -60,7 +60,7 @@ def is_flag(column: pd.Series) -> bool:
 
 def is_status(column: pd.Series) -> bool:
     """Whether a column says of each run that it is done, or why it is not."""
-    known = _words(column.dropna())
+    known = _known_states(column.dropna())
     return is_flag(column) or bool(known.isin(DONE | NOT_DONE).all())
 
 
@@ -99,8 +99,10 @@ def _flag(name: str, column: pd.Series) -> list[str]:
     marked = int(words.isin(TRUE).sum())
     if not marked:
         return []
-    unmarked = column[words.isin(FALSE)]
-    rest = typed.condition(name, str(unmarked.iloc[0]) if len(unmarked) else "0")
+    unmarked, marks = column[words.isin(FALSE)], column[words.isin(TRUE)]
+    rest = typed.condition(name, str(marks.iloc[0]), "!=")
+    if len(unmarked) and column.notna().all():
+        rest = typed.condition(name, str(unmarked.iloc[0]))
     if marked == 1:
         return [f"{name} marks 1 row, which is kept; {rest} leaves it out"]
     return [f"{name} marks {marked} rows, which are kept; {rest} leaves them out"]
@@ -123,6 +125,18 @@ def is_mark(name: str) -> bool:
 
 def _words(column: pd.Series) -> pd.Series:
     return column.astype(str).str.strip().str.lower()
+
+
+def _known_states(column: pd.Series) -> pd.Series:
+    """What each state says, in one word where it has one: diverged at step 200."""
+    return _words(column).map(_in_one_word)
+
+
+def _in_one_word(text: str) -> str:
+    if text in DONE | NOT_DONE:
+        return text
+    words = re.findall(r"[a-z]+", text)
+    return next((word for word in words if word in NOT_DONE), text)
 
 
 def _is_text(column: pd.Series) -> bool:

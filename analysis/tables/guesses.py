@@ -164,6 +164,9 @@ def _check_levels(frame: pd.DataFrame, given: Mapping[str, str]) -> None:
             raise UserError(f"map {ours}", theirs, expected)
 
 
+MEASURES = frozenset(("loss", "ppl", "perplexity", "bpb", "nll", "bpc"))
+
+
 def _expected(ours: str, columns: list[str]) -> str:
     """What to write where no column is called as one of ours usually is."""
     known = ", ".join(columns[:20])
@@ -173,12 +176,12 @@ def _expected(ours: str, columns: list[str]) -> str:
     higher = [column for column in columns if losses.HIGHER & words[column]]
     if ours == "loss" and higher:
         return f"{text}; --map 'loss=1 - {higher[0]}' takes the error of an accuracy"
-    several = [column for column in columns if "loss" in words[column]]
+    several = [column for column in columns if MEASURES & words[column]]
     if ours == "loss" and len(several) > 1:
         named = ",".join(f"loss:{column}={column}" for column in several[:3])
         return f"{text}; --map {named} takes several, each as a target of its own"
     if ours == "loss" and len(several) == 1:
-        return f"{text}; --map loss={several[0]} takes the one with loss in its name"
+        return f"{text}; --map loss={several[0]} takes the one that is called so"
     known_as = headers.known_as(columns)
     formula = formulas.proposed(ours, known_as, ALIASES)
     if formula:
@@ -275,7 +278,7 @@ def _no_status(
 
 def _odd(column: pd.Series) -> str:
     texts = column.dropna().astype(str)
-    odd = texts[~texts.str.strip().str.lower().isin(flags.DONE | flags.NOT_DONE)]
+    odd = texts[[not flags.is_status(texts[i : i + 1]) for i in range(len(texts))]]
     return str(odd.iloc[0])[:30]
 
 

@@ -223,7 +223,9 @@ def from_frame(
     if not unit:
         odd = [c for c in measured if not losses.unit_of(c)]
         names = {c.target: c.name for c in odd}
-        losses.check(table.readings if odd else table.readings[:0], table.runs, names)
+        asked = table.readings if odd else table.readings[:0]
+        doubts = losses.check(asked, table.runs, names)
+        table = dataclasses.replace(table, warnings=table.warnings + doubts)
     return table
 
 

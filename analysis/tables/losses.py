@@ -108,31 +108,50 @@ def read(
     return readings.assign(loss=loss), next(iter(units.values())), tuple(said)
 
 
-def check(readings: pd.DataFrame, runs: pd.DataFrame, names: Mapping[str, str]) -> None:
-    """Raises UserError where losses in no known unit behave like something else.
+def check(
+    readings: pd.DataFrame, runs: pd.DataFrame, names: Mapping[str, str]
+) -> tuple[str, ...]:
+    """What is odd about losses in no known unit.
 
     Args:
       readings: the usable ones: run_id, target, loss.
       runs: run_id, params, tokens.
       names: by target, of the table's column.
+
+    Raises UserError where they behave like something else.
     """
     place = runs.set_index("run_id")
     compute = (place.params * place.tokens).reindex(readings.run_id).to_numpy()
+    said = []
     for target, part in readings.assign(compute=compute).groupby("target"):
         name, middle = names.get(str(target), str(target)), part.loss.median()
+        rises = _rises(part)
+        whole = 1 if part.loss.max() <= 1.0 else 100
+        if rises and (whole == 1 or middle > MOST_NATS):
+            expected = (
+                "it rises with size and data as an accuracy does: --map "
+                f"'loss={whole} - {name}' takes the error, --unit UNIT keeps it as "
+                "it is"
+            )
+            raise UserError("loss", name, expected)
         if middle > MOST_NATS:
             expected = (
                 f"a loss in {UNIT} below {MOST_NATS:g}: say --unit perplexity to have "
                 "the logarithm fitted, or name the unit with --unit"
             )
-            said = f"{name} with a median of {middle:g}"
-            raise UserError("loss", said, expected)
-        if len(part) < LEAST_ROWS or part.loss.max() > 1.0:
-            continue
-        rank = part[["loss", "compute"]].rank()
-        if rank.nunique().min() > 1 and rank.corr().iloc[0, 1] > RISES:
-            expected = (
-                "it rises with size and data as an accuracy does: --map 'loss=1 - "
-                f"{name}' takes the error, --unit UNIT keeps it as it is"
+            said_ = f"{name} with a median of {middle:g}"
+            raise UserError("loss", said_, expected)
+        if rises:
+            said.append(
+                f"{name} rises with size and data, where a loss falls: a score, or "
+                "runs that are not comparable, would look so"
             )
-            raise UserError("loss", name, expected)
+    return tuple(said)
+
+
+def _rises(part: pd.DataFrame) -> bool:
+    """Whether losses rise with compute, by their ranks."""
+    if len(part) < LEAST_ROWS:
+        return False
+    rank = part[["loss", "compute"]].rank()
+    return bool(rank.nunique().min() > 1 and rank.corr().iloc[0, 1] > RISES)

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 
 
-def condition(name: str, value: str) -> str:
-    """The option that keeps the rows where a column has a value."""
+def condition(name: str, value: str, compares: str = "==") -> str:
+    """The option that keeps the rows where a column has a value, or with != has not."""
     quoted = f'"{value}"' if value == "" or re.search(r"[,\"'\s]", value) else value
     column = f'"{name}"' if re.search(r"[<>=!]|\bin\b", name) else name
-    return f"--where {_quoted(f'{column} == {quoted}')}"
+    return f"--where {_quoted(f'{column} {compares} {quoted}')}"
 
 
 def mapped(columns: Mapping[str, str]) -> str:

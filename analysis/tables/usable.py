@@ -165,6 +165,8 @@ def _unusable_losses(readings: pd.DataFrame) -> pd.Series:
 
 # No model has fewer parameters, and none is trained on fewer tokens.
 FEWEST = 1000
+# Attention, experts and embeddings move FLOPs about 6ND, but not by so much.
+MOST_APART = 10_000
 
 
 def _unit_warnings(runs: pd.DataFrame) -> tuple[str, ...]:
@@ -187,4 +189,12 @@ def _unit_warnings(runs: pd.DataFrame) -> tuple[str, ...]:
                 f"{name} is below {FEWEST} in {small.sum()} of {len(values)} rows and "
                 f"has a median of {values.median():g}: units look mixed (first {first})"
             )
+    counted = runs.flops / (6.0 * runs.params * runs.tokens)
+    counted = counted[np.isfinite(counted) & (counted > 0)]
+    if len(counted) and counted.max() > MOST_APART * counted.min():
+        first = runs.run_id[counted.idxmin()], runs.run_id[counted.idxmax()]
+        out.append(
+            f"flops over 6 x params x tokens goes from {counted.min():.2g} "
+            f"({first[0]}) to {counted.max():.2g} ({first[1]}): units look mixed"
+        )
     return tuple(out)

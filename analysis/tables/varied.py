@@ -107,7 +107,8 @@ def experiments(
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     listed = ", ".join(names[:MOST_NAMED]) + more
     factors = [ours for ours in ("family", "corpus") if ours not in mapping]
-    text = not pd.api.types.is_numeric_dtype(frame[first].dtype)
+    kind = frame[first].dtype
+    text = pd.api.types.is_bool_dtype(kind) or not pd.api.types.is_numeric_dtype(kind)
     compares = "".join(
         f"{typed.mapped({ours: first})} compares its values if each is a {ours}, "
         for ours in factors

@@ -362,3 +362,30 @@ def test_a_mapping_as_it_is_typed(text, found):
             mapping(text)
     else:
         assert mapping(text) == found
+
+
+def test_flags_with_blank_cells_and_states_of_several_words():
+    frame = grid(excluded=["yes" if i % 4 == 0 else "" for i in range(16)])
+    (text,) = from_frame(frame.replace("", None)).warnings
+    option = re.search(r"--where '(.*?)'", text)[1]
+    assert len(from_frame(frame.replace("", None), where=[option]).readings) == 12
+    states = ["ok"] * 13 + ["NaN loss", "OOM", "diverged at step 200"]
+    table = from_frame(grid(status=states))
+    assert len(table.readings) == 13 and not table.warnings
+    assert "status is diverged at step 200" in set(table.exclusions.reason)
+
+
+def test_a_loss_that_rises_is_said_or_refused():
+    (text,) = from_frame(grid().assign(loss=6 - grid().loss)).warnings
+    assert "rises with size and data" in text
+    for scale in (1, 100):
+        frame = grid().assign(loss=scale * (1 - grid().loss / 8))
+        with pytest.raises(UserError, match=f"'loss={scale} - loss'"):
+            from_frame(frame)
+
+
+def test_flops_in_mixed_units_are_said():
+    flops = 6 * grid().N * grid().D * np.where(np.arange(16) % 2, 1, 1e9)
+    (text,) = from_frame(grid(flops=flops)).warnings
+    assert "units look mixed" in text
+    assert not from_frame(grid(flops=6 * grid().N * grid().D)).warnings

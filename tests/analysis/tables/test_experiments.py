@@ -148,7 +148,7 @@ def test_runs_of_one_budget_are_compared_in_every_experiment():
     said = [text for text in found.summary() if "matched cells" in text]
     assert "the loss: 2.0%" in said[-1]
     assert found.equivalents.empty and found.holdout.empty
-    assert f"{len(frame)} of {len(frame)} usable" in " ".join(found.summary())
+    assert f"{len(frame)} are compared without a law" in " ".join(found.summary())
 
 
 def test_that_most_runs_are_left_out_stands_on_the_front_page():
