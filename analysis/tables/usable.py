@@ -192,9 +192,9 @@ def _unit_warnings(runs: pd.DataFrame) -> tuple[str, ...]:
     counted = runs.flops / (6.0 * runs.params * runs.tokens)
     counted = counted[np.isfinite(counted) & (counted > 0)]
     if len(counted) and counted.max() > MOST_APART * counted.min():
-        first = runs.run_id[counted.idxmin()], runs.run_id[counted.idxmax()]
+        ends = runs.run_id[counted.idxmin()], runs.run_id[counted.idxmax()]
         out.append(
             f"flops over 6 x params x tokens goes from {counted.min():.2g} "
-            f"({first[0]}) to {counted.max():.2g} ({first[1]}): units look mixed"
+            f"({ends[0]}) to {counted.max():.2g} ({ends[1]}): units look mixed"
         )
     return tuple(out)
