@@ -7,7 +7,8 @@ distance of a run x from the mean of the runs j of a cell is
 
 of divergences d alone. The chance of a cell is proportional to exp(-s / t), that of a
 label the sum over its cells, mixed with a little of an even guess. The temperature t is
-chosen on the runs of the fold that are known, with one seed of them left out at a time.
+chosen on the runs of the fold that are known, of which parts are left out in the same
+way.
 What is gained on an even guess, log2 K less the mean surprise at the right one of K
 labels, is a lower bound to the information of predictions about the label (Barber and
 Agakov 2003).
@@ -111,17 +112,25 @@ def _told(task: Task, distance: Array, mine: Array, known: Array, heat: float) -
 
 
 def _temperature(task: Task, distance: Array, known: Array) -> float:
-    """That of the least surprise at known runs, with a seed of them left out."""
+    """That of the least surprise at known runs, judged as the unknown ones will be."""
     inside = distance[np.ix_(known, known)]
     usual = float(inside[~np.eye(len(inside), dtype=bool)].mean()) or 1.0
-    several = np.unique(task.seed[known])
-    if len(several) < 2:
+    parts = []
+    for seed in np.unique(task.seed[known]):
+        mine, rest = known & (task.seed == seed), known & (task.seed != seed)
+        levels = np.unique(task.nuisance[known])
+        if task.apart and len(levels) > 1:
+            at = [task.nuisance == level for level in levels]
+            parts += [(mine & here, rest & ~here) for here in at]
+        else:
+            parts.append((mine, rest))
+    parts = [(mine, rest) for mine, rest in parts if mine.any() and rest.any()]
+    if not parts:
         return usual * float(np.median(TEMPERATURES))
     best = (np.inf, usual)
     for heat in usual * TEMPERATURES:
         lost = 0.0
-        for seed in several:
-            mine, rest = known & (task.seed == seed), known & (task.seed != seed)
+        for mine, rest in parts:
             guess = _told(task, distance[None], mine, rest, heat)[0]
             lost -= float(np.log(guess[np.arange(len(guess)), task.label[mine]]).sum())
         best = min(best, (lost, heat))

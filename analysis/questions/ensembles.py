@@ -78,6 +78,7 @@ def _ensemble(asked: Comparison, reading: str, row: Any) -> dict[str, Any]:
         for one, value in zip(points, less, strict=True)
     }
     single = compared.over_documents(asked.predictions.losses(points).mean(axis=0))
+    # By convexity the mean never loses more than its runs do on average.
     gain = compared.together(
         single - many, {k: -v for k, v in parts.items()}, (points,)
     )
@@ -85,7 +86,7 @@ def _ensemble(asked: Comparison, reading: str, row: Any) -> dict[str, Any]:
     tends = compared.together(tends, parts, (points,))
     return head | {
         **{"loss": loss[0], "ensemble": many[0]},
-        **{"gain": gain[0], **ends_of(gain, "gain")},
+        **{"gain": gain[0], **ends_of(np.maximum(gain, 0.0), "gain")},
         **{"floor": tends[0], **ends_of(tends), "refused": ""},
     }
 

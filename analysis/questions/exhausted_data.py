@@ -357,7 +357,7 @@ def _told(frame: pd.DataFrame, reading: str = EARLY) -> pd.DataFrame:
 
 def gap_text(row: Any, unit: str) -> str:
     where = f"{row.baseline} → {row.alternative}{on(row.fixed)}"
-    place = f"{count(row.unique_tokens)} unique tokens read up to {number(row.epochs)} "
+    place = f"{count(row.unique_tokens)} unique tokens read up to {row.epochs:g} "
     gap = f"{number(row.gap)} ({interval_text(row.gap_low, row.gap_high)})"
     once = f"{number(row.once)} ({interval_text(row.once_low, row.once_high)})"
     change = interval_text(row.change_low, row.change_high)
@@ -367,6 +367,12 @@ def gap_text(row: Any, unit: str) -> str:
         "above": f"it is larger by {number(row.change)} (change {change})",
         "undetermined": f"whether it shrinks {UNDETERMINED} (change {change})",
     }[lie]
+    sides = {
+        verdict(row.once_low, row.once_high, 0.0),
+        verdict(row.gap_low, row.gap_high, 0.0),
+    }
+    if sides == {"above", "below"}:
+        said = f"which of the two is the better is reversed, and {said}"
     return (
         f"{where}, {place}times, each run at its best step: the gap in held-out loss "
         f"is {gap} {unit} against {once} after one epoch: {said}"

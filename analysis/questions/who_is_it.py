@@ -84,27 +84,22 @@ def compares(asked: Comparison) -> Answer:
     return {}, [Note("undetermined", "identity", text)]
 
 
-def _place(groups: pd.DataFrame) -> pd.DataFrame:
-    """The groups of several seeds at the place that has most, there the largest."""
-    groups = groups[groups.seeds > 1]
+def _place(asked: Comparison, groups: pd.DataFrame) -> pd.DataFrame:
+    """The groups of several seeds at the place that sentences are about."""
+    at = (groups[PLACE] == list(asked.place)).all(axis=1)
+    groups = groups[at & (groups.seeds > 1)]
     if groups.empty:
         return groups
     # Other orders of the data are no other corpus.
     usual = groups.data_seed.value_counts(sort=True).index[0]
     groups = groups[groups.data_seed == usual]
-    sizes = groups.groupby(PLACE).size()
-    order = sizes.reset_index(name="groups").sort_values(
-        ["groups", "budget", "level", "unique"]
-    )
-    best = order.iloc[-1]
-    at = (groups[PLACE] == [best[name] for name in PLACE]).all(axis=1)
-    return groups[at].drop_duplicates(["family", "corpus"])
+    return groups.drop_duplicates(["family", "corpus"])
 
 
 def _rows(
     asked: Comparison, moment: str, groups: pd.DataFrame
 ) -> Iterator[dict[str, Any]]:
-    groups = _place(groups)
+    groups = _place(asked, groups)
     families, corpora = sorted(set(groups.family)), sorted(set(groups.corpus))
     if len(groups) < 2:
         return
@@ -203,6 +198,8 @@ def sentence(row: Any) -> str:
     told = f"{number(row.information)} of {number(row.most)} bits ({ends})"
     if row.low > 0:
         return f"{text}: at least {told} about it."
+    if row.high < 0:
+        return f"{text}: nothing about it is shown, since an even guess does better."
     return f"{text}: whether they tell anything of it is undetermined, {told}."
 
 
