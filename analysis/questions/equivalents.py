@@ -182,7 +182,7 @@ def centre(by_target: Mapping[str, str], families: int) -> list[str]:
     ]
 
 
-UNRULED = "Over matched cells, without a law{} (95% intervals; a → b: a replaced by b):"
+UNRULED = "Over matched cells, without a law{} (95% intervals; x → y: x replaced by y):"
 
 
 def opening(row: Any, target: str, model: str, above: float) -> str:
@@ -203,7 +203,7 @@ def opening(row: Any, target: str, model: str, above: float) -> str:
     if row.method == "preferred":
         by = model.replace("by cell", "free for each pair of family and corpus")
         law = f", by the joint law with {by} (AICc {number(above, 2)} lower)"
-    return f"{place}{law}{scored(target)} (95% intervals; a → b: a replaced by b):"
+    return f"{place}{law}{scored(target)} (95% intervals; x → y: x replaced by y):"
 
 
 def joint_instead(lead: pd.DataFrame, joint: pd.DataFrame) -> str:

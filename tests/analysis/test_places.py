@@ -115,7 +115,7 @@ def test_text_names_the_targets_that_it_is_not_about(capsys, tmp_path, one_famil
     frame = frame.rename(columns={"loss": "loss:web"})
     frame["loss:code"] = 1.1 * frame["loss:web"]
     _, said = run(capsys, tmp_path, frame, "compare")
-    assert "are about web; code has rows" in said
+    assert "about the loss on web; the tables also have code." in said
 
 
 def test_what_does_not_vary_has_no_share_of_the_variance(one_family):
