@@ -15,7 +15,6 @@ from analysis.report.style import (
     log_axis,
     looks,
     ordered,
-    panels_of,
     reach,
     resize,
     span,
@@ -33,9 +32,10 @@ def draw_exhausted(figure: Figure, analysis: Analysis, target: str) -> None:
         raise Nothing
     corpora = ordered(frame.corpus)[:MOST_PANELS]
     families = ordered(frame.family)
-    resize(figure, 3.4, max(4.6, 1.0 + 2.4 * len(corpora)))
-    panels = panels_of(figure, 1, len(corpora))[0]
-    for axes, corpus in zip(np.atleast_1d(panels), corpora, strict=True):
+    resize(figure, 3.4, max(4.6, 1.0 + 2.7 * len(corpora)))
+    # Each with a scale of its own: losses of two texts are not to be compared.
+    panels = figure.subplots(1, len(corpora), squeeze=False)[0]
+    for axes, corpus in zip(panels, corpora, strict=True):
         mine = frame[frame.corpus == corpus]
         mine = mine[mine.unique_tokens == mine.unique_tokens.max()]
         sizes = mine.groupby("family").params.transform("max")
@@ -54,7 +54,7 @@ def draw_exhausted(figure: Figure, analysis: Analysis, target: str) -> None:
         axes.set_title(f"{trained(corpus)}{count(mine.unique_tokens.iloc[0])} tokens")
         axes.set_xlabel("epochs")
         axes.grid(True)
-    np.atleast_1d(panels)[0].set_ylabel(f"held-out loss ({analysis.unit})")
+    panels[0].set_ylabel(f"held-out loss ({analysis.unit})")
     legend(figure, [key(name, *looks(families, name)) for name in families])
 
 
