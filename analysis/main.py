@@ -204,6 +204,8 @@ def _unquoted(text: str) -> str:
 def main(args: argparse.Namespace) -> int:
     """Runs one command; the exit code."""
     try:
+        if args.seed < 0:
+            raise UserError("seed", args.seed, "give 0 or more")
         return COMMANDS[args.command](args)
     except UserError as error:
         print(f"scaling-analysis: {error}", file=sys.stderr)

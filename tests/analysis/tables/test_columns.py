@@ -389,3 +389,12 @@ def test_flops_in_mixed_units_are_said():
     (text,) = from_frame(grid(flops=flops)).warnings
     assert "units look mixed" in text
     assert not from_frame(grid(flops=6 * grid().N * grid().D)).warnings
+
+
+def test_a_negative_seed_is_one_line(tmp_path, capsys):
+    grid().to_csv(tmp_path / "runs.csv", index=False)
+    line = ["scaling-analysis", "fit", str(tmp_path / "runs.csv"), "--seed", "-1"]
+    assert main.main(main.parse(line)) == 2
+    assert (
+        capsys.readouterr().err == "scaling-analysis: invalid seed -1: give 0 or more\n"
+    )
