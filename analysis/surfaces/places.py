@@ -13,6 +13,7 @@ from analysis.formatting import count, interval_text, number, on, scale
 from analysis.laws import Array
 from analysis.surfaces.surfaces import Fitted
 from analysis.tables import files, numbers
+from analysis.tables.columns import ALIASES
 from scaling.errors import UserError, unknown
 
 NUMBERS = ("params", "tokens", "unique_tokens", "quality")
@@ -51,7 +52,8 @@ def read(texts: Sequence[str]) -> pd.DataFrame:
 
 def _counted(frame: pd.DataFrame, text: str) -> pd.DataFrame:
     """The columns of places, with their counts as numbers."""
-    out = frame[[name for name in NUMBERS + LEVELS if name in frame]].copy()
+    named = {ours: _column(frame, ours) for ours in NUMBERS + LEVELS}
+    out = pd.DataFrame({ours: frame[name] for ours, name in named.items() if name})
     for name in ("params", "tokens"):
         if name not in out:
             raise UserError("at", text, f"{name} too, such as params=1e9,tokens=2e10")
@@ -63,6 +65,16 @@ def _counted(frame: pd.DataFrame, text: str) -> pd.DataFrame:
                 raise UserError(name, wrong, "give a number, such as 1e9 or 6.7B")
             out[name] = said.values
     return out
+
+
+def _column(frame: pd.DataFrame, ours: str) -> str:
+    """The table's column under one of the usual names of ours; "" where it has none.
+
+    Levels go by their own name alone: a column "model" may well name no family.
+    """
+    theirs = {str(name).strip().lower(): str(name) for name in frame}
+    usual = (ours, *(() if ours in LEVELS else ALIASES[ours]))
+    return next((theirs[name] for name in usual if name in theirs), "")
 
 
 def sentences(found: pd.DataFrame, unit: str) -> list[str]:

@@ -193,6 +193,14 @@ def test_wrong_places_end_the_command_in_one_line(path, capsys, at, said):
     assert said in line
 
 
+def test_a_table_of_places_may_have_the_usual_names(tmp_path):
+    named = pd.DataFrame({"N": ["1B"], "D": ["20B"], "U": ["5B"], "model": ["big"]})
+    named.to_csv(tmp_path / "places.csv", index=False)
+    found = places.read([str(tmp_path / "places.csv")])
+    known = pd.DataFrame({"params": [1e9], "tokens": [2e10], "unique_tokens": [5e9]})
+    pd.testing.assert_frame_equal(found, known)
+
+
 def test_one_place_may_name_a_family_and_another_none():
     frame = places.read(["params=1B,tokens=2B,family=a", "params=1B,tokens=2B"])
     asked = places.asked(frame, None)
