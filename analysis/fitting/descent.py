@@ -194,7 +194,8 @@ class Descent:
         stalled = np.zeros(count, int)
         value, residual, state = self._evaluate(theta, target, weights)
         end.objective[:] = value
-        closed = value <= exact
+        # From a place where a law has no value nothing leads on.
+        closed = (value <= exact) | np.isnan(value)
         for number in range(iterations):
             if np.count_nonzero(closed) > FINISHED * closed.size:
                 left = ~closed
@@ -292,6 +293,10 @@ class Descent:
             gradient[held] = 0.0
             hessian[held[:, :, None] | held[:, None, :]] = 0.0
             diagonal += held
+        lost = ~np.isfinite(hessian).all(axis=(1, 2)) | ~np.isfinite(gradient).all(1)
+        if lost.any():
+            # No derivatives there: the problem stays where it is.
+            gradient[lost], hessian[lost] = 0.0, np.eye(hessian.shape[-1])
         step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
         return gradient, _no_longer(step)
 

@@ -167,3 +167,16 @@ def test_wrong_wishes_are_the_users_mistakes():
         profile(found, ["gamma"])
     with pytest.raises(UserError, match="draws"):
         profile(found, ["alpha"], draws=3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_start_where_a_law_has_no_value_stays_and_harms_no_other():
+    """Without derivatives there is no step; the equations of the others are solved."""
+    found = model("joint", *study(seed=3))
+    law, theta = found.fit.law, found.fit.theta
+    starts = np.stack([theta, theta + 0.01, theta])
+    starts[1, 0] = np.nan
+    ones = np.ones((3, found.runs))
+    end = minimise(law, found.columns, found.loss, ones, starts, found.delta)
+    assert np.isnan(end.objective[1])
+    np.testing.assert_allclose(end.objective[[0, 2]], found.fit.objective, rtol=1e-6)

@@ -105,7 +105,10 @@ def test_a_workdir_in_a_bucket_is_reported_into_the_bucket(bucket, tmp_path):
     store.write_study("little", {"runs": [run_id], "planned": {}, "provisional": 0})
     report = analysed("report", workdir, cwd=tmp_path)
     assert report.returncode == 3, report.stderr
-    assert "1 of 1 usable" in report.stdout and "Traceback" not in report.stderr
+    assert (
+        "Of 1 usable rows scored on" in report.stdout
+        and "Traceback" not in report.stderr
+    )
     assert "Cache" not in report.stderr  # what gcsfs logs is not for the user
     assert {"report.html", "report.json"} <= set(gcs.names(f"{workdir}/report"))
     assert gcs.read(f"{workdir}/report/report.html").startswith(b"<!")

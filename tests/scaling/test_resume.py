@@ -44,7 +44,7 @@ def stopped(number, study, workdir, cwd):
 def test_a_relative_path_of_text_is_seen_from_the_study_file(tmp_path):
     home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
     real_studies.write_text(home / "text")
-    real_studies.write_study(home / "little.py", Path("text"), steps=4, evaluations=1)
+    real_studies.write_study(home / "little.py", Path("text"), steps=8, evaluations=1)
     # What lies where the command is typed has nothing to do with the study.
     real_studies.write_text(elsewhere / "text", lines=900)
     said, attempts = [], []

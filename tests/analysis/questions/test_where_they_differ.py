@@ -48,7 +48,7 @@ def test_a_difference_is_found_in_the_class_that_has_it(made):
     assert found.low["letter"] < 0 < found.high["letter"]
     assert (found.low <= found.low_90).all() and (found.high_90 <= found.high).all()
     said = " ".join(where_they_differ.said(analysis.view))
-    assert "by kind, predictions differ most beyond seeds at digit" in said
+    assert "by kind of token, predictions differ most beyond seeds at digit" in said
 
 
 def test_classes_together_are_the_whole(made):
