@@ -71,7 +71,10 @@ def select(table: Table, most: int, experiments: Experiments | None = None) -> T
         readings=readings,
         best=table.best.merge(readings[["run_id", "target"]]),
         exclusions=every,
-        warnings=table.warnings + told + _unit_warnings(runs) + thin,
+        warnings=table.warnings
+        + told
+        + _unit_warnings(runs, bool(table.mapping))
+        + thin,
         asked=table.asked + asked,
     )
 
@@ -169,8 +172,12 @@ FEWEST = 1000
 MOST_APART = 10_000
 
 
-def _unit_warnings(runs: pd.DataFrame) -> tuple[str, ...]:
-    """Counts that look like millions or billions, in all rows or in some."""
+def _unit_warnings(runs: pd.DataFrame, foreign: bool) -> tuple[str, ...]:
+    """Counts that look like millions or billions, in all rows or in some.
+
+    Args:
+      foreign: whether others counted. In a workdir n-grams have next to no FLOPs.
+    """
     out = []
     for name in ("params", "tokens"):
         values = runs[name][np.isfinite(runs[name]) & (runs[name] > 0)]
@@ -191,7 +198,7 @@ def _unit_warnings(runs: pd.DataFrame) -> tuple[str, ...]:
             )
     counted = runs.flops / (6.0 * runs.params * runs.tokens)
     counted = counted[np.isfinite(counted) & (counted > 0)]
-    if len(counted) and counted.max() > MOST_APART * counted.min():
+    if foreign and len(counted) and counted.max() > MOST_APART * counted.min():
         ends = runs.run_id[counted.idxmin()], runs.run_id[counted.idxmax()]
         out.append(
             f"flops over 6 x params x tokens goes from {counted.min():.2g} "

@@ -11,7 +11,7 @@ import pytest
 from analysis import main
 from analysis.main import mapping
 from analysis.questions import equivalents
-from analysis.tables import nested
+from analysis.tables import nested, usable
 from analysis.tables.load import from_frame, load
 from scaling.errors import UserError
 
@@ -389,6 +389,10 @@ def test_flops_in_mixed_units_are_said():
     (text,) = from_frame(grid(flops=flops)).warnings
     assert "units look mixed" in text
     assert not from_frame(grid(flops=6 * grid().N * grid().D)).warnings
+    # Those of a workdir are our own counts, and n-grams need next to none.
+    runs = from_frame(grid(flops=flops)).runs
+    assert usable._unit_warnings(runs, foreign=True) == (text,)
+    assert not usable._unit_warnings(runs, foreign=False)
 
 
 def test_a_negative_seed_is_one_line(tmp_path, capsys):
