@@ -120,6 +120,15 @@ COMMON = {
 }
 
 
+def measured(name: str, meaning: str, unit: str = "") -> tuple[Column, Column, Column]:
+    """A value and the ends of its 95% interval, NAME_low and NAME_high."""
+    return (
+        Column(name, meaning, unit),
+        Column(f"{name}_low", "lower end of its 95% interval", unit),
+        Column(f"{name}_high", "upper end of its 95% interval", unit),
+    )
+
+
 def declare(
     name: str, meaning: str, *columns: str | Column, more: bool = False
 ) -> Frame:

@@ -14,7 +14,7 @@ import numpy as np
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.predictions.positions import is_counted
-from analysis.schema import Column, declare
+from analysis.schema import Column, declare, measured
 
 NATS = "nats/token"
 MODEL, DATA = "model", "data"
@@ -29,9 +29,7 @@ FRAME = declare(
     "low high",
     Column("nearest", "the smallest of them", NATS),
     Column("farthest", "the largest of them", NATS),
-    Column("excess", "mean of what lies beyond two seeds", NATS),
-    Column("excess_low", "lower end of its 95% interval", NATS),
-    Column("excess_high", "upper end of its 95% interval", NATS),
+    *measured("excess", "mean of what lies beyond two seeds", NATS),
 )
 # Kinds of swaps that have one rung each.
 RUNGS = {

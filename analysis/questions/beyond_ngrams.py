@@ -41,7 +41,7 @@ from analysis.report.style import (
     whisker,
 )
 from analysis.results import Analysis, Note
-from analysis.schema import Column, declare
+from analysis.schema import Column, declare, measured
 
 FRAMES = (
     declare(
@@ -59,9 +59,7 @@ FRAMES = (
         Column("seeds", "the same of two seeds of one, mean of the two groups"),
         Column("permuted", "null: the other is read at any position"),
         Column("given", "null: it is read where the n-gram model is most alike"),
-        Column("beyond", "the agreement less the null given n-grams"),
-        Column("beyond_low", "lower end of its 95% interval"),
-        Column("beyond_high", "upper end of its 95% interval"),
+        *measured("beyond", "the agreement less the null given n-grams"),
         Column("beyond_low_90", "lower end of its 90% interval"),
         Column("beyond_high_90", "upper end of its 90% interval"),
     ),

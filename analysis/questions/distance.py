@@ -50,7 +50,7 @@ from analysis.questions._question import (
 )
 from analysis.questions._view import View, probed
 from analysis.results import Note
-from analysis.schema import Column, declare
+from analysis.schema import Column, declare, measured
 
 NATS, BITS = "nats/token", "bits/byte"
 PLACED = ("params", "tokens", "unique_tokens")
@@ -66,9 +66,7 @@ FRAMES = (
         Column("distance", "of a run of one from a run of the other", NATS),
         "low high",
         Column("floor", "of two seeds, mean of the two groups", NATS),
-        Column("excess", "the distance less the floor", NATS),
-        Column("excess_low", "lower end of its 95% interval", NATS),
-        Column("excess_high", "upper end of its 95% interval", NATS),
+        *measured("excess", "the distance less the floor", NATS),
         Column("excess_low_90", "lower end of its 90% interval", NATS),
         Column("excess_high_90", "upper end of its 90% interval", NATS),
         Column("distance_bits", "the distance", BITS),

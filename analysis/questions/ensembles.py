@@ -19,7 +19,7 @@ from analysis.questions._exhausted import EARLY, FINAL, ONE_SEED, ends_of
 from analysis.questions._question import Absent, Answer, Question, Table
 from analysis.questions._view import View, at_largest, probed
 from analysis.questions.exhausted_data import EPOCHS, READING
-from analysis.schema import Column, declare
+from analysis.schema import Column, declare, measured
 
 NATS = "nats/token"
 FRAMES = (
@@ -32,9 +32,7 @@ FRAMES = (
         Column("seeds", "runs in the ensemble"),
         Column("loss", "mean loss of a single seed at the probes", NATS),
         Column("ensemble", "loss of the mean of their predictions", NATS),
-        Column("gain", "the former less the latter", NATS),
-        Column("gain_low", "lower end of its 95% interval", NATS),
-        Column("gain_high", "upper end of its 95% interval", NATS),
+        *measured("gain", "the former less the latter", NATS),
         Column("floor", "loss of an ensemble of seeds without end", NATS),
         "low high",
         Column("refused", "why no such floor can be given"),

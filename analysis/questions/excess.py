@@ -47,7 +47,7 @@ from analysis.report.style import (
     span,
 )
 from analysis.results import Analysis, Note
-from analysis.schema import Column, declare
+from analysis.schema import Column, declare, measured
 
 NATS = "nats/token"
 EARLY = "epochs, stopped early"
@@ -96,12 +96,8 @@ FRAMES = (
         Column("from_x", "the first place on the axis"),
         Column("to_x", "the last"),
         Column("first", "excess at the first", NATS),
-        Column("last", "excess at the last", NATS),
-        Column("last_low", "lower end of its 95% interval", NATS),
-        Column("last_high", "upper end of its 95% interval", NATS),
-        Column("change", "the last less the first", NATS),
-        Column("change_low", "lower end of its 95% interval", NATS),
-        Column("change_high", "upper end of its 95% interval", NATS),
+        *measured("last", "excess at the last", NATS),
+        *measured("change", "the last less the first", NATS),
         Column("floor", "the excess that the path tends to", NATS),
         "low high",
         Column("exponent", "of the power of the axis by which it gets there"),

@@ -44,7 +44,7 @@ from analysis.questions._question import (
 )
 from analysis.questions._view import View, at_largest
 from analysis.results import Note
-from analysis.schema import LOSS, Column, declare
+from analysis.schema import LOSS, Column, declare, measured
 
 if TYPE_CHECKING:
     from analysis.questions._asked import Whole
@@ -72,12 +72,8 @@ FRAMES = (
         Column("axis", "what grows: epochs, size or unique data"),
         READING,
         Column("points", "how many there are"),
-        Column("last", "loss at the last point", LOSS),
-        Column("last_low", "lower end of its 95% interval", LOSS),
-        Column("last_high", "upper end of its 95% interval", LOSS),
-        Column("step", "the last loss less the one before it", LOSS),
-        Column("step_low", "lower end of its 95% interval", LOSS),
-        Column("step_high", "upper end of its 95% interval", LOSS),
+        *measured("last", "loss at the last point", LOSS),
+        *measured("step", "the last loss less the one before it", LOSS),
         Column("floor", "the loss that the points tend to", LOSS),
         "low high",
         Column("refused", "why no floor can be given"),
@@ -89,20 +85,14 @@ FRAMES = (
         SCORED,
         EPOCHS,
         READING,
-        Column("once", "gap after one epoch: `alternative` less `baseline`", LOSS),
-        Column("once_low", "lower end of its 95% interval", LOSS),
-        Column("once_high", "upper end of its 95% interval", LOSS),
-        Column("gap", "gap after the most epochs", LOSS),
-        Column("gap_low", "lower end of its 95% interval", LOSS),
-        Column("gap_high", "upper end of its 95% interval", LOSS),
+        *measured("once", "gap after one epoch: `alternative` less `baseline`", LOSS),
+        *measured("gap", "gap after the most epochs", LOSS),
         Column("gap_low_90", "lower end of its 90% interval", LOSS),
         Column("gap_high_90", "upper end of its 90% interval", LOSS),
-        Column("change", "size of the gap after the most epochs less after one", LOSS),
-        Column("change_low", "lower end of its 95% interval", LOSS),
-        Column("change_high", "upper end of its 95% interval", LOSS),
-        Column("floor_gap", "gap between the floors over epochs", LOSS),
-        Column("floor_gap_low", "lower end of its 95% interval", LOSS),
-        Column("floor_gap_high", "upper end of its 95% interval", LOSS),
+        *measured(
+            "change", "size of the gap after the most epochs less after one", LOSS
+        ),
+        *measured("floor_gap", "gap between the floors over epochs", LOSS),
         Column("refused", "why no gap between floors can be given"),
     ),
     declare(

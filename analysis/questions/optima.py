@@ -31,7 +31,7 @@ from analysis.report.style import (
     trained,
 )
 from analysis.results import Analysis
-from analysis.schema import Column, declare
+from analysis.schema import Column, declare, measured
 from analysis.surfaces import best_sizes
 from analysis.surfaces.best_sizes import Optima
 from analysis.surfaces.surfaces import Surfaces
@@ -48,9 +48,7 @@ FRAMES = (
         Column("law", "the law that they stand beside"),
         Column("method", "parabola, interpolation or envelope"),
         "compute",
-        Column("params", "best size; NaN where the budget shows none", "count"),
-        Column("params_low", "lower end of its 95% interval", "count"),
-        Column("params_high", "upper end of its 95% interval", "count"),
+        *measured("params", "best size; NaN where the budget shows none", "count"),
         "tokens loss",
         Column("sizes", "how many the budget has"),
         Column("warning", "what is wrong with the budget, or empty"),

@@ -47,7 +47,7 @@ from analysis.report.style import (
     whisker,
 )
 from analysis.results import Analysis, Note
-from analysis.schema import Column, declare
+from analysis.schema import Column, declare, measured
 
 NATS = "nats/token"
 WHERE = ("probes family corpus params tokens unique_tokens",)
@@ -60,12 +60,8 @@ FRAMES = (
         Column("seeds", "how many runs there are"),
         Column("kl", "mean KL of the truth from a run's prediction", NATS),
         "low high",
-        Column("mean_model", "of it, what the mean of many seeds gets wrong", NATS),
-        Column("mean_model_low", "lower end of its 95% interval", NATS),
-        Column("mean_model_high", "upper end of its 95% interval", NATS),
-        Column("scatter", "of it, what seeds scatter about their mean", NATS),
-        Column("scatter_low", "lower end of its 95% interval", NATS),
-        Column("scatter_high", "upper end of its 95% interval", NATS),
+        *measured("mean_model", "of it, what the mean of many seeds gets wrong", NATS),
+        *measured("scatter", "of it, what seeds scatter about their mean", NATS),
         Column("loss", "mean loss at the probes", NATS),
         Column("entropy", "of the true chances there", NATS),
         Column("check", "the loss less entropy and KL", NATS),

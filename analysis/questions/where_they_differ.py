@@ -44,7 +44,7 @@ from analysis.report.style import (
     whisker,
 )
 from analysis.results import Analysis, Note
-from analysis.schema import Column, declare
+from analysis.schema import Column, declare, measured
 
 NATS, TOKENS = "nats/token", "count"
 CLASS = (
@@ -75,9 +75,7 @@ FRAMES = (
         "low high",
         Column("low_90", "lower end of the 90% interval", NATS),
         Column("high_90", "upper end of the 90% interval", NATS),
-        Column("gap", "loss of `alternative` less that of `baseline`", NATS),
-        Column("gap_low", "lower end of its 95% interval", NATS),
-        Column("gap_high", "upper end of its 95% interval", NATS),
+        *measured("gap", "loss of `alternative` less that of `baseline`", NATS),
         "factor",
         Column("factor_low", "lower end of its 95% interval"),
         Column("factor_high", "upper end of its 95% interval"),
