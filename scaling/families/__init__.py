@@ -9,8 +9,11 @@ A family is a module that defines
         `target` and never fall as the target rises. Unknown options raise UserError.
     Model(config, spec, rngs)       an nnx.Module, called as
         model(x, cond=None) -> Output(y, aux)
-        x: int32 [batch, length] for Tokens; y: float32 logits [batch, length, vocab];
-        y[:, t] depends on x[:, :t + 1] alone.
+        for Tokens: x int32 [batch, length], y float32 logits [batch, length, vocab],
+            y[:, t] depends on x[:, :t + 1] alone;
+        for Images: x and y float32 [batch, height, width, channels], cond Conditions;
+            y is F of Karras et al. 2022, eq. 7, the network that scaling/diffusion.py
+            makes a denoiser of
     flops(config, spec) -> float    forward matrix-product FLOPs of one example
 
     params(config) -> int           non-embedding parameters
@@ -54,6 +57,60 @@ class Tokens(NamedTuple):
 
     vocab: int
     length: int
+
+    @property
+    def row(self) -> int:
+        """Integers that hold one example."""
+        return self.length
+
+
+class Images(NamedTuple):
+    """Spec of a corpus of pictures.
+
+    Attributes:
+      height, width, channels: of every picture.
+      labels: the number of classes, 0 for none.
+      caption: bytes of a caption, 0 for none; a shorter one is padded with 256.
+      mean, std: of the whole corpus's pixels over 255, by which pictures are
+        standardised; never those of a subset.
+    """
+
+    height: int
+    width: int
+    channels: int = 1
+    labels: int = 0
+    caption: int = 0
+    mean: float = 0.0
+    std: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return self.height, self.width, self.channels
+
+    @property
+    def size(self) -> int:
+        """Values of one picture."""
+        return self.height * self.width * self.channels
+
+    @property
+    def row(self) -> int:
+        """Integers that hold one example: pixels, label if any, bytes of the caption."""
+        return self.size + (self.labels > 0) + self.caption
+
+
+class Conditions(NamedTuple):
+    """What a denoiser is told beside the noisy picture.
+
+    Attributes:
+      noise: float32 [batch], ln(sigma) / 4 (Karras et al. 2022, table 1).
+      label: int32 [batch] below Images.labels, or None.
+      caption: int32 [batch, Images.caption] in 0 to 256, or None.
+    """
+
+    noise: Any
+    label: Any = None
+    caption: Any = None
 
 
 class Output(NamedTuple):
