@@ -95,7 +95,7 @@ class Images(NamedTuple):
 
     @property
     def row(self) -> int:
-        """Integers that hold one example: pixels, label if any, bytes of the caption."""
+        """Integers that hold one example: pixels, any label, bytes of the caption."""
         return self.size + (self.labels > 0) + self.caption
 
 
