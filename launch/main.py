@@ -108,7 +108,7 @@ def _up(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
         )
     patience = min(machine.retry_seconds, arguments.poll_seconds)
     machine = dataclasses.replace(machine, retry_seconds=patience)
-    source.check_study(study, target.chips)
+    source.check_study(study, target.devices)
     archive = Path.home() / ".cache" / "datalaw" / f"launch-{machine.name}.tar.gz"
     up(
         machine,

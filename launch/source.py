@@ -35,7 +35,7 @@ def check_workdir(workdir: str) -> None:
         )
 
 
-def check_study(study: Study, chips: int) -> None:
+def check_study(study: Study, devices: int) -> None:
     """Raises what `scaling run` would raise on the VM, before a VM is requested."""
     from scaling import plugins
     from scaling import study as studies
@@ -45,7 +45,7 @@ def check_study(study: Study, chips: int) -> None:
         plugins.include(path)
     runs = studies.load(study.path).runs(studies.Results(lambda run: None))
     studies.validate(runs)
-    studies.check_layout(runs, layouts.assumed("tpu", chips))
+    studies.check_layout(runs, layouts.assumed("tpu", devices))
 
 
 def study_script(study: Study) -> str:

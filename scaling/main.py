@@ -40,8 +40,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     plan.add_argument(
         "--target",
         metavar="MACHINE",
-        help="show for another machine (v5litepod-8, v4-16, v5p-8, v6e-8, h100x8, cpu, "
-        "...) whether each program fits, and how long it takes",
+        help="show for another machine (v5litepod-8, v4-16, v5p-8, v6e-8, tpu7x-8, "
+        "h100x8, cpu, ...) whether each program fits, and how long it takes",
     )
     plan.add_argument(
         "--price", type=float, help="price of a chip-hour (with --target)"

@@ -9,6 +9,8 @@ Published figures, per chip (links: both directions together):
         links 1200 GB/s.
   v6e   cloud.google.com/tpu/docs/v6e: 918 TFLOP/s bf16, 32 GB, 1638 GB/s, links
         800 GB/s.
+  tpu7x docs.cloud.google.com/tpu/docs/tpu7x (Ironwood): 2307 TFLOP/s bf16, 192 GiB,
+        7380 GB/s, 4 a host, links 1200 GB/s; JAX sees each chip as two devices.
   a100  NVIDIA A100 data sheet (SXM 80 GB): 312 TFLOP/s bf16, 19.5 float32, 2039 GB/s,
         NVLink 600 GB/s.
   h100  NVIDIA H100 data sheet (SXM): 989 TFLOP/s bf16 dense, 67 float32, 3.35 TB/s,
@@ -17,7 +19,7 @@ Published figures, per chip (links: both directions together):
 There is no published float32 peak of a TPU; a full float32 product takes six bfloat16
 passes (lax.Precision.HIGHEST), so a sixth of the bfloat16 peak stands in for it.
 
-A name is TYPE-COUNT as Cloud TPU spells it: v4 and v5p count cores, two a chip;
+A name is TYPE-COUNT as Cloud TPU spells it: v4, v5p and tpu7x count cores, two a chip;
 v5litepod (or v5e) and v6e count chips. GPUs: h100, or h100-8 (h100x8) for eight.
 """
 
@@ -41,14 +43,16 @@ class Hardware:
       name: TYPE-COUNT as Cloud TPU spells it, whichever alias was asked for.
       kind: JAX's name of the platform; device: of the chip, or a part of its name.
       chips: accelerators, or cores of a CPU; hosts: virtual machines they sit in.
-      memory, bandwidth: bytes and bytes/s of one chip; bf16, f32: its peak FLOP/s.
-      links: bytes/s that a chip sends to the others while it receives as many.
+      devices: what JAX sees, one a chip or two.
+      memory, bandwidth: bytes and bytes/s of one device; bf16, f32: its peak FLOP/s.
+      links: bytes/s that a device sends to the others while it receives as many.
     """
 
     name: str
     kind: Literal["cpu", "gpu", "tpu"]
     chips: int
     hosts: int
+    devices: int
     memory: float
     bf16: float
     f32: float
@@ -70,6 +74,7 @@ class _Chip:
     counts: tuple[int, ...] = ()  # the counts there are; none: multiples of `host`
     single: int = 4  # chips of the largest one-host slice
     host: int = 4  # chips a host of a larger slice
+    devices: int = 1  # that JAX sees, for each chip
 
 
 _E_SLICES = (1, 4, 8, 16, 32, 64, 128, 256)
@@ -100,13 +105,24 @@ _CHIPS = {
         counts=_E_SLICES,
         single=8,
     ),
+    "tpu7x": _Chip(
+        "tpu",
+        "TPU7x",
+        2307e12,
+        2307e12 / 6,
+        192 * 2**30,
+        7380e9,
+        600e9,
+        cores=2,
+        devices=2,
+    ),
     "a100": _Chip(
         "gpu", "A100", 312e12, 19.5e12, 80e9, 2039e9, 300e9, single=8, host=8
     ),
     "h100": _Chip("gpu", "H100", 989e12, 67e12, 80e9, 3350e9, 450e9, single=8, host=8),
     "h200": _Chip("gpu", "H200", 989e12, 67e12, 141e9, 4800e9, 450e9, single=8, host=8),
 }
-_ALIASES = {"v5e": "v5litepod"}
+_ALIASES = {"v5e": "v5litepod", "v7x": "tpu7x"}
 
 # A CPU core at the products of small models, and the memory of a step that it gets
 # through beside them, element by element: fitted to training steps of 8 to 256 thousand
@@ -123,6 +139,7 @@ _FLAT = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8"}
 _FLAT |= {128: "8x16", 256: "16x16"}
 _CUBIC = {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4"}
 _CUBIC |= {128: "4x4x8", 256: "4x8x8", 512: "8x8x8"}
+_CUBIC |= {1024: "8x8x16", 2048: "8x16x16"}
 
 
 def lookup(name: str) -> Hardware:
@@ -151,11 +168,12 @@ def lookup(name: str) -> Hardware:
         chip.kind,
         chips,
         hosts,
-        chip.memory,
-        chip.bf16,
-        chip.f32,
-        chip.bandwidth,
-        chip.links,
+        chips * chip.devices,
+        chip.memory / chip.devices,
+        chip.bf16 / chip.devices,
+        chip.f32 / chip.devices,
+        chip.bandwidth / chip.devices,
+        chip.links / chip.devices,
         chip.device,
     )
 
@@ -181,6 +199,8 @@ def topology(hardware: Hardware) -> Topology:
         known = ", ".join(f"{kind}-{n * _CHIPS[kind].cores}" for n in shapes)
         raise UserError("target", hardware.name, f"give one of {known}")
     host = (1, 1, 1) if hardware.chips == 1 else (2, 2, 1)
+    if hardware.chips == 8 and hardware.hosts == 1:
+        host = (2, 4, 1)
     config = "megacore" if kind == "v4" else "default"
     name = "v5e" if kind == "v5litepod" else kind
     return Topology(f"{name}:{shapes[hardware.chips]}", host, config)
@@ -226,6 +246,7 @@ def _this_cpu() -> Hardware:
         "cpu",
         cores,
         1,
+        cores,
         memory / cores,
         _CORE_FLOPS,
         _CORE_FLOPS,
@@ -266,13 +287,13 @@ def seconds(cost: Mapping[str, Any], hardware: Hardware, precision: str = "") ->
     """A rough time to train and score: before anything has run, for a plan.
 
     By the roofline of `step_seconds`, with a step's memory moved once and shared by the
-    chips. Scoring adds what its FLOPs are of the training's.
+    devices. Scoring adds what its FLOPs are of the training's.
 
     Args:
       cost: fields of `cost.Cost` (which needs JAX); hardware: where.
       precision: "float32" or "bfloat16"; by default what "auto" means there.
     """
     passes = 1.0 + cost["evaluation_flops"] / cost["flops"]
-    flops = passes * cost["flops"] / hardware.chips
-    moved = passes * cost["steps"] * cost["memory"] / hardware.chips
+    flops = passes * cost["flops"] / hardware.devices
+    moved = passes * cost["steps"] * cost["memory"] / hardware.devices
     return step_seconds(hardware, precision, flops, moved, sent=0.0)

@@ -154,7 +154,7 @@ def _target_lines(forecasts: Sequence[Forecast]) -> list[str]:
     if any(f.cost is not None for f in left):
         total += f", cost {sum(f.cost or 0.0 for f in left):,.2f}"
     return [
-        f"{machine.name}: {machine.chips} x {short(first.memory_there)}B; packs of "
+        f"{machine.name}: {machine.devices} x {short(first.memory_there)}B; packs of "
         f"{layout.width}, mesh run x data x model = {layout.run} x {layout.data} x "
         f"{layout.model}, {layout.precision}",
         count,

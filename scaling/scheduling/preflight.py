@@ -68,7 +68,7 @@ class Forecast:
             run_id=self.entry.run_id,
             target=self.machine.name,
             device=self.machine.device,
-            devices=self.machine.chips,
+            devices=self.machine.devices,
             how=f"{self.step.how} step, roofline",
             seconds=self.seconds,
             memory=self.step.memory or None,
@@ -124,7 +124,7 @@ def layout_there(run: Run, machine: Hardware, here: layouts.Layouts) -> Layout:
     """The layout that packs of `run` have on `machine`; `here` are this workdir's."""
     layout = here.known(run)
     if machine.kind != "cpu" or layout.platform != "cpu":
-        layout = layouts.assumed(machine.kind, machine.chips)
+        layout = layouts.assumed(machine.kind, machine.devices)
         layout = dataclasses.replace(layout, scan_layers=here.deep(run))
     if run.precision != "auto":
         layout = dataclasses.replace(layout, precision=run.precision)
@@ -134,7 +134,7 @@ def layout_there(run: Run, machine: Hardware, here: layouts.Layouts) -> Layout:
 def memory_there(machine: Hardware, layout: Layout) -> float:
     """Bytes that a device has; those of a CPU share the machine's."""
     if machine.kind == "cpu":
-        return machine.memory * machine.chips / layout.devices
+        return machine.memory * machine.devices / layout.devices
     return machine.memory
 
 
@@ -238,8 +238,8 @@ class Steps:
                     return other.name
                 continue
             there = memory_there(other, here)
-            spread = machine.chips / other.chips
-            if run.batch % other.chips or step.state * spread > there:
+            spread = machine.devices / other.devices
+            if run.batch % other.devices or step.state * spread > there:
                 continue
             if other.chips < machine.chips:
                 if not fits_here:

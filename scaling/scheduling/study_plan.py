@@ -204,7 +204,7 @@ class StudyPlan:
                 run_id=entry.run_id,
                 target=machine.name,
                 device=machine.device,
-                devices=machine.chips,
+                devices=machine.devices,
                 how="guess scaled by the family's earlier runs"
                 if entry.run.model.family in measured
                 else "guess before any run of the family",

@@ -160,6 +160,8 @@ def test_wrong_runs_are_refused():
         ("v5e-16", "tpu", 16, 4),
         ("v5p-16", "tpu", 8, 2),
         ("v6e-256", "tpu", 256, 64),
+        ("tpu7x-8", "tpu", 4, 1),
+        ("tpu7x-32", "tpu", 16, 4),
         ("h100", "gpu", 1, 1),
         ("a100-16", "gpu", 16, 2),
         ("h200-8", "gpu", 8, 1),
@@ -169,6 +171,16 @@ def test_hardware_by_name(name, kind, chips, hosts):
     found = hardware.lookup(name)
     assert (found.kind, found.chips, found.hosts) == (kind, chips, hosts)
     assert found.f32 < found.bf16
+
+
+def test_an_ironwood_chip_is_two_devices():
+    found = hardware.lookup("tpu7x-8")
+    assert (found.chips, found.devices) == (4, 8)
+    assert found.memory * found.devices == 4 * 192 * 2**30
+    assert found.bf16 * found.devices == 4 * 2307e12
+    assert hardware.lookup("v7x-8") == found
+    v5p = hardware.lookup("v5p-8")
+    assert (v5p.chips, v5p.devices) == (4, 4)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +193,7 @@ def test_unknown_hardware_is_refused(name):
 
 def test_time_follows_the_rule_of_each_kind():
     """The rule's figures for two cores and the measured ranges it was fitted to."""
-    two = dataclasses.replace(hardware.lookup("cpu"), chips=2)
+    two = dataclasses.replace(hardware.lookup("cpu"), devices=2)
     for size, slowest, fastest in ((8e3, 300e3, 500e3), (128e3, 70e3, 120e3)):
         described = cost.describe(make_run("lstm", size), 257)
         body = asdict(described) | {"evaluation_flops": 0.0}

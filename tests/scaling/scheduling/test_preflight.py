@@ -83,14 +83,17 @@ def test_a_gpu_is_modelled_and_more_of_them_hold_less_each():
     importlib.util.find_spec("libtpu") is None,
     reason="libtpu, which compiles for TPUs, is not installed",
 )
-@pytest.mark.parametrize("name", ["v5litepod-8", "v4-16", "v5p-8", "v6e-8"])
+@pytest.mark.parametrize("name", ["v5litepod-8", "v4-16", "v5p-8", "v6e-8", "tpu7x-8"])
 def test_a_step_compiles_for_every_tpu(name):
     machine = hardware.lookup(name)
-    layout = Layout("tpu", data=machine.chips, precision="bfloat16")
+    layout = Layout("tpu", data=machine.devices, precision="bfloat16")
     run = dataclasses.replace(sized(8_000), model=Model("convolution", 8_000))
     step = aot.step(run, 257, layout, name)
     assert step.reason == "" and 0 < step.memory < 1e9
-    assert aot._devices(machine)[0].device_kind == machine.device
+    devices = aot._devices(machine)
+    assert len(devices) == machine.devices
+    assert len({device.process_index for device in devices}) == machine.hosts
+    assert devices[0].device_kind == machine.device
 
 
 # --- Traffic -----------------------------------------------------------------
@@ -158,10 +161,12 @@ def test_a_loop_whose_condition_alone_says_how_often():
 
 def test_the_shape_of_a_slice():
     shape = lambda name: dataclasses.astuple(hardware.topology(hardware.lookup(name)))
-    assert shape("v5litepod-8") == ("v5e:2x4", (2, 2, 1), "default")
+    assert shape("v5litepod-8") == ("v5e:2x4", (2, 4, 1), "default")
+    assert shape("v5e-16") == ("v5e:4x4", (2, 2, 1), "default")
     assert shape("v6e-1") == ("v6e:1x1", (1, 1, 1), "default")
     assert shape("v4-16") == ("v4:2x2x2", (2, 2, 1), "megacore")
     assert shape("v5p-8") == ("v5p:2x2x1", (2, 2, 1), "default")
+    assert shape("tpu7x-16") == ("tpu7x:2x2x2", (2, 2, 1), "default")
     with pytest.raises(UserError, match="v4-24"):
         shape("v4-24")
     names = [machine.name for machine in hardware.slices(hardware.lookup("v4-16"))]
