@@ -5,28 +5,28 @@
     scaling run configs/same_data.py --workdir runs/same_data
     scaling-analysis report runs/same_data
 
-A smaller one that takes about 45 minutes on two cores and still decides its claims with
-intervals, and a first look in about 15:
+Within two hours on two cores; a first look at three families of one size takes ten
+minutes, and the whole study goes on from there:
 
-    scaling run configs/same_data.py --cut small --workdir runs/same_data_small
-    scaling run configs/same_data.py --cut quick --workdir runs/same_data_quick
+    scaling run configs/same_data.py --cut quick --workdir runs/same_data
 
 Five families that gradients train, and n-grams as an anchor, read the same text over
-and over: 33 and 131 thousand tokens of docstrings, of Python code and of a mixture of
-hidden Markov models whose true chances are known, for 1, 4, 16 and 64 epochs, at two
-sizes, from three initial weights. `data.seed` stays: all of them see the same batches.
-One more run of each family and corpus, at the largest cell, reads another shard, which
-says what a change of the data alone is worth.
+and over: 8 and 33 thousand tokens of docstrings, of Python code and of a mixture of
+hidden Markov models whose true chances are known, at two sizes, from three initial
+weights. Each is read once, 4, 16 and 64 times, and the smaller amount 256 times: on the
+most steps it is exhausted, so that held-out loss falls no more and early stopping has
+something to stop. `data.seed` stays: all families see the same batches. One more run of
+each family, size and corpus, of the larger amount, reads another shard, which says what
+a change of the data alone is worth.
 
 Learning rate and weight decay are tuned together, nine trials for every family and
-size, over 16 epochs of the smaller docstrings; a model that is to read its text 64
+size, over 64 epochs of the smaller docstrings; a model that is to read its text many
 times may want far more decay than one that reads it once. Runs of several epochs are
 scored on their way, so that their records hold the best reading with its step, which is
 where early stopping would have ended them.
 
-Every run's predictions are kept at 512 positions of each corpus, at its end; those of
-64 epochs at 1/8, 1/4 and 1/2 of their way too, and of all the predictions at the best
-scoring, which a run that reads its text too often has left behind. See
+Every run's predictions are kept at 512 positions of each corpus, at its end and at its
+best scoring; those of the most epochs at 1/8, 1/4 and 1/2 of their way too. See
 docs/same_data.md.
 """
 
@@ -49,12 +49,13 @@ from scaling import (
 FAMILIES = ("transformer", "lstm", "mamba2", "convolution", "hybrid")
 ANCHOR = "ngram"  # counts: neither a rate nor initial weights, and an epoch is enough
 SMALL, LARGE = SIZES = (8_000, 24_000)
-BATCH, LENGTH = 8, 64
+BATCH, LENGTH = 4, 64
 STEP = BATCH * LENGTH
-UNIQUE = (64 * STEP, 256 * STEP)
-HALF = (32 * STEP, 128 * STEP)  # of the smaller studies
-EPOCHS = (1, 4, 16, 64)
-SCORED = (1, 4, 8, 16)  # times, during so many epochs
+UNIQUE = (32 * STEP, 128 * STEP)
+EPOCHS = (1, 4, 16, 64, 256)
+SCORED = (1, 4, 8, 16, 16)  # times, during so many epochs
+MOST = (256, 64)  # epochs of each amount of unique data: as many steps
+TUNED = 64  # epochs over which rate and decay are tuned
 SEEDS = (0, 1, 2)
 KNOWN = corpus("hmm", components=4)
 CORPORA = {"docstrings": corpus("docstrings"), "code": corpus("code"), "hmm": KNOWN}
@@ -115,7 +116,7 @@ claims = (
         quantity="exhausted_gaps.gap",
         rule="within",
         margin=SAME_LOSS,
-        where={"reading": EARLY},
+        where={"reading": EARLY, "exhausted": True},
     ),
     Claim(
         "Once a text is exhausted, architectures differ less in loss than after "
@@ -123,116 +124,102 @@ claims = (
         quantity="exhausted_gaps.change",
         rule="below",
         margin=0.0,
-        where={"reading": EARLY},
+        where={"reading": EARLY, "exhausted": True},
     ),
 )
 # Laws are of text that is read once: the largest such cell, of this study and of its
-# cuts, is seen by none before it is predicted.
+# cut, is seen by none before it is predicted.
 withheld = tuple(
-    {"model.size": size, "data.unique_tokens": tokens, "data.tokens": tokens}
-    for size, tokens in ((LARGE, UNIQUE[1]), (SMALL, HALF[1]))
+    {"model.size": size, "data.unique_tokens": UNIQUE[1], "data.tokens": UNIQUE[1]}
+    for size in SIZES
 )
 
 
 def study(results):
-    held = probes(POSITIONS)
-    for family in FAMILIES:
-        for size in SIZES:
-            best = yield from tuned(results, family, size, UNIQUE[0], held)
-            yield from cells(best, CORPORA, UNIQUE)
-        yield from another_shard(best, CORPORA, UNIQUE[1])
-    yield from counts(SIZES, UNIQUE, held)
-
-
-def small(results):
-    """All families on half the text; the larger size on the docstrings alone."""
-    held = probes(POSITIONS // 2)
-    for family in FAMILIES:
-        best = yield from tuned(results, family, SMALL, HALF[0], held)
-        yield from cells(best, CORPORA, HALF)
-        yield from another_shard(best, TUNED_ON, HALF[1])
-        best = yield from tuned(results, family, LARGE, HALF[0], held)
-        yield from cells(best, TUNED_ON, HALF[:1])
-    yield from counts([SMALL], HALF, held)
+    yield from of(results, FAMILIES, SIZES)
 
 
 def quick(results):
-    """Three families at the smaller size, and half the text."""
-    held = probes(POSITIONS // 2)
-    for family in ("transformer", "lstm", "convolution"):
-        best = yield from tuned(results, family, SMALL, HALF[0], held)
-        yield from cells(best, CORPORA, HALF)
-        yield from another_shard(best, CORPORA, HALF[1])
-    yield from counts([SMALL], HALF, held)
+    """Three families at the smaller size: runs that the whole study has, too."""
+    yield from of(results, ("transformer", "lstm", "convolution"), SIZES[:1])
 
 
-def probes(positions):
-    # Few documents are held out of code: each gives several positions.
-    return tuple(
-        Probes(name, parts, positions, per_document=24, best=True)
-        for name, parts in CORPORA.items()
-    )
+def of(results, families, sizes):
+    for family in families:
+        for size in sizes:
+            best = yield from tuned(results, family, size)
+            yield from cells(best)
+            yield from another_shard(best, MOST[1])
+    for size in sizes:
+        yield from counts(size)
 
 
-def tuned(results, family, size, unique, held):
+def tuned(results, family, size):
     """Yields the trials; the best of them."""
     trials = vary(
-        run(family, size, unique, held),
+        run(family, size),
         {"optimiser.learning_rate": RATES, "optimiser.weight_decay": DECAYS},
     )
     yield from trials
     return results.best(trials, "docstrings")
 
 
-def counts(sizes, unique, held):
-    for size in sizes:
-        counted = run(ANCHOR, size, unique[0], held)
-        once = vary(counted, {"data.corpus": CORPORA.values()})
-        yield from on_unique(once, unique, EPOCHS[0], SCORED[0])
-        yield from another_shard(counted, CORPORA, unique[1], EPOCHS[0])
-
-
-def run(family, size, unique, held):
-    """Of docstrings, over 16 epochs: where rate and decay are tuned."""
+def run(family, size):
+    """Of docstrings, over as many epochs as rate and decay are tuned for."""
     return Run(
         model=Model(family, size),
-        data=Data(CORPORA["docstrings"], EPOCHS[2] * unique, unique),
+        data=Data(CORPORA["docstrings"], TUNED * UNIQUE[0], UNIQUE[0]),
         optimiser=Optimiser(learning_rate=RATES[1]),
         schedule=Schedule(warmup_tokens=20 * STEP),
         batch=BATCH,
         length=LENGTH,
         evaluation=EVALUATION,
-        evaluations=SCORED[2],
-        probes=held,
+        evaluations=SCORED[EPOCHS.index(TUNED)],
+        # Few documents are held out of code: each gives several positions.
+        probes=tuple(
+            Probes(name, parts, POSITIONS, per_document=24, best=True)
+            for name, parts in CORPORA.items()
+        ),
     )
 
 
-def cells(best, texts, unique):
-    every = vary(best, {"data.corpus": texts.values(), "init_seed": SEEDS})
-    for epochs, scored in zip(EPOCHS, SCORED, strict=True):
-        yield from on_unique(every, unique, epochs, scored)
+def cells(best):
+    every = vary(best, {"data.corpus": CORPORA.values(), "init_seed": SEEDS})
+    for unique, most in zip(UNIQUE, MOST, strict=True):
+        for epochs in EPOCHS[: EPOCHS.index(most) + 1]:
+            yield from read(every, unique, epochs, on_the_way=epochs == most)
 
 
-def on_unique(runs, unique, epochs, scored):
-    """The runs on each amount of unique data, over so many epochs."""
-    found = together(
-        runs,
-        {
-            "data.unique_tokens": unique,
-            "data.tokens": [tokens * epochs for tokens in unique],
-            "evaluations": [scored] * len(unique),
-        },
-    )
-    return [on_the_way(run) for run in found] if epochs == EPOCHS[-1] else found
+def another_shard(best, epochs):
+    other = vary(best, {"data.corpus": CORPORA.values(), "data.seed": (1,)})
+    yield from read(other, UNIQUE[1], epochs, on_the_way=epochs == MOST[1])
 
 
-def on_the_way(run):
-    """The run with its predictions kept before its end, too."""
-    kept = tuple(dataclasses.replace(p, at=ON_THE_WAY) for p in run.probes)
-    return dataclasses.replace(run, probes=kept)
+def counts(size):
+    """N-grams, whose counts are the same after every epoch."""
+    counted = run(ANCHOR, size)
+    once = vary(counted, {"data.corpus": CORPORA.values()})
+    for unique in UNIQUE:
+        yield from read(once, unique, EPOCHS[0])
+    yield from another_shard(counted, EPOCHS[0])
 
 
-def another_shard(best, texts, unique, epochs=EPOCHS[-1]):
-    axes = {"data.corpus": texts.values(), "data.seed": (1,)}
-    scored = SCORED[EPOCHS.index(epochs)]
-    return on_unique(vary(best, axes), [unique], epochs, scored)
+def read(runs, unique, epochs, on_the_way=False):
+    """The runs on so much unique data, so often.
+
+    on_the_way: predictions are kept before the end, too.
+    """
+    axes = {
+        "data.unique_tokens": [unique],
+        "data.tokens": [unique * epochs],
+        "evaluations": [SCORED[EPOCHS.index(epochs)]],
+    }
+    made = together(runs, axes)
+    if not on_the_way:
+        return made
+    return [
+        dataclasses.replace(
+            run, probes=tuple(dataclasses.replace(p, at=ON_THE_WAY) for p in run.probes)
+        )
+        for run in made
+    ]

@@ -50,6 +50,7 @@ class Cell:
       freedom: by reading, degrees of freedom of that, and of all cells together.
       documents: what held-out documents move it by, [1 + draws], the first 0.
       stopped: mean epoch of the best scoring.
+      past_best: whether every run had its best scoring before its end.
     """
 
     epochs: float
@@ -61,6 +62,7 @@ class Cell:
     freedom: Mapping[str, tuple[float, float]]
     documents: Array
     stopped: float
+    past_best: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +179,7 @@ def _curve(some: pd.DataFrame, scored: str, documents: _Documents) -> Curve:
                 freedom=dict.fromkeys(READINGS, (len(names) - 1.0, math.inf)),
                 documents=documents.moved(names),
                 stopped=float((runs.best_tokens / runs.unique_tokens).mean()),
+                past_best=bool((runs.best_tokens < runs.tokens).all()),
             )
         )
     return Curve(

@@ -94,6 +94,10 @@ FRAMES = (
         ),
         *measured("floor_gap", "gap between the floors over epochs", LOSS),
         Column("refused", "why no gap between floors can be given"),
+        Column(
+            "exhausted",
+            "whether every run of both had its lowest held-out loss before its end",
+        ),
     ),
     declare(
         "exhausted_efficiency",
@@ -263,6 +267,7 @@ def _gap(one: Curve, two: Curve, reading: str, floors: Any) -> dict[str, Any]:
         **{"gap": gap[0], **ends_of(gap, "gap"), **ends_of(gap, "gap", 0.9)},
         **{"change": change[0], **ends_of(change, "change")},
         **_between(floors[_key(one), reading], floors[_key(two), reading]),
+        "exhausted": all(cell.past_best for cell in cells[2:]),
     }
 
 
@@ -348,6 +353,11 @@ def _told(frame: pd.DataFrame, reading: str = EARLY) -> pd.DataFrame:
 def gap_text(row: Any, unit: str) -> str:
     where = f"{row.baseline} → {row.alternative}{on(row.fixed)}"
     place = f"{count(row.unique_tokens)} unique tokens read up to {row.epochs:g} "
+    falls = (
+        "which comes before the end"
+        if row.exhausted
+        else "though held-out loss was still falling at the end of some"
+    )
     gap = f"{number(row.gap)} ({interval_text(row.gap_low, row.gap_high)})"
     once = f"{number(row.once)} ({interval_text(row.once_low, row.once_high)})"
     change = interval_text(row.change_low, row.change_high)
@@ -364,8 +374,8 @@ def gap_text(row: Any, unit: str) -> str:
     if sides == {"above", "below"}:
         said = f"which of the two is the better is reversed, and {said}"
     return (
-        f"{where}, {place}times, each run at its best step: the gap in held-out loss "
-        f"is {gap} {unit} against {once} after one epoch: {said}"
+        f"{where}, {place}times, each run at its best step, {falls}: the gap in "
+        f"held-out loss is {gap} {unit} against {once} after one epoch: {said}"
     )
 
 
@@ -413,10 +423,12 @@ def said(view: View) -> list[str]:
 
 
 def answers(view: View) -> list[Sentence]:
-    """Of the gaps left the largest."""
+    """Of the gaps left the largest, where there are any of data that is exhausted."""
     gaps = _told(view.analysis.exhausted_gaps)
     if gaps.empty:
         return []
+    if gaps.exhausted.any():
+        gaps = gaps[gaps.exhausted]
     row = gaps.loc[gaps.gap.abs().idxmax()]
     text = f"{gap_text(row, view.analysis.unit)}."
     return [Sentence(text, 64, FRONT), Sentence(text, 57)]

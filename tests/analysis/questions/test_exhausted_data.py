@@ -77,6 +77,7 @@ def test_gaps_are_paired_and_beside_those_after_one_epoch(made):
         assert row.once == pytest.approx(mine["lstm", 1] - mine["gru", 1])
         assert row.change == pytest.approx(abs(row.gap) - abs(row.once))
         assert row.gap_low < row.gap_low_90 < row.gap < row.gap_high_90 < row.gap_high
+        assert row.exhausted  # the best scoring of all is halfway
     assert (gaps.params == 8000).all() and (gaps.epochs == 256).all()
 
 
