@@ -37,7 +37,8 @@ class NextToken:
     separator, the last id of the vocabulary, so that every token is predicted once.
     """
 
-    def __init__(self, spec: families.Tokens):
+    def __init__(self, spec: families.Spec):
+        assert isinstance(spec, families.Tokens)
         self.separator = spec.vocab - 1
 
     def _cross_entropy(
@@ -63,7 +64,7 @@ class NextToken:
 _OBJECTIVES = {"next_token": NextToken}
 
 
-def make(name: str, spec: families.Tokens) -> Objective:
+def make(name: str, spec: families.Spec) -> Objective:
     """Raises UserError for an unknown name."""
     if name not in _OBJECTIVES:
         raise unknown("objective", name, _OBJECTIVES)

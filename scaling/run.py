@@ -237,7 +237,10 @@ VALUES: dict[str, type[np.generic]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The static part of a Run: runs with equal programs share one compiled step."""
+    """The static part of a Run: runs with equal programs share one compiled step.
+
+    pictures: the corpus of a run that reads pictures, whose size is static; else "".
+    """
 
     model: Model
     objective: str
@@ -248,6 +251,7 @@ class Program:
     length: int
     tokenizer: str
     precision: str
+    pictures: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -365,6 +369,7 @@ class Run:
             length=self.length,
             tokenizer=self.data.tokenizer,
             precision=self.precision,
+            pictures=label(self.data.corpus) if self.length == 1 else "",
         )
 
     def values(self) -> dict[str, np.generic]:

@@ -43,7 +43,13 @@ if TYPE_CHECKING:
         evaluation_windows,
         ratio,
     )
-    from scaling.corpora._prepare import Prepared, data_folder, open_prepared, prepare
+    from scaling.corpora._prepare import (
+        Prepared,
+        data_folder,
+        open_prepared,
+        prepare,
+        spec_of,
+    )
     from scaling.corpora._quality import check_quality
     from scaling.corpora._stream import TokenStream
     from scaling.corpora._text_files import seen_from
@@ -62,6 +68,7 @@ __all__ = [
     "prepare",
     "ratio",
     "seen_from",
+    "spec_of",
 ]
 
 _WHERE = {
@@ -76,6 +83,7 @@ _WHERE = {
     "prepare": "_prepare",
     "ratio": "_evaluation",
     "seen_from": "_text_files",
+    "spec_of": "_prepare",
 }
 
 

@@ -20,16 +20,16 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from scaling import corpora
+from scaling import corpora, families
 from scaling.corpora import _tokens
 from scaling.errors import UserError
-from scaling.run import Part
+from scaling.run import Part, Run
 
 FORMAT = 1
 
@@ -74,6 +74,10 @@ class Prepared:
     def separator(self) -> int:
         return self.vocab - 1
 
+    def spec(self, run: Run) -> families.Spec:
+        """What the models of a run of this corpus read."""
+        return families.Tokens(self.vocab, run.length)
+
     @property
     def documents(self) -> int:
         return self.train_documents + self.held_out_documents
@@ -81,6 +85,15 @@ class Prepared:
     @property
     def bytes(self) -> int:
         return self.train_bytes + self.held_out_bytes
+
+
+def spec_of(run: Run, prepared: Mapping[str, Prepared]) -> families.Spec:
+    """What the models of a run read.
+
+    Args:
+      prepared: by `Part.key`, for at least the run's training corpora.
+    """
+    return prepared[run.data.corpus[0].key].spec(run)
 
 
 class Damaged(Exception):

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from scaling.corpora._chance import keys, mix
-from scaling.corpora._prepare import Prepared
+from scaling.corpora._prepare import Prepared, spec_of
 from scaling.corpora._quality import check_quality, open_text
 from scaling.errors import UserError
 from scaling.run import Run
@@ -105,6 +105,7 @@ class TokenStream:
     front.
 
     Attributes:
+      spec: what a batch holds.
       vocab: number of ids, the separator included.
       separator: its id.
       unique_steps: steps of an epoch.
@@ -134,6 +135,7 @@ class TokenStream:
             Permutation(count, f"windows/{self._seed}/{part.name}")
             for count, part in zip(windows, run.data.corpus, strict=True)
         ]
+        self.spec = spec_of(run, prepared)
         self.vocab = max(part.vocab for part in parts)
         self.separator = self.vocab - 1
         nowhere = np.empty(0, np.int64)

@@ -16,6 +16,7 @@ from typing import Any
 from scaling.engines.child import STOP_SECONDS, Child, Events, Failed, Settings
 from scaling.engines.stop import Stop
 from scaling.errors import Ended
+from scaling.families import Spec, spec_to_json
 from scaling.layout import Layout
 from scaling.packs import Event, Pack, pack_to_json
 from scaling.record import Attempt, Store
@@ -78,7 +79,9 @@ class Local:
             line = f"the devices could not be listed: {error.message}"
             raise Ended(line, 1) from error
 
-    def describe(self, runs: Sequence[Run], vocab: int) -> list[dict[str, Any]]:
+    def describe(
+        self, runs: Sequence[Run], specs: Sequence[Spec]
+    ) -> list[dict[str, Any]]:
         """What each run costs: the fields of `cost.Cost`.
 
         Raises:
@@ -86,14 +89,15 @@ class Local:
           Ended: the study is stopped, or the child failed.
         """
         listed = [run.to_json() for run in runs]
-        request = {"do": "describe", "runs": listed, "vocab": vocab}
+        request: dict[str, Any] = {"do": "describe", "runs": listed}
+        request["specs"] = [spec_to_json(spec) for spec in specs]
         try:
             return self._ask_again("described the runs", request)
         except Failed as error:
             line = f"the runs could not be described: {error.message}"
             raise Ended(line, 1) from error
 
-    def measure(self, run: Run, vocab: int, layout: Layout) -> float | None:
+    def measure(self, run: Run, spec: Spec, layout: Layout) -> float | None:
         """Training tokens/s of full packs, None where the layout does not work.
 
         Raises:
@@ -101,7 +105,7 @@ class Local:
             other than the layout.
         """
         self._use(layout)
-        request = {"do": "measure", "run": run.to_json(), "vocab": vocab}
+        request = {"do": "measure", "run": run.to_json(), "spec": spec_to_json(spec)}
         request["layout"] = layout.to_json()
         try:
             return self._ask_again("measured a layout", request)

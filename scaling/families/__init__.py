@@ -46,6 +46,7 @@ There is no mutable state.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -99,6 +100,21 @@ class Images(NamedTuple):
         return self.size + (self.labels > 0) + self.caption
 
 
+Spec = Tokens | Images
+
+
+def spec_to_json(spec: Spec) -> dict[str, Any]:
+    """The fields of a spec and its kind, ready for `json.dumps`."""
+    return {"kind": type(spec).__name__, **spec._asdict()}
+
+
+def spec_from_json(body: Mapping[str, Any]) -> Spec:
+    """The inverse of `spec_to_json`."""
+    fields = dict(body)
+    kinds: dict[str, type[Tokens] | type[Images]] = {"Tokens": Tokens, "Images": Images}
+    return kinds[fields.pop("kind")](**fields)
+
+
 class Conditions(NamedTuple):
     """What a denoiser is told beside the noisy picture.
 
@@ -134,7 +150,7 @@ def fitted(name: str) -> bool:
     return hasattr(load(name), "fit")
 
 
-def member(model: run.Model, spec: Tokens) -> tuple[ModuleType, Any]:
+def member(model: run.Model, spec: Spec) -> tuple[ModuleType, Any]:
     """(family's module, its Config) of what a run names.
 
     Raises:

@@ -40,14 +40,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaling.corpora import TokenStream
 from scaling.errors import UserError, unknown
 from scaling.families import Tokens
 from scaling.families._ladder import options
+
+if TYPE_CHECKING:
+    from scaling.corpora import TokenStream
 
 OBJECTIVES = ("next_token",)
 

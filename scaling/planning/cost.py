@@ -52,12 +52,14 @@ class Cost:
     depth: int
 
 
-def describe(run: Run, vocab: int, width: int = 1, precision: str = "") -> Cost:
+def describe(
+    run: Run, spec: families.Spec, width: int = 1, precision: str = ""
+) -> Cost:
     """The cost of `run`.
 
     Args:
       run: as a study file states it.
-      vocab: ids of the tokeniser.
+      spec: what its models read.
       width: slots of the pack that `memory` is for.
       precision: of the compute that `memory` is for; by default the run's, where
         "auto" counts as float32.
@@ -68,7 +70,7 @@ def describe(run: Run, vocab: int, width: int = 1, precision: str = "") -> Cost:
     program = run.program()
     if not precision:
         precision = "float32" if run.precision == "auto" else run.precision
-    params, flops_each, (memory, state), depth = _program(program, vocab, precision)
+    params, flops_each, (memory, state), depth = _program(program, spec, precision)
     total, active, embedding = params
     forward, trained = flops_each
     flops = trained * run.batch * run.steps
@@ -90,14 +92,13 @@ def describe(run: Run, vocab: int, width: int = 1, precision: str = "") -> Cost:
 
 @functools.cache
 def _program(
-    program: Program, vocab: int, precision: str
+    program: Program, spec: families.Spec, precision: str
 ) -> tuple[tuple[int, int, int], tuple[float, float], tuple[int, int], int]:
     """Parameters, FLOPs of an example scored and trained, bytes, depth; of a slot.
 
     Bytes are those of a step, and those of them that last.
     """
     optim.check(program)
-    spec = families.Tokens(vocab, program.length)
     family, config = families.member(program.model, spec)
     forward = float(family.flops(config, spec))
     if families.fitted(program.model.family):
@@ -115,7 +116,7 @@ def _program(
 
 
 def _memory(
-    program: Program, spec: families.Tokens, model: Any, precision: str
+    program: Program, spec: families.Spec, model: Any, precision: str
 ) -> tuple[int, int]:
     """Bytes of a training step of one slot, and those of them that last.
 
@@ -129,16 +130,23 @@ def _memory(
     state = jax.eval_shape(lambda m: optim.transform(program, values).init(m), model)
     goal = objective.make(program.objective, spec)
     computed = _cast(model, jnp.dtype(precision))
-    batch = jax.ShapeDtypeStruct((program.batch, spec.length), jnp.int32)
+    batch = jax.ShapeDtypeStruct((program.batch, spec.row), jnp.int32)
     backward = jax.eval_shape(
         lambda m, x: jax.vjp(lambda m: goal.loss(m, x), m)[1], computed, batch
     )
-    logits = 4 * program.batch * spec.length * spec.vocab
+    logits = 4 * program.batch * _outputs(spec)
     copy = 0 if precision == "float32" else _bytes(computed)
     # The weights are among what the backward pass reads, and counted already.
     activations = max(0, _bytes(backward) - _bytes(computed)) + logits
     lasting = _bytes(model) + _bytes(state)
     return lasting + _bytes(model) + copy + activations, lasting
+
+
+def _outputs(spec: families.Spec) -> int:
+    """Numbers that a model says of one example."""
+    if isinstance(spec, families.Tokens):
+        return spec.length * spec.vocab
+    return spec.size
 
 
 _VALUES = ("learning_rate", "weight_decay", "clip_norm", "warmup", "decay", "steps")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling import plugins
+from scaling.families import Spec
 from scaling.record import Store
 from scaling.run import Program, Run, canonical
 from scaling.writing import write_atomic
@@ -30,30 +31,31 @@ class CostCache:
             if whole and all(isinstance(n, int | float) for n in costs.values()):
                 self._costs[key] = costs
 
-    def get(self, run: Run, vocab: int) -> Mapping[str, Any]:
-        return self._costs[self._key(run, vocab)]
+    def get(self, run: Run, spec: Spec) -> Mapping[str, Any]:
+        return self._costs[self._key(run, spec)]
 
     def add(
         self,
         runs: Iterable[Run],
-        vocab: int,
-        describe_all: Callable[[Sequence[Run], int], list[dict[str, Any]]],
+        spec: Callable[[Run], Spec],
+        describe_all: Callable[[Sequence[Run], Sequence[Spec]], list[dict[str, Any]]],
     ) -> None:
         """Computes the costs that are not known yet."""
-        missing = {self._key(run, vocab): run for run in runs}
+        missing = {self._key(run, spec(run)): run for run in runs}
         missing = {key: run for key, run in missing.items() if key not in self._costs}
         if missing:
-            answers = describe_all(list(missing.values()), vocab)
+            asked = list(missing.values())
+            answers = describe_all(asked, [spec(run) for run in asked])
             self._costs |= dict(zip(missing, answers, strict=True))
             write_atomic(self._path, json.dumps(self._costs, indent=1).encode())
 
-    def _key(self, run: Run, vocab: int) -> str:
-        return _key(self._code, run.program(), run.steps, vocab)
+    def _key(self, run: Run, spec: Spec) -> str:
+        return _key(self._code, run.program(), run.steps, spec)
 
 
 @functools.lru_cache(1 << 16)
-def _key(code: str, program: Program, steps: int, vocab: int) -> str:
-    body = [code, canonical(program), steps, vocab]
+def _key(code: str, program: Program, steps: int, spec: Spec) -> str:
+    body = [code, canonical(program), steps, spec]
     return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:16]
 
 

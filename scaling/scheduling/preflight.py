@@ -23,6 +23,7 @@ from etils import epath
 from scaling.engines.child import Child, Failed
 from scaling.engines.stop import Stop
 from scaling.errors import Ended, UserError, disk_errors
+from scaling.families import Spec, spec_to_json
 from scaling.layout import Layout
 from scaling.planning import estimates, hardware
 from scaling.planning.estimates import Estimate, Step
@@ -254,8 +255,8 @@ class Steps:
 
     def _step(self, run: Run, machine: Hardware) -> Step:
         layout = layout_there(run, machine, self.study.layouts)
-        vocab = self.study.vocab(run)
-        path = self._folder / f"{self._key(run, layout, vocab, machine)}.json"
+        spec = self.study.spec(run)
+        path = self._folder / f"{self._key(run, layout, spec, machine)}.json"
         if path.exists():
             return Step(**json.loads(path.read_text()))
         if self.stop:
@@ -263,7 +264,7 @@ class Steps:
         request = {
             "do": "preflight",
             "run": run.to_json(),
-            "vocab": vocab,
+            "spec": spec_to_json(spec),
             "layout": layout.to_json(),
             "target": machine.name,
         }
@@ -286,13 +287,13 @@ class Steps:
             self._children.append(self._mine.child)
         return self._mine.child
 
-    def _key(self, run: Run, layout: Layout, vocab: int, machine: Hardware) -> str:
+    def _key(self, run: Run, layout: Layout, spec: Spec, machine: Hardware) -> str:
         body: Sequence[Any] = [
             self._code,
             _versions(),
             canonical(run.program()),
             layout.to_json(),
-            vocab,
+            spec,
             machine.name,
         ]
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:16]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from scaling import probe_file
 from scaling.corpora import Prepared, _probes, _truth
 from scaling.errors import UserError
+from scaling.families import Spec, Tokens
 from scaling.record import Store
 from scaling.run import Probes, Run
 
@@ -72,7 +73,8 @@ def _set(probes: Probes, run: Run) -> _Set:
     return where, run.length, run.data.tokenizer
 
 
-def size(run: Run, vocab: int) -> int:
+def size(run: Run, spec: Spec) -> int:
     """Bytes that a run's predictions take on disk at most, before compression."""
     arrays = sum(p.positions * (len(p.at) + p.best) for p in run.probes)
-    return 2 * vocab * arrays
+    outputs = spec.vocab if isinstance(spec, Tokens) else spec.size
+    return 2 * outputs * arrays

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from scaling import corpora, frozen, plugins, study, trunks
+from scaling import corpora, families, frozen, plugins, study, trunks
 from scaling.corpora import Prepared, _truth
 from scaling.engines.child import Settings
 from scaling.engines.local import Local
@@ -87,7 +87,6 @@ class StudyPlan:
         self.study = study.load(options.study, options.families, options.cut)
         self._digests: dict[str, dict[str, str]] = {}  # by tokenizer, by corpus key
         self._train_tokens: dict[str, dict[str, int]] = {}
-        self._vocab: dict[str, int] = {}
         self._prepared: dict[str, dict[str, Prepared]] = {}
         self._probes = probe_sets.ProbeSets(store)
         self._truths: dict[tuple[EvaluationSet, int], _truth.Truth] = {}
@@ -230,12 +229,12 @@ class StudyPlan:
         )
 
     def _depth(self, run: Run) -> int:
-        depth: int = self._costs.get(run, self.vocab(run))["depth"]
+        depth: int = self._costs.get(run, self.spec(run))["depth"]
         return depth
 
     def _measure(self, run: Run, layout: Layout) -> float | None:
         self.progress.note(f"measuring {layouts.words(layout)}")
-        return self.engine.measure(run, self._vocab[run.data.tokenizer], layout)
+        return self.engine.measure(run, self.spec(run), layout)
 
     def _admit(self, runs: Sequence[Run]) -> None:
         """Checks, prices and prepares runs that were not seen before."""
@@ -247,7 +246,8 @@ class StudyPlan:
         study.check_layout(new, self.layouts.base)
         # Finds wrong names before anything is prepared; another vocabulary's price is
         # asked for as soon as that is known.
-        self._costs.add(new, BYTES, self.engine.describe)
+        as_bytes = lambda run: families.Tokens(BYTES, run.length)
+        self._costs.add(new, as_bytes, self.engine.describe)
         for tokenizer in sorted({run.data.tokenizer for run in new}):
             alike = [run for run in new if run.data.tokenizer == tokenizer]
             self._prepare(alike, tokenizer)
@@ -255,8 +255,7 @@ class StudyPlan:
             corpora.check_evaluation(alike, self._prepared[tokenizer])
             study.check_damaged(alike, self._prepared[tokenizer])
             self._probes.admit(alike, self._prepared[tokenizer])
-            if self._vocab[tokenizer] != BYTES:
-                self._costs.add(alike, self._vocab[tokenizer], self.engine.describe)
+            self._costs.add(alike, self.spec, self.engine.describe)
         self._admitted |= set(new)
 
     def _prepare(self, runs: Iterable[Run], tokenizer: str) -> None:
@@ -274,7 +273,6 @@ class StudyPlan:
         digests |= {key: prepared.digest for key, prepared in made.items()}
         tokens |= {key: prepared.train_tokens for key, prepared in made.items()}
         self._prepared.setdefault(tokenizer, {}).update(made)
-        self._vocab[tokenizer] = next(iter(made.values())).vocab
 
     def _tell_others(self, key: str, tokenizer: str, digest: str) -> None:
         """Notes how many records have an older text of this name."""
@@ -286,9 +284,9 @@ class StudyPlan:
                 f"of {key}: they are kept, and not used here"
             )
 
-    def vocab(self, run: Run) -> int:
-        """Ids of the run's tokenizer."""
-        return self._vocab[run.data.tokenizer]
+    def spec(self, run: Run) -> families.Spec:
+        """What the run's models read."""
+        return corpora.spec_of(run, self._prepared[run.data.tokenizer])
 
     def _run_id(self, run: Run) -> str:
         run_id = self._ids.get(run)
@@ -301,7 +299,7 @@ class StudyPlan:
         machine = hardware.lookup(TYPICAL[self.layouts.base.platform])
         ids = [self._run_id(run) for run in runs]
         states = list(map(self._state, runs, ids))
-        costs = [self._costs.get(run, self.vocab(run)) for run in runs]
+        costs = [self._costs.get(run, self.spec(run)) for run in runs]
         rough = [hardware.seconds(cost, machine) for cost in costs]
         shared = _shared(runs, states)
         ratios = self._ratios(runs, ids, rough)
@@ -312,7 +310,7 @@ class StudyPlan:
                 state=state,
                 cost=cost,
                 seconds=seconds * ratios[run.model.family],
-                predictions=probe_sets.size(run, self.vocab(run)),
+                predictions=probe_sets.size(run, self.spec(run)),
                 shared=steps,
             )
             for run, run_id, state, cost, seconds, steps in zip(

@@ -26,21 +26,21 @@ from scaling.run import Run
 from scaling.training import programs
 
 
-def step(run: Run, vocab: int, layout: Layout, target: str) -> Step:
+def step(run: Run, spec: families.Spec, layout: Layout, target: str) -> Step:
     """The training step of `run`'s program on `layout`, on the machine `target`.
 
     A program that cannot be compiled there gives a step with the `reason`.
     """
     machine = hardware.lookup(target)
     if families.fitted(run.model.family):
-        return _fitted(run, vocab)
+        return _fitted(run, spec)
     # The accelerators of this machine, if any, are not used.
     jax.config.update("jax_platforms", "cpu")
     if machine.kind == "gpu":
-        return _modelled(run, vocab, layout)
+        return _modelled(run, spec, layout)
     started = time.monotonic()
     try:
-        done = _compiled(run, vocab, layout, _devices(machine))
+        done = _compiled(run, spec, layout, _devices(machine))
     except UserError as error:
         return Step(reason=str(error))
     except jax.errors.JaxRuntimeError as error:
@@ -67,8 +67,10 @@ def _devices(machine: hardware.Hardware) -> Sequence[Any]:
     ).devices
 
 
-def _compiled(run: Run, vocab: int, layout: Layout, devices: Sequence[Any]) -> Step:
-    lowered = programs.lowered(run.program(), layout, vocab, devices)
+def _compiled(
+    run: Run, spec: families.Spec, layout: Layout, devices: Sequence[Any]
+) -> Step:
+    lowered = programs.lowered(run.program(), layout, spec, devices)
     compiled = lowered.compile()
     used = compiled.memory_analysis()
     assert used is not None, "the CPU and TPU compilers state memory"
@@ -91,13 +93,13 @@ def _compiled(run: Run, vocab: int, layout: Layout, devices: Sequence[Any]) -> S
     )
 
 
-def _modelled(run: Run, vocab: int, layout: Layout) -> Step:
+def _modelled(run: Run, spec: families.Spec, layout: Layout) -> Step:
     """A step whose parameters, optimiser state and batch lie over all devices.
 
     Each device gathers the compute copy of the parameters twice, for the forward and
     the backward pass, and scatters their float32 gradients (Rajbhandari et al. 2020).
     """
-    described = cost.describe(run, vocab, layout.width, layout.precision)
+    described = cost.describe(run, spec, layout.width, layout.precision)
     devices, precision = layout.devices, layout.precision
     others = (layout.data - 1) / layout.data
     width = 4 if precision == "float32" else 2
@@ -112,9 +114,9 @@ def _modelled(run: Run, vocab: int, layout: Layout) -> Step:
     )
 
 
-def _fitted(run: Run, vocab: int) -> Step:
+def _fitted(run: Run, spec: families.Spec) -> Step:
     """The host's work on a step's tokens, which no accelerator shares."""
-    described = cost.describe(run, vocab)
+    described = cost.describe(run, spec)
     return Step(
         memory=described.memory,
         state=described.state,

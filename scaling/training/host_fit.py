@@ -58,8 +58,7 @@ def _fitted(slot: Slot, scorer: outcome.Scorer, store: Store, layout: Layout) ->
     """Fits and scores the run in a slot; its record."""
     run = slot.run
     started = time.monotonic()
-    spec = families.Tokens(slot.stream.vocab, run.length)
-    family, config = families.member(run.model, spec)
+    family, config = families.member(run.model, slot.stream.spec)
     for slot.step in sorted({*run.probe_marks(), run.steps}):
         values = run.values() | {"steps": np.int32(slot.step)}
         fitted = family.fit(slot.stream, config, values)

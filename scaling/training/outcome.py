@@ -129,7 +129,7 @@ def record(
         store.write_artifact(run_id, name, data) for name, data in files.items()
     )
     digests = {part.key: prepared[part.key].digest for part in run.corpora()}
-    costs = cost.describe(run, slot.stream.vocab)
+    costs = cost.describe(run, slot.stream.spec)
     per_step, reason = flops_xla
     return Record(
         run_id=run_id,

@@ -85,13 +85,13 @@ KEPT_PROGRAMS = 3
 
 
 @functools.lru_cache(KEPT_PROGRAMS)
-def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
+def compiled(program: Program, layout: Layout, spec: families.Spec) -> Compiled:
     """Compiles a program once for a layout; the next packs of the process reuse it.
 
     Raises:
       UserError: a name, size or option that no family, optimiser or objective knows.
     """
-    calls = uncompiled(program, layout, vocab)
+    calls = uncompiled(program, layout, spec)
     advance = _lower(calls).compile()
     steps = STEPS_PER_CALL * layout.width
     flops = cost.flops_xla(advance, steps)
@@ -101,21 +101,21 @@ def compiled(program: Program, layout: Layout, vocab: int) -> Compiled:
 _compiling = threading.Lock()
 
 
-def ready(program: Program, layout: Layout, vocab: int) -> Compiled:
+def ready(program: Program, layout: Layout, spec: families.Spec) -> Compiled:
     """As `compiled`, with the other calls compiled too, by one thread at a time."""
     with _compiling:
-        return _ready(program, layout, vocab)
+        return _ready(program, layout, spec)
 
 
 @functools.lru_cache(KEPT_PROGRAMS - 1)
-def _ready(program: Program, layout: Layout, vocab: int) -> Compiled:
+def _ready(program: Program, layout: Layout, spec: families.Spec) -> Compiled:
     # The compiler lets go of the interpreter, so that one call compiles while the next
     # is traced, and all of them while another program trains.
-    calls = compiled(program, layout, vocab)
+    calls = compiled(program, layout, spec)
     state, values, _, _ = calls.arguments
-    width, length = layout.width, program.length
-    rows = evaluation.windows_per_call(length, mesh.windows(calls.mesh))
-    tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+    width = layout.width
+    rows = evaluation.windows_per_call(spec.row, mesh.windows(calls.mesh))
+    tokens = jax.ShapeDtypeStruct((rows, spec.row), jnp.int32)
     arguments = {
         "refill": (state, values, jax.ShapeDtypeStruct((width,), jnp.bool_)),
         "read": (calls.one.model, tokens, jax.ShapeDtypeStruct((rows,), jnp.int32)),
@@ -147,7 +147,7 @@ def give_back() -> None:
 
 
 def lowered(
-    program: Program, layout: Layout, vocab: int, devices: Sequence[Any]
+    program: Program, layout: Layout, spec: families.Spec, devices: Sequence[Any]
 ) -> jax.stages.Lowered:
     """The same STEPS_PER_CALL training steps, to be compiled for devices elsewhere.
 
@@ -157,7 +157,7 @@ def lowered(
     Raises:
       UserError: as `compiled`.
     """
-    return _lower(uncompiled(program, layout, vocab, devices))
+    return _lower(uncompiled(program, layout, spec, devices))
 
 
 def _lower(calls: Compiled) -> jax.stages.Lowered:
@@ -172,11 +172,16 @@ class OneRun:
       UserError: a name, size or option that no family or objective knows.
     """
 
-    def __init__(self, program: Program, layout: Layout, vocab: int, rules: mesh.Rules):
-        self.program, self.layout = program, layout
-        self.spec = families.Tokens(vocab, program.length)
-        self.family, self.config = families.member(program.model, self.spec)
-        self.objective = objective.make(program.objective, self.spec)
+    def __init__(
+        self,
+        program: Program,
+        layout: Layout,
+        spec: families.Spec,
+        rules: mesh.Rules,
+    ):
+        self.program, self.layout, self.spec = program, layout, spec
+        self.family, self.config = families.member(program.model, spec)
+        self.objective = objective.make(program.objective, spec)
         self.tracing = Tracing(layout, functools.partial(mesh.gather, rules=rules))
 
     def read(
@@ -242,15 +247,18 @@ class OneRun:
 
 
 def uncompiled(
-    program: Program, layout: Layout, vocab: int, devices: Sequence[Any] | None = None
+    program: Program,
+    layout: Layout,
+    spec: families.Spec,
+    devices: Sequence[Any] | None = None,
 ) -> Compiled:
     """The calls of one program, none of them compiled. Raises as `compiled`."""
     optim.check(program)
     mesh.check(program.batch, layout)
     rules = mesh.make(layout, devices)
-    run = OneRun(program, layout, vocab, rules)
+    run = OneRun(program, layout, spec, rules)
     vmapped = functools.partial(jax.vmap, spmd_axis_name=mesh.RUN)
-    arguments = _arguments(program, layout, vmapped(run.fresh))
+    arguments = _arguments(program, layout, spec, vmapped(run.fresh))
     abstract = arguments[0]
     one = jax.eval_shape(lambda s: jax.tree.map(lambda x: x[0], s), abstract)
     packed, slots = mesh.state(abstract, rules), mesh.slots(rules.mesh)
@@ -295,7 +303,10 @@ def uncompiled(
 
 
 def _arguments(
-    program: Program, layout: Layout, fresh: Callable[[Any], Any]
+    program: Program,
+    layout: Layout,
+    spec: families.Spec,
+    fresh: Callable[[Any], Any],
 ) -> tuple[Any, ...]:
     """Shapes and dtypes of what `advance` is called with.
 
@@ -305,7 +316,7 @@ def _arguments(
     width = layout.width
     values = {n: jax.ShapeDtypeStruct((width,), dtype) for n, dtype in VALUES.items()}
     until = jax.ShapeDtypeStruct((width,), jnp.int32)
-    shape = (width, STEPS_PER_CALL, program.batch, program.length)
+    shape = (width, STEPS_PER_CALL, program.batch, spec.row)
     batches = jax.ShapeDtypeStruct(shape, jnp.int32)
     return jax.eval_shape(fresh, values), values, until, batches
 

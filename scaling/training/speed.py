@@ -14,7 +14,7 @@ from scaling.training import mesh, programs
 
 
 def tokens_per_second(
-    run: Run, layout: Layout, vocab: int, seconds: float = 1.0
+    run: Run, layout: Layout, spec: families.Spec, seconds: float = 1.0
 ) -> float | None:
     """Training tokens/s of a full pack of such runs, compiling left out.
 
@@ -26,11 +26,12 @@ def tokens_per_second(
     """
     if families.fitted(run.model.family):
         return None
-    calls = programs.compiled(run.program(), layout, vocab)
+    calls = programs.compiled(run.program(), layout, spec)
     width, steps = layout.width, programs.STEPS_PER_CALL
     taken: list[float] = []
     draw = np.random.default_rng(0)
-    shape = (width, steps, run.batch, run.length)
+    shape = (width, steps, run.batch, spec.row)
+    ids = spec.vocab if isinstance(spec, families.Tokens) else 2
     with jax.set_mesh(calls.mesh):
         on_slots = mesh.slots(calls.mesh)
         values = {n: np.full(width, value) for n, value in run.values().items()}
@@ -40,7 +41,7 @@ def tokens_per_second(
         while sum(taken[1:]) < seconds:  # the first call warms up
             started = time.monotonic()
             until = np.full(width, (len(taken) + 1) * steps, np.int32)
-            batches = draw.integers(0, vocab, shape, np.int32)
+            batches = draw.integers(0, ids, shape, np.int32)
             state, losses = calls.advance(
                 state,
                 values,
@@ -49,4 +50,4 @@ def tokens_per_second(
             )
             jax.block_until_ready(losses)
             taken.append(time.monotonic() - started)
-    return float(np.prod(shape) / min(taken[1:]))
+    return width * steps * run.tokens_per_step / min(taken[1:])

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from scaling import families
-from scaling.corpora import Prepared
+from scaling.corpora import Prepared, spec_of
 from scaling.layout import Layout
 from scaling.packs import CHECKPOINT_SECONDS, Event, Pack
 from scaling.record import Reading, Store
@@ -30,8 +30,8 @@ REPORT_SECONDS = 1.0
 class PackState:
     """The state of all slots, on the devices, and the values that each trains with."""
 
-    def __init__(self, program: Program, layout: Layout, vocab: int):
-        self.compiled = programs.ready(program, layout, vocab)
+    def __init__(self, program: Program, layout: Layout, spec: families.Spec):
+        self.compiled = programs.ready(program, layout, spec)
         self.values = {
             name: np.zeros(layout.width, dtype) for name, dtype in VALUES.items()
         }
@@ -88,8 +88,8 @@ class Trainer:
         self.layout = pack.layout
         self.line = Line(pack, prepared, store)
         self.program = pack.runs[0].program()
-        self.vocab = prepared[pack.runs[0].corpora()[0].key].vocab
-        self.pack = PackState(self.program, self.layout, self.vocab)
+        self.spec = spec_of(pack.runs[0], prepared)
+        self.pack = PackState(self.program, self.layout, self.spec)
         self.compiled = self.pack.compiled
         self.slots: list[Slot | None] = [None] * self.layout.width
         self.scorer = outcome.Scorer(prepared, mesh.windows(self.compiled.mesh))
@@ -178,11 +178,11 @@ class Trainer:
         """The step to which each slot goes [slot], and the tokens it reads on its way.
 
         Returns:
-          `until` [slot], and batches [slot, step, batch, length].
+          `until` [slot], and batches [slot, step, batch, row].
         """
         width, steps = self.layout.width, programs.STEPS_PER_CALL
         until = np.zeros(width, np.int32)
-        shape = (width, steps, self.program.batch, self.program.length)
+        shape = (width, steps, self.program.batch, self.spec.row)
         batches = np.zeros(shape, np.int32)
         for i, slot in active.items():
             until[i] = min(slot.until, slot.step + steps)
@@ -321,17 +321,18 @@ def train(
     trainer = Trainer(pack, prepared, store, emit, checkpoint_seconds)
     if pack.ahead is not None:
         run, layout = pack.ahead
-        _compile_ahead(run.program(), layout, trainer)
+        alike = run.data.tokenizer == pack.runs[0].data.tokenizer
+        if alike and run.data.corpus[0].key in prepared:
+            _compile_ahead(run.program(), layout, spec_of(run, prepared))
     trainer.train(stopping)
 
 
-def _compile_ahead(program: Program, layout: Layout, trainer: Trainer) -> None:
+def _compile_ahead(program: Program, layout: Layout, spec: families.Spec) -> None:
     """Compiles the program of a later pack in a thread, while this one trains.
 
     Tracing and compiling leave cores idle. What goes wrong is said in the log here, and
     again when that pack's turn comes.
     """
-    alike = program.tokenizer == trainer.program.tokenizer
-    if alike and not families.fitted(program.model.family):
-        given = (program, layout, trainer.vocab)
+    if not families.fitted(program.model.family):
+        given = (program, layout, spec)
         threading.Thread(target=programs.ready, args=given, daemon=True).start()

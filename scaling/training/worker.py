@@ -4,10 +4,11 @@ Requests come as JSON lines on standard input, replies and events go as JSON lin
 the pipe named by `--replies`; standard output and error are a log file.
 
     {"do": "probe"}                          -> {"reply": {"platform", "devices", ...}}
-    {"do": "describe", "runs": [], "vocab"}  -> {"reply": [cost, ...]}
-    {"do": "preflight", "run", "vocab", "layout", "target"}
+    {"do": "describe", "runs": [], "specs": []}
+                                             -> {"reply": [cost, ...]}
+    {"do": "preflight", "run", "spec", "layout", "target"}
                                              -> {"reply": fields of estimates.Step}
-    {"do": "measure", "run", "vocab", "layout"}  -> {"reply": tokens per second}
+    {"do": "measure", "run", "spec", "layout"}   -> {"reply": tokens per second}
     {"do": "train", "pack": {...}}           -> {"event": ...}*, {"reply": {"stopped"}}
     anything that goes wrong                 -> {"failed": {"cause", "message", ...}}
 
@@ -31,6 +32,7 @@ from typing import Any, Protocol
 
 from scaling import corpora, plugins
 from scaling.errors import DISK, UserError
+from scaling.families import Spec, spec_from_json
 from scaling.layout import Layout
 from scaling.orphans import end_with_parent
 from scaling.packs import CHECKPOINT_SECONDS, Event, Pack, pack_from_json
@@ -53,12 +55,12 @@ class Worker(Protocol):
         stopping: Callable[[], bool],
     ) -> None: ...
 
-    def describe(self, runs: list[Run], vocab: int) -> list[dict[str, Any]]: ...
+    def describe(self, runs: list[Run], specs: list[Spec]) -> list[dict[str, Any]]: ...
 
-    def measure(self, run: Run, vocab: int, layout: Layout) -> float | None: ...
+    def measure(self, run: Run, spec: Spec, layout: Layout) -> float | None: ...
 
     def preflight(
-        self, run: Run, vocab: int, layout: Layout, target: str
+        self, run: Run, spec: Spec, layout: Layout, target: str
     ) -> dict[str, Any]: ...
 
     def probe(self) -> dict[str, Any]: ...
@@ -86,29 +88,32 @@ class JaxWorker:
     ) -> None:
         from scaling.training import programs, trainer
 
+        runs, tokenizer = pack.runs, pack.runs[0].data.tokenizer
+        if pack.ahead is not None and pack.ahead[0].data.tokenizer == tokenizer:
+            runs = (*runs, pack.ahead[0])
         prepared = {
-            part.key: self._prepared(part, run.data.tokenizer)
-            for run in pack.runs
+            part.key: self._prepared(part, tokenizer)
+            for run in runs
             for part in run.corpora()
         }
         trainer.train(pack, prepared, store, emit, stopping, self.checkpoint_seconds)
         programs.give_back()
 
-    def measure(self, run: Run, vocab: int, layout: Layout) -> float | None:
+    def measure(self, run: Run, spec: Spec, layout: Layout) -> float | None:
         from scaling.training import speed
 
-        return speed.tokens_per_second(run, layout, vocab)
+        return speed.tokens_per_second(run, layout, spec)
 
-    def describe(self, runs: list[Run], vocab: int) -> list[dict[str, Any]]:
+    def describe(self, runs: list[Run], specs: list[Spec]) -> list[dict[str, Any]]:
         """Costs, once every name that only code behind JAX knows has been checked."""
         from scaling import families, objective, optim
         from scaling.planning import cost
 
         described = []
-        for run in runs:
+        for run, spec in zip(runs, specs, strict=True):
             program = run.program()
             optim.check(program)
-            objective.make(run.objective, families.Tokens(vocab, run.length))
+            objective.make(run.objective, spec)
             served = families.load(run.model.family).OBJECTIVES
             if run.objective not in served:
                 raise UserError(
@@ -116,15 +121,15 @@ class JaxWorker:
                     run.objective,
                     f"{run.model.family} serves {', '.join(served)}",
                 )
-            described.append(dataclasses.asdict(cost.describe(run, vocab)))
+            described.append(dataclasses.asdict(cost.describe(run, spec)))
         return described
 
     def preflight(
-        self, run: Run, vocab: int, layout: Layout, target: str
+        self, run: Run, spec: Spec, layout: Layout, target: str
     ) -> dict[str, Any]:
         from scaling.training import aot
 
-        return dataclasses.asdict(aot.step(run, vocab, layout, target))
+        return dataclasses.asdict(aot.step(run, spec, layout, target))
 
     def probe(self) -> dict[str, Any]:
         import jax
@@ -176,17 +181,22 @@ def _answer(
         return worker.probe()
     if request["do"] == "describe":
         runs = [Run.from_json(run) for run in request["runs"]]
-        return worker.describe(runs, request["vocab"])
+        specs = [spec_from_json(spec) for spec in request["specs"]]
+        return worker.describe(runs, specs)
     if request["do"] == "preflight":
-        run, layout = Run.from_json(request["run"]), Layout(**request["layout"])
-        return worker.preflight(run, request["vocab"], layout, request["target"])
+        return worker.preflight(*_step(request), request["target"])
     if request["do"] == "measure":
-        layout = Layout(**request["layout"])
-        return worker.measure(Run.from_json(request["run"]), request["vocab"], layout)
+        return worker.measure(*_step(request))
     pack = pack_from_json(request["pack"])
     emit = lambda event: send({"event": dataclasses.asdict(event)})
     worker.train(pack, store, emit, stopping)
     return {"stopped": stopping()}
+
+
+def _step(request: Mapping[str, Any]) -> tuple[Run, Spec, Layout]:
+    """Whose training step is meant, and how it is laid out."""
+    run, spec = Run.from_json(request["run"]), spec_from_json(request["spec"])
+    return run, spec, Layout(**request["layout"])
 
 
 def _describe_failure(error: Exception) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from scipy.optimize import nnls
 
 from scaling import corpora
 from scaling.engines.local import cores
+from scaling.families import Tokens
 from scaling.layout import Layout
 from scaling.packs import Pack
 from scaling.planning import cost
@@ -85,10 +86,12 @@ def measure(family: str, size: int, length: int, width: int) -> Point:
     run = make_run(family, size, length)
     devices = min(cores(), width, 2)
     layout = Layout(run=devices, width=width)
-    rate = speed.tokens_per_second(run, layout, VOCAB, seconds=0.7)
-    program = programs.compiled(run.program(), layout, VOCAB).advance
+    rate = speed.tokens_per_second(run, layout, Tokens(VOCAB, run.length), seconds=0.7)
+    program = programs.compiled(
+        run.program(), layout, Tokens(VOCAB, run.length)
+    ).advance
     used = program.memory_analysis()
-    described = cost.describe(run, VOCAB)
+    described = cost.describe(run, Tokens(VOCAB, run.length))
     programs.compiled.cache_clear()
     tokens = run.tokens_per_step
     return Point(

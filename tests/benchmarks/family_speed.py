@@ -18,6 +18,7 @@ import sys
 import numpy as np
 
 from scaling import families
+from scaling.families import Tokens
 from scaling.layout import Layout
 from scaling.planning import cost
 from scaling.run import Data, Model, Optimiser, Part, Run
@@ -38,12 +39,15 @@ def measure(names: list[str], shape: tuple[int, int, int], rounds: int) -> None:
     size, batch, length = shape
     runs = {name: make_run(name, *shape) for name in names}
     flops = {
-        name: cost.describe(run, VOCAB).flops_per_token for name, run in runs.items()
+        name: cost.describe(run, Tokens(VOCAB, run.length)).flops_per_token
+        for name, run in runs.items()
     }
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name, run in runs.items():
-            rate = speed.tokens_per_second(run, Layout(), VOCAB, seconds=0.5)
+            rate = speed.tokens_per_second(
+                run, Layout(), Tokens(VOCAB, run.length), seconds=0.5
+            )
             assert rate is not None
             seconds[name].append(batch * length / rate)
     print(f"\n{size:,} parameters, {batch} x {length} tokens a step\n")

@@ -34,6 +34,7 @@ import jaxlib
 import numpy as np
 
 from scaling import families
+from scaling.families import Tokens
 from scaling.layout import Layout
 from scaling.planning import cost
 from scaling.run import Data, Model, Optimiser, Part, Run
@@ -114,7 +115,9 @@ def fastest(
     for run in runs:
         for layout in layouts:
             try:
-                rate = speed.tokens_per_second(run, layout, plan.vocab, plan.seconds)
+                rate = speed.tokens_per_second(
+                    run, layout, Tokens(plan.vocab, run.length), plan.seconds
+                )
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):
                     raise
@@ -137,7 +140,7 @@ def utilisation(family: str, size: int, peak: float, plan: Plan, base: Layout) -
         print(f"  {family:<12} {short(size):>6}: does not fit", flush=True)
         return 0.0
     rate, run, layout = best
-    per_token = cost.describe(run, plan.vocab).flops_per_token
+    per_token = cost.describe(run, Tokens(plan.vocab, run.length)).flops_per_token
     share = rate * per_token / peak
     print(
         f"  {family:<12} {short(size):>6}: {share:6.1%}, {short(rate)} tokens/s, "

@@ -21,6 +21,7 @@ import numpy as np
 
 from scaling import corpora, probe_file
 from scaling.corpora import _probes
+from scaling.families import Tokens
 from scaling.layout import Layout
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Probes, Run, Schedule
 from scaling.study import corpus
@@ -61,7 +62,7 @@ def seconds_of_probes(run: Run, layout: Layout) -> float:
     cut = _probes.cut(
         run.probes[0], run.length, {part.key: corpora.open_prepared(part)}
     )
-    calls = programs.ready(run.program(), layout, cut.vocab)
+    calls = programs.ready(run.program(), layout, Tokens(cut.vocab, run.length))
     with jax.set_mesh(calls.mesh):
         on_slots = mesh.slots(calls.mesh)
         values = {n: np.full(layout.width, v) for n, v in run.values().items()}
@@ -93,7 +94,7 @@ def main() -> int:
         for size in SIZES:
             run = example(family, size, arguments.positions)
             layout = Layout(run=2, width=arguments.width)
-            rate = speed.tokens_per_second(run, layout, 257)
+            rate = speed.tokens_per_second(run, layout, Tokens(257, run.length))
             assert rate is not None
             taken = seconds_of_probes(run, layout)
             tokens = taken * rate

@@ -41,7 +41,7 @@ from unittest import mock
 
 import numpy as np
 
-from scaling import plugins
+from scaling import families, plugins
 from scaling.engines.local import cores
 from scaling.layout import Layout
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run, Schedule
@@ -81,8 +81,9 @@ def ours(
         length=LENGTH,
         evaluation=(EvaluationSet("none", (part,)),),
     )
-    programs.compiled(run.program(), layout, VOCAB)
-    return lambda seconds: speed.tokens_per_second(run, layout, VOCAB, seconds)
+    spec = families.Tokens(VOCAB, LENGTH)
+    programs.compiled(run.program(), layout, spec)
+    return lambda seconds: speed.tokens_per_second(run, layout, spec, seconds)
 
 
 def nanodo(folder: str, size: int) -> Rate:

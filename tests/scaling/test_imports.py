@@ -11,7 +11,7 @@ import scaling
 
 ROOT = Path(scaling.__file__).parent
 # A room imports those before it, and modules that stand in no room.
-ROOMS = ("corpora", "families", "planning", "training", "engines", "scheduling")
+ROOMS = ("families", "corpora", "planning", "training", "engines", "scheduling")
 
 
 def unit(module):

@@ -3,12 +3,16 @@
 import functools
 import types
 
-from scaling import corpora, main
+from scaling import corpora, families, main
 from scaling.engines import child
 
 
 def prepare(parts, data_dir, tokenizer, progress):
-    prepared = types.SimpleNamespace(digest="d", train_tokens=10**6, vocab=257)
+    prepared = types.SimpleNamespace(
+        digest="d",
+        train_tokens=10**6,
+        spec=lambda run: families.Tokens(257, run.length),
+    )
     return {part.key: prepared for part in parts}
 
 

@@ -55,7 +55,7 @@ class Fake:
         reach("probe")
         return {"platform": "cpu", "devices": 2, "kind": "fake"}
 
-    def describe(self, runs, vocab):
+    def describe(self, runs, specs):
         reach("describe")
         for run in runs:
             if run.optimiser.name != "adamw":
@@ -69,7 +69,7 @@ class Fake:
             costs.append(cost | read | {"memory": 12 * size, "depth": 1})
         return costs
 
-    def preflight(self, run, vocab, layout, target):
+    def preflight(self, run, spec, layout, target):
         """A step that takes `size` bytes of all devices, a second of a v5e's peak."""
         with open("asked", "a") as file:
             file.write(f"{os.getpid()} {run.model.size} {target}\n")
@@ -79,7 +79,7 @@ class Fake:
         memory, flops = run.model.size / layout.devices, 197e12 / layout.devices
         return {"memory": memory, "state": memory / 2, "flops": flops}
 
-    def measure(self, run, vocab, layout):
+    def measure(self, run, spec, layout):
         if layout.width > 1:
             reach("measure")
         return 1e5 * min(2, layout.width)

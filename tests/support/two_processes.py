@@ -13,6 +13,7 @@ import sys
 import jax
 import numpy as np
 
+from scaling.families import Tokens
 from scaling.layout import Layout
 from scaling.run import VALUES, Data, Model, Optimiser, Part, Run, Schedule
 from scaling.training import mesh, programs
@@ -30,7 +31,7 @@ RUN = Run(
 
 def losses() -> tuple[list[float], list[float]]:
     """Losses of the run's steps, and the trained model's nats on the last batch."""
-    program = programs.compiled(RUN.program(), Layout(data=2), 257)
+    program = programs.compiled(RUN.program(), Layout(data=2), Tokens(257, RUN.length))
     on_slots = mesh.slots(program.mesh)
     values = {
         name: np.full(1, value, VALUES[name]) for name, value in RUN.values().items()

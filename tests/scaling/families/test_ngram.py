@@ -19,6 +19,7 @@ from scaling.record import Store, substance
 from scaling.training import aot, speed, trainer
 
 VOCAB = 6
+BYTES = Tokens(257, 32)
 SEPARATOR = VOCAB - 1
 
 
@@ -249,10 +250,10 @@ def test_a_stopped_pack_of_counts_goes_on_with_the_runs_it_has_not_done(made, tm
 
 def test_no_layout_is_measured_with_a_family_that_takes_no_steps(made):
     assert families.fitted("ngram") and not families.fitted("transformer")
-    assert speed.tokens_per_second(made.run("ngram"), Layout(), 257) is None
+    assert speed.tokens_per_second(made.run("ngram"), Layout(), BYTES) is None
 
 
 def test_a_plan_for_another_machine_reckons_with_the_table_and_compiles_nothing(made):
-    step = aot.step(made.run("ngram"), 257, Layout(platform="tpu"), "v5e-4")
+    step = aot.step(made.run("ngram"), BYTES, Layout(platform="tpu"), "v5e-4")
     assert (step.memory, step.flops) == (12 * 8_000, 2 * 4 * 256)
     assert (step.reason, step.how) == ("", "modelled")

@@ -17,6 +17,7 @@ from scaling.planning import cost, hardware
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run, options
 
 PART = (Part("code"),)
+SPEC = Tokens(257, 64)
 TRAINED = [name for name in families.names() if not families.fitted(name)]
 
 
@@ -77,7 +78,7 @@ def test_a_loop_without_a_count_has_no_flops_but_a_reason():
 @pytest.mark.parametrize("name", TRAINED)
 def test_describe_counts_a_whole_run(name):
     run = make_run(name)
-    described = cost.describe(run, 257)
+    described = cost.describe(run, SPEC)
     family, spec = families.load(name), Tokens(257, 64)
     config = family.ladder(8_000, spec)
     assert described.params_embedding == 2 * 257 * config.width
@@ -88,12 +89,12 @@ def test_describe_counts_a_whole_run(name):
     assert described.flops == 3 * family.flops(config, spec) * 160
     assert described.flops_per_token * 10_240 == described.flops
     assert described.evaluation_flops == family.flops(config, spec) * 100
-    assert cost.describe(run, 257, width=3).memory == 3 * described.memory
+    assert cost.describe(run, SPEC, width=3).memory == 3 * described.memory
 
 
 @pytest.mark.parametrize("name", sorted({*families.names()} - {*TRAINED}))
 def test_what_is_fitted_costs_as_much_to_read_as_to_score(name):
-    described = cost.describe(make_run(name), 257)
+    described = cost.describe(make_run(name), SPEC)
     family, spec = families.load(name), Tokens(257, 64)
     config = family.ladder(8_000, spec)
     assert described.params_total == described.params_active == family.params(config)
@@ -104,7 +105,7 @@ def test_what_is_fitted_costs_as_much_to_read_as_to_score(name):
 
 
 def test_a_mixture_works_with_a_part_of_its_parameters_on_a_token():
-    described = cost.describe(make_run("moe", 1_000_000), 257)
+    described = cost.describe(make_run("moe", 1_000_000), SPEC)
     share = described.params_active / described.params_total
     assert 0.25 < share < 0.5
 
@@ -114,11 +115,11 @@ def test_memory_covers_what_xla_plans_without_excess():
     plan = lowered.compile().memory_analysis()
     used = plan.temp_size_in_bytes + plan.argument_size_in_bytes
     used += plan.output_size_in_bytes
-    described = cost.describe(make_run("transformer", 72_000), 257)
+    described = cost.describe(make_run("transformer", 72_000), SPEC)
     moments = 8 * described.params_total
     assert used < described.memory - moments < 4 * used
-    narrow = cost.describe(make_run("transformer", 1e8), 257, precision="bfloat16")
-    wide = cost.describe(make_run("transformer", 1e8), 257)
+    narrow = cost.describe(make_run("transformer", 1e8), SPEC, precision="bfloat16")
+    wide = cost.describe(make_run("transformer", 1e8), SPEC)
     assert 0.9 * wide.memory < narrow.memory < 1.2 * wide.memory
 
 
@@ -129,7 +130,7 @@ def test_what_lasts_is_what_the_optimiser_keeps():
     found = {}
     for name in (*kept, "muon", "adafactor"):
         rule = dataclasses.replace(run.optimiser, name=name)
-        described = cost.describe(dataclasses.replace(run, optimiser=rule), 257)
+        described = cost.describe(dataclasses.replace(run, optimiser=rule), SPEC)
         found[name] = described.state / (4 * described.params_total)
         assert described.memory > described.state + 4 * described.params_total
     for name, numbers in kept.items():
@@ -139,15 +140,15 @@ def test_what_lasts_is_what_the_optimiser_keeps():
 
 def test_wrong_runs_are_refused():
     with pytest.raises(UserError, match=r"model\.family"):
-        cost.describe(make_run("transfomer"), 257)
+        cost.describe(make_run("transfomer"), SPEC)
     with pytest.raises(UserError, match=r"model\.options"):
-        cost.describe(make_run(options=options(depth=3)), 257)
+        cost.describe(make_run(options=options(depth=3)), SPEC)
     with pytest.raises(UserError, match=r"model\.size"):
-        cost.describe(make_run(size=3), 257)
+        cost.describe(make_run(size=3), SPEC)
     run = make_run()
     rule = dataclasses.replace(run.optimiser, name="adamv")
     with pytest.raises(UserError, match=r"optimiser\.name"):
-        cost.describe(dataclasses.replace(run, optimiser=rule), 257)
+        cost.describe(dataclasses.replace(run, optimiser=rule), SPEC)
 
 
 @pytest.mark.parametrize(
@@ -195,11 +196,11 @@ def test_time_follows_the_rule_of_each_kind():
     """The rule's figures for two cores and the measured ranges it was fitted to."""
     two = dataclasses.replace(hardware.lookup("cpu"), devices=2)
     for size, slowest, fastest in ((8e3, 300e3, 500e3), (128e3, 70e3, 120e3)):
-        described = cost.describe(make_run("lstm", size), 257)
+        described = cost.describe(make_run("lstm", size), SPEC)
         body = asdict(described) | {"evaluation_flops": 0.0}
         speed = described.tokens / hardware.seconds(body, two)
         assert slowest < speed < fastest
-    large = cost.describe(make_run("transformer", 1e9), 257)
+    large = cost.describe(make_run("transformer", 1e9), SPEC)
     times = [
         hardware.seconds(asdict(large), hardware.lookup(name))
         for name in ("v5e-8", "v5e-4", "v5e-1")

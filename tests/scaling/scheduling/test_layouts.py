@@ -180,5 +180,7 @@ def test_a_measurement_counts_the_tokens_of_every_slot(made, monkeypatch):
     monkeypatch.setattr(speed.time, "monotonic", lambda: float(next(clock)))
     run = made.run()
     for width in (1, 2):
-        rate = speed.tokens_per_second(run, Layout(run=width, width=width), 257)
+        rate = speed.tokens_per_second(
+            run, Layout(run=width, width=width), families.Tokens(257, run.length)
+        )
         assert rate == programs.STEPS_PER_CALL * run.tokens_per_step * width

@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 from scaling.engines.child import Settings
 from scaling.engines.stop import Stop
 from scaling.errors import UserError
+from scaling.families import Tokens
 from scaling.layout import Layout
 from scaling.planning import cost, estimates, hardware
 from scaling.planning import hlo_traffic as traffic_module
@@ -40,6 +41,10 @@ def sized(size, batch=8, act=()):
     return dataclasses.replace(make_run(), model=model, batch=batch)
 
 
+def bytes_of(run):
+    return Tokens(257, run.length)
+
+
 # --- The step itself ---------------------------------------------------------
 
 
@@ -48,9 +53,9 @@ def test_the_compiled_step_states_memory_products_and_what_is_sent(data):
     run = sized(8_000)
     run = dataclasses.replace(run, model=Model("transformer", 8_000), length=32)
     layout = Layout(data=data, width=2)
-    step = aot.step(run, 257, layout, "cpu")
+    step = aot.step(run, bytes_of(run), layout, "cpu")
     assert step.reason == "" and step.how == "compiled" and step.seconds > 0
-    described = cost.describe(run, 257, width=2)
+    described = cost.describe(run, bytes_of(run), width=2)
     products = 2 * described.flops / described.steps
     assert step.flops * data == pytest.approx(products, rel=0.05)
     # Parameters and the two moments of the optimiser, in float32, for two slots.
@@ -61,7 +66,8 @@ def test_the_compiled_step_states_memory_products_and_what_is_sent(data):
 
 
 def test_what_cannot_run_there_is_an_answer():
-    step = aot.step(sized(8_000, batch=3), 257, Layout(data=2), "cpu")
+    run = sized(8_000, batch=3)
+    step = aot.step(run, bytes_of(run), Layout(data=2), "cpu")
     assert "batch" in step.reason and not step.memory
     message = "temporaries (18.25G) exceeds available HBM (15.75G)"
     assert aot._needed(message) == 18.25 * 2**30
@@ -71,7 +77,9 @@ def test_what_cannot_run_there_is_an_answer():
 def test_a_gpu_is_modelled_and_more_of_them_hold_less_each():
     run = dataclasses.replace(sized(1e6), model=Model("lstm", 1_000_000))
     steps = [
-        aot.step(run, 257, Layout("gpu", data=n, precision="bfloat16"), f"h100x{n}")
+        aot.step(
+            run, bytes_of(run), Layout("gpu", data=n, precision="bfloat16"), f"h100x{n}"
+        )
         for n in (1, 8)
     ]
     assert {step.how for step in steps} == {"modelled"}
@@ -88,7 +96,7 @@ def test_a_step_compiles_for_every_tpu(name):
     machine = hardware.lookup(name)
     layout = Layout("tpu", data=machine.devices, precision="bfloat16")
     run = dataclasses.replace(sized(8_000), model=Model("convolution", 8_000))
-    step = aot.step(run, 257, layout, name)
+    step = aot.step(run, bytes_of(run), layout, name)
     assert step.reason == "" and 0 < step.memory < 1e9
     devices = aot._devices(machine)
     assert len(devices) == machine.devices
@@ -197,7 +205,7 @@ def steps(monkeypatch, tmp_path):
         study = types.SimpleNamespace(
             options=types.SimpleNamespace(settings=settings),
             store=store,
-            vocab=lambda run: 257,
+            spec=bytes_of,
             layouts=layouts.Layouts(store, Layout(run=2, width=2), None, print),
         )
         progress = Progress(io.StringIO())

@@ -25,6 +25,7 @@ from tests.conftest import every_family
 from tests.support.two_processes import RUN, losses
 
 VOCAB = 257
+SPEC = families.Tokens(VOCAB, RUN.length)
 COLLECTIVE = re.compile(
     r" = (\(?\S.*?) "
     r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\("
@@ -68,9 +69,7 @@ def per_layer(monkeypatch, family, layout):
     for depth in (2, 3):
         with monkeypatch.context() as patch:
             of_depth(patch, family, depth)
-            calls = programs.compiled.__wrapped__(
-                sized(family).program(), layout, VOCAB
-            )
+            calls = programs.compiled.__wrapped__(sized(family).program(), layout, SPEC)
         counts.append(collectives(calls.advance.as_text()))
     return {
         (kind, shape): counts[1][kind, shape] - counts[0][kind, shape]
@@ -116,7 +115,7 @@ def loops(text, trips):
 
 def test_no_time_step_of_a_recurrence_communicates():
     run = sized("lstm")
-    text = programs.compiled(run.program(), Layout(data=4), VOCAB).advance.as_text()
+    text = programs.compiled(run.program(), Layout(data=4), SPEC).advance.as_text()
     found = loops(text, run.length)
     assert len(found) >= 2  # forward and backward
     assert not any(collectives(body) for body in found)
@@ -125,7 +124,7 @@ def test_no_time_step_of_a_recurrence_communicates():
 def test_rematerialised_layers_gather_again_in_a_loop():
     layout = Layout(data=4, scan_layers=True, remat="full")
     run = sized("transformer")
-    text = programs.compiled(run.program(), layout, VOCAB).advance.as_text()
+    text = programs.compiled(run.program(), layout, SPEC).advance.as_text()
     once = {
         shape: n for (kind, shape), n in collectives(text).items() if "gath" in kind
     }
@@ -149,13 +148,13 @@ def test_tensor_parallel_sums_each_branch_once_each_way(monkeypatch, family, bra
 @every_family("transformer")
 def test_packed_runs_do_not_communicate(family):
     run = sized(family, 8_000)
-    calls = programs.compiled(run.program(), Layout(run=8, width=8), VOCAB)
+    calls = programs.compiled(run.program(), Layout(run=8, width=8), SPEC)
     assert not collectives(calls.advance.as_text())
 
 
 def temporary(run, layout):
     """Bytes beside arguments and results that XLA plans for a call."""
-    calls = programs.compiled.__wrapped__(run.program(), layout, VOCAB)
+    calls = programs.compiled.__wrapped__(run.program(), layout, SPEC)
     return calls.advance.memory_analysis().temp_size_in_bytes
 
 
@@ -175,7 +174,7 @@ def advanced(run, layout, state, store=None, slot=0):
 
     The state is fresh where `state` is None; otherwise a step to restore from `store`.
     """
-    calls = programs.compiled(run.program(), layout, VOCAB)
+    calls = programs.compiled(run.program(), layout, SPEC)
     slots = mesh.slots(calls.mesh)
     spread = lambda value, dtype: np.full(layout.width, value, dtype)
     values = {k: spread(v, VALUES[k]) for k, v in run.values().items()}

@@ -121,7 +121,9 @@ def test_layouts_agree(made, tmp_path, family):
 
 def test_parameters_are_really_sharded(made):
     run = made.run(model=Model("transformer", 30_000, options=(("queries_per_kv", 1),)))
-    made_for = programs.compiled(run.program(), Layout(data=4, model=2), 257)
+    made_for = programs.compiled(
+        run.program(), Layout(data=4, model=2), families.Tokens(257, run.length)
+    )
     kinds = jax.tree.leaves(families.groups(made_for.one.model))
     shardings = jax.tree.leaves(made_for.one_shardings.model)
     abstract = jax.tree.leaves(made_for.one.model)
