@@ -1,177 +1,150 @@
-"""Command `scaling-launch`: a study on a Cloud TPU VM.
+"""Command `scaling-launch`: a study on machines of Google Cloud.
 
-    scaling-launch up configs/quickstart.py --name mine --target v5litepod-8 \\
-        --zone us-west4-a --workdir gs://bucket/mine --spot
-    scaling-launch status --name mine --zone us-west4-a
-    scaling-launch logs --name mine --zone us-west4-a --follow
-    scaling-launch down --name mine --zone us-west4-a
+    scaling-launch plan configs/quickstart.py --accelerator v6e-8 --count 4 \\
+        --zone us-east5-b --workdir gs://bucket/mine --spot
+    scaling-launch up ...        the same words: asks for them and follows them
+    scaling-launch status|logs|down configs/quickstart.py --zone us-east5-b
+    scaling-launch join ADDRESS  on any other machine, which then works for the fleet
 
-Exit codes: 0 done, 1 a gcloud command or the request failed, 2 wrong input.
+Exit codes: 0 done, 1 a cloud or the study refused or failed, 2 wrong input.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import math
-import shlex
+import contextlib
 import signal
-from pathlib import Path
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from absl import app
 from absl.flags import argparse_flags
 
-from launch import gcloud, source, vm
-from launch.up import explain_end, up
+from launch.machines import LaunchError, note
 from scaling import quiet
 from scaling.errors import UserError
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse_flags.ArgumentParser(
-        prog="scaling-launch", description="Runs a study on a Cloud TPU VM."
+        prog="scaling-launch", description="Runs a study on machines of Google Cloud."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    start = _command(
-        commands,
-        "up",
-        "request a slice, install on it and start the study; resumes after a stop",
+    plan = _command(commands, "plan", "print every call that `up` makes; no change")
+    up = _command(
+        commands, "up", "ask for machines, follow them, delete them when it has ended"
     )
-    start.add_argument("study", metavar="STUDY", help="a study file, configs/NAME.py")
-    start.add_argument(
-        "--target", required=True, help="v4-8, v5litepod-1/4/8, v5p-8 or v6e-1/4/8"
+    for command in (plan, up):
+        _add_order(command)
+    plan.add_argument(
+        "--scripts",
+        metavar="FOLDER",
+        help="write the startup scripts that the printed commands name there",
     )
-    start.add_argument(
+    _command(commands, "status", "show every thing of the fleet, and its budget")
+    logs = _command(commands, "logs", "show the last lines that the study printed")
+    logs.add_argument("--follow", action="store_true", help="keep printing new lines")
+    logs.add_argument("--machine", help="of another machine than the study's")
+    _command(commands, "down", "delete everything of the fleet; the records stay")
+    joining = commands.add_parser(
+        "join", help="let this machine work for a fleet; its token by standard input"
+    )
+    joining.add_argument("address", metavar="ADDRESS", help="HOST:PORT of the head")
+    joining.add_argument(
+        "--dry_run", action="store_true", help="print the command and run nothing"
+    )
+    return parser.parse_args(argv[1:])
+
+
+def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=summary, description=summary)
+    command.add_argument("study", metavar="STUDY", help="a study file, configs/NAME.py")
+    command.add_argument("--name", help="of the fleet (default: the study file's)")
+    command.add_argument("--zone", required=True, help="such as us-east5-b")
+    command.add_argument(
+        "--project", help="its id (default: $GOOGLE_CLOUD_PROJECT or your login's)"
+    )
+    command.add_argument(
+        "--poll_seconds",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="seconds between two looks at the cloud (default: %(default)g)",
+    )
+    return command
+
+
+def _add_order(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--accelerator",
+        required=True,
+        metavar="TYPE-COUNT",
+        help="v4-8, v5litepod-8, v5p-8, v6e-8, tpu7x-8, ...; more chips than a host "
+        "has are a slice of several hosts",
+    )
+    command.add_argument(
+        "--count", type=int, default=1, metavar="N", help="machines or slices (1)"
+    )
+    command.add_argument(
         "--workdir", required=True, help="where records go: gs://BUCKET/FOLDER"
     )
-    start.add_argument(
-        "--spot",
-        action="store_true",
-        help="request a spot slice: cheaper, and it may be preempted",
+    command.add_argument(
+        "--spot", action="store_true", help="cheaper, and may be preempted"
     )
-    start.add_argument(
+    command.add_argument(
+        "--on_demand",
+        action="store_true",
+        help="now or never, instead of waiting for Flex-start (Compute Engine)",
+    )
+    command.add_argument(
+        "--api",
+        choices=("tpu", "compute"),
+        help="Cloud TPU API or Compute Engine (default: by the accelerator's type)",
+    )
+    command.add_argument(
+        "--max_hours",
+        type=float,
+        metavar="H",
+        help="machine-hours of all hosts together, without the head, that are never "
+        "exceeded (default: 24 for each host)",
+    )
+    command.add_argument(
+        "--wait_hours",
+        type=float,
+        default=24.0,
+        metavar="H",
+        help="give up after so long without a machine, and delete everything "
+        "(default: %(default)g)",
+    )
+    command.add_argument(
         "--include",
         action="append",
         default=[],
         metavar="FILE.py",
         help="a family or corpus of your own; may be given several times",
     )
-    start.add_argument(
-        "--poll_seconds",
-        type=float,
-        default=30.0,
-        metavar="S",
-        help="seconds between two looks at a waiting request (default: %(default)g)",
-    )
-    start.add_argument(
-        "--wait_hours",
-        type=float,
-        default=24.0,
-        metavar="H",
-        help="hours to wait for the slice; then the request is deleted, so that no "
-        "slice is granted and billed unnoticed (default: %(default)g)",
-    )
-    _command(commands, "status", "show the slice, its service and the records")
-    logs = _command(commands, "logs", "show the last lines that the study printed")
-    logs.add_argument("--follow", action="store_true", help="keep printing new lines")
-    _command(commands, "down", "delete the slice; the records stay")
-    return parser.parse_args(argv[1:])
-
-
-def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=summary, description=summary)
-    command.add_argument(
-        "--name", required=True, help="the slice's name, of your choice"
-    )
-    command.add_argument("--zone", required=True, help="Cloud zone, such as us-west4-a")
-    command.add_argument(
-        "--project", help="Cloud project (default: gcloud's own setting)"
-    )
-    command.add_argument(
-        "--dry_run",
-        action="store_true",
-        help="print the gcloud commands for a new slice and run none of them",
-    )
-    return command
-
-
-def _up(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
-    study = source.Study(arguments.study, arguments.workdir, tuple(arguments.include))
-    target = gcloud.check_target(arguments.target)
-    source.check_workdir(study.workdir)
-    if arguments.poll_seconds < 0:
-        raise UserError("poll_seconds", arguments.poll_seconds, "give 0 or more")
-    if not 0 <= arguments.wait_hours < math.inf:
-        raise UserError(
-            "wait_hours", arguments.wait_hours, "give a finite number, 0 or more"
-        )
-    patience = min(machine.retry_seconds, arguments.poll_seconds)
-    machine = dataclasses.replace(machine, retry_seconds=patience)
-    source.check_study(study, target.devices)
-    archive = Path.home() / ".cache" / "datalaw" / f"launch-{machine.name}.tar.gz"
-    up(
-        machine,
-        study,
-        target,
-        arguments.spot,
-        archive,
-        arguments.poll_seconds,
-        arguments.wait_hours,
-    )
-    if not machine.dry_run:
-        print(f"follow it: scaling-launch logs {machine.where} --follow")
-        print(f"records:   scaling status {shlex.quote(study.workdir)}")
-        print(f"to end the billing: scaling-launch down {machine.where}")
-    return 0
-
-
-def _status(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
-    state, accelerator = machine.describe()
-    if not machine.dry_run:
-        shown = f"{accelerator}, {state.lower()}" if state else "there is none"
-        print(f"{machine.name}: {shown}", flush=True)
-    if state == "ACTIVE" or machine.dry_run:
-        machine.ssh(vm.STATUS, show=True)
-    return 0 if state or machine.dry_run else 1
-
-
-def _logs(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
-    machine.ssh(vm.LOGS + " --follow" * arguments.follow, show=True)
-    return 0
-
-
-def _down(machine: gcloud.Slice, arguments: argparse.Namespace) -> int:
-    with explain_end(machine):
-        existed = machine.delete()
-    if not machine.dry_run:
-        print(f"{machine.name}: {'deleted' if existed else 'there is none'}")
-    return 0
 
 
 def main(arguments: argparse.Namespace) -> int:
-    command = {"up": _up, "status": _status, "logs": _logs, "down": _down}
-    before = {n: signal.signal(n, _stop) for n in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        gcloud.check_names(arguments.name, arguments.zone, arguments.project)
-        machine = gcloud.Slice(
-            arguments.name, arguments.zone, arguments.project, arguments.dry_run
-        )
-        return command[arguments.command](machine, arguments)
+        with _signals():
+            if arguments.command == "join":
+                from launch import join
+
+                return join.join(arguments.address, sys.stdin, arguments.dry_run)
+            from launch import commands
+
+            return getattr(commands, arguments.command)(arguments)
     except UserError as error:
-        gcloud.note(f"scaling-launch: {error}")
+        note(f"scaling-launch: {error}")
         return 2
-    except gcloud.LaunchError as error:
-        gcloud.note(f"scaling-launch: {error}")
+    except LaunchError as error:
+        note(f"scaling-launch: {error}")
         return 1
     except KeyboardInterrupt as stopped:
-        gcloud.note(
-            "scaling-launch: stopped here; the slice or request in the cloud continues"
-        )
+        note("scaling-launch: stopped here; what there is in the cloud continues")
         return 128 + getattr(stopped, "signal", signal.SIGINT)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Stopped(KeyboardInterrupt):
@@ -186,9 +159,19 @@ class Stopped(KeyboardInterrupt):
         self.signal = number
 
 
-def _stop(number: int, frame: Any) -> None:
-    """A signal ends the work as Ctrl-C does."""
-    raise Stopped(number)
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the work as Ctrl-C does."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise Stopped(number)
+
+    before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def entry() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import shlex
 import subprocess
 import tarfile
 from io import BytesIO
 from pathlib import Path
 
-from launch.gcloud import note
+from launch.machines import note
 from scaling.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,25 +17,22 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What to run: the study file, its workdir, the user's own families and corpora."""
+    """What to run: the study file, its workdir, the user's own families and corpora.
+
+    Attributes:
+      cluster: whether it runs over the machines of a Ray cluster.
+      folder: gs:// address of its fleet's folder.
+    """
 
     path: str
     workdir: str
     include: tuple[str, ...] = ()
-
-
-def check_workdir(workdir: str) -> None:
-    bucket = r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"
-    if not re.fullmatch(rf"gs://{bucket}/[^\n/][^\n]*", workdir):
-        raise UserError(
-            "workdir",
-            workdir,
-            "the VM's disk is deleted with the VM; give gs://BUCKET/FOLDER",
-        )
+    cluster: bool = False
+    folder: str = ""
 
 
 def check_study(study: Study, devices: int) -> None:
-    """Raises what `scaling run` would raise on the VM, before a VM is requested."""
+    """Raises what `scaling run` would raise there, before a machine is asked for."""
     from scaling import plugins
     from scaling import study as studies
     from scaling.scheduling import layouts
@@ -49,8 +45,9 @@ def check_study(study: Study, devices: int) -> None:
 
 
 def study_script(study: Study) -> str:
-    """The script with the study's commands that lies beside the source on the VM."""
+    """The script with the study's commands that lies beside the source on a machine."""
     words = ["run", _placed(study.path), "--workdir", study.workdir]
+    words += ["--engine", "ray"] if study.cluster else []
     for path in study.include:
         words += ["--include", _placed(path)]
     return (
@@ -58,7 +55,11 @@ def study_script(study: Study) -> str:
         'cd -- "$(dirname -- "$0")" || exit\n'
         "case $1 in\n"
         f"run) exec ../venv/bin/scaling {shlex.join(words)} ;;\n"
-        f"status) exec ../venv/bin/scaling {shlex.join(['status', study.workdir])} ;;\n"
+        # systemd's words for how it ended: `up` deletes the machines after 0 and 2.
+        'ended) [ "$EXIT_CODE" = exited ] || exit 0\n'
+        "  case $EXIT_STATUS in 0 | 2) ;; *) exit 0 ;; esac\n"
+        "  exec ../venv/bin/python -m launch.bucket "
+        f'{shlex.quote(study.folder)} "$EXIT_STATUS" ;;\n'
         "esac\n"
     )
 

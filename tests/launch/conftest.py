@@ -1,12 +1,25 @@
 import pytest
 
 from launch import source
-from tests.support.fake_gcloud import Cloud
+from tests.support.fake_cloud import Cloud
+from tests.support.launching import Launcher
+
+
+@pytest.fixture(scope="session")
+def servers():
+    with Cloud() as cloud:
+        yield cloud
 
 
 @pytest.fixture
-def cloud(tmp_path, monkeypatch, capfd):
-    return Cloud(tmp_path, monkeypatch, capfd)
+def cloud(servers):
+    servers.empty()
+    return servers
+
+
+@pytest.fixture
+def launcher(cloud, tmp_path):
+    return Launcher(cloud, tmp_path)
 
 
 @pytest.fixture
@@ -15,6 +28,7 @@ def study(tmp_path):
     folder = tmp_path / "my studies"
     folder.mkdir()
     text = (source.ROOT / "configs" / "smoke.py").read_text()
-    (folder / "first try.py").write_text(text.replace("LENGTH = 4,", "LENGTH = 8,"))
+    # As many windows a step as the largest slice of the tests has devices.
+    (folder / "first try.py").write_text(text.replace("LENGTH = 4,", "LENGTH = 16,"))
     (folder / "my corpus.py").write_text("documents = list\n")
     return folder / "first try.py"

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from launch import gcloud, source
+from launch import commands, main, source
 from scaling.errors import UserError
-from tests.support.fake_gcloud import ask
+from tests.support.launching import ORDERS, WHERE, WORKDIR
 
 
 def test_two_files_of_one_name_are_refused(tmp_path):
@@ -22,49 +22,56 @@ def test_two_files_of_one_name_are_refused(tmp_path):
 
 
 WRONG = {
-    "name": ({"--name": "My_slice"}, "lower-case letters"),
+    "name": ({"--name": "My_fleet"}, "lower-case letters"),
     "zone": ({"--zone": "us-west4"}, "such as us-central1-a"),
     "project": ({"--project": "My project"}, "a project's id"),
     "local workdir": ({"--workdir": "runs/mine"}, "gs://BUCKET/FOLDER"),
     "bucket alone": ({"--workdir": "gs://bucket/"}, "gs://BUCKET/FOLDER"),
-    "hosts": ({"--target": "v5litepod-16"}, "it has 4 hosts"),
-    "v4 hosts": ({"--target": "v4-16"}, "v4-8, v5litepod-1, v5litepod-4"),
-    "gpu": ({"--target": "h100-8"}, "give a TPU: v4-8"),
-    "unknown": ({"--target": "v7-8"}, "target 'v7-8'"),
-    "wait": ({"--poll_seconds": "-1"}, "0 or more"),
-    "hours": ({"--wait_hours": "-1"}, "0 or more"),
-    "no end": ({"--wait_hours": "inf"}, "a finite number"),
+    "no shape": ({"--accelerator": "v4-24"}, "give one of v4-8, v4-16"),
+    "gpu": ({"--accelerator": "h100-8"}, "give a TPU type; a GPU machine joins"),
+    "unknown": ({"--accelerator": "v9-8"}, "accelerator 'v9-8'"),
+    "count": ({"--count": "0"}, "count 0: give 1 or more"),
+    "poll": ({"--poll_seconds": "-1"}, "0 or more"),
+    "wait": ({"--wait_hours": "-1"}, "0 or more"),
+    "no end": ({"--max_hours": "inf"}, "a finite number"),
+    "too little": ({"--max_hours": "0.1"}, "a machine needs at least 0.17"),
     "include": ({"--include": "nowhere.py"}, "include 'nowhere.py'"),
+    "api": ({"--api": "tpu", "--accelerator": "tpu7x-8"}, "alone has tpu7x"),
 }
 
 
+def ask(study, changes, command="up"):
+    """The command in this process: none of it reaches a cloud."""
+    given = {"--workdir": WORKDIR, "--project": "proj-1"}
+    given |= dict(zip(ORDERS["compute"][::2], ORDERS["compute"][1::2], strict=True))
+    given |= dict(zip(WHERE[::2], WHERE[1::2], strict=True)) | changes
+    words = [word for pair in given.items() for word in pair]
+    return main.main(main.parse(["scaling-launch", command, str(study), *words]))
+
+
 @pytest.mark.parametrize("case", WRONG)
-def test_a_mistake_is_one_line_before_anything_is_created(cloud, study, case):
-    changes, says = WRONG[case]
-    done = cloud(*ask(study), *(word for pair in changes.items() for word in pair))
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert says in done.stderr and not cloud.calls
-
-
-def test_a_study_that_cannot_run_there_is_refused_before_anything_is_created(
-    cloud, study
+def test_a_mistake_is_one_line_before_anything_is_created(
+    study, case, capsys, monkeypatch, tmp_path
 ):
-    nowhere = cloud(*ask("nowhere.py"))
-    assert nowhere.returncode == 2 and "study 'nowhere.py'" in nowhere.stderr
-    # Four windows a step cannot be split over eight chips, but over four they can.
-    small = source.ROOT / "configs" / "smoke.py"
-    split = cloud(*ask(small))
-    assert split.returncode == 2 and "split over 8 devices" in split.stderr
-    assert not cloud.calls
-    assert cloud(*ask(small, "--dry_run", target="v5e-4")).returncode == 0
+    monkeypatch.setenv("HOME", str(tmp_path))
+    changes, says = WRONG[case]
+    assert ask(study, changes) == 2
+    out, err = capsys.readouterr()
+    assert says in err and err.count("\n") == 1 and not out
 
 
-@pytest.mark.parametrize(
-    "target", ["v4-8", "v5litepod-1", "v5litepod-4", "v5e-8", "v5p-8", "v6e-1", "v6e-8"]
-)
-def test_every_one_host_slice_has_a_runtime(target):
-    kind, _, count = gcloud.check_target(target).name.partition("-")
-    assert kind in gcloud.RUNTIMES and count == target.partition("-")[2]
+def test_a_study_that_cannot_run_there_is_refused(study, capsys):
+    assert ask("nowhere.py", {}) == 2
+    assert "study 'nowhere.py'" in capsys.readouterr().err
+    # Four windows a step cannot be split over eight chips.
+    assert ask(source.ROOT / "configs" / "smoke.py", {}) == 2
+    assert "split over 8 devices" in capsys.readouterr().err
+
+
+def test_without_the_clients_one_line_says_how_to_get_them(study, capsys, monkeypatch):
+    monkeypatch.setattr(commands.importlib.util, "find_spec", lambda name: None)
+    assert ask(study, {}, "plan") == 2
+    assert "pip install 'datalaw[launch]'" in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy():
@@ -74,7 +81,8 @@ def test_help_imports_nothing_heavy():
         "try:\n"
         "    sys.argv = ['scaling-launch', '--help']; main.entry()\n"
         "finally:\n"
-        "    print('heavy:', sorted({'jax', 'numpy', 'etils'} & set(sys.modules)))\n"
+        "    heavy = {'jax', 'numpy', 'etils', 'google', 'grpc'}\n"
+        "    print('heavy:', sorted(heavy & set(sys.modules)))\n"
     )
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True)

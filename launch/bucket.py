@@ -1,0 +1,69 @@
+"""What the machines of a fleet find in its workdir: source, token, how the study ended.
+
+    python -m launch.bucket FOLDER CODE
+
+is what a machine runs when the study has ended there.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from pathlib import Path
+
+from etils import epath
+
+from scaling.address import absolute
+from scaling.errors import UserError
+
+SOURCE, TOKEN, ENDED = "source.tar.gz", "token", "ended"
+
+
+def folder(workdir: str, fleet: str) -> str:
+    return f"{workdir.rstrip('/')}/launch/{fleet}"
+
+
+class Folder:
+    """The folder of one fleet in its workdir."""
+
+    def __init__(self, address: str):
+        self._path = epath.Path(absolute(address))
+
+    def publish(self, archive: Path) -> str:
+        """Puts the source there, and a token unless there is one; returns the token."""
+        self._path.mkdir(parents=True, exist_ok=True)
+        (self._path / SOURCE).write_bytes(archive.read_bytes())
+        (self._path / ENDED).unlink(missing_ok=True)
+        token = self._path / TOKEN
+        if not token.exists():
+            token.write_text(secrets.token_hex(32))
+        return str(token.read_text())
+
+    def ended(self) -> int | None:
+        """The exit code with which the study ended, None while it runs."""
+        path = self._path / ENDED
+        return int(path.read_text()) if path.exists() else None
+
+    def end(self, code: int) -> None:
+        (self._path / ENDED).write_text(str(code))
+
+    def remove(self) -> None:
+        if self._path.exists():
+            self._path.rmtree()
+
+
+def check_workdir(workdir: str) -> None:
+    """Raises UserError for an address that the machines could not reach."""
+    import re
+
+    bucket = r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"
+    if not re.fullmatch(rf"gs://{bucket}/[^\n/][^\n]*", workdir):
+        raise UserError(
+            "workdir",
+            workdir,
+            "the disks are deleted with the machines; give gs://BUCKET/FOLDER",
+        )
+
+
+if __name__ == "__main__":
+    Folder(sys.argv[1]).end(int(sys.argv[2]))

@@ -1,0 +1,365 @@
+"""What each command of `scaling-launch` does, put together from its parts."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import math
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from launch import bucket, endpoints, join, source, startup
+from launch.budget import SMALLEST, Budget
+from launch.cloud_tpu import RUNTIMES, CloudTpu
+from launch.compute_engine import TYPES, ComputeEngine
+from launch.fleet import Fleet, Up
+from launch.fleet import down as delete_all
+from launch.machines import Api, LaunchError, Want, note
+from scaling.errors import UserError
+from scaling.planning import hardware
+from scaling.planning.hardware import Hardware
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What `plan` and `up` were asked for, checked.
+
+    Attributes:
+      model: how Compute Engine provides the workers.
+      max_hours: machine-hours of all hosts together.
+    """
+
+    fleet: Fleet
+    study: source.Study
+    slice_: Hardware
+    count: int
+    api: Api
+    model: str
+    max_hours: float
+    wait_hours: float
+    project: str
+    zone: str
+
+    @property
+    def cluster(self) -> bool:
+        """Whether a head and Ray are needed: more than one host."""
+        return self.count * self.slice_.hosts > 1
+
+    @property
+    def folder(self) -> str:
+        return bucket.folder(self.study.workdir, self.fleet.name)
+
+    @property
+    def head_hours(self) -> float:
+        """Long enough for one worker alone to use the budget up; at most four weeks."""
+        return min(24 * 28.0, self.wait_hours + self.max_hours)
+
+    @property
+    def head(self) -> str:
+        if not self.cluster:
+            return ""
+        return startup.head_address(f"{self.fleet.name}-head", self.zone, self.project)
+
+    def places(self) -> list[tuple[Api, str, int, Callable[[float], Want]]]:
+        """Every machine: its service, name, hosts (0: the head) and what to ask for."""
+        places: list[tuple[Api, str, int, Callable[[float], Want]]] = []
+        if self.cluster:
+            compute = self.fleet.api("Compute Engine")
+            places.append((compute, f"{self.fleet.name}-head", 0, self._head))
+        for number in range(self.count):
+            name = f"{self.fleet.name}-{number}"
+            want = lambda hours, name=name: self._worker(name, hours)
+            places.append((self.api, name, self.slice_.hosts, want))
+        return places
+
+    def _head(self, hours: float) -> Want:
+        name = f"{self.fleet.name}-head"
+        script = startup.script("head", name, self.folder)
+        return Want(
+            self.fleet.name, name, None, "standard", hours, self.wait_hours, script
+        )
+
+    def _worker(self, name: str, hours: float) -> Want:
+        several = self.slice_.hosts > 1 and self.api.name == "Compute Engine"
+        url = ""
+        if self.api.name == "Cloud TPU":
+            url = (
+                f"https://tpu.googleapis.com/v2/projects/{self.project}/locations/"
+                f"{self.zone}/queuedResources/{name}?force=true"
+            )
+        topology = hardware.topology(self.slice_).name.partition(":")[2]
+        script = startup.script(
+            "worker" if self.cluster else "alone",
+            name,
+            self.folder,
+            head=self.head,
+            hours=hours,
+            delete_url=url,
+            accelerator=self.slice_.name if several else "",
+            topology=topology if several else "",
+        )
+        return Want(
+            self.fleet.name,
+            name,
+            self.slice_,
+            self.model,  # type: ignore[arg-type]
+            hours,
+            self.wait_hours,
+            script,
+        )
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    order = _order(arguments)
+    print(
+        f"# budget: {order.max_hours:g} machine-hours; records: {order.study.workdir}"
+    )
+    print(f"# source, token: {order.folder}/")
+    share = order.max_hours / (order.count * order.slice_.hosts)
+    for api, _, hosts, want in order.places():
+        asked = want(share if hosts else order.head_hours)
+        if arguments.scripts:
+            Path(arguments.scripts, f"{asked.name}.sh").write_text(asked.script)
+        for step in api.steps(asked):
+            print(f"# {step.call}\n{shlex.join(step.gcloud)}")
+    print(f"# to delete all of it\nscaling-launch down {order.fleet.options}")
+    print(f"# what the study takes on one {order.slice_.name}", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:  # `scaling plan` keeps its estimates
+        words = ["plan", order.study.path, "--target", order.slice_.name]
+        words += ["--workdir", scratch]
+        for path in order.study.include:
+            words += ["--include", path]
+        code = "from scaling.main import entry; entry()"
+        done = subprocess.run([sys.executable, "-c", code, *words])
+    return done.returncode
+
+
+def up(arguments: argparse.Namespace) -> int:
+    order = _order(arguments)
+    memory = _memory(order.project, order.zone, order.fleet.name)
+    budget = Budget(memory.with_suffix(".json"), order.max_hours)
+    needed = SMALLEST * order.slice_.hosts
+    if budget.left < needed and not budget.grants:
+        raise UserError(
+            "max_hours",
+            order.max_hours,
+            f"{budget.spent:.2f} machine-hours are spent, and a machine needs at least "
+            f"{needed:.2f}; give more, or remove {memory.with_suffix('.json')}",
+        )
+    source.pack(order.study, memory.with_suffix(".tar.gz"))
+    folder = bucket.Folder(order.folder)
+    token = folder.publish(memory.with_suffix(".tar.gz"))
+    memory.with_suffix(".workdir").write_text(order.study.workdir)
+    note(
+        f"{order.fleet.name}: at most {order.max_hours:g} machine-hours, of which "
+        f"{budget.spent:.2f} are spent; follow: scaling-launch logs "
+        f"{order.fleet.options}"
+    )
+    if order.cluster:
+        join.keep_token(memory.with_suffix(".token"), token)
+        line = join.printed(memory.with_suffix(".token"), order.head)
+        note(f"{order.fleet.name}: any other machine in its network joins by: {line}")
+    following = Up(
+        order.fleet,
+        order.places(),
+        budget,
+        folder.ended,
+        head_hours=order.head_hours,
+        wait_hours=order.wait_hours,
+        poll_seconds=arguments.poll_seconds,
+    )
+    code = following.run()
+    folder.remove()
+    return code
+
+
+def status(arguments: argparse.Namespace) -> int:
+    fleet, project, zone = _fleet(arguments)
+    failed = 0
+    things = []
+    for api in fleet.apis:
+        try:
+            things += api.find(fleet.name)
+        except LaunchError as error:
+            failed = 1
+            note(f"scaling-launch: could not look in {api.name}: {error}")
+    for t in sorted(things, key=lambda t: (t.machine, t.after, t.name)):
+        print("  ".join(x for x in (t.name, t.kind, t.api, t.said, t.why) if x))
+    if not things and not failed:
+        print(f"{fleet.name}: there is nothing")
+    memory = _memory(project, zone, fleet.name)
+    if memory.with_suffix(".json").exists():
+        budget = Budget(memory.with_suffix(".json"), math.inf)
+        print(f"spent: {budget.spent:.2f} machine-hours, and what now runs")
+    if memory.with_suffix(".workdir").exists():
+        workdir = memory.with_suffix(".workdir").read_text()
+        print(f"records: scaling status {shlex.quote(workdir)}")
+    if things:
+        print(fleet.ending)
+    return failed
+
+
+def logs(arguments: argparse.Namespace) -> int:
+    fleet, _, _ = _fleet(arguments)
+    machines = {thing.machine: thing.api for thing in fleet.look()}
+    head = f"{fleet.name}-head"
+    name = arguments.machine or (head if head in machines else f"{fleet.name}-0")
+    if name not in machines:
+        known = ", ".join(sorted(machines)) or "none"
+        raise UserError("machine", name, f"give one that there is: {known}")
+    lines = "sudo journalctl --unit='datalaw*' --no-pager --output=cat --lines=100"
+    command = fleet.api(machines[name]).shell(
+        name, lines + " --follow" * arguments.follow
+    )
+    if not shutil.which(command[0]):
+        raise LaunchError(
+            f"gcloud is not on the PATH; where it is, run: {shlex.join(command)}"
+        )
+    return subprocess.run(command).returncode
+
+
+def down(arguments: argparse.Namespace) -> int:
+    fleet, project, zone = _fleet(arguments)
+    try:
+        deleted = delete_all(fleet, arguments.poll_seconds)
+    except BaseException as error:
+        if not isinstance(error, LaunchError):
+            note(f"scaling-launch: not all is deleted; {fleet.ending}")
+        raise
+    print(f"{fleet.name}: deleted {', '.join(deleted)}" if deleted else "nothing there")
+    memory = _memory(project, zone, fleet.name)
+    if memory.with_suffix(".workdir").exists():
+        workdir = memory.with_suffix(".workdir").read_text()
+        bucket.Folder(bucket.folder(workdir, fleet.name)).remove()
+    memory.with_suffix(".token").unlink(missing_ok=True)
+    return 0
+
+
+# --- What was asked for ---------------------------------------------------------------
+
+
+def _order(arguments: argparse.Namespace) -> Order:
+    slice_ = _slice(arguments.accelerator)
+    if arguments.count < 1:
+        raise UserError("count", arguments.count, "give 1 or more")
+    if arguments.spot and arguments.on_demand:
+        raise UserError("on_demand", True, "give --spot or --on_demand, not both")
+    bucket.check_workdir(arguments.workdir)
+    hosts = arguments.count * slice_.hosts
+    hours = 24.0 * hosts if arguments.max_hours is None else arguments.max_hours
+    _check_hours("max_hours", hours)
+    _check_hours("wait_hours", arguments.wait_hours)
+    kind = slice_.name.partition("-")[0]
+    name = _api_name(kind, arguments.api)
+    study = source.Study(
+        arguments.study, arguments.workdir, tuple(arguments.include), hosts > 1
+    )
+    fleet, project, zone = _fleet(arguments)
+    source.check_study(study, slice_.devices)
+    waits = "standard" if arguments.on_demand else "flex-start"
+    if name == "Cloud TPU":
+        waits = "standard"
+    return Order(
+        fleet,
+        dataclasses.replace(study, folder=bucket.folder(study.workdir, fleet.name)),
+        slice_,
+        arguments.count,
+        fleet.api(name),
+        "spot" if arguments.spot else waits,
+        hours,
+        arguments.wait_hours,
+        project,
+        zone,
+    )
+
+
+def _slice(name: str) -> Hardware:
+    try:
+        found = hardware.lookup(name)
+    except UserError as error:
+        raise UserError("accelerator", name, error.expected) from error
+    if found.kind != "tpu":
+        raise UserError(
+            "accelerator",
+            name,
+            "give a TPU type; a GPU machine joins by `scaling-launch join`",
+        )
+    hardware.topology(found)  # one that has a shape
+    return found
+
+
+def _api_name(kind: str, asked: str | None) -> str:
+    """The service that has a type of TPU.
+
+    Raises:
+      UserError: the one asked for has not.
+    """
+    if asked == "tpu" and kind not in RUNTIMES:
+        raise UserError("api", asked, f"Compute Engine alone has {kind}; leave it out")
+    if asked == "compute" and kind not in TYPES:
+        raise UserError("api", asked, f"Cloud TPU alone has {kind}; leave it out")
+    chosen = asked or ("compute" if kind in TYPES else "tpu")
+    return {"tpu": "Cloud TPU", "compute": "Compute Engine"}[chosen]
+
+
+def _check_hours(name: str, hours: float) -> None:
+    if not 0 <= hours < math.inf:
+        raise UserError(name, hours, "give a finite number, 0 or more")
+
+
+def _fleet(arguments: argparse.Namespace) -> tuple[Fleet, str, str]:
+    """The fleet that the options name, with its project and zone."""
+    _check_clients()
+    name = arguments.name or re.sub(
+        r"[^a-z0-9]+", "-", Path(arguments.study).stem.lower()
+    )
+    if not re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", name):
+        raise UserError(
+            "name",
+            name,
+            "give up to 40 lower-case letters, digits and hyphens, the first a letter",
+        )
+    if not re.fullmatch(r"[a-z]+-[a-z]+[0-9]+-[a-z0-9]+", arguments.zone):
+        raise UserError("zone", arguments.zone, "give a zone such as us-central1-a")
+    if arguments.poll_seconds < 0:
+        raise UserError("poll_seconds", arguments.poll_seconds, "give 0 or more")
+    project = endpoints.project(arguments.project)
+    if not re.fullmatch(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]+[a-z0-9]", project):
+        raise UserError("project", project, "give a project's id, not its title")
+    pause = min(2.0, arguments.poll_seconds)
+    apis = (
+        CloudTpu(project, arguments.zone, pause),
+        ComputeEngine(project, arguments.zone, pause),
+    )
+    words = [arguments.study, "--name", name, "--zone", arguments.zone]
+    options = shlex.join([*words, "--project", project])
+    return Fleet(name, options, apis), project, arguments.zone
+
+
+def _check_clients() -> None:
+    """Raises UserError where the clients of the two services are not installed."""
+    try:
+        found = importlib.util.find_spec("google.cloud.compute_v1") and (
+            importlib.util.find_spec("google.cloud.tpu_v2")
+        )
+    except ModuleNotFoundError:  # not even google.cloud
+        found = None
+    if not found:
+        raise UserError(
+            "command", "", "Google's clients are missing: pip install 'datalaw[launch]'"
+        )
+
+
+def _memory(project: str, zone: str, fleet: str) -> Path:
+    """Where this computer keeps what it knows of a fleet, with a suffix for each."""
+    name = re.sub(r"[^a-z0-9-]", "-", f"{project}-{zone}-{fleet}")
+    folder = Path.home() / ".cache" / "datalaw" / "launch"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name

@@ -1,0 +1,30 @@
+"""SIGINT, SIGTERM and SIGKILL of the launcher: nothing is lost sight of, nothing stays.
+
+One call of each kind here; every call with every signal is
+`python -m tests.soak.launch_kills`.
+"""
+
+import pytest
+
+from tests.support import launch_kills
+
+
+@pytest.mark.parametrize("order", ["tpu", "slices"])
+def test_what_a_stopped_launcher_leaves_is_found_and_ended(
+    launcher, cloud, study, order
+):
+    calls = launch_kills.undisturbed(launcher, cloud, study, order)
+    cases = list(launch_kills.some(calls))
+    assert len({sent for _, _, sent in cases}) == 3
+    for case in cases:
+        launch_kills.stopped(launcher, cloud, study, order, *case)
+
+
+def test_a_stopped_launcher_is_continued_by_the_next(launcher, cloud, study):
+    calls = launch_kills.undisturbed(launcher, cloud, study, "slices")
+    for kind in (
+        "compute POST instanceTemplates",
+        "compute DELETE instanceGroupManagers",
+    ):
+        case = calls.index(kind), "after", launch_kills.SIGNALS[2]
+        launch_kills.stopped(launcher, cloud, study, "slices", *case, again=True)
