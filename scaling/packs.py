@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, Protocol
 
 from scaling.layout import Layout
 from scaling.record import Cause
-from scaling.run import Run
+from scaling.run import Program, Run
 
 # Default time between the checkpoints of a pack.
 CHECKPOINT_SECONDS = 300.0
@@ -26,6 +26,72 @@ class Pack:
     run_ids: tuple[str, ...]
     layout: Layout
     ahead: tuple[Run, Layout] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """A kind of machine: those of one kind share their layouts.
+
+    Attributes:
+      platform: as JAX names it.
+      devices: that a pack has there.
+      kind: of the devices, in JAX's words.
+    """
+
+    platform: str
+    devices: int
+    kind: str
+
+
+@dataclasses.dataclass(eq=False)
+class Place:
+    """Where one pack at a time is trained: a machine, or a slice of several hosts.
+
+    program: what it trained last, whose compiled calls it may still have.
+    """
+
+    name: str
+    machine: Machine
+    program: Program | None = None
+
+
+Rates = list[tuple[Layout, float | None]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """The work of choosing the layout of a program, by measuring it.
+
+    Attributes:
+      run: one of the program; vocab: of its tokenizer.
+      choose: given what measures a layout (tokens/s, None where it does not work),
+        returns every layout that it tried, the chosen one last.
+    """
+
+    run: Run
+    vocab: int
+    choose: Callable[[Callable[[Layout], float | None]], Rates]
+
+
+class Packs(Protocol):
+    """What is to be trained. One engine iterates; one with many places asks for each.
+
+    A pack that was given out is trained by nobody else until `ended` is told of it.
+    """
+
+    def __iter__(self) -> Iterator[Pack]: ...
+
+    def take(self, place: Place, places: int) -> Pack | Search | None:
+        """Work for a free place, None where it has to wait; `places` are there now."""
+        ...
+
+    def ended(self, pack: Pack) -> None:
+        """The pack is trained no more, and every event of it was passed on."""
+        ...
+
+    def chosen(self, search: Search, place: Place, rates: Rates) -> None:
+        """The outcome of a search; empty where it was cut off."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

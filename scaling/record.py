@@ -13,7 +13,12 @@ A workdir, local or gs://, holds
     probes/DIGEST.npz      positions at which predictions are kept (probe_file.py)
     frozen/NAME.json       the plan of a study before it trained (frozen.py)
     attempts/RUN_ID/N.json failed attempts
-    checkpoints/RUN_ID/    of unfinished runs
+    checkpoints/RUN_ID/    of unfinished runs; where two attempts at a run may write at
+                           once, as in a cluster, each in a folder of its own there
+
+What two attempts both write is decided by the disk or the bucket: a record or attempt
+is made only where there is none of that name, and an artifact of other bytes than the
+one that is there gets another name, so that a record's artifacts are its own.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -33,9 +39,11 @@ from scaling.address import absolute
 from scaling.writing import write_atomic, write_once
 
 SCHEMA = 1
+OF_ATTEMPT = "attempt-"  # begins the name of a folder of one attempt's checkpoints
 
 Status = Literal["done", "diverged"]
-Cause = Literal["out of memory", "crash", "preemption"]
+# Of a failed attempt; "lost" says that the machine went, with all that ran on it.
+Cause = Literal["out of memory", "crash", "preemption", "lost"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,6 +240,8 @@ class Store:
 
     Args:
       workdir: the folder that `scaling run --workdir` was given.
+      attempt: names the folder of this process's own checkpoints, if another process
+        may train the same runs.
 
     Raises:
       UserError: an address that no workdir can have.
@@ -247,8 +257,8 @@ class Store:
     False
     """
 
-    def __init__(self, workdir: str | os.PathLike[str]):
-        self.root = epath.Path(absolute(workdir))
+    def __init__(self, workdir: str | os.PathLike[str], attempt: str = ""):
+        self.root, self.attempt = epath.Path(absolute(workdir)), attempt
         self.problems: dict[str, str] = {}
         self._reported: set[str] = set()
 
@@ -277,10 +287,24 @@ class Store:
 
     def write_artifact(self, run_id: str, name: str, data: bytes) -> Artifact:
         """Writes a file beside the record; before the record, so none dangles."""
-        path = self.path("artifacts", run_id, name)
-        write_atomic(path, data)
-        relative = f"artifacts/{run_id}/{name}"
-        return Artifact(name.split(".")[0], relative, hashlib.sha256(data).hexdigest())
+        sha256 = hashlib.sha256(data).hexdigest()
+        stem, _, ending = name.partition(".")
+        other = f"{stem}-{sha256[:12]}.{ending}"
+        used = (
+            name if self._holds(self.path("artifacts", run_id, name), data) else other
+        )
+        if used == other:
+            write_atomic(self.path("artifacts", run_id, other), data)
+        return Artifact(stem, f"artifacts/{run_id}/{used}", sha256)
+
+    def _holds(self, path: epath.Path, data: bytes) -> bool:
+        """Whether a file has this content; it is made where there is none."""
+        if write_once(path, data):
+            return True
+        try:
+            return intact.data(path, len(data)) == data
+        except (intact.Unreadable, FileNotFoundError):
+            return False
 
     def read(self, run_id: str) -> Record:
         """The record of one run.
@@ -337,17 +361,28 @@ class Store:
         return target
 
     def add_attempt(self, attempt: Attempt) -> None:
-        path = self.path("attempts", attempt.run_id, f"{attempt.number}.json")
-        body = dataclasses.asdict(attempt)
-        write_atomic(path, json.dumps(body, indent=1).encode())
+        """Keeps a failed attempt, under the next number that nobody else has taken."""
+        for number in itertools.count(attempt.number):
+            path = self.path("attempts", attempt.run_id, f"{number}.json")
+            body = dataclasses.asdict(attempt) | {"number": number}
+            if write_once(path, json.dumps(body, indent=1).encode()):
+                return
+
+    def checkpoints(self, run_id: str) -> epath.Path:
+        """Where this process keeps the checkpoints of a run."""
+        folder = self.path("checkpoints", run_id)
+        return folder / f"{OF_ATTEMPT}{self.attempt}" if self.attempt else folder
+
+    def all_checkpoints(self, run_id: str) -> list[epath.Path]:
+        """The folders in which any attempt at a run keeps its checkpoints."""
+        folder = self.path("checkpoints", run_id)
+        apart = [name for name in _listed(folder) if name.startswith(OF_ATTEMPT)]
+        return [folder, *(folder / name for name in sorted(apart))]
 
     def checkpoint_step(self, run_id: str) -> int:
         """Step of the newest checkpoint of an unfinished run, 0 where there is none."""
-        folder = self.path("checkpoints", run_id)
-        if not folder.is_dir():
-            return 0
-        steps = (int(p.name) for p in folder.iterdir() if p.name.isdecimal())
-        return max(steps, default=0)
+        names = [n for f in self.all_checkpoints(run_id) for n in _listed(f)]
+        return max((int(name) for name in names if name.isdecimal()), default=0)
 
     def attempts(self, run_id: str | None = None) -> Iterator[Attempt]:
         """Failed attempts in order, of one run or of all."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import uuid
 from collections.abc import Mapping
 
 import fsspec
@@ -24,7 +25,7 @@ def write_atomic(path: epath.Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if os.path.isdir(path) and not os.path.islink(path):
         _out_of_the_way(path)
-    partial = path.parent / f".{path.name}.{os.getpid()}"
+    partial = _partial(path)
     try:
         _write_synced(partial, data)
         os.replace(partial, path)
@@ -46,7 +47,7 @@ def write_once(path: epath.Path, data: bytes) -> bool:
     if intact.is_remote(path):
         return _create(path, data)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.{os.getpid()}"
+    partial = _partial(path)
     try:
         _write_synced(partial, data)
         os.link(partial, path)  # fails, and atomically so, where the name is taken
@@ -56,6 +57,11 @@ def write_once(path: epath.Path, data: bytes) -> bool:
         with contextlib.suppress(OSError):  # it was never made
             os.unlink(partial)
     return True
+
+
+def _partial(path: epath.Path) -> epath.Path:
+    """A name that no other writer uses: hosts that share a disk share process ids."""
+    return path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}"
 
 
 def _create(path: epath.Path, data: bytes) -> bool:

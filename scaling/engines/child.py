@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,9 @@ class Settings:
       checkpoint_seconds: between the checkpoints of unfinished runs.
       texts: where relative paths of texts start; the study file's folder.
       worker: module that `python -m` runs.
+      platforms: that JAX may use, "" for all; see JAX_PLATFORMS.
+      attempt: names this attempt's own checkpoints where another one may still write;
+        "" where the workdir's lock keeps others away.
     """
 
     data_dir: str
@@ -65,6 +68,8 @@ class Settings:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     texts: str = ""
     worker: str = "scaling.training.worker"
+    platforms: str = ""
+    attempt: str = ""
 
 
 class Child:
@@ -88,15 +93,20 @@ class Child:
             "--cache": settings.cache,
             "--checkpoint_seconds": str(settings.checkpoint_seconds),
             "--texts": settings.texts,
+            "--attempt": settings.attempt,
         }
         flat = [text for option in options.items() for text in option]
         flat += [text for path in settings.include for text in ("--include", path)]
+        environment = dict(os.environ)
+        if settings.platforms:
+            environment["JAX_PLATFORMS"] = settings.platforms
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", settings.worker, *flat],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
+                env=environment,
                 pass_fds=(write_end,),
             )
         os.close(write_end)
@@ -104,11 +114,24 @@ class Child:
     def ask(
         self,
         request: dict[str, Any],
-        events: Events = lambda event: None,
         seconds: float = math.inf,
         grace: float = STOP_SECONDS,
     ) -> Any:
-        """Sends a request, passes events on, returns the reply.
+        """As `asked`, for a request that has no events: its reply."""
+        asked = self.asked(request, seconds, grace)
+        while True:
+            try:
+                next(asked)
+            except StopIteration as end:
+                return end.value
+
+    def asked(
+        self,
+        request: dict[str, Any],
+        seconds: float = math.inf,
+        grace: float = STOP_SECONDS,
+    ) -> Generator[Event, None, Any]:
+        """Sends a request, yields events as they come, returns the reply.
 
         Args:
           seconds: how long the child may take; it is killed after that.
@@ -126,7 +149,7 @@ class Child:
                 self.process.kill()
             for message in self._messages():
                 if "event" in message:
-                    events(Event(**message["event"]))
+                    yield Event(**message["event"])
                 elif "reply" in message:
                     return message["reply"]
                 else:

@@ -7,10 +7,12 @@ the child's memory and exit, and the signals that ask the study to stop.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from scaling.engines.child import STOP_SECONDS, Child, Events, Failed, Settings
@@ -41,6 +43,9 @@ class Local:
         note: Callable[[str], None] = lambda line: None,
     ):
         """Args: note: is given lines for the user."""
+        # A bucket's lock expires when its holder is suspended, and the holder may wake.
+        if "://" in os.fspath(store.root) and not settings.attempt:
+            settings = dataclasses.replace(settings, attempt=uuid.uuid4().hex[:8])
         self.settings, self.store, self.stop = settings, store, stop
         self.note = note
         self._child: Child | None = None
@@ -63,7 +68,8 @@ class Local:
         assert store is self.store
         for pack in packs:
             if not self.stop:
-                self._train(pack, events)
+                for event in self.trained(pack):
+                    events(event)
             if self.stop:
                 return
 
@@ -142,16 +148,21 @@ class Local:
                 )
         raise AssertionError  # the loop returns or raises with the second child
 
-    def _ask(
-        self,
-        request: dict[str, Any],
-        events: Events = lambda event: None,
-        grace: float = STOP_SECONDS,
-    ) -> Any:
+    def _ask(self, request: dict[str, Any], grace: float = STOP_SECONDS) -> Any:
+        asked = self._asked(request, grace)
+        while True:
+            try:
+                next(asked)
+            except StopIteration as end:
+                return end.value
+
+    def _asked(
+        self, request: dict[str, Any], grace: float = STOP_SECONDS
+    ) -> Generator[Event, None, Any]:
         if self._child is None:
             self._child = Child(self.settings, self.store, self.stop, self._devices)
         try:
-            return self._child.ask(request, events, grace=grace)
+            return (yield from self._child.asked(request, grace=grace))
         except BaseException:
             self._end_child()
             raise
@@ -167,19 +178,13 @@ class Local:
             self._end_child()
             self._devices = layout.devices
 
-    def _train(self, pack: Pack, events: Events) -> None:
+    def trained(self, pack: Pack) -> Iterator[Event]:
+        """Trains a pack; its events as they come, and one for each run that failed."""
         started: set[str] = set()
-
-        def watch(event: Event) -> None:
-            if event.kind == "started":
-                started.add(event.run_id)
-            events(event)
-
         self._use(pack.layout)
         failure = Failed("crash", "the trainer returned without a record")
         try:
-            request = {"do": "train", "pack": pack_to_json(pack)}
-            if self._ask(request, watch)["stopped"]:
+            if (yield from self._watched(pack, started))["stopped"]:
                 failure = Failed("preemption", "stopped on request")
                 self._end_child()
         except Failed as error:
@@ -190,17 +195,32 @@ class Local:
         if not at_fault and failure.cause != "preemption":
             at_fault = missing
         for run_id in at_fault:
-            attempt = _attempt(self.store, run_id, pack, failure)
-            self.store.add_attempt(attempt)
-            events(
-                Event(
-                    "failed",
-                    run_id,
-                    step=attempt.step,
-                    cause=failure.cause,
-                    message=failure.message,
-                )
-            )
+            yield failed(self.store, run_id, pack, failure)
+
+    def _watched(self, pack: Pack, started: set[str]) -> Generator[Event, None, Any]:
+        """Notes which runs of a pack `started` while it is trained."""
+        asked = self._asked({"do": "train", "pack": pack_to_json(pack)})
+        while True:
+            try:
+                event = next(asked)
+            except StopIteration as end:
+                return end.value
+            if event.kind == "started":
+                started.add(event.run_id)
+            yield event
+
+
+def failed(store: Store, run_id: str, pack: Pack, failure: Failed) -> Event:
+    """Keeps the attempt at a run that has failed; the event that says so."""
+    attempt = _attempt(store, run_id, pack, failure)
+    store.add_attempt(attempt)
+    return Event(
+        "failed",
+        run_id,
+        step=attempt.step,
+        cause=failure.cause,
+        message=failure.message,
+    )
 
 
 def _attempt(store: Store, run_id: str, pack: Pack, failure: Failed) -> Attempt:

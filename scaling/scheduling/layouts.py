@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -111,6 +112,10 @@ def choose(
     return [pair for pair in tried if pair[0] != best] + [(best, rate)]
 
 
+def _chosen(base: Layout, batch: int, runs: int, deep: bool, measure: Measure) -> Tried:
+    return choose(base, batch, runs, measure, deep)
+
+
 def _narrowest(base: Layout, batch: int) -> Layout:
     if base.platform == "cpu":
         return dataclasses.replace(base, run=1, width=1)
@@ -158,13 +163,15 @@ class Layouts:
         note: Callable[[str], None],
         depth: Callable[[Run], int] = lambda run: 0,
         fixed: bool = False,
+        file: str = "layout.json",
     ):
         """Args:
+        file: of the workdir, where they are kept.
         depth: of a run's model, as cost.py counts it.
         fixed: `base` is the user's own choice: nothing is measured, and what was kept
           is replaced.
         """
-        self._store, self._path = store, store.path("layout.json")
+        self._store, self._path = store, store.path(file)
         self.deep = lambda run: depth(run) >= DEEP
         self.base, self._measure, self._note, self._fixed = base, measure, note, fixed
         self._kept = {} if fixed else self._read()
@@ -175,27 +182,43 @@ class Layouts:
         Args:
           alike: runs of that program to train; all_runs: of every program.
         """
-        key, deep = self._key(run), self.deep(run)
-        runs = all_runs if key == SHARED else alike
-        if key not in self._kept:
-            tried: Tried = [(self.base, None)]
-            if not self._fixed:
-                measure = lambda layout: self._measure(run, layout)
-                tried = choose(self.base, run.batch, runs, measure, deep)
-                if tried[-1][1] is None:
-                    return tried[-1][0]
-                self._note(_sentence(run, tried))
-            self._keep(key, tried)
-        return self._kept[key]
+        kept = self.kept(run)
+        if kept is None:
+            search = self.search(run, alike, all_runs)
+            tried = search(lambda layout: self._measure(run, layout))
+            kept = self.learn(run, tried)
+        return kept
+
+    def kept(self, run: Run) -> Layout | None:
+        """The layout of `run`'s program, None until it is measured."""
+        key = self.key(run)
+        if key not in self._kept and self._fixed:
+            self._keep(key, [(self.base, None)])
+        return self._kept.get(key)
+
+    def search(self, run: Run, alike: int, all_runs: int) -> Callable[[Measure], Tried]:
+        """What chooses the layout of `run`'s program, given what measures one."""
+        deep = self.deep(run)
+        runs = all_runs if self.key(run) == SHARED else alike
+        return functools.partial(_chosen, self.base, run.batch, runs, deep)
+
+    def learn(self, run: Run, tried: Tried) -> Layout:
+        """Keeps the outcome of a search, if the layout works; returns the layout."""
+        layout, rate = tried[-1]
+        if rate is not None:
+            self._note(_sentence(run, tried))
+            self._keep(self.key(run), tried)
+        return layout
 
     def known(self, run: Run) -> Layout:
         """The layout that is kept for `run`'s program, or what is assumed."""
         assumed = self.base
         if not self._fixed:
             assumed = dataclasses.replace(assumed, scan_layers=self.deep(run))
-        return self._kept.get(self._key(run), assumed)
+        return self._kept.get(self.key(run), assumed)
 
-    def _key(self, run: Run) -> str:
+    def key(self, run: Run) -> str:
+        """Equal for all programs that share one layout."""
         if self.base.platform == "cpu" and not self.deep(run):
             return SHARED
         text = json.dumps(canonical(run.program()), sort_keys=True)

@@ -3,23 +3,85 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 
+from scaling import trunks
 from scaling.layout import Layout
-from scaling.packs import Event, Pack
+from scaling.packs import Event, Machine, Pack, Place, Rates, Search
 from scaling.run import Program, Run
+from scaling.scheduling.layouts import Layouts
 from scaling.scheduling.study_plan import Entry, StudyPlan
 
 TRIES = 3  # attempts at a run without a newer checkpoint between them
 
+# A plan is made again when records have come, but a long one takes at most this share
+# of the time.
+PLANNING = 0.05
+QUICK = 0.5  # seconds; a plan that takes less is always made again
+
+
+class _Group:
+    """The runs of one program that wait for a place, the longest first.
+
+    Attributes:
+      bundles: by trunk, the runs that share it, by id; runs without one are alone.
+      load: FLOPs of all of them.
+    """
+
+    def __init__(self) -> None:
+        self.bundles: dict[str, dict[str, Entry]] = {}
+        self.load = 0.0
+        self.size = 0
+
+    def add(self, entry: Entry, bundle: str) -> None:
+        self.bundles.setdefault(bundle, {})[entry.run_id] = entry
+        self.load += entry.cost["flops"]
+        self.size += 1
+
+    def remove(self, entry: Entry, bundle: str) -> None:
+        del self.bundles[bundle][entry.run_id]
+        if not self.bundles[bundle]:
+            del self.bundles[bundle]
+        self.load -= entry.cost["flops"]
+        self.size -= 1
+
+    def first(self) -> Entry:
+        return next(iter(next(iter(self.bundles.values())).values()))
+
+    def share(self, load: float, least: int) -> list[Entry]:
+        """Whole bundles of at most so much `load`, but of no fewer runs than that."""
+        given: list[Entry] = []
+        total = 0.0
+        for bundle in self.bundles.values():
+            more = sum(entry.cost["flops"] for entry in bundle.values())
+            if len(given) >= least and total + more > load:
+                break
+            given += bundle.values()
+            total += more
+        return given
+
+
+@dataclasses.dataclass(frozen=True)
+class _Again:
+    """Runs that failed and are tried again in a pack of their own.
+
+    layout: where memory was short on a `machine`, the smaller one to try there.
+    """
+
+    run_ids: tuple[str, ...]
+    machine: Machine | None = None
+    layout: Layout | None = None
+
 
 class Queue:
-    """Yields packs until nothing is left that can be trained.
+    """Gives out packs until nothing is left that can be trained; see `packs.Packs`.
 
-    Runs of one program make a pack. The program that was just compiled continues first,
-    so that each is compiled once; then comes the program with the most FLOPs left, so
-    that a program which does not fit or is too slow shows early, and no large pack is
-    left for the end.
+    Runs of one program make a pack. The program that a place has compiled continues
+    there, so that each is compiled as rarely as possible; then comes the program with
+    the most FLOPs left, so that a program which does not fit or is too slow shows
+    early, and no large pack is left for the end. For one place a pack is everything
+    left of the program; for several it is cut, see `_share`.
     """
 
     def __init__(self, plan: StudyPlan, retry_oom: bool):
@@ -27,10 +89,18 @@ class Queue:
         self.given_up: dict[str, str] = {}
         self._tries: dict[str, int] = {}
         self._step: dict[str, int] = {}
-        self._again: list[Pack] = []
-        self._failed: list[Event] = []
-        self._program: Program | None = None
-        self._left = 0  # runs without a record, as the last plan had them
+        self._again: list[_Again] = []
+        self._failed: dict[str, Event] = {}
+        self._done: set[str] = set()
+        self._groups: dict[Program, _Group] = {}
+        self._bundles: dict[str, str] = {}  # by run_id; see _Group
+        self._taken: dict[str, Entry] = {}  # runs in packs that are given out
+        self._given: dict[int, Machine] = {}  # by the id of each such pack
+        self._searched: set[tuple[Machine, str]] = set()
+        # Layouts that do not work; training says why, run by run.
+        self._unmeasured: dict[tuple[Machine, str], Layout] = {}
+        self._stale = True  # the plan is older than some record
+        self._planned_until = 0.0
         if not retry_oom:
             for attempt in plan.store.attempts():
                 if attempt.cause == "out of memory" and attempt.together == 1:
@@ -39,54 +109,188 @@ class Queue:
                     self.given_up.pop(attempt.run_id, None)
 
     def __iter__(self) -> Iterator[Pack]:
-        while (pack := self._next()) is not None:
-            self._failed.clear()
+        """Packs for this machine alone; layouts are measured on the way."""
+        place = Place("here", self.plan.here)
+        while (pack := self.take(place, 1, search=False)) is not None:
+            assert isinstance(pack, Pack)
             yield pack
-            self._sort_failures(pack)
+            self.ended(pack)
 
     def note(self, event: Event) -> None:
         """To be called with every event of the engine."""
         if event.kind == "failed":
-            self._failed.append(event)
+            self._failed[event.run_id] = event
+        elif event.kind == "done":
+            self._done.add(event.run_id)
         self.progress(event)
 
-    def _next(self) -> Pack | None:
+    def take(
+        self, place: Place, places: int, search: bool = True
+    ) -> Pack | Search | None:
+        """Work for a free place; None where there is none now.
+
+        With nothing given out, None means that nothing is left.
+
+        Args:
+          places: that there are now, busy ones included.
+          search: give out the search for a layout; measure it here where false.
+        """
+        self._plan()
+        if (pack := self._retried(place)) is not None:
+            return self._give(pack, place)
+        for program in self._ordered(place):
+            work = self._work(program, place, places, search)
+            if isinstance(work, Pack):
+                return self._give(work, place)
+            if work is not None:
+                return work
+        return None
+
+    def ended(self, pack: Pack) -> None:
+        """Decides what is tried again of a pack that is trained no more, and how."""
+        machine = self._given.pop(id(pack))
+        entries = {run_id: self._taken.pop(run_id) for run_id in pack.run_ids}
+        failed = {
+            run_id: self._failed.pop(run_id)
+            for run_id in pack.run_ids
+            if run_id in self._failed
+        }
+        self._stale = True
+        if any(event.cause == "out of memory" for event in failed.values()):
+            self._give_less(pack, machine)
+        else:
+            self._count(failed)
+        for run_id, entry in entries.items():
+            if run_id not in self._done and run_id not in self.given_up:
+                self._put(entry)
+
+    def chosen(self, search: Search, place: Place, rates: Rates) -> None:
+        """The outcome of a search; empty where it was cut off."""
+        layouts = self.plan.layouts_of(place.machine)
+        key = (place.machine, layouts.key(search.run))
+        self._searched.discard(key)
+        if rates:
+            layout = layouts.learn(search.run, rates)
+            if rates[-1][1] is None:
+                self._unmeasured[key] = layout
+
+    def _plan(self) -> None:
+        """Plans anew where records have come since, unless that was just done."""
+        started = time.monotonic()
+        if not self._stale or (self._taken and started < self._planned_until):
+            return
         entries = self.plan.remember()
         self._show(entries)
-        self._left = sum(e.state in ("left", "provisional") for e in entries)
-        left = {
-            entry.run_id: entry
-            for entry in entries
-            if entry.state == "left" and entry.run_id not in self.given_up
-        }
-        while self._again:
-            pack = _only(self._again.pop(0), left)
-            if pack.runs:
-                return pack
-        groups: dict[Program, list[Entry]] = {}
-        for entry in left.values():
-            groups.setdefault(entry.run.program(), []).append(entry)
-        if not groups:
-            return None
-        load = lambda p: sum(entry.cost["flops"] for entry in groups[p])
-        if self._program not in groups:
-            self._program = max(groups, key=load)
-        assert self._program is not None
-        entries = groups.pop(self._program)
-        after = groups[max(groups, key=load)] if groups else []
-        return self._pack(entries, after)
+        self._groups = {}
+        for entry in sorted(entries, key=lambda entry: -entry.run.steps):
+            if (
+                entry.state == "left"
+                and entry.run_id not in self.given_up
+                and entry.run_id not in self._taken
+            ):
+                self._put(entry)
+        self._stale = False
+        now = time.monotonic()
+        if now - started > QUICK:
+            self._planned_until = now + (now - started) / PLANNING
 
-    def _pack(self, entries: Sequence[Entry], after: Sequence[Entry]) -> Pack:
-        """All of `entries`; `after`: those of the program that is likely next."""
-        longest = sorted(entries, key=lambda entry: -entry.run.steps)
-        layout = self.plan.layouts.of(longest[0].run, len(longest), self._left)
-        layout = _as_asked(layout, longest[0].run)
-        ahead = None
-        if after:
-            run = after[0].run
-            ahead = run, _as_asked(self.plan.layouts.known(run), run)
-        runs = tuple(entry.run for entry in longest)
-        return Pack(runs, tuple(entry.run_id for entry in longest), layout, ahead)
+    def _put(self, entry: Entry) -> None:
+        group = self._groups.setdefault(entry.run.program(), _Group())
+        if entry.run_id not in self._bundles:
+            alone = trunks.fork(entry.run) == 0
+            key = entry.run_id if alone else f"{hash(trunks.trunk(entry.run))}"
+            self._bundles[entry.run_id] = key
+        group.add(entry, self._bundles[entry.run_id])
+
+    def _waiting(self, run_id: str) -> Entry | None:
+        """The entry of a run that waits."""
+        for group in self._groups.values():
+            bundle = group.bundles.get(self._bundles.get(run_id, ""), {})
+            if run_id in bundle:
+                return bundle[run_id]
+        return None
+
+    def _ordered(self, place: Place) -> Iterator[Program]:
+        """Programs in the order in which the place should train them."""
+        self._groups = {p: group for p, group in self._groups.items() if group.size}
+        if place.program in self._groups:
+            yield place.program
+        load = lambda program: self._groups[program].load
+        if len(self._groups) > 1 or place.program not in self._groups:
+            yield from sorted(self._groups, key=load, reverse=True)
+
+    def _retried(self, place: Place) -> Pack | None:
+        """The next of the packs that are tried again."""
+        while self._again:
+            again = self._again.pop(0)
+            left = [e for e in map(self._waiting, again.run_ids) if e is not None]
+            if left:
+                layouts = self.plan.layouts_of(place.machine)
+                layout = again.layout if again.machine == place.machine else None
+                run = left[0].run
+                return _packed(left, layout or _as_asked(layouts.known(run), run))
+        return None
+
+    def _work(
+        self, program: Program, place: Place, places: int, search: bool
+    ) -> Pack | Search | None:
+        """A pack of the program or the search for its layout, None while that runs."""
+        group = self._groups[program]
+        run = group.first().run  # the longest
+        layouts = self.plan.layouts_of(place.machine)
+        runs = group.size, sum(g.size for g in self._groups.values())
+        if not search:
+            layout = layouts.of(run, *runs)
+        else:
+            key = (place.machine, layouts.key(run))
+            kept = layouts.kept(run) or self._unmeasured.get(key)
+            if kept is None and key in self._searched:
+                return None
+            if kept is None:
+                self._searched.add(key)
+                choose = layouts.search(run, *runs)
+                return Search(run, self.plan.vocab(run), choose)
+            layout = kept
+        entries = self._share(group, layout.width, places)
+        pack = _packed(entries, _as_asked(layout, run))
+        if places > 1:  # the next may go elsewhere
+            return pack
+        return dataclasses.replace(pack, ahead=self._ahead(program, layouts))
+
+    def _share(self, group: _Group, width: int, places: int) -> list[Entry]:
+        """The runs of a program that one of `places` is given.
+
+        All for one place. For several, half of an equal share of all that waits, and
+        at least as many as are trained at once: large packs first, smaller ones as
+        less is left, so that fast and slow places end together (guided
+        self-scheduling, Polychronopoulos & Kuck 1987). Runs that share a trunk stay
+        together.
+        """
+        load = sum(g.load for g in self._groups.values())
+        if places == 1:
+            return group.share(load, group.size)
+        return group.share(load / (2 * places), width)
+
+    def _ahead(self, program: Program, layouts: Layouts) -> tuple[Run, Layout] | None:
+        """The program that is likely next, to be compiled meanwhile."""
+        others = [p for p in self._groups if p != program]
+        if not others:
+            return None
+        after = self._groups[max(others, key=lambda p: self._groups[p].load)]
+        run = after.first().run
+        return run, _as_asked(layouts.known(run), run)
+
+    def _give(self, pack: Pack, place: Place) -> Pack:
+        program = pack.runs[0].program()
+        group = self._groups[program]
+        for run_id in pack.run_ids:
+            bundle = self._bundles[run_id]
+            self._taken[run_id] = entry = group.bundles[bundle][run_id]
+            self._failed.pop(run_id, None)
+            group.remove(entry, bundle)
+        self._given[id(pack)] = place.machine
+        place.program = program
+        return pack
 
     def _show(self, entries: Sequence[Entry]) -> None:
         certain = [entry for entry in entries if entry.state != "provisional"]
@@ -98,15 +302,20 @@ class Queue:
             len(entries) - len(certain),
         )
 
-    def _sort_failures(self, pack: Pack) -> None:
-        """Decides what is tried again after a pack failed, and how."""
-        failed = {event.run_id: event for event in self._failed}
-        if any(event.cause == "out of memory" for event in failed.values()):
-            if _alone(pack):
-                self.given_up[pack.run_ids[0]] = "out of memory"
-            else:
-                self._again = halve(pack) + self._again
+    def _give_less(self, pack: Pack, machine: Machine) -> None:
+        """After a lack of memory: half the pack, until a run is alone."""
+        if len(pack.runs) == 1 and pack.layout.width == 1:
+            self.given_up[pack.run_ids[0]] = "out of memory"
             return
+        halves = [_Again(p.run_ids, machine, p.layout) for p in halve(pack)]
+        self._again = halves + self._again
+
+    def _count(self, failed: dict[str, Event]) -> None:
+        """After crashes: a run is given up that got no further in three attempts.
+
+        One that was lost with its machine is not to blame, and is not counted.
+        """
+        failed = {i: event for i, event in failed.items() if event.cause != "lost"}
         for run_id, event in failed.items():
             fresh = event.step > self._step.get(run_id, 0)
             self._tries[run_id] = 1 if fresh else self._tries.get(run_id, 0) + 1
@@ -114,7 +323,13 @@ class Queue:
             if self._tries[run_id] >= TRIES:
                 self.given_up[run_id] = event.cause or "crash"
         if len(failed) > 1:  # each alone, so that one does not take the others along
-            self._again += [_only(pack, [run_id]) for run_id in failed]
+            self._again += [_Again((run_id,)) for run_id in failed]
+
+
+def _packed(entries: Sequence[Entry], layout: Layout) -> Pack:
+    longest = sorted(entries, key=lambda entry: -entry.run.steps)
+    runs = tuple(entry.run for entry in longest)
+    return Pack(runs, tuple(entry.run_id for entry in longest), layout)
 
 
 def _as_asked(layout: Layout, run: Run) -> Layout:
@@ -122,13 +337,6 @@ def _as_asked(layout: Layout, run: Run) -> Layout:
     if run.precision == "auto":
         return layout
     return dataclasses.replace(layout, precision=run.precision)
-
-
-def _only(pack: Pack, run_ids: Iterable[str]) -> Pack:
-    """The pack without the runs that are not listed."""
-    kept = set(run_ids)
-    pairs = [(r, i) for r, i in zip(pack.runs, pack.run_ids, strict=True) if i in kept]
-    return Pack(tuple(r for r, _ in pairs), tuple(i for _, i in pairs), pack.layout)
 
 
 def halve(pack: Pack) -> list[Pack]:
@@ -140,7 +348,3 @@ def halve(pack: Pack) -> list[Pack]:
     halves = (slice(0, middle), slice(middle, None))
     packs = [Pack(pack.runs[h], pack.run_ids[h], layout) for h in halves]
     return [part for part in packs if part.runs]
-
-
-def _alone(pack: Pack) -> bool:
-    return len(pack.runs) == 1 and pack.layout.width == 1

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from scaling import corpora, families, frozen, plugins, study, trunks
 from scaling.corpora import Prepared, _truth
+from scaling.engines import Engine
 from scaling.engines.child import Settings
-from scaling.engines.local import Local
 from scaling.layout import Layout
+from scaling.packs import Machine
 from scaling.planning import estimates, hardware
 from scaling.planning.estimates import Estimate
 from scaling.record import Record, Store
@@ -80,7 +82,7 @@ class StudyPlan:
     """The runs of a study in a workdir, checked, prepared and with their costs."""
 
     def __init__(
-        self, options: Options, engine: Local, store: Store, progress: Progress
+        self, options: Options, engine: Engine, store: Store, progress: Progress
     ):
         self.options, self.engine, self.store = options, engine, store
         self.progress = progress
@@ -97,6 +99,7 @@ class StudyPlan:
         self._fixed: list[Run] | None = None  # the runs, where no record changes them
         self._ids: dict[Run, str] = {}
         self._predicted: set[str] = set()
+        self._elsewhere: dict[Machine, layouts.Layouts] = {}
 
     def open(self) -> None:
         """Checks and prepares everything that is known at the start."""
@@ -116,7 +119,9 @@ class StudyPlan:
         with self.engine.stop.at_once():
             runs = self._runs(lambda run: None)
             study.validate(runs)
-            self.layouts = self._layouts()
+            probed = self.engine.probe()
+            self.here = Machine(probed["platform"], probed["devices"], probed["kind"])
+            self.layouts = self._layouts(self.here, "layout.json")
             self._admit(runs)
 
     def _runs(self, find: Callable[[Run], Record | None]) -> list[Run]:
@@ -217,15 +222,24 @@ class StudyPlan:
             estimates.keep(self.store, new.values())
             self._predicted |= set(new)
 
-    def _layouts(self) -> layouts.Layouts:
-        probed = self.engine.probe()
-        base = layouts.assumed(probed["platform"], probed["devices"])
+    def layouts_of(self, machine: Machine) -> layouts.Layouts:
+        """The layouts of packs on another kind of machine, or on this."""
+        if machine == self.here:
+            return self.layouts
+        if machine not in self._elsewhere:
+            words = f"{machine.platform}-{machine.devices}-{machine.kind}".lower()
+            file = "layout-" + re.sub("[^a-z0-9]+", "-", words) + ".json"
+            self._elsewhere[machine] = self._layouts(machine, file)
+        return self._elsewhere[machine]
+
+    def _layouts(self, machine: Machine, file: str) -> layouts.Layouts:
+        base = layouts.assumed(machine.platform, machine.devices)
         given = self.options.layout
         if given:
             base = layouts.parse(given, base)
         note = self.progress.note
         return layouts.Layouts(
-            self.store, base, self._measure, note, self._depth, bool(given)
+            self.store, base, self._measure, note, self._depth, bool(given), file
         )
 
     def _depth(self, run: Run) -> int:

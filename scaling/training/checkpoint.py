@@ -50,33 +50,42 @@ class Saved:
     progress: dict[str, Any]
 
 
-def _manager(store: Store, run_id: str) -> ocp.CheckpointManager:
+def _manager(folder: epath.Path) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.LatestN(2),
         enable_async_checkpointing=False,  # the next step donates the buffers
         cleanup_tmp_directories=False,  # in a thread that nobody waits for: see restore
     )
-    return ocp.CheckpointManager(store.path("checkpoints", run_id), options=options)
+    return ocp.CheckpointManager(folder, options=options)
 
 
 def save(
     store: Store, run_id: str, step: int, state: Any, progress: dict[str, Any]
 ) -> None:
-    """Keeps the state of one run (no run axis) at `step`; the two latest stay."""
+    """Keeps the state of one run (no run axis) at `step`; the two latest stay.
+
+    Those of other attempts go that are no further: whoever wrote them is gone, or was
+    given up.
+    """
     arguments = ocp.args.Composite(
         state=ocp.args.StandardSave(_by_name(state)),
         progress=ocp.args.JsonSave(progress),
     )
-    with _manager(store, run_id) as manager:
+    with _manager(store.checkpoints(run_id)) as manager:
         if step in manager.all_steps():
             return  # the one that the run went on from
         manager.save(step, args=arguments, force=True)
     sign(store, run_id, step)
+    for folder in store.all_checkpoints(run_id):
+        if folder != store.checkpoints(run_id):
+            for path in _steps(folder):
+                if int(path.name) <= step:
+                    _remove(path)
 
 
 def sign(store: Store, run_id: str, step: int) -> None:
     """Writes the manifest: until it is there, the checkpoint does not count."""
-    folder = store.path("checkpoints", run_id, str(step))
+    folder = store.checkpoints(run_id) / str(step)
     files = {_relative(path, folder): _sha256(path) for path in _files(folder)}
     body = {"format": FORMAT, "run_id": run_id, "step": step, "files": files}
     text = json.dumps({"sha256": _seal(body), "body": body}, indent=1)
@@ -105,11 +114,12 @@ def restore(
     for path in _candidates(store, run_id):
         try:
             step = _checked(path, run_id, steps)
-            saved = _read(store, run_id, step, abstract, shardings)
+            saved = _read(path.parent, step, abstract, shardings)
             break
         except Damaged as error:
             wrong.append(f"checkpoint {path.name} of run {run_id} {error}")
-            _remove(path)
+            if path.parent == store.checkpoints(run_id):  # else not ours to remove
+                _remove(path)
     if wrong:
         start = f"step {saved.step}" if saved else "the start"
         say(f"{'; '.join(wrong)}: not used, the run goes on from {start}")
@@ -129,23 +139,32 @@ def delete(store: Store, run_id: str) -> None:
 
 
 def _candidates(store: Store, run_id: str) -> list[epath.Path]:
-    """Everything in the run's folder that has the name of a step, the highest first.
+    """All that has the name of a step in the run's folders, the highest first.
 
-    Remains of interrupted writes, and numbers that orbax would not write, are removed;
-    no checkpoint is lost with them.
+    Remains of interrupted writes, and numbers that orbax would not write, are removed
+    from the folder that this process writes to; no checkpoint is lost with them.
     """
     folder = store.path("checkpoints", run_id)
     if not folder.is_dir():
         if folder.exists() or _is_link(folder):  # would be in the way of a folder
             folder.unlink()
         return []
-    steps = []
-    for path in folder.iterdir():
-        if path.name.isdecimal() and path.name == str(int(path.name)):
-            steps.append(path)
-        elif path.name.isdecimal() or ".orbax-checkpoint-tmp" in path.name:
+    own = store.checkpoints(run_id)
+    steps = _steps(own)
+    for path in own.iterdir() if own.is_dir() else ():
+        odd = path.name.isdecimal() and path.name != str(int(path.name))
+        if odd or ".orbax-checkpoint-tmp" in path.name:
             _remove(path)
+    for other in store.all_checkpoints(run_id):
+        if other != own:
+            steps += _steps(other)
     return sorted(steps, key=lambda path: int(path.name), reverse=True)
+
+
+def _steps(folder: epath.Path) -> list[epath.Path]:
+    """What has the name of a step."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return [p for p in paths if p.name.isdecimal() and p.name == str(int(p.name))]
 
 
 def _checked(folder: epath.Path, run_id: str, steps: int) -> int:
@@ -189,7 +208,7 @@ def _manifest(folder: epath.Path, run_id: str) -> tuple[int, dict[str, str]]:
     return step, files
 
 
-def _read(store: Store, run_id: str, step: int, abstract: Any, shardings: Any) -> Saved:
+def _read(folder: epath.Path, step: int, abstract: Any, shardings: Any) -> Saved:
     """The content of a checkpoint whose files are undamaged."""
     target = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(
@@ -202,7 +221,7 @@ def _read(store: Store, run_id: str, step: int, abstract: Any, shardings: Any) -
         state=ocp.args.StandardRestore(_by_name(target)),
         progress=ocp.args.JsonRestore(),
     )
-    with _manager(store, run_id) as manager:
+    with _manager(folder) as manager:
         try:
             restored = manager.restore(step, args=arguments)
         except _OTHER_SHAPE as error:

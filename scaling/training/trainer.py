@@ -295,6 +295,8 @@ class Trainer:
         self.saved = time.monotonic()
 
     def _save(self, slot: Slot, state: Any) -> None:
+        if self.store.attempt and self.store.exists(slot.run_id):
+            return  # another attempt has ended, and removed what it kept
         checkpoint.save(self.store, slot.run_id, slot.step, state, slot.progress())
 
 

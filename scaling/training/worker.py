@@ -158,7 +158,7 @@ def serve(worker: Worker, arguments: argparse.Namespace) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes Ctrl-C on
     for path in arguments.include:
         plugins.include(path)
-    store = Store(arguments.workdir)
+    store = Store(arguments.workdir, arguments.attempt)
     with corpora.seen_from(arguments.texts):
         for request in _requests():
             try:
@@ -259,6 +259,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--cache", required=True)
     parser.add_argument("--include", action="append", default=[])
     parser.add_argument("--texts", default="")
+    parser.add_argument("--attempt", default="")
     parser.add_argument("--checkpoint_seconds", type=float, default=CHECKPOINT_SECONDS)
     return parser.parse_args(argv)
 

@@ -147,6 +147,31 @@ def test_artifacts_carry_their_hash(tmp_path):
     artifact = store.write_artifact("a", "curve.npz", b"loss")
     assert (tmp_path / artifact.path).read_bytes() == b"loss"
     assert artifact.name == "curve" and len(artifact.sha256) == 64
+    assert store.write_artifact("a", "curve.npz", b"loss") == artifact
+
+
+def test_two_attempts_that_end_together_leave_one_record_with_its_own_files(tmp_path):
+    """A machine that was given up finishes beside the one that took over."""
+    stores = [Store(tmp_path), Store(tmp_path)]
+    files = [
+        s.write_artifact("a" * 16, "curve.npz", bytes([i]))
+        for i, s in enumerate(stores)
+    ]
+    wrote = [
+        s.write(make_record(artifacts=(file,), attempt=i))
+        for i, (s, file) in enumerate(zip(stores, files, strict=True))
+    ]
+    assert wrote == [True, False]
+    record = stores[1].read("a" * 16)
+    assert record.attempt == 0 and stores[1].artifact(record, "curve", 99) == b"\0"
+
+
+def test_attempts_of_two_machines_do_not_replace_each_other(tmp_path):
+    store = Store(tmp_path)
+    for cause in ("crash", "lost"):
+        store.add_attempt(make_attempt(1, cause=cause))
+    kept = [(attempt.number, attempt.cause) for attempt in store.attempts()]
+    assert kept == [(1, "crash"), (2, "lost")]
 
 
 def test_a_study_keeps_its_runs(tmp_path):

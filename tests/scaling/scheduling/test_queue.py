@@ -8,7 +8,7 @@ import pytest
 
 from scaling.errors import UserError, disk_errors
 from scaling.layout import Layout
-from scaling.packs import Event
+from scaling.packs import Event, Machine
 from scaling.record import Attempt, Store
 from scaling.run import Model
 from scaling.scheduling import progress
@@ -24,11 +24,18 @@ class Plan:
     def __init__(self, tmp_path, runs):
         self.store = Store(tmp_path)
         fixed = Layout(run=2, width=2)
+        self.here = Machine("cpu", 2, "cpu")
         self.layouts = types.SimpleNamespace(
-            of=lambda run, *runs: fixed, known=lambda run: fixed
+            of=lambda run, *runs: fixed,
+            known=lambda run: fixed,
+            kept=lambda run: fixed,
+            key=lambda run: "all",
         )
         self.progress = progress.Progress(io.StringIO())
         self.planned, self.done = runs, set()
+
+    def layouts_of(self, machine):
+        return self.layouts
 
     def remember(self):
         return [

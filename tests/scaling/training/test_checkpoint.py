@@ -106,3 +106,30 @@ def test_what_cannot_be_removed_is_moved_out_of_sight(saved, tmp_path, monkeypat
         assert store.path("checkpoints", "mine", "damaged.16.0").is_dir()
         assert restore(store)[1] == []
         checkpoint.delete(store, "mine")  # says so in the log, and that is all
+
+
+def test_attempts_that_write_at_once_do_not_touch_each_other(tmp_path):
+    """The one that was given up goes on writing; the next continues from its newest."""
+    lost, found, plain = (Store(tmp_path, name) for name in ("lost", "found", ""))
+    save = lambda store, step: checkpoint.save(
+        store, "mine", step, state(step), progress(step)
+    )
+    save(lost, 8)
+    assert restore(found)[0].step == 8
+    save(lost, 16)
+    save(found, 12)
+    assert plain.checkpoint_step("mine") == 16 == restore(plain)[0].step
+    # What is no further than the newest of one's own is not needed.
+    assert steps(lost) == ["16"] and steps(found) == ["12"]
+    (lost.checkpoints("mine") / "16" / checkpoint.MANIFEST).unlink()
+    kept, (said,) = restore(found)
+    assert kept.step == 12 and "checkpoint 16 of run mine was not finished" in said
+    assert steps(lost) == ["16"]  # it may still be written
+    save(plain, 20)
+    assert restore(lost)[0].step == 20 and steps(lost) == []
+    checkpoint.delete(found, "mine")
+    assert plain.checkpoint_step("mine") == 0
+
+
+def steps(store):
+    return [path.name for path in store.checkpoints("mine").iterdir()]
