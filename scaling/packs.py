@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol
 
+from scaling.families import Spec
 from scaling.layout import Layout
 from scaling.record import Cause
 from scaling.run import Program, Run
@@ -63,13 +64,13 @@ class Search:
     """The work of choosing the layout of a program, by measuring it.
 
     Attributes:
-      run: one of the program; vocab: of its tokenizer.
+      run: one of the program; spec: of what it reads.
       choose: given what measures a layout (tokens/s, None where it does not work),
         returns every layout that it tried, the chosen one last.
     """
 
     run: Run
-    vocab: int
+    spec: Spec
     choose: Callable[[Callable[[Layout], float | None]], Rates]
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
 from scaling.engines.stop import Stop
+from scaling.families import Spec
 from scaling.layout import Layout
 from scaling.packs import Event, Packs
 from scaling.record import Store
@@ -36,8 +37,10 @@ class Engine(Protocol):
     def probe(self) -> dict[str, Any]:
         """The "platform", number of "devices" and "kind" of device of its machines."""
 
-    def describe(self, runs: Sequence[Run], vocab: int) -> list[dict[str, Any]]:
+    def describe(
+        self, runs: Sequence[Run], specs: Sequence[Spec]
+    ) -> list[dict[str, Any]]:
         """What each run costs: the fields of `cost.Cost`."""
 
-    def measure(self, run: Run, vocab: int, layout: Layout) -> float | None:
+    def measure(self, run: Run, spec: Spec, layout: Layout) -> float | None:
         """Training tokens/s of full packs, None where the layout does not work."""

@@ -249,7 +249,7 @@ class Queue:
             if kept is None:
                 self._searched.add(key)
                 choose = layouts.search(run, *runs)
-                return Search(run, self.plan.vocab(run), choose)
+                return Search(run, self.plan.spec(run), choose)
             layout = kept
         entries = self._share(group, layout.width, places)
         pack = _packed(entries, _as_asked(layout, run))
