@@ -32,7 +32,7 @@ from scaling import (
     vary,
 )
 
-FAMILIES = tuple(families.names())
+FAMILIES = tuple(families.names("next_token"))
 COUNTED = ("ngram",)  # has no rate, and counts the same with any seed
 SIZES = (8_000, 24_000, 72_000)
 BATCH, LENGTH = 8, 64

@@ -28,7 +28,7 @@ from scaling import (
     vary,
 )
 
-FAMILIES = tuple(families.names())
+FAMILIES = tuple(families.names("next_token"))
 COUNTED = ("ngram",)  # has no rate
 SIZES = (8_000, 24_000, 72_000)
 BATCH, LENGTH = 8, 66

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from scaling.errors import UserError, unknown
 
@@ -111,6 +112,23 @@ def include(path: str) -> None:
         raise UserError("include", path, f"it must be Python: {error}") from error
     digest = hashlib.sha256(source).hexdigest()
     _included[file.stem] = Included(file, digest, frozenset(_top_level(tree)))
+
+
+def constant(package: ModuleType, name: str, attribute: str) -> Any:
+    """A literal at the top of a plug-in's file, read without running it; or None."""
+    if name in _included:
+        file = _included[name].path
+    else:
+        file = Path(package.__path__[0]) / f"{name}.py"
+    for node in ast.parse(file.read_bytes()).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(t, ast.Name) and t.id == attribute for t in targets):
+                try:
+                    return ast.literal_eval(node.value)
+                except ValueError:  # made by code
+                    return None
+    return None
 
 
 def _top_level(tree: ast.Module) -> Iterator[str]:

@@ -27,9 +27,13 @@ def pytest_configure() -> None:
 
 
 def every_family(*quick: str):
-    """Parametrises over the families that gradients train; all but `quick` are slow."""
+    """Parametrises over the families that gradients train on text.
+
+    All but `quick` are slow.
+    """
     marks = lambda name: () if name in quick else (pytest.mark.slow,)
-    trained = [name for name in families.names() if not families.fitted(name)]
+    served = families.names("next_token")
+    trained = [name for name in served if not families.fitted(name)]
     params = [pytest.param(name, marks=marks(name)) for name in trained]
     return pytest.mark.parametrize("family", params)
 

@@ -33,7 +33,8 @@ Model but
 
 and its flops(config, spec) count one example, in training as in scoring.
 
-Most models are a Decoder (_decoder.py) of their blocks.
+Most models of text are a Decoder (_decoder.py) of their blocks; what those of pictures
+share is in _pictures.py.
 
 A module is written as if for one device and one run. Through `param` in _layers.py it
 labels every parameter with its `group`, its dimensions (`axes`) and the dimensions that
@@ -51,6 +52,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from scaling import plugins, run
+from scaling.errors import UserError
 
 
 class Tokens(NamedTuple):
@@ -120,8 +122,10 @@ class Conditions(NamedTuple):
 
     Attributes:
       noise: float32 [batch], ln(sigma) / 4 (Karras et al. 2022, table 1).
-      label: int32 [batch] below Images.labels, or None.
-      caption: int32 [batch, Images.caption] in 0 to 256, or None.
+      label: int32 [batch] below Images.labels; Images.labels itself where the label is
+        withheld. None where the corpus has none.
+      caption: int32 [batch, Images.caption] in 0 to 256; 256 throughout where the
+        caption is withheld. None where the corpus has none.
     """
 
     noise: Any
@@ -136,8 +140,14 @@ class Output(NamedTuple):
     aux: dict[str, Any]
 
 
-def names() -> list[str]:
-    return plugins.names(sys.modules[__name__], "ladder")
+def names(objective: str = "") -> list[str]:
+    """All families, or those that serve an objective; no family is imported."""
+    here = sys.modules[__name__]
+    known = plugins.names(here, "ladder")
+    if not objective:
+        return known
+    served = {name: plugins.constant(here, name, "OBJECTIVES") for name in known}
+    return [name for name in known if objective in (served[name] or ())]
 
 
 def load(name: str) -> ModuleType:
@@ -154,9 +164,21 @@ def member(model: run.Model, spec: Spec) -> tuple[ModuleType, Any]:
     """(family's module, its Config) of what a run names.
 
     Raises:
-      UserError: a family, size or option that does not exist.
+      UserError: a family, size or option that does not exist, or a family that does
+        not serve such a corpus.
     """
     family = load(model.family)
+    needed, what = "next_token", "tokens"
+    if isinstance(spec, Images):
+        needed, what = "denoise", "pictures"
+    if needed not in family.OBJECTIVES:
+        raise UserError(
+            "model.family",
+            model.family,
+            f"the corpus gives {what}, and this family serves "
+            f"{', '.join(family.OBJECTIVES)}; families for {needed}: "
+            f"{', '.join(names(needed))}",
+        )
     by = model.size_by
     return family, family.ladder(model.size, spec, by=by, **dict(model.options))
 

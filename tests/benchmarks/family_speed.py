@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--families", default="", metavar="A,B")
     arguments = parser.parse_args()
-    names = [name for name in families.names() if not families.fitted(name)]
+    names = [name for name in families.names("next_token") if not families.fitted(name)]
     if arguments.families:
         names = [AGAINST, *arguments.families.split(",")]
         names = list(dict.fromkeys(names))

@@ -200,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         for n, goal in plan.large
     ]
-    for family in families.names():
+    for family in families.names("next_token"):
         if family != "transformer" and not families.fitted(family):
             utilisation(family, plan.others, peak, plan, base)
     print("packed against one run alone", flush=True)

@@ -13,38 +13,39 @@ from flax import nnx
 
 from scaling import families
 from scaling.errors import UserError
-from scaling.families import Tokens, _layers
-from tests.conftest import every_family as some_families
+from scaling.families import Images, Tokens, _layers
+from scaling.run import Model
+from tests.support.family_cases import (
+    PICTURES,
+    TEXT,
+    abstract,
+    build,
+    case,
+    inputs,
+    serves,
+    stirred,
+)
 
-SPEC = Tokens(vocab=257, length=64)
-SMALL = Tokens(vocab=31, length=9)
+SPEC, SMALL = TEXT.spec, TEXT.small
 GROUPS = {"matrix", "embedding", "norm", "recurrence"}
 
 TRAINED = [name for name in families.names() if not families.fitted(name)]
 FITTED = [name for name in families.names() if families.fitted(name)]
 
 every_family = pytest.mark.parametrize("name", TRAINED)
+every_text_family = pytest.mark.parametrize(
+    "name", [name for name in TRAINED if serves(name, "next_token")]
+)
+every_picture_family = pytest.mark.parametrize("name", families.names("denoise"))
 every_fitted_family = pytest.mark.parametrize("name", FITTED)
 
 
-def build(name, spec=SMALL, size=8_000, seed=0):
-    family = families.load(name)
-    config = family.ladder(size, spec)
-    init = jax.jit(lambda: family.Model(config, spec, nnx.Rngs(jax.random.key(seed))))
-    return init()
-
-
-apply = jax.jit(lambda model, ids: model(ids).y)
+apply = jax.jit(lambda model, *given: model(*given).y)
 
 
 @functools.cache
 def small(name):
     return build(name)
-
-
-def abstract(name, config, spec=SPEC):
-    family = families.load(name)
-    return jax.eval_shape(lambda: family.Model(config, spec, nnx.Rngs(0)))
 
 
 def tokens(batch=2, length=SMALL.length, seed=0):
@@ -59,14 +60,19 @@ def leaves_with_names(tree):
 
 
 @every_family
-def test_output_is_float32_logits_and_scalar_losses(name):
-    y, aux = jax.jit(lambda model, ids: model(ids))(small(name), tokens())
-    assert y.shape == (2, SMALL.length, SMALL.vocab) and y.dtype == jnp.float32
+def test_output_is_float32_of_the_right_shape_and_losses_are_scalar(name):
+    spec = case(name).small
+    call = jax.jit(lambda model, *given: model(*given))
+    y, aux = call(small(name), *inputs(spec))
+    text = isinstance(spec, Tokens)
+    shape = (spec.length, spec.vocab) if text else spec.shape
+    assert y.shape == (2, *shape) and y.dtype == jnp.float32
     assert all(loss.shape == () for loss in aux.values())
-    assert "next_token" in families.load(name).OBJECTIVES
+    objectives = families.load(name).OBJECTIVES
+    assert objectives == (("next_token",) if text else ("denoise",))
 
 
-@every_family
+@every_text_family
 @pytest.mark.parametrize("length", [1, 7])
 def test_any_length_is_served_and_prefixes_agree(name, length):
     ids = tokens(length=13)
@@ -76,7 +82,7 @@ def test_any_length_is_served_and_prefixes_agree(name, length):
     )
 
 
-@every_family
+@every_text_family
 def test_no_output_depends_on_a_later_token(name):
     """Each position reads its own table row, so that its gradient stands alone."""
     length = SMALL.length
@@ -122,7 +128,10 @@ def test_each_leaf_has_a_group_and_axes(name):
     labels = families.groups(model)
     assert jax.tree.structure(labels) == jax.tree.structure(model)
     assert set(jax.tree.leaves(labels)) <= GROUPS
-    assert {"matrix", "embedding", "norm"} <= set(jax.tree.leaves(labels))
+    expected = {"matrix", "embedding"}
+    if serves(name, "next_token"):
+        expected |= {"norm"}
+    assert expected <= set(jax.tree.leaves(labels))
     for path, leaf in leaves_with_names(model):
         assert len(leaf.get_metadata("axes")) == leaf.ndim, path
         assert leaf.dtype == jnp.float32, path
@@ -130,7 +139,7 @@ def test_each_leaf_has_a_group_and_axes(name):
 
 @every_family
 def test_groups_mask_optax_and_pick_dtypes(name):
-    model = small(name)
+    model = jax.tree.map(jnp.ones_like, small(name))
     labels = families.groups(model)
     decay = optax.add_decayed_weights(
         1.0, mask=jax.tree.map(lambda group: group == "matrix", labels)
@@ -155,49 +164,74 @@ def test_bfloat16_matrices_change_little(name):
         model,
         labels,
     )
-    wide, low = apply(model, tokens()), apply(narrow, tokens())
+    given = inputs(case(name).small)
+    wide, low = apply(model, *given), apply(narrow, *given)
     assert low.dtype == jnp.float32
     assert 0.0 < float(jnp.abs(low - wide).max()) < 0.05 * float(jnp.abs(wide).max())
 
 
-@some_families("transformer", "lstm")
-def test_packed_runs_compute_what_each_computes_alone(family):
-    name, family, seeds = family, families.load(family), jnp.arange(2)
-    config = family.ladder(8_000, SMALL)
-    init = lambda seed: family.Model(config, SMALL, nnx.Rngs(jax.random.key(seed)))
-    ids = jnp.stack([tokens(seed=n) for n in range(2)])
-    packed = jax.jit(lambda ids: jax.vmap(apply)(jax.vmap(init)(seeds), ids))(ids)
+QUICK = ("transformer", "lstm", "unet", "dit", "mixer")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in TRAINED
+    ],
+)
+def test_packed_runs_compute_what_each_computes_alone(name):
+    own = case(name)
+    models = [stirred(small(name), seed=n) for n in range(2)]
+    given = [inputs(own.small, seed=n) for n in range(2)]
+    stacked = lambda trees: jax.tree.map(lambda *x: np.stack(x), *trees)
+    packed = jax.jit(jax.vmap(apply))(stacked(models), *stacked(given))
     for n in range(2):
-        np.testing.assert_allclose(
-            packed[n], apply(build(name, seed=n), ids[n]), rtol=1e-4, atol=1e-5
-        )
+        alone = apply(models[n], *given[n])
+        np.testing.assert_allclose(packed[n], alone, rtol=1e-4, atol=1e-4)
     assert not np.allclose(packed[0], packed[1])
 
 
-@every_family
+@every_text_family
 def test_the_first_loss_is_that_of_guessing(name):
     y = apply(small(name), tokens())
     every_label = jax.nn.logsumexp(y, axis=-1) - y.mean(axis=-1)
     assert 0 < every_label.mean() - np.log(SMALL.vocab) < 0.1
 
 
+@every_picture_family
+@pytest.mark.parametrize("size", [20_000, 1_000_000])
+def test_the_first_loss_is_that_of_the_best_constant(name, size):
+    """Targets have unit variance and are nothing that a new network knows of."""
+    model = build(name, PICTURES.spec, size)
+    y = apply(model, *inputs(PICTURES.spec, batch=16))
+    assert 0 < jnp.mean(y**2) < 0.1
+
+
 @every_family
-@pytest.mark.parametrize("size", [8_000, 72_000, 1e6, 1e8, 1e9])
+@pytest.mark.parametrize("size", [0, 72_000, 1e6, 1e8, 1e9])
 def test_stated_size_is_what_the_model_has(name, size):
-    family = families.load(name)
-    config = family.ladder(size, SPEC)
-    total, embedding = _layers.count(abstract(name, config))
+    family, own = families.load(name), case(name)
+    spec = own.long if own is PICTURES else own.spec
+    size = size or own.least
+    config = family.ladder(size, spec)
+    total, embedding = _layers.count(abstract(name, config, spec))
     assert family.params(config) == total - embedding
     assert abs((total - embedding) / size - 1.0) <= 0.1
-    assert embedding == 2 * SPEC.vocab * config.width
+    if own is TEXT:
+        assert embedding == 2 * spec.vocab * config.width
+    else:  # tables of labels and of bytes
+        told = getattr(config, "told", config.width)
+        assert embedding == spec.labels * told + 257 * max(8, told // 2)
 
 
 @every_family
-@pytest.mark.parametrize("length", [64, 1024])
-def test_ladder_is_near_every_target_and_never_falls(name, length):
-    family, spec = families.load(name), Tokens(257, length)
+@pytest.mark.parametrize("large", [False, True])
+def test_ladder_is_near_every_target_and_never_falls(name, large):
+    family, own = families.load(name), case(name)
+    spec = own.long if large else own.spec
     smallest = getattr(family, "smallest", lambda spec: 0)(spec)
-    sizes, targets = [], np.geomspace(max(8_000, smallest), 1e9, 500)
+    sizes, targets = [], np.geomspace(max(own.least, smallest), 1e9, 500)
     for target in targets:
         sizes.append(family.params(family.ladder(target, spec)))
     assert np.abs(np.array(sizes) / targets - 1.0).max() <= 0.1
@@ -206,9 +240,10 @@ def test_ladder_is_near_every_target_and_never_falls(name, length):
 
 @every_family
 def test_ladder_by_flops_is_near_every_target_and_never_falls(name):
-    family, targets = families.load(name), np.geomspace(3e6, 1e11, 300)
+    family, spec = families.load(name), case(name).spec
+    targets = np.geomspace(*case(name).flops, 300)
     flops = [
-        family.flops(family.ladder(target, SPEC, by="flops"), SPEC)
+        family.flops(family.ladder(target, spec, by="flops"), spec)
         for target in targets
     ]
     assert np.abs(np.array(flops) / targets - 1.0).max() <= 0.1
@@ -217,8 +252,9 @@ def test_ladder_by_flops_is_near_every_target_and_never_falls(name):
 
 @every_family
 def test_both_depth_and_width_grow_and_large_widths_fill_tiles(name):
-    ladder = functools.partial(families.load(name).ladder, spec=SPEC)
-    small, middle, large = (ladder(size) for size in (8_000, 1e6, 1e9))
+    own = case(name)
+    ladder = functools.partial(families.load(name).ladder, spec=own.spec)
+    small, middle, large = (ladder(size) for size in (own.least, 1e6, 1e9))
     assert small.depth < middle.depth < large.depth
     assert small.width < middle.width < large.width
     assert large.width % 128 == 0 and large.hidden % 128 == 0
@@ -274,13 +310,17 @@ def test_ladder_of_a_fitted_family_is_near_every_target_and_never_falls(name):
 
 @pytest.mark.parametrize("name", families.names())
 def test_wrong_input_is_refused(name):
-    family = families.load(name)
+    family, (spec, *_) = families.load(name), case(name)
     with pytest.raises(UserError, match="widht"):
-        family.ladder(8_000, SPEC, widht=4)
+        family.ladder(20_000, spec, widht=4)
     with pytest.raises(UserError, match="size_by"):
-        family.ladder(8_000, SPEC, by="layers")
+        family.ladder(20_000, spec, by="layers")
     with pytest.raises(UserError, match=r"model\.size.*members"):
-        family.ladder(3, SPEC)
+        family.ladder(3, spec)
+    other = Images(8, 8) if isinstance(spec, Tokens) else Tokens(257, 64)
+    what = "pictures" if isinstance(spec, Tokens) else "tokens"
+    with pytest.raises(UserError, match=rf"model\.family.*{name}.*gives {what}"):
+        families.member(Model(name, 20_000), other)
 
 
 def test_option_values_are_checked():
@@ -297,7 +337,7 @@ def test_option_values_are_checked():
 def test_parameters_without_qk_norm_are_counted(name):
     family = families.load(name)
     config = family.ladder(24_000, SPEC, qk_norm=False)
-    total, embedding = _layers.count(abstract(name, config))
+    total, embedding = _layers.count(abstract(name, config, SPEC))
     assert total - embedding == family.params(config)
 
 

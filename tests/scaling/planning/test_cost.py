@@ -12,13 +12,16 @@ from flax import nnx
 
 from scaling import families, objective
 from scaling.errors import UserError
-from scaling.families import Tokens
+from scaling.families import Images, Tokens, _layers
+from scaling.layout import Layout
 from scaling.planning import cost, hardware
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run, options
+from tests.support.family_cases import abstract, inputs, scalar
 
 PART = (Part("code"),)
 SPEC = Tokens(257, 64)
-TRAINED = [name for name in families.names() if not families.fitted(name)]
+TEXT = families.names("next_token")
+TRAINED = [name for name in TEXT if not families.fitted(name)]
 
 
 def make_run(family="lstm", size=8_000, **model):
@@ -52,6 +55,28 @@ def test_analytic_flops_agree_with_xla(name, size):
         counted, reason = cost.flops_xla(lowered.compile())
     assert reason == ""
     assert counted == pytest.approx(3 * 2 * forward, rel=0.05)
+
+
+PICTURES = [(name, {}) for name in families.names("denoise")]
+
+
+@pytest.mark.parametrize("name, given", [*PICTURES, ("unet", {"attention": True})])
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_analytic_flops_of_pictures_agree_with_xla(name, given, platform):
+    """However convolutions are computed: as products or as they are."""
+    family, spec = families.load(name), Images(8, 8, labels=3, caption=8)
+    config = family.ladder(40_000, spec, **given)
+
+    def loss(model, *asked):
+        with _layers.tracing(_layers.Tracing(Layout(platform), lambda tree: tree)):
+            return scalar(model, *asked)
+
+    arguments = abstract(name, config, spec), *inputs(spec)
+    lowered = jax.jit(jax.value_and_grad(loss)).lower(*arguments)
+    counted, reason = cost.flops_xla(lowered)
+    assert reason == ""
+    wanted = 3 * 2 * family.flops(config, spec)
+    assert counted == pytest.approx(wanted, rel=0.05)
 
 
 def test_products_are_counted_in_loops_slots_and_convolutions():
@@ -92,7 +117,7 @@ def test_describe_counts_a_whole_run(name):
     assert cost.describe(run, SPEC, width=3).memory == 3 * described.memory
 
 
-@pytest.mark.parametrize("name", sorted({*families.names()} - {*TRAINED}))
+@pytest.mark.parametrize("name", sorted({*TEXT} - {*TRAINED}))
 def test_what_is_fitted_costs_as_much_to_read_as_to_score(name):
     described = cost.describe(make_run(name), SPEC)
     family, spec = families.load(name), Tokens(257, 64)
