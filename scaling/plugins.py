@@ -37,31 +37,33 @@ class Included:
 _included: dict[str, Included] = {}
 
 
-def names(package: ModuleType, attribute: str) -> list[str]:
-    """Names of the plug-ins of `package`, and of included files with `attribute`.
+def names(package: ModuleType, *attributes: str) -> list[str]:
+    """Names of the plug-ins of `package`, and of included files with an attribute.
 
     Nothing is imported: a file whose name begins with an underscore is a helper
     and not a plug-in, every other one is.
     """
     known = {m.name for m in pkgutil.iter_modules(package.__path__)}
-    known |= {name for name, file in _included.items() if attribute in file.defines}
+    wanted = set(attributes)
+    known |= {name for name, file in _included.items() if wanted & file.defines}
     return sorted(name for name in known if not name.startswith("_"))
 
 
-def load(package: ModuleType, name: str, attribute: str, field: str) -> ModuleType:
-    """The plug-in `name` of `package`, which must define `attribute`.
+def load(package: ModuleType, name: str, field: str, *attributes: str) -> ModuleType:
+    """The plug-in `name` of `package`, which must define one of the attributes.
 
     Raises:
-      UserError: no such file, or a file without the attribute.
+      UserError: no such file, or a file without any of them.
     """
-    if name in _included and attribute in _included[name].defines:
+    if name in _included and set(attributes) & _included[name].defines:
         return _run(name, _included[name].path)
-    known = names(package, attribute)
+    known = names(package, *attributes)
     if name not in known:
         raise unknown(field, name, known)
     module = importlib.import_module(f"{package.__name__}.{name}")
-    if not hasattr(module, attribute):
-        raise UserError(field, name, f"its file must define `{attribute}`")
+    if not any(hasattr(module, attribute) for attribute in attributes):
+        wanted = " or ".join(f"`{attribute}`" for attribute in attributes)
+        raise UserError(field, name, f"its file must define {wanted}")
     return module
 
 

@@ -143,13 +143,16 @@ class Data:
 
     Attributes:
       corpus: a mixture of one or more corpora.
-      tokens: training tokens seen, D.
+      tokens: training tokens seen, D; of a corpus of pictures, pictures, as in all
+        budgets and sizes of evaluation sets.
       unique_tokens: tokens of the prefix that is repeated, U; None means one epoch.
       quality: kind of damage done to the training text (corpora/_quality.py), "" for
         none.
       quality_level: how much of it, in [0, 1].
-      tokenizer: "bytes", or "sentencepiece:SIZE".
+      tokenizer: "bytes", or "sentencepiece:SIZE" of text, "levels:16" of pictures.
       seed: keys the order of the training windows.
+      half: 1 or 2 for either half of a corpus of pictures, which share no group (no
+        character of glyphs); 0 for all of it.
 
     >>> from scaling import corpus
     >>> data = Data(corpus("kjv"), 400_000, unique_tokens=100_000)  # four epochs
@@ -166,13 +169,17 @@ class Data:
     quality_level: float = 0.0
     tokenizer: str = "bytes"
     seed: int = 0
+    half: int = 0
 
     @property
     def label(self) -> str:
         """The corpus and what was done to it: `kjv`, or `kjv, truncation 0.5`."""
+        named = label(self.corpus)
+        if self.half:
+            named += f", half {self.half}"
         if not self.quality:
-            return label(self.corpus)
-        return f"{label(self.corpus)}, {self.quality} {self.quality_level:g}"
+            return named
+        return f"{named}, {self.quality} {self.quality_level:g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,10 +268,10 @@ class Run:
     Attributes:
       model, data, optimiser, schedule: see `Model`, `Data`, `Optimiser`, `Schedule`.
       batch: sequences per step.
-      length: tokens per sequence.
+      length: tokens per sequence; 1 where pictures are read.
       init_seed: keys the initial weights.
       evaluation: the sets that the run is scored on.
-      objective: what the loss is; "next_token".
+      objective: what the loss is; "next_token", or "denoise" of pictures.
       evaluations: evenly spaced scorings during the run, the last one at its end;
         the best of them is recorded beside the final one.
       precision: "auto" (float32 on CPU, bfloat16 compute elsewhere) or a dtype's name.

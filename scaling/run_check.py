@@ -49,6 +49,8 @@ def check(run: Run) -> Run:
             run.schedule.decay_fraction,
             "give the share of the run that decays, between 0 and 1",
         )
+    if run.data.half not in (0, 1, 2):
+        raise UserError("data.half", run.data.half, "give 1 or 2, or 0 for all")
     if run.precision not in ("auto", "float32", "bfloat16"):
         raise UserError("precision", run.precision, "auto, float32 or bfloat16")
     if run.model.size_by not in ("params", "active", "flops"):

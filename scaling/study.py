@@ -369,6 +369,7 @@ def validate(runs: Iterable[Run]) -> None:
         for name in {part.name for part in run.corpora()} - loaded:
             corpora.load(name)
             loaded.add(name)
+        corpora.check_kind(run)
 
 
 def check_layout(runs: Iterable[Run], layout: Layout) -> None:
@@ -384,22 +385,24 @@ def check_layout(runs: Iterable[Run], layout: Layout) -> None:
             )
 
 
-def check_budgets(runs: Iterable[Run], train_tokens: Mapping[str, int]) -> None:
+def check_budgets(runs: Iterable[Run], prepared: Mapping[str, Prepared]) -> None:
     """Refuses a budget of unique tokens that its corpora do not hold.
 
     Args:
-      train_tokens: tokens of the training split by corpus key.
+      prepared: by corpus key.
     """
     for run in runs:
         for part, needed in shares(run):
-            held = train_tokens[part.key]
+            made = prepared[part.key]
+            held = made.readable(run.data.half)
             if needed > held:
                 field = "tokens" if run.data.unique_tokens is None else "unique_tokens"
+                half = f"half {run.data.half} of " if run.data.half else ""
                 raise UserError(
                     f"data.{field}",
                     getattr(run.data, field),
-                    f"needs {needed:,} unique tokens of {part.key!r}, which holds "
-                    f"{held:,}; give less, or fewer data.unique_tokens to repeat",
+                    f"needs {needed:,} unique {made.unit} of {half}{part.key!r}, which "
+                    f"holds {held:,}; give less, or fewer data.unique_tokens to repeat",
                 )
 
 

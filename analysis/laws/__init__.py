@@ -140,4 +140,4 @@ def names() -> list[str]:
 
 def load(name: str) -> ModuleType:
     """The law's module. Raises UserError for an unknown name."""
-    return plugins.load(sys.modules[__name__], name, "bind", "law")
+    return plugins.load(sys.modules[__name__], name, "law", "bind")

@@ -8,6 +8,10 @@ A corpus is a module that defines
     documents(**options) -> Iterator[tuple[str, bytes]]
         (key, UTF-8 text) of every document, in any reproducible order; b"" where
         a document has no text: it is counted and left out
+    or, where it holds pictures,
+    pictures(**options) -> Iterator[Picture]
+        every picture, of one shape, in any reproducible order; _pictures.py describes
+        them
 
 It may also define
 
@@ -22,9 +26,9 @@ and, where the text is generated from a source whose probabilities are known, `o
 and `entropy`, which _truth.py describes.
 
 The rest is shared by all corpora: a TFDS builder stores the documents as ArrayRecord
-once (`prepare`), exact duplicates are dropped, documents are split by hash into
-training and held-out text, tokens go to a memory-mapped file, and `TokenStream` reads
-batches from it, damaged where a run asks for that (_quality.py).
+once (`prepare`), exact duplicates are dropped, documents (pictures: groups of them) are
+split by hash into training and held-out ones, tokens go to a memory-mapped file, and
+`TokenStream` reads batches from it, damaged where a run asks for that (_quality.py).
 """
 
 from __future__ import annotations
@@ -40,9 +44,11 @@ if TYPE_CHECKING:
     from scaling.corpora._evaluation import (
         EvaluationWindows,
         check_evaluation,
+        evaluation_rows,
         evaluation_windows,
         ratio,
     )
+    from scaling.corpora._pictures import Picture, check_alike, check_kind
     from scaling.corpora._prepare import (
         Prepared,
         data_folder,
@@ -56,14 +62,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EvaluationWindows",
+    "Picture",
     "Prepared",
     "TokenStream",
+    "check_alike",
     "check_evaluation",
+    "check_kind",
     "check_quality",
     "data_folder",
+    "evaluation_rows",
     "evaluation_windows",
     "load",
     "names",
+    "of_pictures",
     "open_prepared",
     "prepare",
     "ratio",
@@ -73,11 +84,15 @@ __all__ = [
 
 _WHERE = {
     "EvaluationWindows": "_evaluation",
+    "Picture": "_pictures",
     "Prepared": "_prepare",
     "TokenStream": "_stream",
+    "check_alike": "_pictures",
     "check_evaluation": "_evaluation",
+    "check_kind": "_pictures",
     "check_quality": "_quality",
     "data_folder": "_prepare",
+    "evaluation_rows": "_evaluation",
     "evaluation_windows": "_evaluation",
     "open_prepared": "_prepare",
     "prepare": "_prepare",
@@ -94,10 +109,19 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
 
 
+def of_pictures(name: str) -> bool:
+    """Whether a corpus is of pictures. Raises UserError for an unknown name."""
+    return hasattr(load(name), "pictures")
+
+
+# What a corpus defines one of.
+_SOURCES = ("documents", "pictures")
+
+
 def names() -> list[str]:
-    return plugins.names(sys.modules[__name__], "documents")
+    return plugins.names(sys.modules[__name__], *_SOURCES)
 
 
 def load(name: str) -> ModuleType:
     """The corpus's module. Raises UserError for an unknown name."""
-    return plugins.load(sys.modules[__name__], name, "documents", "data.corpus")
+    return plugins.load(sys.modules[__name__], name, "data.corpus", *_SOURCES)

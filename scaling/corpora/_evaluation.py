@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from scaling.corpora._pictures import arranged
 from scaling.corpora._prepare import Prepared
 from scaling.corpora._tokens import DOCUMENT, TokenFile
 from scaling.errors import UserError
+from scaling.families import Tokens
 from scaling.run import Part, Run
 
 # A held-out split that fills less of the stated size is too small for it.
@@ -25,10 +27,12 @@ class EvaluationWindows:
     and the objective shifts in the separator at the front of each.
 
     Attributes:
-      tokens: int32 [n, length], padded at a document's end with the separator.
-      weight: float32 [n, length], 1 on a token that counts and 0 on padding.
+      tokens: int32 [n, row], padded at a document's end with the separator.
+      weight: float32 [n, row], 1 on a token that counts and 0 on padding; [n, 1] where
+        a picture is read as one thing.
       document: int32 [n], which document a window belongs to.
-      bytes: int64 [documents], bytes of each document's text.
+      bytes: int64 [documents], bytes of each document's text, or values of a group's
+        pictures.
       names: hash of each document's text, 16 hexadecimal digits.
     """
 
@@ -80,6 +84,35 @@ def evaluation_windows(
     )
 
 
+def evaluation_rows(
+    part: Part, pictures: int, run: Run, prepared: Mapping[str, Prepared]
+) -> EvaluationWindows:
+    """Whole held-out groups of a corpus of pictures, by hash, up to `pictures` of them.
+
+    As `evaluation_windows`, with a group for a document and a picture for a window.
+    """
+    corpus = prepared[part.key]
+    assert corpus.images is not None
+    spec = corpus.spec(run)
+    index, sizes, chosen = _chosen(part, pictures, corpus)
+    file = TokenFile(corpus.folder / "held_out.tokens")
+    numbers = np.concatenate(
+        [np.arange(index["start"][g], index["start"][g] + sizes[g]) for g in chosen]
+    )
+    rows = arranged(file.windows(corpus.images.row, numbers), corpus, spec)
+    weight = np.ones((len(rows), 1), np.float32)
+    if isinstance(spec, Tokens):
+        scored = np.arange(spec.row) >= spec.prefix
+        weight = weight * scored.astype(np.float32)
+    return EvaluationWindows(
+        tokens=rows,
+        weight=weight,
+        document=np.repeat(np.arange(len(chosen), dtype=np.int32), sizes[chosen]),
+        bytes=index["bytes"][chosen],
+        names=tuple(f"{digest:016x}" for digest in index["hash"][chosen]),
+    )
+
+
 def check_evaluation(runs: Iterable[Run], prepared: Mapping[str, Prepared]) -> None:
     """Refuses evaluation sets that are larger than what their corpora hold out.
 
@@ -106,11 +139,12 @@ def _chosen(
     sizes = np.diff(index["start"], append=corpus.held_out_tokens)
     chosen = _fill(sizes, np.argsort(index["hash"], kind="stable"), tokens)
     if sizes[chosen].sum() < FILLED * tokens:
+        groups = "documents" if corpus.images is None else "groups"
         raise UserError(
             "evaluation.tokens",
             tokens,
-            f"{part.key} holds out {corpus.held_out_tokens:,} tokens in "
-            f"{corpus.held_out_documents:,} documents, of which whole documents give "
+            f"{part.key} holds out {corpus.held_out_tokens:,} {corpus.unit} in "
+            f"{corpus.held_out_documents:,} {groups}, of which whole {groups} give "
             f"{sizes[chosen].sum():,}; give no more than that",
         )
     return index, sizes, chosen

@@ -106,7 +106,8 @@ def made(kind: Any, options: Mapping[str, Scalar]) -> Any:
 @functools.lru_cache(maxsize=8)
 def _made(kind: Any, options: tuple[tuple[str, Scalar], ...]) -> Any:
     source = kind(**dict(options))
-    within("tokens", source.tokens, 1)
+    if hasattr(source, "tokens"):  # a source of text
+        within("tokens", source.tokens, 1)
     within("seed", source.seed, 0)
     source.check()
     return source

@@ -20,7 +20,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,9 @@ class Prepared:
       train_tokens, held_out_tokens: separators included.
       train_documents, held_out_documents: after exact duplicates were dropped.
       train_bytes, held_out_bytes: of UTF-8 text, separators not counted.
+      images: what models of "denoise" read, where it is a corpus of pictures. In one,
+        a token is a picture, a document a group of them, a byte a value of a pixel.
+      halves: training pictures of either half.
       documents: documents of both splits.
       duplicates: documents dropped.
       empty: documents left out since they have no text.
@@ -69,6 +72,8 @@ class Prepared:
     empty: int
     licence: str
     source: str
+    images: families.Images | None = None
+    halves: tuple[int, int] = (0, 0)
 
     @property
     def separator(self) -> int:
@@ -76,7 +81,21 @@ class Prepared:
 
     def spec(self, run: Run) -> families.Spec:
         """What the models of a run of this corpus read."""
-        return families.Tokens(self.vocab, run.length)
+        if self.images is None:
+            return families.Tokens(self.vocab, run.length)
+        if run.objective == "denoise":
+            return self.images
+        prefix = self.images.row - self.images.size
+        return families.Tokens(self.vocab, self.images.row, prefix)
+
+    def readable(self, half: int) -> int:
+        """Training tokens of a half; of the whole for half 0."""
+        return self.halves[half - 1] if half else self.train_tokens
+
+    @property
+    def unit(self) -> str:
+        """What its tokens are."""
+        return "tokens" if self.images is None else "pictures"
 
     @property
     def documents(self) -> int:
@@ -172,11 +191,15 @@ def _prepare(part: Part, root: Path, tokenizer: str, progress: bool) -> Prepared
         with _replacing(tokens) as partial:
             _build_tokens(part, folder / "documents", partial, tokenizer, model)
         made = _open(part, tokens)
+    what = f"{made.documents:,} documents, {made.bytes / 1e6:.1f} MB"
+    if made.images is not None:
+        height, width, channels = made.images.shape
+        what = f"{made.documents:,} groups, {width} x {height} x {channels}"
     _say(
         progress,
-        f"prepared {part.key}: {made.documents:,} documents, "
-        f"{made.bytes / 1e6:.1f} MB, {made.duplicates:,} duplicates dropped; "
-        f"{made.train_tokens:,} tokens to train on, {made.held_out_tokens:,} held out",
+        f"prepared {part.key}: {what}, {made.duplicates:,} duplicates dropped; "
+        f"{made.train_tokens:,} {made.unit} to train on, {made.held_out_tokens:,} held "
+        "out",
     )
     for remark in _remarks(part, made):
         _say(progress, f"{part.key}: {remark}")
@@ -196,7 +219,7 @@ def _remarks(part: Part, made: Prepared) -> list[str]:
 
 def _model(part: Part, root: Path, tokenizer: str, progress: bool) -> bytes | None:
     """The vocabulary learnt from another corpus, where the tokenizer names one."""
-    name = _tokens.trained_on(tokenizer)
+    name = "" if corpora.of_pictures(part.name) else _tokens.trained_on(tokenizer)
     if not name:
         return None
     own = tokenizer.removesuffix(f":{name}")
@@ -208,9 +231,10 @@ def _build_documents(part: Part, partial: Path, progress: bool) -> None:
     from scaling.corpora import _builder  # imports TFDS, a second or more
 
     module = corpora.load(part.name)
-    texts = _shown(_documents(part), part.key, progress)
-    counts = _builder.build(part.key, texts, partial)
-    about = {"key": part.key, "version": _version(part), "rule": _builder.RULE}
+    kind, examples, rule = _examples(part)
+    shown = _shown(examples, part.key, progress)
+    counts = _builder.build(part.key, kind, shown, partial)
+    about = {"key": part.key, "version": _version(part), "rule": rule}
     about |= {"licence": module.LICENCE, "source": module.SOURCE} | counts
     (partial / "corpus.json").write_text(json.dumps(about, indent=1))
 
@@ -226,26 +250,20 @@ def _check_unchanged(part: Part, folder: Path, root: Path) -> None:
 def _build_tokens(
     part: Part, documents: Path, partial: Path, tokenizer: str, model: bytes | None
 ) -> None:
-    from scaling.corpora import _builder
-
     try:
         about = json.loads((documents / "corpus.json").read_text())
     except (OSError, ValueError) as error:
         why = f"its corpus.json cannot be read ({error}): delete it"
         raise UserError("data_dir", str(documents), why) from error
-    model = model or _tokens.train(
-        tokenizer, lambda: (text for _, text in _builder.read(documents, "train"))
-    )
-    if model is not None:
-        (partial / _tokens.MODEL).write_bytes(model)
-    encoder = _tokens.load(tokenizer, model)
     manifest: dict[str, Any] = {"key": part.key, "tokenizer": tokenizer}
-    manifest |= {"vocab": encoder.separator + 1, "about": about}
-    for split in ("train", "held_out"):
-        texts = _builder.read(documents, split)
-        hashed = ((text, _builder.text_hash(text)) for _, text in texts)
-        manifest[split] = _tokens.write(partial, split, encoder, hashed)
-    stored = manifest["train"]["documents"] + manifest["held_out"]["documents"]
+    manifest["about"] = about
+    pictures = corpora.of_pictures(part.name)
+    if pictures:
+        manifest |= _picture_rows(documents, partial, tokenizer)
+    else:
+        manifest |= _text_tokens(documents, partial, tokenizer, model)
+    counted = "tokens" if pictures else "documents"
+    stored = sum(manifest[split][counted] for split in _SPLITS)
     if stored != about["documents"]:
         raise UserError(
             "data.corpus",
@@ -260,11 +278,46 @@ def _build_tokens(
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
 
+_SPLITS = ("train", "held_out")
+
+
+def _text_tokens(
+    documents: Path, partial: Path, tokenizer: str, model: bytes | None
+) -> dict[str, Any]:
+    """Writes the token files of a text; what the manifest says of them."""
+    from scaling.corpora import _builder
+
+    model = model or _tokens.train(
+        tokenizer, lambda: (row["text"] for row in _builder.read(documents, "train"))
+    )
+    if model is not None:
+        (partial / _tokens.MODEL).write_bytes(model)
+    encoder = _tokens.load(tokenizer, model)
+    said: dict[str, Any] = {"vocab": encoder.separator + 1}
+    for split in _SPLITS:
+        texts = (row["text"] for row in _builder.read(documents, split))
+        hashed = ((text, _builder.text_hash(text)) for text in texts)
+        said[split] = _tokens.write(partial, split, encoder, hashed)
+    return said
+
+
+def _picture_rows(documents: Path, partial: Path, tokenizer: str) -> dict[str, Any]:
+    """Writes the row files of pictures; what the manifest says of them."""
+    from scaling.corpora import _builder, _picture_files, _pictures
+
+    stored = {split: _builder.read(documents, split) for split in _SPLITS}
+    images, counts = _picture_files.write(partial, stored, tokenizer)
+    vocab = _pictures.vocabulary(images, tokenizer)
+    return {"vocab": vocab, "images": list(images), **counts}
+
+
 def _digest(manifest: dict[str, Any]) -> str:
     """What identifies the content: not where, when or from which version it came."""
     content = {name: file["sha256"] for name, file in manifest["files"].items()}
     body = {"format": FORMAT, "tokenizer": manifest["tokenizer"], "files": content}
     body |= {"rule": manifest["about"]["rule"]}
+    if "images" in manifest:
+        body |= {"images": manifest["images"]}
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
@@ -284,8 +337,10 @@ def _open(part: Part, folder: Path, full: bool = False) -> Prepared:
         if full and _sha256(path) != file["sha256"]:
             raise Damaged(f"the content of {path} has changed")
     about = manifest["about"]
-    splits = ("train", "held_out")
-    counts = {f"{s}_{n}": count for s in splits for n, count in manifest[s].items()}
+    halves = manifest["train"].pop("halves", (0, 0))
+    manifest["held_out"].pop("halves", None)
+    counts = {f"{s}_{n}": count for s in _SPLITS for n, count in manifest[s].items()}
+    images = families.Images(*manifest["images"]) if "images" in manifest else None
     return Prepared(
         key=part.key,
         digest=digest,
@@ -297,18 +352,34 @@ def _open(part: Part, folder: Path, full: bool = False) -> Prepared:
         empty=about["empty"],
         licence=about["licence"],
         source=about["source"],
+        images=images,
+        halves=tuple(halves),
         **counts,
     )
 
 
-def _documents(part: Part) -> Iterator[tuple[str, bytes]]:
-    return corpora.load(part.name).documents(**dict(part.options))
+def _examples(part: Part) -> tuple[Any, Iterator[dict[str, bytes]], str]:
+    """A corpus's kind of examples, the examples, and the rule of its split."""
+    from scaling.corpora import _builder, _picture_files
+
+    given = _source(part.name)(**dict(part.options))
+    if corpora.of_pictures(part.name):
+        return *_picture_files.examples(part.key, given), _builder.PICTURE_RULE
+    examples = ({"key": key.encode(), "text": text} for key, text in given)
+    return _builder.TextKind(), examples, _builder.RULE
+
+
+def _source(name: str) -> Callable[..., Any]:
+    """The function that gives a corpus's documents or pictures."""
+    module = corpora.load(name)
+    found: Callable[..., Any] = getattr(module, "pictures", None) or module.documents
+    return found
 
 
 def _version(part: Part) -> str:
     module, options = corpora.load(part.name), dict(part.options)
     try:
-        inspect.signature(module.documents).bind(**options)
+        inspect.signature(_source(part.name)).bind(**options)
     except TypeError as error:  # an option that the corpus does not take, or lacks
         raise UserError("data.corpus", part.key, f"its options: {error}") from error
     return module.version(**options)
@@ -378,9 +449,9 @@ def _explained(error: OSError, root: Path) -> Exception:
 
 
 def _shown(
-    documents: Iterable[tuple[str, bytes]], key: str, progress: bool
-) -> Iterator[tuple[str, bytes]]:
-    """Passes documents on and shows how many and how much has come."""
+    examples: Iterable[dict[str, bytes]], key: str, progress: bool
+) -> Iterator[dict[str, bytes]]:
+    """Passes examples on and shows how many and how much has come."""
     bar = tqdm(
         desc=f"reading {key}",
         unit="B",
@@ -388,9 +459,9 @@ def _shown(
         disable=not (progress and sys.stderr.isatty()),
     )
     with bar:
-        for key_and_text in documents:
-            bar.update(len(key_and_text[1]))
-            yield key_and_text
+        for example in examples:
+            bar.update(len(example.get("text", example.get("pixels", b""))))
+            yield example
 
 
 def _say(progress: bool, line: str) -> None:

@@ -1,6 +1,7 @@
 """The token stream: maps each step of a run to the training windows it reads.
 
-A window is `length` consecutive tokens of a corpus's training tokens. data_seed gives
+A window is `length` consecutive tokens of a corpus's training tokens; of a corpus of
+pictures, whose runs have length 1 and count pictures, it is a picture. data_seed gives
 one permutation of all of them; a budget U reads its first U tokens. Epoch 0 reads that
 prefix in its order whatever U is, so that a smaller budget is a prefix of a larger one;
 epoch e > 0 reads a permutation of the prefix keyed by (data_seed, e, U). What damage
@@ -15,8 +16,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from scaling.corpora._chance import keys, mix
+from scaling.corpora._pictures import Pictures, check_alike
 from scaling.corpora._prepare import Prepared, spec_of
-from scaling.corpora._quality import check_quality, open_text
+from scaling.corpora._quality import Text, check_quality, open_text
 from scaling.errors import UserError
 from scaling.run import Run
 
@@ -121,33 +123,34 @@ class TokenStream:
         check_quality(run.data)
         _check_vocabulary(run, prepared)
         parts = [prepared[part.key] for part in run.data.corpus]
-        self._batch, self._length = run.batch, run.length
+        check_alike(run, prepared)
+        self.spec = spec_of(run, prepared)
+        self._batch, self._length, self._row = run.batch, run.length, self.spec.row
         self.unique_steps = run.unique_steps
         self._unique = run.unique_steps * run.batch
         self._damaged = bool(run.data.quality)
         self._counted = max(1, COUNTED // run.length)
         self._mixture = Interleaving([part.weight for part in run.data.corpus])
-        self._texts = [open_text(run.data, part) for part in parts]
+        self._texts = [_opened(run, part) for part in parts]
         windows = [text.tokens // run.length for text in self._texts]
-        _check_budget(run, self._mixture, self._unique, windows)
+        _check_budget(run, self._mixture, self._unique, windows, parts[0].unit)
         self._seed = run.data.seed
         self._orders = [
             Permutation(count, f"windows/{self._seed}/{part.name}")
             for count, part in zip(windows, run.data.corpus, strict=True)
         ]
-        self.spec = spec_of(run, prepared)
         self.vocab = max(part.vocab for part in parts)
         self.separator = self.vocab - 1
         nowhere = np.empty(0, np.int64)
         self._known = 0, (nowhere, nowhere)
-        self._read = 0, np.empty((0, self._batch, self._length), np.int32)
+        self._read = 0, np.empty((0, self._batch, self._row), np.int32)
 
     def batch(self, step: int) -> np.ndarray:
-        """int32 [batch, length]: the targets of one step."""
+        """int32 [batch, row]: the targets of one step."""
         return self.batches(step, step + 1)[0]
 
     def batches(self, start: int, stop: int) -> np.ndarray:
-        """int32 [stop - start, batch, length]: the targets of consecutive steps."""
+        """int32 [stop - start, batch, row]: the targets of consecutive steps."""
         first, read = self._read
         if not first <= start <= stop <= first + len(read):
             first, read = start, self._tokens(start, stop)
@@ -160,12 +163,12 @@ class TokenStream:
     def _tokens(self, start: int, stop: int) -> np.ndarray:
         part, window = self._places(start * self._batch, stop * self._batch)
         if len(self._texts) == 1:
-            tokens = self._texts[0].windows(self._length, window)
+            tokens = self._texts[0].windows(self._row, window)
         else:
-            tokens = np.empty((len(window), self._length), np.int32)
+            tokens = np.empty((len(window), self._row), np.int32)
             for i, text in enumerate(self._texts):
-                tokens[part == i] = text.windows(self._length, window[part == i])
-        return tokens.reshape(stop - start, self._batch, self._length)
+                tokens[part == i] = text.windows(self._row, window[part == i])
+        return tokens.reshape(stop - start, self._batch, self._row)
 
     def _places(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """(part, window within it) at positions of the run's whole reading."""
@@ -208,6 +211,13 @@ class TokenStream:
         return Permutation(self._unique, f"epoch/{self._seed}/{epoch}/{tokens}")
 
 
+def _opened(run: Run, part: Prepared) -> Text | Pictures:
+    """A corpus's training text or pictures, as far as the run may read them."""
+    if part.images is None:
+        return open_text(run.data, part)
+    return Pictures(part, run.data, part.spec(run))
+
+
 def _check_vocabulary(run: Run, prepared: Mapping[str, Prepared]) -> None:
     """Refuses a run whose corpora number their tokens differently."""
     found = {prepared[p.key].vocabulary for p in run.corpora() if p.key in prepared}
@@ -222,7 +232,7 @@ def _check_vocabulary(run: Run, prepared: Mapping[str, Prepared]) -> None:
 
 
 def _check_budget(
-    run: Run, mixture: Interleaving, unique: int, windows: list[int]
+    run: Run, mixture: Interleaving, unique: int, windows: list[int], unit: str
 ) -> None:
     taken = mixture.taken(unique)
     if all(taken <= windows):
@@ -240,6 +250,6 @@ def _check_budget(
     raise UserError(
         field,
         value,
-        f"{run.data.label} has {whole:,} training tokens in whole steps; "
-        "give no more, or repeat fewer unique tokens (data.unique_tokens)",
+        f"{run.data.label} has {whole:,} training {unit} in whole steps; "
+        f"give no more, or repeat fewer unique {unit} (data.unique_tokens)",
     )

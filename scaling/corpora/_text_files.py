@@ -1,4 +1,4 @@
-"""Finds the text files below a folder or behind a glob, each once, in a fixed order.
+"""Finds the files of some kinds below a folder or behind a glob, each once, in order.
 
 Links to files and folders are followed; one that leads back up the tree is not followed
 again. Anything that has the name of a text file and is none (a pipe, a broken link, a
@@ -77,8 +77,11 @@ def seen_from(folder: str | os.PathLike[str]) -> Iterator[None]:
         _start = before
 
 
-def find(path: str) -> Found:
-    """The text files of `path`: a file, a folder with all below it, or a glob.
+def find(path: str, kinds: tuple[str, ...] = KINDS) -> Found:
+    """The files of `path`: a file, a folder with all below it, or a glob.
+
+    Args:
+      kinds: how their names end, in small letters.
 
     Raises:
       UserError: nothing to read there, or something that is named as text and is none.
@@ -86,10 +89,10 @@ def find(path: str) -> Found:
     if not isinstance(path, str) or not path.strip() or "\0" in path:
         raise UserError("data.corpus path", path, "give a folder or glob as text")
     if "://" in path:
-        expected = "text is read from local files: copy it to a local folder first"
+        expected = "files are read from this machine: copy it to a local folder first"
         raise UserError("data.corpus path", path, expected)
     place = _start / _expanded(path)
-    search = _Search()
+    search = _Search(kinds)
     if _is_there(place):
         name = "" if os.path.isdir(place) else place.name
         search.take(place, name, given=True)
@@ -102,7 +105,7 @@ def find(path: str) -> Found:
         seen = f"it has {there}" if there else "there is nothing to read"
         if not _expanded(path).is_absolute():
             seen += f" (seen from {_start.absolute()})"
-        expected = f"give a folder or glob of {', '.join(KINDS)}; {seen}"
+        expected = f"give a folder or glob of {', '.join(kinds)}; {seen}"
         raise UserError("data.corpus path", path, expected)
     search.found.files.sort(key=lambda file: Path(file.name))
     return search.found
@@ -128,7 +131,8 @@ def _is_there(place: Path) -> bool:
 class _Search:
     """Collects files; what was seen, by device and inode, is not taken again."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: tuple[str, ...]):
+        self._kinds = kinds
         self.found = Found([], collections.Counter())
         self._seen: set[tuple[int, int]] = set()
 
@@ -139,7 +143,7 @@ class _Search:
           name: what the file is called in keys; "" for the folder that was given.
           given: matched by a glob, where a folder counts only if named as text is.
         """
-        kind = _kind(path.name)
+        kind = _kind(path.name, self._kinds)
         state = self._state(path, kind)
         if state is None or self._known(state):
             return
@@ -181,10 +185,10 @@ class _Search:
         return False
 
 
-def _kind(name: str) -> str:
-    """The longest of KINDS that `name` ends with, capitals or not; "" for none."""
+def _kind(name: str, kinds: tuple[str, ...]) -> str:
+    """The longest of the kinds that `name` ends with, capitals or not; "" for none."""
     low = name.lower()
-    return max((kind for kind in KINDS if low.endswith(kind)), key=len, default="")
+    return max((kind for kind in kinds if low.endswith(kind)), key=len, default="")
 
 
 def _listed(folder: Path) -> list[str]:

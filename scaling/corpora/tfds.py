@@ -20,13 +20,18 @@ def version(
     name: str, feature: str = "text", split: str = "train", data_dir: str = ""
 ) -> str:
     """Full name with version, and how much there is of it."""
-    builder = _builder(name, data_dir)
+    prepared = builder(name, data_dir)
+    check_split(prepared, name, split)
+    _check_feature(prepared, name, feature)
+    stored = prepared.info.splits[split]
+    return f"{prepared.info.full_name} {stored.num_examples} {stored.num_bytes}"
+
+
+def check_split(builder: Any, name: str, split: str) -> None:
+    """Raises UserError for a split that a data set does not have."""
     if split not in builder.info.splits:
         known = ", ".join(builder.info.splits)
         raise UserError("data.corpus split", split, f"{name} has the splits {known}")
-    _check_feature(builder, name, feature)
-    stored = builder.info.splits[split]
-    return f"{builder.info.full_name} {stored.num_examples} {stored.num_bytes}"
 
 
 def _check_feature(builder: Any, name: str, feature: str) -> None:
@@ -66,10 +71,23 @@ def documents(
       UserError: it is not prepared, or not as array_record; unknown feature, or one
         that is no text; files that are damaged or missing.
     """
-    builder = _builder(name, data_dir)
-    _check_feature(builder, name, feature)
+    _check_feature(builder(name, data_dir), name, feature)
+    for row, example in examples(name, split, data_dir, (feature,)):
+        text = example[feature]
+        yield str(row), text if isinstance(text, bytes) else str(text).encode()
+
+
+def examples(
+    name: str, split: str, data_dir: str, features: tuple[str, ...]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The examples of a prepared data set by number, each with some of its features.
+
+    Raises:
+      UserError: it is not prepared, or not as array_record; files that are damaged or
+        missing.
+    """
     try:
-        source = builder.as_data_source(split=split)
+        source = builder(name, data_dir).as_data_source(split=split)
     except NotImplementedError:
         raise UserError(
             "data.corpus name",
@@ -80,10 +98,11 @@ def documents(
         count = len(source)  # opens the files
     for row in range(count):
         with _told(name, f"split {split}, example {row}"):
-            text = source[row][feature]
-            if text is None:  # what its reader gives where a file ends too early
+            example = source[row]
+            if any(example[feature] is None for feature in features if feature):
+                # what its reader gives where a file ends too early
                 raise ValueError("it is not in the files, which are cut or damaged")
-        yield str(row), text if isinstance(text, bytes) else str(text).encode()
+        yield row, example
 
 
 @contextlib.contextmanager
@@ -102,7 +121,7 @@ def _told(name: str, place: str) -> Iterator[None]:
         ) from error
 
 
-def _builder(name: str, data_dir: str) -> Any:
+def builder(name: str, data_dir: str) -> Any:
     # Not tfds.builder: it looks an unprepared name up over the network, and retries
     # for minutes where there is none. This one reads folders alone.
     from google.protobuf import json_format

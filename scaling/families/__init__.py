@@ -56,10 +56,17 @@ from scaling.errors import UserError
 
 
 class Tokens(NamedTuple):
-    """Spec of a token corpus: `vocab` ids, sequences of `length`."""
+    """Spec of a token corpus.
+
+    Attributes:
+      vocab: ids, the separator (the last of them) included.
+      length: of a sequence.
+      prefix: tokens at its beginning that are told and not scored, as a caption is.
+    """
 
     vocab: int
     length: int
+    prefix: int = 0
 
     @property
     def row(self) -> int:
@@ -152,7 +159,7 @@ def names(objective: str = "") -> list[str]:
 
 def load(name: str) -> ModuleType:
     """The family's module. Raises UserError for an unknown name."""
-    return plugins.load(sys.modules[__name__], name, "ladder", "model.family")
+    return plugins.load(sys.modules[__name__], name, "model.family", "ladder")
 
 
 def fitted(name: str) -> bool:

@@ -88,7 +88,6 @@ class StudyPlan:
         self.progress = progress
         self.study = study.load(options.study, options.families, options.cut)
         self._digests: dict[str, dict[str, str]] = {}  # by tokenizer, by corpus key
-        self._train_tokens: dict[str, dict[str, int]] = {}
         self._prepared: dict[str, dict[str, Prepared]] = {}
         self._probes = probe_sets.ProbeSets(store)
         self._truths: dict[tuple[EvaluationSet, int], _truth.Truth] = {}
@@ -258,14 +257,17 @@ class StudyPlan:
         if self._admitted:  # the first runs are checked before any machine is
             study.validate(new)
         study.check_layout(new, self.layouts.base)
-        # Finds wrong names before anything is prepared; another vocabulary's price is
-        # asked for as soon as that is known.
+        # Finds wrong names before anything is prepared; what another vocabulary costs,
+        # or pictures, is asked for as soon as their size is known.
         as_bytes = lambda run: families.Tokens(BYTES, run.length)
-        self._costs.add(new, as_bytes, self.engine.describe)
+        texts = [run for run in new if not corpora.of_pictures(run.data.corpus[0].name)]
+        self._costs.add(texts, as_bytes, self.engine.describe)
         for tokenizer in sorted({run.data.tokenizer for run in new}):
             alike = [run for run in new if run.data.tokenizer == tokenizer]
             self._prepare(alike, tokenizer)
-            study.check_budgets(alike, self._train_tokens[tokenizer])
+            study.check_budgets(alike, self._prepared[tokenizer])
+            for run in alike:
+                corpora.check_alike(run, self._prepared[tokenizer])
             corpora.check_evaluation(alike, self._prepared[tokenizer])
             study.check_damaged(alike, self._prepared[tokenizer])
             self._probes.admit(alike, self._prepared[tokenizer])
@@ -274,7 +276,6 @@ class StudyPlan:
 
     def _prepare(self, runs: Iterable[Run], tokenizer: str) -> None:
         digests = self._digests.setdefault(tokenizer, {})
-        tokens = self._train_tokens.setdefault(tokenizer, {})
         wanted = {part.key: part for run in runs for part in run.corpora()}
         parts = [part for key, part in wanted.items() if key not in digests]
         if not parts:
@@ -285,7 +286,6 @@ class StudyPlan:
         for key, prepared in made.items():
             self._tell_others(key, tokenizer, prepared.digest)
         digests |= {key: prepared.digest for key, prepared in made.items()}
-        tokens |= {key: prepared.train_tokens for key, prepared in made.items()}
         self._prepared.setdefault(tokenizer, {}).update(made)
 
     def _tell_others(self, key: str, tokenizer: str, digest: str) -> None:

@@ -16,12 +16,13 @@ from scaling.corpora import (
     EvaluationWindows,
     Prepared,
     _probes,
+    evaluation_rows,
     evaluation_windows,
 )
 from scaling.layout import Layout
 from scaling.planning import cost
 from scaling.record import Reading, Record, Store
-from scaling.run import Probes, Run
+from scaling.run import Part, Probes, Run
 from scaling.source import source_commit
 from scaling.training import evaluation
 from scaling.training.slots import Slot
@@ -91,14 +92,17 @@ class Scorer:
             for part in held_out.parts:
                 key = (part.key, held_out.tokens)
                 if key not in self._windows:
-                    self._windows[key] = evaluation_windows(
-                        part, held_out.tokens, run.length, self.prepared
-                    )
+                    self._windows[key] = self._cut(part, held_out.tokens, run)
                 if key not in scores:
                     scores[key] = evaluation.score(
                         read, self._windows[key], self.sharding
                     )
         return scores
+
+    def _cut(self, part: Part, tokens: int, run: Run) -> EvaluationWindows:
+        if self.prepared[part.key].images is None:
+            return evaluation_windows(part, tokens, run.length, self.prepared)
+        return evaluation_rows(part, tokens, run, self.prepared)
 
 
 def curve_file(slot: Slot) -> bytes:

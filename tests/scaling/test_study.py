@@ -1,6 +1,7 @@
 """Study files: building runs, choosing the best, saying what is wrong."""
 
 import dataclasses
+import types
 from pathlib import Path
 
 import pytest
@@ -277,12 +278,18 @@ def test_the_mesh_divides_the_batch():
         study.check_layout([RUN], Layout(data=3))
 
 
+def held(**tokens):
+    """Prepared corpora as far as budgets go, by how many tokens each has."""
+    made = lambda n: types.SimpleNamespace(readable=lambda half: n, unit="tokens")
+    return {key: made(n) for key, n in tokens.items()}
+
+
 def test_a_budget_is_refused_when_a_corpus_is_smaller():
     mixed = vary(RUN, {"data.corpus": (mixture(code=3, kjv=1),)})
-    study.check_budgets([RUN, *mixed], {"kjv": 81_920, "code": 61_440})
+    study.check_budgets([RUN, *mixed], held(kjv=81_920, code=61_440))
     with pytest.raises(UserError, match=r"data.tokens 81920: .* 'kjv', which holds 81"):
-        study.check_budgets([RUN], {"kjv": 81_919})
+        study.check_budgets([RUN], held(kjv=81_919))
     with pytest.raises(UserError, match="'code'"):
-        study.check_budgets(mixed, {"kjv": 81_920, "code": 61_439})
+        study.check_budgets(mixed, held(kjv=81_920, code=61_439))
     repeated = vary(RUN, {"data.unique_tokens": (20_480,)})
-    study.check_budgets(repeated, {"kjv": 20_480})
+    study.check_budgets(repeated, held(kjv=20_480))

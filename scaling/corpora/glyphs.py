@@ -1,0 +1,123 @@
+"""Letters and signs, drawn from the fonts that come with matplotlib.
+
+Every character of every font is drawn once, in gray, on a square of `size` pixels: the
+em is the square's side, the baseline lies at four fifths of its height, and what is
+drawn stands in the middle. What no pixel shows is left out, and so is a picture that is
+there already. A group is a character, in whichever fonts it is drawn.
+
+A caption names the style of the font and the character, as Unicode does: "sans bold:
+latin small letter a". The symbol fonts have other signs at their code points, so their
+pictures have groups of their own and no caption.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.font_manager
+import matplotlib.ft2font
+import numpy as np
+
+from scaling.corpora._pictures import Picture
+from scaling.errors import UserError
+
+LICENCE = "Bitstream Vera and BaKoMa licences, as matplotlib distributes the fonts"
+SOURCE = "https://matplotlib.org"
+
+SIZES = (8, 12, 16, 32)
+BASELINE = 0.8
+# LastResort has a glyph for each of a million code points, none of them of its own.
+_SKIPPED = ("LastResort",)
+# Fonts of which a code point does not say the sign.
+_SYMBOLS = ("cm", "STIXNonUni", "STIXSiz")
+_STYLES = {
+    "DejaVuSansMono": "mono",
+    "DejaVuSansDisplay": "sans display",
+    "DejaVuSans": "sans",
+    "DejaVuSerifDisplay": "serif display",
+    "DejaVuSerif": "serif",
+    "STIXGeneral": "times",
+}
+_KINDS = ("Bold", "Oblique", "Italic")
+
+
+def version(size: int = 8, captions: int = 0) -> str:
+    if size not in SIZES:
+        known = ", ".join(map(str, SIZES))
+        raise UserError("data.corpus size", size, f"glyphs have {known} pixels")
+    if captions < 0:
+        raise UserError("data.corpus captions", captions, "give 0 or more bytes")
+    return f"matplotlib {matplotlib.__version__}"
+
+
+def pictures(size: int = 8, captions: int = 0) -> Iterator[Picture]:
+    """The glyphs, font by font.
+
+    Args:
+      size: pixels of a side: 8, 12, 16 or 32.
+      captions: bytes of a caption that are kept, 0 for none.
+    """
+    for path in _fonts():
+        font = matplotlib.ft2font.FT2Font(str(path))
+        font.set_size(size, 72)
+        for code in sorted(font.get_charmap()):
+            if 0xD800 <= code < 0xE000:  # halves of a pair, no characters
+                continue
+            pixels = _drawn(font, code, size)
+            if pixels.any():
+                key = f"{path.stem}/{code:04X}"
+                yield Picture(
+                    key,
+                    pixels[..., None],
+                    key if _symbols(path) else f"{code:04X}",
+                    caption=b"" if _symbols(path) else _caption(path, code)[:captions],
+                )
+
+
+def _fonts() -> list[Path]:
+    folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    paths = sorted(folder.glob("*.ttf"))
+    return [path for path in paths if not path.name.startswith(_SKIPPED)]
+
+
+def _symbols(path: Path) -> bool:
+    return path.name.startswith(_SYMBOLS)
+
+
+def _drawn(font: Any, code: int, size: int) -> np.ndarray:
+    """uint8 [size, size]: one character, cut where it is larger than the square."""
+    font.set_text(chr(code))
+    font.draw_glyphs_to_bitmap(antialiased=True)
+    image = np.asarray(font.get_image())
+    below = font.get_descent() / 64
+    picture = np.zeros((size, size), np.uint8)
+    if not image.size:
+        return picture
+    left = (size - image.shape[1]) // 2
+    top = round(BASELINE * size + below) - image.shape[0]
+    rows, from_rows = _overlap(top, image.shape[0], size)
+    columns, from_columns = _overlap(left, image.shape[1], size)
+    picture[rows, columns] = image[from_rows, from_columns]
+    return picture
+
+
+def _overlap(start: int, length: int, size: int) -> tuple[slice, slice]:
+    """Where `length` pixels from `start` on lie in `size` ones, and which they are."""
+    first, last = max(start, 0), max(min(start + length, size), max(start, 0))
+    return slice(first, last), slice(first - start, last - start)
+
+
+def _caption(path: Path, code: int) -> bytes:
+    name = unicodedata.name(chr(code), f"u+{code:04x}").lower()
+    return f"{_style(path)}: {name}".encode()
+
+
+def _style(path: Path) -> str:
+    """Words for a font: DejaVuSans-BoldOblique is "sans bold oblique"."""
+    family = max((f for f in _STYLES if path.stem.startswith(f)), key=len)
+    kinds = [word for word in _KINDS if word[:3] in path.stem.removeprefix(family)]
+    return " ".join([_STYLES[family], *(word.lower() for word in kinds)])
