@@ -185,6 +185,16 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(every[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
+def named(names: Iterable[str]) -> str:
+    """`a, b and c`, or of many names the first few and how many more there are.
+
+    >>> named("ab"), named("abcdef")
+    ('a and b', 'a, b, c, d and 2 more')
+    """
+    every = list(dict.fromkeys(names))
+    return joined(every) if len(every) <= MOST_NAMED else some(every)
+
+
 def swaps_text(frame: pd.DataFrame) -> str:
     """The swaps of a frame's rows, the first few by name."""
     ends = zip(frame.baseline, frame.alternative, strict=True)

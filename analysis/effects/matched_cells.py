@@ -12,8 +12,9 @@ import pandas as pd
 
 from analysis.design.cells import cells_frame
 from analysis.design.settings import APART
-from analysis.design.swaps import Swap
+from analysis.design.swaps import Described, Swap
 from analysis.effects.data_equivalents import SIZES, Surface, overall
+from analysis.formatting import named
 from analysis.inference.intervals import sample
 from analysis.inference.seeds import Noise
 from analysis.inference.verdict import DECIDES, NORMAL
@@ -327,19 +328,41 @@ def _error(values: Array) -> float:
     return float(values.std(ddof=1) / math.sqrt(values.size))
 
 
-def measured_frame(found: Matches, target: str) -> pd.DataFrame:
-    """Mean log loss ratio of each swap over all matched cells, whatever is held fixed.
+def measured_frame(
+    found: Matches,
+    target: str,
+    text: str,
+    described: Described,
+    noise: Noise,
+    document_se: DocumentError,
+) -> pd.DataFrame:
+    """Mean log loss ratio of each swap over its matched cells, without a law.
 
-    With Student's interval of the mean over cells: no law and no noise level is needed.
-    The range of N and D is that of the cells.
+    Of swaps within one corpus the cells trained on the target's own text alone, where
+    there are any: what an architecture does on text that it was not trained on is
+    another question. The interval is Student's, of the mean over cells; of fewer than
+    three cells, it is of these cells, by the noise of their seeds and documents. The
+    range of N and D is that of the cells.
+
+    Args:
+      text: the corpus that the target is held-out text of.
+      described: what the levels of corpora are made of.
+      noise, document_se: as in `margin`.
     """
-    pairs: dict[tuple[str, str, str], list[Match]] = {}
+    pairs: dict[tuple[str, str, str], dict[Swap, Sequence[Match]]] = {}
     for swap, matched in found.items():
-        pairs.setdefault(swap.pair, []).extend(matched)
+        pairs.setdefault(swap.pair, {})[swap] = matched
     rows = []
-    for (kind, baseline, alternative), matched in pairs.items():
+    for (kind, baseline, alternative), swaps in pairs.items():
+        texts = {swap: _corpora(swap, described) for swap in swaps}
+        own = {swap: m for swap, m in swaps.items() if texts[swap] == {text}}
+        swaps = own or swaps
+        matched = [match for every in swaps.values() for match in every]
+        corpora = sorted(set().union(*(texts[swap] for swap in swaps)))
         logs = np.array([match.log_ratio for match in matched])
         low, high = mean_interval(logs)
+        if math.isnan(low):
+            low, high = _noise_interval(matched, noise, document_se)
         sizes = np.concatenate([_sizes(matched, side) for side in ("before", "after")])
         params, tokens = sizes[::2], sizes[1::2]
         rows.append(
@@ -348,6 +371,7 @@ def measured_frame(found: Matches, target: str) -> pd.DataFrame:
                 "baseline": baseline,
                 "alternative": alternative,
                 "target": target,
+                "corpora": named(corpora),
                 "cells": len(matched),
                 "log_ratio": float(logs.mean()),
                 "low": low,
@@ -359,6 +383,24 @@ def measured_frame(found: Matches, target: str) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _corpora(swap: Swap, described: Described) -> set[str]:
+    """What the two cells of a swap were trained on, whatever was done to it."""
+    made = described.get("corpus", {})
+    ends = (swap.before[1], swap.after[1])
+    return {made.get(end, {}).get("corpus", end) for end in ends}
+
+
+def _noise_interval(
+    matched: Sequence[Match], noise: Noise, document_se: DocumentError
+) -> tuple[float, float]:
+    """The mean log ratio of these very cells, with the noise of each."""
+    mean = float(np.mean([match.log_ratio for match in matched]))
+    # Half widths share Student's factor, so that they add as standard errors do.
+    halves = [margin(m.before, m.after, noise, document_se) for m in matched]
+    reach = math.hypot(*halves) / len(halves)
+    return mean - reach, mean + reach
 
 
 def agreement_frame(surface: Surface, found: Matches, target: str) -> pd.DataFrame:

@@ -55,7 +55,7 @@ def changes(frame: pd.DataFrame) -> list[tuple[str, bool]]:
     said = []
     for row in told_once(frame, -frame.log_ratio).itertuples():
         cells = "one matched cell" if row.cells == 1 else f"{row.cells} matched cells"
-        over = f"over {cells} ({_cells(row)})"
+        over = f"over {cells}{_trained(row)} ({_cells(row)})"
         swap = swap_text(row)
         if not (math.isfinite(row.low) and math.isfinite(row.high)):
             text = f"{swap} changes the loss by {_percents(row)[0]} {over}, too few "
@@ -72,6 +72,13 @@ def changes(frame: pd.DataFrame) -> list[tuple[str, bool]]:
     return said
 
 
+def _trained(row: Any) -> str:
+    """` trained on CORPUS`; the two corpora of a swap are named by the swap."""
+    if row.kind == "corpus" or row.corpora == UNNAMED:
+        return ""
+    return f" trained on {row.corpora}"
+
+
 def measured_sentences(frame: pd.DataFrame) -> list[str]:
     """Architecture against corpus on matched cells, where no law can compare them.
 
@@ -82,7 +89,8 @@ def measured_sentences(frame: pd.DataFrame) -> list[str]:
     for one in frame[frame.kind == "architecture"].itertuples():
         for two in frame[frame.kind == "corpus"].itertuples():
             least, most = _size(one), _size(two)
-            both = f"architecture ({swap_text(one)}) {_change(one)} and the corpus"
+            swap = swap_text(one) + _trained(one)
+            both = f"architecture ({swap}) {_change(one)} and the corpus"
             both += f" ({swap_text(two)}) {_change(two)}"
             if least[0] > most[1]:
                 larger = "the architecture moves the loss more"

@@ -298,18 +298,36 @@ def answers(view: View) -> list[Sentence]:
     claims = view.analysis.claims
     if claims.empty:
         return []
-    counts = [
-        f"{n} {verdict}"
-        for verdict in (SUPPORTED, REFUTED, OPEN)
-        if (n := int((claims.verdict == verdict).sum()))
-    ]
-    text = f"Of {len(claims)} claims stated by the study, {joined(counts)}."
+    text = _verdicts(claims)
     if len(claims) == 1:
         text = sentence(next(claims.itertuples()))
     return [
         Sentence(text, 88, FRONT),
         *(Sentence(sentence(row), 85) for row in claims.itertuples()),
     ]
+
+
+MOST_CLAIMS = 3  # of a verdict that the front page quotes
+MOST_LETTERS = 110  # of a claim there
+
+
+def _verdicts(claims: pd.DataFrame) -> str:
+    """Which claims were decided, in their own words, and how many were not."""
+    parts = []
+    for verdict in (SUPPORTED, REFUTED):
+        every = claims.claim[claims.verdict == verdict]
+        quoted = [
+            f"“{textwrap.shorten(claim.rstrip('.'), MOST_LETTERS, placeholder=' …')}”"
+            for claim in every[:MOST_CLAIMS]
+        ]
+        if len(every) > MOST_CLAIMS:
+            quoted.append(f"{len(every) - MOST_CLAIMS} more")
+        if quoted:
+            parts.append(f"{verdict}: {joined(quoted)}")
+    left = int((claims.verdict == OPEN).sum())
+    if left:
+        parts.append(f"{OPEN}: {left}")
+    return f"Of {len(claims)} claims that the study stated, {'; '.join(parts)}."
 
 
 def draw_claims(figure: Figure, analysis: Analysis, target: str) -> None:

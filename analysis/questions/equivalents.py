@@ -86,8 +86,10 @@ FRAMES = (
     ),
     declare(
         "measured",
-        "Each swap over its matched cells, whatever is held fixed, without a law.",
+        "Each swap over its matched cells, without a law; of swaps within one corpus "
+        "those trained on the target's own text, where there are any.",
         "kind baseline alternative target",
+        Column("corpora", "what the runs of these cells were trained on"),
         Column("cells", "how many matched cells"),
         Column("log_ratio", "mean log loss of `alternative` less that of `baseline`"),
         "low high",
@@ -122,7 +124,14 @@ def compute(asked: Asked) -> dict[str, pd.DataFrame]:
     )
     return {
         "equivalents": asked.within(stacked(parts)),
-        "measured": measured_frame(asked.matched, target),
+        "measured": measured_frame(
+            asked.matched,
+            target,
+            measured.table.text(target),
+            measured.described,
+            measured.noise,
+            measured.document_se,
+        ),
         "doubling": asked.within(doubling),
     }
 

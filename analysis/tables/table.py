@@ -113,6 +113,21 @@ class Table:
     predictions: tuple[Predictions, ...] = ()
     promises: tuple[Promise, ...] = ()
 
+    def text(self, target: str) -> str:
+        """The corpus, as `runs` names it, that a target is held-out text of.
+
+        The target's own name where the table does not say.
+
+        >>> table.text("loss")
+        'loss'
+        """
+        parts = self.parts.get(target, {})
+        keys = [key.rpartition(":")[0] for key in parts]
+        if len(keys) == 1:
+            return keys[0]
+        weighted = zip(parts.values(), keys, strict=True)
+        return " + ".join(f"{w:g} {key}" for w, key in weighted) or target
+
     @property
     def settings(self) -> tuple[str, ...]:
         """The columns of settings that vary; in each cell the best of all is taken.

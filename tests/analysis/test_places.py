@@ -110,6 +110,34 @@ def test_a_measured_interval_is_told_and_is_in_the_json(capsys, tmp_path):
     assert not any("Gain or loss" in one for one in page.limits)
 
 
+def test_architectures_are_compared_on_the_text_that_is_scored(capsys, tmp_path):
+    frame = made(corpora=("d", "e"), budgets=2).rename(columns={"loss": "loss:d"})
+    # On text that it was not trained on, b is far worse.
+    frame.loc[(frame.family == "b") & (frame.corpus == "e"), "loss:d"] *= 1.5
+    code, said = run(capsys, tmp_path, frame, "compare")
+    assert code == DONE
+    (line,) = [one for one in said.splitlines() if "a → b lowers the loss" in one]
+    assert "over 4 matched cells trained on d (" in line
+    frame = frame.rename(columns={"loss:d": "loss:f"})
+    _, said = run(capsys, tmp_path, frame, "compare", "--target", "shared")
+    assert "over 8 matched cells trained on d and e (" in said
+
+
+def test_few_cells_have_the_interval_of_their_seeds(capsys, tmp_path):
+    parts = [made(("a", "b"), ("d",), sizes=2, budgets=1)]
+    rng = np.random.default_rng(1)
+    parts += [p.assign(loss=p.loss * np.exp(rng.normal(0, 0.001, 4))) for p in parts]
+    frame = pd.concat([p.assign(seed=k) for k, p in enumerate(parts)])
+    found = analysis.analyse(analysis.from_frame(frame), draws=40).measured
+    (row,) = found.itertuples()
+    assert row.cells == 2 and row.low < row.log_ratio < row.high < 0
+    # The truth, without noise: b gets half as much again out of its data.
+    a, b = 900 / 2e8**0.33, 900 / 3e8**0.33
+    sizes = 300 / np.array([1e7, 4e7]) ** 0.33
+    truth = np.log((1.8 + sizes + b) / (1.8 + sizes + a)).mean()
+    assert row.low < truth < row.high
+
+
 def test_text_names_the_targets_that_it_is_not_about(capsys, tmp_path, one_family):
     frame = one_family.drop(columns=["family", "corpus"])
     frame = frame.rename(columns={"loss": "loss:web"})
@@ -154,13 +182,14 @@ def test_measured_effects_whose_intervals_meet_are_undetermined():
         "low": -0.05,
     }
     row |= {"high": -0.01, "params_low": 1e7, "params_high": 1e8}
-    row |= {"tokens_low": 1e8, "tokens_high": 1e9}
+    row |= {"tokens_low": 1e8, "tokens_high": 1e9, "corpora": "prose"}
     rows = [row | {"kind": "architecture"}, row | {"kind": "corpus", "log_ratio": 0.1}]
     (said,) = _matched_words.measured_sentences(pd.DataFrame(rows))
     assert formatting.UNDETERMINED in said
     rows[1] |= {"low": 0.06, "high": 0.14}
     (said,) = _matched_words.measured_sentences(pd.DataFrame(rows))
     assert "the corpus moves the loss more" in said
+    assert "the architecture (a → b trained on prose) changes" in said
     rows[1] |= {"low": np.nan}
     (said,) = _matched_words.measured_sentences(pd.DataFrame(rows))
     assert formatting.UNDETERMINED in said and "interval not known" in said

@@ -111,6 +111,18 @@ def test_a_claim_is_decided_by_the_rows_it_names():
     assert found.change[1].startswith("A margin that does not hold all of 0.0300 to")
 
 
+def test_the_front_page_names_the_claims_that_were_decided():
+    one = Claim("Architecture matters little.", "share of architecture", "below", 0.1)
+    two = dataclasses.replace(SAME, where={"factor": "corpus"})
+    three = dataclasses.replace(two, margin=0.06, sentence="They are closer.")
+    found, _, _ = concluded(one, two, three)
+    (said, *_) = claims.answers(made(claims=found).view)
+    assert said.text == (
+        "Of 3 claims that the study stated, supported: “They are one function”; "
+        "refuted: “Architecture matters little”; undetermined: 1."
+    )
+
+
 def test_what_would_change_it_follows_from_the_numbers():
     row = Interval(0.05, -0.15, 0.25, -0.12, 0.22)
     # 0.17 from its value to the end, 0.05 to the margin's: 3.4 times narrower.
