@@ -114,9 +114,14 @@ class Table:
     promises: tuple[Promise, ...] = ()
 
     def text(self, target: str) -> str:
-        """The corpus, as `runs` names it, that a target is held-out text of.
+        """The corpus that a target is held-out text of.
 
-        The target's own name where the table does not say.
+        Args:
+          target: one of `targets`.
+
+        Returns:
+          The corpus as `runs` names it; the target's own name where the table does not
+          say.
 
         >>> table.text("loss")
         'loss'
