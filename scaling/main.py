@@ -53,6 +53,19 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="how runs are packed (default: measured at the first start)",
     )
     run.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="train on this machine (local) or on the machines of a Ray cluster",
+    )
+    run.add_argument(
+        "--address",
+        default="",
+        metavar="HOST:PORT",
+        help="head of the Ray cluster (default: $RAY_ADDRESS, or the one of this "
+        "machine)",
+    )
+    run.add_argument(
         "--retry_oom", action="store_true", help="try again what ran out of memory"
     )
     run.add_argument(
@@ -142,6 +155,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         retry_oom=getattr(arguments, "retry_oom", False),
         layout=getattr(arguments, "layout", ""),
         cut=arguments.cut,
+        engine=getattr(arguments, "engine", "local"),
+        address=getattr(arguments, "address", ""),
     )
 
 

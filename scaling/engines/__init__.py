@@ -16,7 +16,6 @@ from typing import Any, Protocol, Self
 
 from scaling.engines.stop import Stop
 from scaling.families import Spec
-from scaling.layout import Layout
 from scaling.packs import Event, Packs
 from scaling.record import Store
 from scaling.run import Run
@@ -41,6 +40,3 @@ class Engine(Protocol):
         self, runs: Sequence[Run], specs: Sequence[Spec]
     ) -> list[dict[str, Any]]:
         """What each run costs: the fields of `cost.Cost`."""
-
-    def measure(self, run: Run, spec: Spec, layout: Layout) -> float | None:
-        """Training tokens/s of full packs, None where the layout does not work."""

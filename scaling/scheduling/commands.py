@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from scaling import corpora, frozen, intact, plugins
+from scaling.engines import Engine
 from scaling.engines.local import Local
 from scaling.engines.stop import Stop
 from scaling.errors import UserError, disk_errors
@@ -27,7 +28,7 @@ def opened(options: Options, stop: Stop, progress: Progress) -> Iterator[StudyPl
     store = Store(options.workdir)
     with (
         corpora.seen_from(options.settings.texts),
-        Local(options.settings, store, stop, progress.note) as engine,
+        _engine(options, store, stop, progress) as engine,
     ):
         study = StudyPlan(options, engine, store, progress)
         try:
@@ -35,6 +36,15 @@ def opened(options: Options, stop: Stop, progress: Progress) -> Iterator[StudyPl
             yield study
         finally:
             progress.close()
+
+
+def _engine(options: Options, store: Store, stop: Stop, progress: Progress) -> Engine:
+    if options.engine == "ray":
+        from scaling.engines import ray
+
+        given = (options.settings, store, stop, progress.note)
+        return ray.engine(options.address, *given)
+    return Local(options.settings, store, stop, progress.note)
 
 
 def plan(options: Options, progress: Progress) -> list[Entry]:

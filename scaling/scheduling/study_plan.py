@@ -16,6 +16,7 @@ from scaling import corpora, families, frozen, plugins, study, trunks
 from scaling.corpora import Prepared, _truth
 from scaling.engines import Engine
 from scaling.engines.child import Settings
+from scaling.engines.local import Local
 from scaling.layout import Layout
 from scaling.packs import Machine
 from scaling.planning import estimates, hardware
@@ -46,6 +47,8 @@ class Options:
       cut: the smaller study of the file that is meant; "" for `study` itself.
       retry_oom: try again what ran out of memory alone.
       layout: the user's own, as `layouts.parse` reads it; "" to have it measured.
+      engine: "local" for this machine, "ray" for a cluster, whose head is at `address`
+        ("" for the one that Ray finds).
     """
 
     study: str
@@ -55,6 +58,8 @@ class Options:
     retry_oom: bool = False
     layout: str = ""
     cut: str = ""
+    engine: str = "local"
+    address: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,6 +251,7 @@ class StudyPlan:
         return depth
 
     def _measure(self, run: Run, layout: Layout) -> float | None:
+        assert isinstance(self.engine, Local)  # others search on their machines
         self.progress.note(f"measuring {layouts.words(layout)}")
         return self.engine.measure(run, self.spec(run), layout)
 

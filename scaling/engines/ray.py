@@ -1,0 +1,289 @@
+"""The machines of a Ray cluster: one task at a time on each that has room for packs.
+
+A task asks for all of its node, and starts the same child program there as the engine
+for one machine does, so that a crash of XLA ends no process of Ray. The child ends with
+the task's process; Ray ends that with the driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import platform
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
+
+from scaling import corpora, plugins
+from scaling.engines.child import Failed, Settings
+from scaling.engines.fleet import Fleet, Gone, Job, Probe, Result, Said
+from scaling.engines.local import Local
+from scaling.engines.stop import Stop
+from scaling.errors import DiskError, Ended, UserError
+from scaling.packs import Event, Pack, Search
+from scaling.record import Store
+
+EVENT_SECONDS = 2.0  # between the messages of steps that a task sends
+# A process is gone at once, its node only after Ray's health checks: a crash may turn
+# out to be the loss of the machine.
+SUSPECT_SECONDS = 30.0
+
+Message = tuple[str, Any]
+
+
+def engine(
+    address: str,
+    settings: Settings,
+    store: Store,
+    stop: Stop,
+    note: Callable[[str], None],
+) -> Fleet:
+    """The engine that trains on a Ray cluster.
+
+    Args:
+      address: of the cluster's head; "" for $RAY_ADDRESS or the cluster that runs here.
+
+    Raises:
+      UserError: Ray is not installed.
+    """
+    try:
+        import ray  # noqa: F401
+    except ImportError as error:
+        text = "needs Ray: pip install 'datalaw[ray]'"
+        raise UserError("engine", "ray", text) from error
+    cluster = RayCluster(address, settings, os.fspath(store.root))
+    # The driver's machine may have an accelerator, which belongs to a pack.
+    here = Local(dataclasses.replace(settings, platforms="cpu"), store, stop, note)
+    return Fleet(cluster, here, store, stop, note)
+
+
+class RayCluster:
+    """Nodes of a Ray cluster; see `fleet.Cluster`."""
+
+    def __init__(self, address: str, settings: Settings, workdir: str):
+        self.address, self.settings, self.workdir = address, settings, workdir
+        self._jobs: dict[Any, Job] = {}  # by the stream of what each says
+        self._pids: dict[Job, int] = {}  # of the processes of their tasks
+        self._suspects: dict[Job, tuple[float, str]] = {}
+        self._nodes: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> Self:
+        import ray
+
+        handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            ray.init(
+                address=self.address or "auto",
+                log_to_driver=False,
+                logging_level="ERROR",
+                namespace="datalaw",
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            # No cluster, one of another version of Ray or Python, or no address.
+            why = str(error).strip().splitlines()[0]
+            text = f"{why} (start one with `ray start --head`, or name it)"
+            where = self.address or os.environ.get("RAY_ADDRESS", "")
+            raise UserError("address", where, text) from error
+        finally:
+            for number, handler in handlers.items():  # Ray sets its own
+                signal.signal(number, handler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import ray
+
+        ray.shutdown()
+
+    def hosts(self) -> Mapping[str, str]:
+        import ray
+
+        self._nodes = {
+            f"{node['NodeManagerHostname']} {node['NodeID'][:8]}": node
+            for node in ray.nodes()
+            if node["Alive"] and _devices(node)
+        }
+        # Beside machines with accelerators, the others do something else.
+        if any(len(_devices(node)) > 1 for node in self._nodes.values()):
+            self._nodes = {
+                name: node
+                for name, node in self._nodes.items()
+                if len(_devices(node)) > 1
+            }
+        return {name: str(_devices(node)) for name, node in self._nodes.items()}
+
+    def start(self, job: Job) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        node = self._nodes[job.host]
+        devices = _devices(node)
+        task = ray.remote(max_retries=0, num_returns="streaming")(carried_out)
+        stream = task.options(
+            name=type(job.work).__name__,
+            num_cpus=devices.pop("CPU"),
+            num_gpus=devices.pop("GPU", 0),
+            resources=devices,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], False),
+        ).remote(job.work, self.settings, self.workdir)
+        self._jobs[stream] = job
+
+    def wait(self, seconds: float) -> Iterator[tuple[Job, Said]]:
+        import ray
+
+        yield from self._judged()
+        streams = list(self._jobs)
+        if not streams:
+            time.sleep(min(seconds, 0.2))
+            return
+        ray.wait(streams, num_returns=1, timeout=seconds, fetch_local=False)
+        ready, _ = ray.wait(
+            streams, num_returns=len(streams), timeout=0, fetch_local=False
+        )
+        for stream in ready:
+            yield from self._said(stream)
+
+    def _said(self, stream: Any) -> Iterator[tuple[Job, Said]]:
+        """The next message of a task."""
+        import ray
+
+        job = self._jobs[stream]
+        try:
+            kind, body = ray.get(next(stream))
+        except StopIteration:
+            kind, body = "gone", "the task ended without a result"
+        except ray.exceptions.RayError as error:
+            why = str(error).strip().splitlines()[0]
+            lost = isinstance(error, ray.exceptions.NodeDiedError)
+            kind, body = ("lost" if lost else "suspect"), why
+        if kind == "begun":
+            self._pids[job] = body
+        elif kind == "events":
+            for event in body:
+                yield job, event
+        else:
+            del self._jobs[stream]
+            self._pids.pop(job, None)
+            if kind == "suspect":
+                self._suspects[job] = time.monotonic(), body
+            else:
+                yield job, _END[kind](body)
+
+    def _judged(self) -> Iterator[tuple[Job, Said]]:
+        """Those whose process went, once it is clear whether the node went too."""
+        if not self._suspects:
+            return
+        self.hosts()
+        for job, (since, why) in list(self._suspects.items()):
+            lost = job.host not in self._nodes
+            if lost or time.monotonic() - since > SUSPECT_SECONDS:
+                del self._suspects[job]
+                yield job, Gone(why, lost)
+
+    def ask_to_stop(self) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        task = ray.remote(max_retries=0, num_cpus=0)(terminate)
+        for job, pid in self._pids.items():
+            node = self._nodes[job.host]["NodeID"]
+            strategy = NodeAffinitySchedulingStrategy(node, False)
+            task.options(scheduling_strategy=strategy).remote(pid)
+        for stream, job in list(self._jobs.items()):
+            if job not in self._pids:  # not begun: nothing to save
+                ray.cancel(stream)
+
+
+_END: dict[str, Callable[[Any], Said]] = {
+    "result": Result,
+    "user": lambda body: UserError(*body),
+    "gone": Gone,
+    "lost": lambda why: Gone(why, lost=True),
+}
+
+
+def _devices(node: Mapping[str, Any]) -> dict[str, float]:
+    """What a pack asks of a node: all its cores and accelerators; {} without cores."""
+    resources = node["Resources"]
+    wanted = {name: resources.get(name, 0.0) for name in ("CPU", "GPU", "TPU")}
+    if not wanted["CPU"]:
+        return {}
+    return {name: number for name, number in wanted.items() if number}
+
+
+# --- On the nodes -----------------------------------------------------------------
+
+
+def carried_out(
+    work: Pack | Search | Probe, settings: Settings, workdir: str
+) -> Iterator[Message]:
+    """The task: says that it has begun, what happens, and how it ended."""
+    yield "begun", os.getpid()
+    settings = dataclasses.replace(settings, attempt=uuid.uuid4().hex[:8])
+    store = Store(workdir)
+    try:
+        for path in settings.include:
+            plugins.include(path)
+        with (
+            Stop() as stop,
+            corpora.seen_from(settings.texts),
+            Local(settings, store, stop) as engine,
+        ):
+            if isinstance(work, Probe):
+                yield "result", engine.probe()
+            elif isinstance(work, Search):
+                measure = lambda layout: engine.measure(work.run, work.spec, layout)
+                yield "result", work.choose(measure)
+            else:
+                _prepare(work, settings)
+                for events in _gathered(engine.trained(work)):
+                    yield "events", events
+                yield "result", None
+    except DiskError as error:  # of this machine, perhaps
+        yield "gone", str(error)
+    except UserError as error:
+        yield "user", (error.field, str(error.value), error.expected)
+    except (Ended, Failed) as error:
+        yield "gone", str(error)
+
+
+def _prepare(pack: Pack, settings: Settings) -> None:
+    """Prepares the pack's text on this machine, if it is not there yet.
+
+    Raises:
+      UserError: it is not the text that the study was planned with.
+    """
+    for run, run_id in zip(pack.runs, pack.run_ids, strict=True):
+        made = corpora.prepare(
+            run.corpora(), settings.data_dir, run.data.tokenizer, progress=False
+        )
+        if run.run_id({key: text.digest for key, text in made.items()}) != run_id:
+            raise UserError(
+                "data.corpus",
+                ", ".join(made),
+                f"has another content on {platform.node()} than where the study was "
+                "started: install the same packages and copy the same texts there",
+            )
+
+
+def _gathered(events: Iterator[Event]) -> Iterator[list[Event]]:
+    """Events at once, but those of steps every few seconds and only the latest."""
+    steps: dict[str, Event] = {}
+    sent = time.monotonic()
+    for event in events:
+        if event.kind == "step":
+            steps[event.run_id] = event
+        else:
+            steps.pop(event.run_id, None)
+        now = time.monotonic()
+        if event.kind != "step" or now - sent > EVENT_SECONDS:
+            yield [*steps.values(), *([event] if event.kind != "step" else [])]
+            steps, sent = {}, now
+
+
+def terminate(pid: int) -> None:
+    """Asks the process of a task on this node to save its work and to end."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)

@@ -1,0 +1,191 @@
+"""A Ray cluster of several nodes on this machine, each on a loopback address.
+
+    with ray_cluster.Cluster(folder) as cluster:           # the head, on 127.0.0.2
+        node = cluster.add()                               # 127.0.0.3, and so on
+        subprocess.run([..., "run", STUDY, "--address", cluster.address])
+        node.kill()                                        # SIGKILL to all of it
+
+`missing()` says why there can be none here, "" where there can: tests are skipped with
+that reason. Every port is given: a node that chooses its own waits for files that its
+agents write, and gives up where a busy machine starts those slowly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PORT = 26379  # of the head
+PATIENCE = 180.0  # seconds; a busy machine takes half a minute to start a node
+TRIES = 3
+
+# Starts slowly on a busy machine, and notices a silent node within about ten seconds.
+SETTINGS = {
+    "RAY_raylet_start_wait_time_s": "60",
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_health_check_initial_delay_ms": "30000",
+    "RAY_health_check_period_ms": "2000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "4",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
+}
+
+
+def missing() -> str:
+    """Why no cluster can run here; "" where one can."""
+    if importlib.util.find_spec("ray") is None:
+        return "ray is not installed (extra `ray`)"
+    with socket.socket() as free:
+        try:
+            free.bind(("127.0.0.2", 0))
+        except OSError:
+            return "127.0.0.2 is no address of this machine"
+    return ""
+
+
+class _Slow(Exception):
+    """A node did not start: Ray waits half a minute for its agents, however busy."""
+
+
+class Node:
+    """A node of the cluster: a process that has started all others of it."""
+
+    def __init__(self, address: str, process: subprocess.Popen[bytes], log: Path):
+        self.address, self.process, self.log = address, process, log
+
+    def pids(self) -> list[int]:
+        """Its processes, those of Ray and all that they started."""
+        return [self.process.pid, *descendants(self.process.pid)]
+
+    def signal(self, number: int) -> None:
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """As a machine goes: all of it at once."""
+        pids = self.pids()
+        for pid in pids:  # so that none of them starts another meanwhile
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        for pid in {*pids, *self.pids()}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Cluster:
+    """The head, which trains nothing, and the nodes that were added."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None):
+        """Args:
+        folder: for logs; environment: changes, of every process of the cluster.
+        """
+        self.folder = folder
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), **SETTINGS}
+        self.environment.pop("XLA_FLAGS", None)
+        self.environment |= environment or {}
+        self.address = f"127.0.0.2:{PORT}"
+        self.nodes: list[Node] = []
+        self._added = 0
+
+    def __enter__(self) -> Cluster:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Paths of sockets are short, so not below the folder.
+        self._temporary = tempfile.TemporaryDirectory(
+            prefix="ray", ignore_cleanup_errors=True
+        )
+        flags = ["--head", "--port", str(PORT), "--num-cpus", "0"]
+        flags += ["--include-dashboard", "false", "--temp-dir", self._temporary.name]
+        self.head = self._start("127.0.0.2", flags)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in [*self.nodes, self.head]:
+            node.kill()
+        self._temporary.cleanup()
+
+    def add(self, *before: str, address: str = "") -> Node:
+        """Another node with one place.
+
+        Args:
+          before: a command that runs the node's, such as `ip netns exec NAME`.
+        """
+        self._added += 1
+        address = address or f"127.0.0.{2 + self._added}"
+        flags = ["--address", self.address, "--num-cpus", "1"]
+        node = self._start(address, flags, before)
+        self.nodes.append(node)
+        return node
+
+    def _start(
+        self, address: str, flags: list[str], before: tuple[str, ...] = ()
+    ) -> Node:
+        first = PORT + 100 * (1 + self._added)
+        flags = list(flags)
+        ports = ("node-manager-port", "object-manager-port", "metrics-export-port")
+        ports += ("dashboard-agent-listen-port", "dashboard-agent-grpc-port")
+        ports += ("runtime-env-agent-port", "min-worker-port")
+        for i, name in enumerate(ports):
+            flags += [f"--{name}", str(first + i)]
+        flags += ["--max-worker-port", str(first + 99)]
+        flags += ["--node-ip-address", address, "--object-store-memory", "80000000"]
+        for _ in range(TRIES - 1):
+            with contextlib.suppress(_Slow):
+                return self._once(address, flags, before)
+        return self._once(address, flags, before)
+
+    def _once(self, address: str, flags: list[str], before: tuple[str, ...]) -> Node:
+        log = self.folder / f"node-{address}-{self._added}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [
+                    *before,
+                    *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
+                    *("--disable-usage-stats", "--log-style", "record", *flags),
+                ],
+                env=self.environment,
+                stdout=file,
+                stderr=file,
+                process_group=0,
+            )
+        node = Node(address, process, log)
+        self._wait_for(node)
+        return node
+
+    def _wait_for(self, node: Node) -> None:
+        """Until the node has joined, which it says itself."""
+        late = time.monotonic() + PATIENCE
+        while b"Ray runtime started" not in node.log.read_bytes():
+            said = node.log.read_text(errors="replace")
+            if node.process.poll() is not None or time.monotonic() > late:
+                node.kill()
+                raise _Slow(f"{node.address} did not start:\n{said}")
+            time.sleep(0.1)
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """All processes that a process started, and those that they started."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                parents.setdefault(int(fields[1]), []).append(int(entry.name))
+    waiting = [pid]
+    while waiting:
+        children = parents.get(waiting.pop(), [])
+        waiting += children
+        yield from children
