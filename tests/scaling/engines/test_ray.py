@@ -1,0 +1,31 @@
+"""A Ray cluster of three nodes on this machine: what is killed is trained elsewhere."""
+
+import pytest
+
+from tests.soak import cluster as soak
+from tests.support import ray_cluster, real_studies
+
+WHY_NOT = ray_cluster.missing()
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+def test_killed_nodes_and_a_killed_command_cost_nothing(tmp_path):
+    study = soak.Study(tmp_path, steps=200)
+    with ray_cluster.Cluster(tmp_path / "logs") as cluster:
+        outcome = soak.disturbed(study, "disturbed", cluster, seed=0)
+    assert (outcome.lost, outcome.wrong) == (0, 0), outcome.said
+    assert len(study.right) == 24 and outcome.behind < 60
+    # Each killed node took a pack along, which says nothing about its runs.
+    assert set(outcome.causes) <= {"lost"}
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+def test_no_cluster_is_one_line(tmp_path):
+    text = real_studies.write_text(tmp_path / "text", lines=200)
+    study = real_studies.write_study(tmp_path / "s.py", text)
+    engine = ["--engine", "ray", "--address", "127.0.0.1:1"]
+    code, said = real_studies.run(
+        "run", study, "--workdir", "w", *engine, cwd=tmp_path, seconds=120
+    )
+    assert code == 2 and said.count("\n") == 1, said
+    assert "invalid address '127.0.0.1:1'" in said
