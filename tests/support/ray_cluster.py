@@ -1,7 +1,7 @@
 """A Ray cluster of several nodes on this machine, each on a loopback address.
 
-    with ray_cluster.Cluster(folder) as cluster:           # the head, on 127.0.0.2
-        node = cluster.add()                               # 127.0.0.3, and so on
+    with ray_cluster.Cluster(folder) as cluster:           # the head
+        node = cluster.add()                               # with one place
         subprocess.run([..., "run", STUDY, "--address", cluster.address])
         node.kill()                                        # SIGKILL to all of it
 
@@ -97,7 +97,10 @@ class Cluster:
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT), **SETTINGS}
         self.environment.pop("XLA_FLAGS", None)
         self.environment |= environment or {}
-        self.address = f"127.0.0.2:{PORT}"
+        # Of this process's own, so that two test runs do not meet.
+        pid = os.getpid()
+        self.prefix = f"127.{1 + pid // 250 % 250}.{pid % 250}"
+        self.address = f"{self.prefix}.2:{PORT}"
         self.nodes: list[Node] = []
         self._added = 0
 
@@ -109,7 +112,7 @@ class Cluster:
         )
         flags = ["--head", "--port", str(PORT), "--num-cpus", "0"]
         flags += ["--include-dashboard", "false", "--temp-dir", self._temporary.name]
-        self.head = self._start("127.0.0.2", flags)
+        self.head = self._start(f"{self.prefix}.2", flags)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -124,7 +127,7 @@ class Cluster:
           before: a command that runs the node's, such as `ip netns exec NAME`.
         """
         self._added += 1
-        address = address or f"127.0.0.{2 + self._added}"
+        address = address or f"{self.prefix}.{2 + self._added}"
         flags = ["--address", self.address, "--num-cpus", "1"]
         node = self._start(address, flags, before)
         self.nodes.append(node)
