@@ -30,11 +30,13 @@ class Grant:
     Attributes:
       hours, hosts: machine-hours are their product.
       unbilled: the last time at which it certainly did not run yet, s since 1970.
+      refused: whether it was not made when it was last asked for.
     """
 
     hours: float
     hosts: int
     unbilled: float
+    refused: bool = False
 
 
 class Budget:
@@ -61,11 +63,21 @@ class Budget:
     def grant(self, machine: str, hosts: int, without: int) -> float:
         """Hours that the machine may run, 0 where too little is left.
 
+        One that was asked for before, and not seen since, gets what is left of its
+        grant: it may have been made, and have run.
+
         Args:
           without: machines that hold no grant, this one among them; they share alike.
         """
-        if machine in self.grants:
-            return self.grants[machine].hours
+        if grant := self.grants.get(machine):
+            used = self._used(grant)
+            self.spent += used * hosts
+            grant.hours -= used
+            grant.unbilled, grant.refused = self._clock(), False
+            if grant.hours < SMALLEST:
+                del self.grants[machine]
+            self._write()
+            return grant.hours if machine in self.grants else 0.0
         hours = min(LONGEST, self.left / (hosts * without))
         if hours < SMALLEST:
             return 0.0
@@ -79,6 +91,12 @@ class Budget:
             self.grants[machine].unbilled = self._clock()
             self._write()
 
+    def refused(self, machine: str) -> None:
+        """The machine was not made: until it is asked for again it costs nothing."""
+        if machine in self.grants:
+            self.grants[machine].refused = True
+            self._write()
+
     def over(self, machine: str) -> bool:
         """Whether the machine has had its hours."""
         grant = self.grants.get(machine)
@@ -87,19 +105,21 @@ class Budget:
     def settle(self, machine: str) -> float:
         """Ends the grant of a machine that is gone; returns what it may have used.
 
-        Counts from the last time at which it certainly did not run, and at most its
-        grant, as the cloud ends it then.
+        Counts from the last time at which it certainly did not run, so that time in
+        which no launcher looked counts as if it had run.
         """
         grant = self.grants.pop(machine, None)
         if grant is None:
             return 0.0
-        used = min(grant.hours, self._used(grant)) * grant.hosts
+        used = self._used(grant) * grant.hosts
         self.spent += used
         self._write()
         return used
 
     def _used(self, grant: Grant) -> float:
-        return (self._clock() - grant.unbilled) / 3600
+        """Hours of a grant that may be used; the cloud ends the machine after all."""
+        hours = 0.0 if grant.refused else (self._clock() - grant.unbilled) / 3600
+        return min(grant.hours, hours)
 
     def _write(self) -> None:
         grants = {name: dataclasses.asdict(g) for name, g in self.grants.items()}

@@ -193,8 +193,7 @@ class Up:
 
     def _refuse(self, place: _Place, why: str) -> None:
         """It was not made: nothing was billed, and it is asked for again later."""
-        self.budget.waits(place.name)
-        self.budget.settle(place.name)
+        self.budget.refused(place.name)
         seconds = self._later(place)
         note(f"{place.name}: refused: {why}; asking again in {seconds:.0f} s")
 

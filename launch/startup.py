@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import urllib.parse
 from pathlib import Path
 from typing import Literal
@@ -39,7 +38,6 @@ def script(
         "ROLE": role,
         "MACHINE": machine,
         "HEAD": head,
-        "FOLDER": folder,
         "BUCKET": bucket,
         "OBJECTS": urllib.parse.quote(objects, ""),
         "EXTRAS": ",".join(
@@ -54,7 +52,9 @@ def script(
         "ACCELERATOR": accelerator,
         "TOPOLOGY": topology,
     }
-    lines = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
+    # All in quotes, as shellcheck takes a bare `head` for a forgotten $(head).
+    quoted = {n: "'" + v.replace("'", "'\\''") + "'" for n, v in values.items()}
+    lines = [f"{name}={value}" for name, value in quoted.items()]
     body = Path(__file__).with_suffix(".sh").read_text()
     return "\n".join(("#!/usr/bin/env bash", *lines, body))
 

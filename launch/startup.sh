@@ -3,7 +3,6 @@
 #   ROLE       alone (one machine, no cluster), head, or worker
 #   MACHINE    its name; HEAD: the address of the head, empty where there is none
 #   BUCKET, OBJECTS   where the source and the token are; OBJECTS percent-encoded
-#   FOLDER     the same as gs://BUCKET/...
 #   EXTRAS     of the package; PYTHON, UV: versions
 #   HOURS, DELETE_URL   when and how it deletes itself; empty where the cloud does that
 #   ACCELERATOR, TOPOLOGY   of a slice of several hosts on Compute Engine, else empty
@@ -46,8 +45,10 @@ install() {
   rm -rf "$ROOT/source"
   mkdir -p "$ROOT/source" "$ROOT/bin"
   tar -xzf "$ROOT/source.tar.gz" -C "$ROOT/source"
-  curl -LsSf --retry 5 "https://astral.sh/uv/$UV/install.sh" |
-    env UV_INSTALL_DIR="$ROOT/bin" UV_NO_MODIFY_PATH=1 sh
+  if ! [ -x "$ROOT/bin/uv" ]; then
+    curl -LsSf --retry 5 "https://astral.sh/uv/$UV/install.sh" |
+      env UV_INSTALL_DIR="$ROOT/bin" UV_NO_MODIFY_PATH=1 sh
+  fi
   UV_PYTHON_BIN_DIR="$ROOT/bin" uv python install --quiet "$PYTHON"
   (cd "$ROOT/source" && bash install.sh "$ROOT/venv" "$EXTRAS")
   echo "$digest" > "$ROOT/installed"

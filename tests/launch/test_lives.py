@@ -99,7 +99,7 @@ def test_one_machine_needs_no_head(launcher, cloud, study):
     assert done.returncode == 0, done.stderr
     assert [thing.name for thing in cloud.made] == ["mine-0"]
     script = cloud.made[0].body.tpu.node_spec[0].node.metadata["startup-script"]
-    assert "ROLE=alone\n" in script and "HEAD=''\n" in script
+    assert "ROLE='alone'\n" in script and "HEAD=''\n" in script
 
 
 def test_the_other_service_can_be_asked(launcher, cloud, study):

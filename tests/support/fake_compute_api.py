@@ -34,7 +34,11 @@ class _Compute:
 
     def answer(self, method: str, path: str, query: Any, body: Any) -> Any:
         words = path.partition("/projects/")[2].split("/")
-        where, rest = words[:3], words[3:]  # project, zones|regions, name
+        if words[1:3] == ["global", "images"]:  # gcloud looks at the image and the zone
+            return {"name": words[-1], "selfLink": path, "diskSizeGb": "10"}
+        rest = words[3:]  # after the project, zones|regions and the name of that
+        if not rest:
+            return {"name": words[-1], "status": "UP"}
         if rest[0] == "operations":
             return self._operation(rest[1])
         kind = KINDS[rest[0]]
@@ -43,7 +47,7 @@ class _Compute:
         if len(rest) == 1:
             if method == "GET":
                 return self._list(kind, query)
-            return self._insert(kind, body, where)
+            return self._insert(kind, body)
         if rest[2:] == ["listManagedInstances"]:
             return self._members(rest[1])
         return self._shown(self._find(kind, rest[1]))
@@ -54,7 +58,7 @@ class _Compute:
             raise Refusal(404, "notFound", f"The resource '{name}' was not found")
         return thing
 
-    def _insert(self, kind: str, body: Any, where: list[str]) -> Any:
+    def _insert(self, kind: str, body: Any) -> Any:
         name = body["name"]
         if (kind, name) in self.cloud.things:
             raise Refusal(409, "alreadyExists", f"'{name}' already exists")
@@ -76,9 +80,9 @@ class _Compute:
         if thing.life == ["stockout"]:
             text = "The zone does not have enough resources available"
             errors = [{"code": "ZONE_RESOURCE_POOL_EXHAUSTED", "message": text}]
-        return self._started(name, errors, where)
+        return self._started(name, errors)
 
-    def _started(self, name: str, errors: list[Any], where: list[str]) -> Any:
+    def _started(self, name: str, errors: list[Any]) -> Any:
         operation = {
             "kind": "compute#operation",
             "name": f"operation-{len(self.cloud.operations)}-{name}",
@@ -102,7 +106,7 @@ class _Compute:
         self.cloud.delete(kind, name)
         if kind in PARTS:
             self.cloud.things.pop((kind, name), None)
-        return self._started(name, [], [])
+        return self._started(name, [])
 
     def _list(self, kind: str, query: Any) -> Any:
         if kind in PARTS:

@@ -1,0 +1,146 @@
+"""The startup script, read by bash and shellcheck and run in a sandbox."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch import startup
+from launch.source import ROOT
+from tests.support import vm
+
+SCRIPT = ROOT / "launch" / "startup.sh"
+ROLES = ("alone", "head", "worker")
+needs_curl = pytest.mark.skipif(
+    not shutil.which("curl"), reason="curl, by which machines load, is not installed"
+)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    with vm.machine(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_bash_and_shellcheck_have_nothing_to_say(role, tmp_path):
+    script = tmp_path / "it.sh"
+    text = startup.script(role, "mine-0", vm.FOLDER, topology="4x4", accelerator="x")
+    script.write_text(text)
+    check = Path(sys.executable).with_name("shellcheck")
+    for command in (["bash", "-n"], [check]):
+        done = subprocess.run([*command, script], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_curl
+@pytest.mark.parametrize("role", ROLES)
+def test_a_machine_installs_and_starts_its_services(machine, role):
+    assert "mine-0: started" in machine.run(role)
+    (installed,) = (call for call in machine.called if call[0] == "install.sh")
+    extras = set(installed[2].split(","))
+    assert extras >= {"corpora", "gcs"}
+    assert ("ray" in extras, "tpu" in extras) == (role != "alone", role != "head")
+    assert ["uv", "python", "install", "--quiet", startup.PYTHON] in machine.called
+    restarted = [c[2] for c in machine.called if c[:2] == ["systemctl", "restart"]]
+    assert (
+        restarted
+        == {
+            "alone": ["datalaw-watch", "datalaw"],
+            "head": ["datalaw-ray", "datalaw"],
+            "worker": ["datalaw-watch", "datalaw-ray"],
+        }[role]
+    )
+    ray = "\n".join(machine.unit("datalaw-ray"))
+    assert ("--head" in ray) == (role == "head")
+    assert ("--address=mine-head.z.c.p.internal:6379 --block" in ray) == (
+        role == "worker"
+    )
+    study = machine.unit("datalaw")
+    assert bool(study) == (role != "worker")
+    if study:
+        assert study.index("[Unit]") < study.index("StartLimitBurst=5")
+        assert study.index("StartLimitBurst=5") < study.index("[Service]")
+        assert {"Restart=on-failure", "RestartPreventExitStatus=2"} <= set(study)
+    environment = (machine.root / "environment").read_text().splitlines()
+    assert "JAX_COORDINATOR_PORT=8476" in environment
+    assert "RAY_grpc_client_keepalive_time_ms=5000" in environment
+    assert not [line for line in environment if line.startswith("TPU_")]
+
+
+@needs_curl
+def test_no_secret_stands_in_a_command_line_a_unit_or_a_log(machine):
+    printed = machine.run("worker")
+    token = machine.root / "token"
+    assert token.read_text() == vm.TOKEN and token.stat().st_mode & 0o077 == 0
+    assert f"RAY_AUTH_TOKEN_PATH={token}" in (machine.root / "environment").read_text()
+    logins = {login for _, path, login in machine.asked if "/o/" in path}
+    assert logins == {f"Bearer {vm.LOGIN}"}
+    units = "".join(p.read_text() for p in machine.etc.rglob("*.service"))
+    script = (machine.folder / "script.sh").read_text()
+    for place in (printed, str(machine.called), units, script):
+        assert vm.LOGIN not in place and vm.TOKEN not in place
+
+
+@needs_curl
+def test_what_an_earlier_program_left_is_waited_for_and_removed(machine):
+    (machine.folder / "dev" / "vfio").mkdir(parents=True)
+    (machine.folder / "dev" / "vfio" / "0").touch()
+    lock = machine.folder / "tmp" / "libtpu_lockfile"
+    lock.touch()
+    (machine.etc / "environment").write_text("PATH=/bin\nMEGASCALE_NUM_SLICES=2\n")
+    printed = machine.run("alone")
+    assert printed.count("the TPU is busy") == 2  # the third look finds it free
+    assert not lock.exists()
+    assert (machine.etc / "environment").read_text() == "PATH=/bin\n"
+
+
+@needs_curl
+def test_a_reboot_installs_nothing_again(machine):
+    machine.run("alone")
+    machine.run("alone")
+    assert sum(call[0] == "install.sh" for call in machine.called) == 1
+    assert sum(call[:2] == ["systemctl", "restart"] for call in machine.called) == 4
+
+
+@needs_curl
+def test_the_hosts_of_a_slice_tell_ray_who_they_are(machine):
+    machine.attributes["agent-worker-number"] = "3"
+    machine.run("worker", topology="4x4", accelerator="v6e-16")
+    environment = (machine.root / "environment").read_text()
+    for line in ("TPU_NAME=mine-0", "TPU_TOPOLOGY=4x4", "TPU_WORKER_ID=3"):
+        assert f"{line}\n" in environment
+    assert "TPU_ACCELERATOR_TYPE=v6e-16\n" in environment
+
+
+@needs_curl
+@pytest.mark.parametrize("role", ["worker", "alone"])
+def test_a_notice_of_preemption_drains_the_machine(machine, role):
+    machine.run(role)
+    watching = machine.start(role, verb="watch")
+    asked = lambda: any("wait_for_change" in path for _, path, _ in machine.asked)
+    while not asked():
+        assert watching.poll() is None
+    assert not [c for c in machine.called if c[:2] == ["systemctl", "stop"]]
+    machine.preempted = "TRUE"
+    out, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 0 and "it will be preempted" in out
+    stopped = [c[2] for c in machine.called if c[:2] == ["systemctl", "stop"]]
+    assert stopped == ["datalaw-ray" if role == "worker" else "datalaw"]
+    drained = [c for c in machine.called if c[:2] == ["ray", "drain-node"]]
+    assert bool(drained) == (role == "worker")
+    if drained:
+        assert "node-17" in drained[0] and "mine-head.z.c.p.internal:6379" in drained[0]
+
+
+@needs_curl
+def test_a_machine_of_cloud_tpu_deletes_itself_after_its_hours(machine):
+    url = f"{machine.url}/v2/projects/p/locations/z/queuedResources/mine-0?force=true"
+    machine.run("alone", delete_url=url)
+    timer = [c for c in machine.called if c[0] == "systemd-run"]
+    assert "--on-active=2.000h" in timer[0] and timer[0][-1] == "end"
+    machine.run("alone", delete_url=url, verb="end")
+    path = url.removeprefix(machine.url)
+    assert ("DELETE", path, f"Bearer {vm.LOGIN}") in machine.asked
