@@ -1,4 +1,4 @@
-"""What the machines of a fleet find in its workdir: source, token, how the study ended.
+"""What a fleet's machines find and leave in its workdir: source, token, how it ended.
 
     python -m launch.bucket FOLDER CODE
 
@@ -16,7 +16,7 @@ from etils import epath
 from scaling.address import absolute
 from scaling.errors import UserError
 
-SOURCE, TOKEN, ENDED = "source.tar.gz", "token", "ended"
+SOURCE, TOKEN, ENDED, FAILED = "source.tar.gz", "token", "ended", "failed-"
 
 
 def folder(workdir: str, fleet: str) -> str:
@@ -46,6 +46,14 @@ class Folder:
 
     def end(self, code: int) -> None:
         (self._path / ENDED).write_text(str(code))
+
+    def failures(self) -> dict[str, str]:
+        """For each machine that could not start, the command that failed there."""
+        found = self._path.glob(f"{FAILED}*")
+        return {p.name.removeprefix(FAILED): str(p.read_text()) for p in found}
+
+    def forget(self, machine: str) -> None:
+        (self._path / f"{FAILED}{machine}").unlink(missing_ok=True)
 
     def remove(self) -> None:
         if self._path.exists():

@@ -170,7 +170,7 @@ def up(arguments: argparse.Namespace) -> int:
         order.fleet,
         order.places(),
         budget,
-        folder.ended,
+        folder,
         head_hours=order.head_hours,
         wait_hours=order.wait_hours,
         poll_seconds=arguments.poll_seconds,

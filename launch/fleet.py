@@ -10,12 +10,15 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 from launch.budget import Budget
 from launch.machines import Api, LaunchError, Lost, Refused, Seen, Want, note
 
 # Waits after the first and the last refusal in a row, in units of --poll_seconds.
 BACKOFF, LONGEST = 1, 32
+# Failures of one kind in a row after which a machine is not asked for again.
+ASIDE = 3
 # Looks without an answer in a row that end `up`.
 SILENT = 10
 # Looks of `down` at what it deleted before it says that something stays, and those
@@ -58,6 +61,26 @@ class _Place:
     seen: bool = False  # since it was asked for last
     refusals: int = 0
     not_before: float = 0.0
+    failures: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def aside(self) -> bool:
+        """Whether it failed to start so often in the same way that it is given up."""
+        last = self.failures[-ASIDE:]
+        return len(last) == ASIDE and len(set(last)) == 1
+
+
+class Word(Protocol):
+    """What the machines of a fleet say, as `launch.bucket.Folder` reads it."""
+
+    def ended(self) -> int | None:
+        """The exit code of the study, None while it runs."""
+
+    def failures(self) -> dict[str, str]:
+        """For each machine that could not start, what failed."""
+
+    def forget(self, machine: str) -> None:
+        """Removes what a machine said of a failure."""
 
 
 class Up:
@@ -66,7 +89,7 @@ class Up:
     Args:
       places: for each machine its service, name, number of hosts (0 for the head) and
         what to ask for, given its hours.
-      ended: the exit code of the study, None while it runs.
+      word: what the machines say: how the study ended, and what failed on them.
       head_hours: after which the cloud deletes the head.
       wait_hours: how long to go on without one running worker.
     """
@@ -76,13 +99,13 @@ class Up:
         fleet: Fleet,
         places: Sequence[tuple[Api, str, int, Callable[[float], Want]]],
         budget: Budget,
-        ended: Callable[[], int | None],
+        word: Word,
         *,
         head_hours: float,
         wait_hours: float,
         poll_seconds: float,
     ):
-        self.fleet, self.budget, self.ended = fleet, budget, ended
+        self.fleet, self.budget, self.word = fleet, budget, word
         self.places = [_Place(a, w, n, h) for a, n, h, w in places]
         self.head_hours, self.wait_hours = head_hours, wait_hours
         self.poll = poll_seconds
@@ -99,18 +122,20 @@ class Up:
             self._settle_old(seen)
             alone_since = time.monotonic()
             while True:
-                code = self.ended()
+                code = self.word.ended()
                 if code in (0, 2):  # 2: a mistake in the study, which no machine mends
                     return self._finish(code)
+                self.failed = self.word.failures()
                 states = [self._turn(place, seen) for place in self.places]
                 workers = [
                     s for s, p in zip(states, self.places, strict=True) if p.hosts
                 ]
                 if "running" in workers:
                     alone_since = time.monotonic()
-                if all(state == "spent" for state in workers):
-                    total = f"{self.budget.total:g}"
-                    self._end(f"the budget of {total} machine-hours is used")
+                if all(state in ("spent", "aside") for state in workers):
+                    self._end(self._exhausted())
+                if "aside" in states and self.places[states.index("aside")].hosts == 0:
+                    self._end(f"no head: {self.places[0].failures[-1]}")
                 if time.monotonic() - alone_since > 3600 * self.wait_hours:
                     self._end(
                         f"no machine was to be had for {self.wait_hours:g} hours "
@@ -151,6 +176,10 @@ class Up:
         place.seen = True
         states = {t.state for t in main}
         self._show(place, main)
+        if place.name in self.failed and "running" in states:
+            self._fail(place)
+            self._delete(main)
+            return "ended"
         if "ended" in states:
             self._later(place)
             self._delete(main)
@@ -173,6 +202,8 @@ class Up:
             place.seen = False
             self._show(place, ())
             self.budget.settle(place.name)
+        if place.aside:
+            return "aside"
         if time.monotonic() < place.not_before:
             return "later"
         hours = self.head_hours
@@ -184,12 +215,23 @@ class Up:
             if not hours:
                 return "spent"
         self.known.add(place.name)
+        if place.name in self.failed:  # of its life before
+            self.word.forget(place.name)
         try:
             place.api.ask(place.want(hours))
         except Refused as error:
             self._refuse(place, str(error))
             return "refused"
         return "waiting"
+
+    def _fail(self, place: _Place) -> None:
+        """It could not start; what fails there in the same way is set aside."""
+        place.failures.append(self.failed[place.name])
+        self.word.forget(place.name)
+        again = "deleting it and asking again"
+        if place.aside:
+            again = f"set aside after {ASIDE} times the same"
+        note(f"{place.name}: it could not start: {place.failures[-1]}; {again}")
 
     def _refuse(self, place: _Place, why: str) -> None:
         """It was not made: nothing was billed, and it is asked for again later."""
@@ -217,6 +259,13 @@ class Up:
                 self.fleet.api(thing.api).delete(thing)
             except LaunchError as error:  # it is still there at the next look
                 note(str(error))
+
+    def _exhausted(self) -> str:
+        aside = [p for p in self.places if p.aside]
+        if aside:
+            why = "; ".join(f"{p.name}: {p.failures[-1]}" for p in aside)
+            return f"no machine is left: set aside: {why}"
+        return f"the budget of {self.budget.total:g} machine-hours is used"
 
     def _finish(self, code: int) -> int:
         well = "the study has ended" if code == 0 else "the study cannot run (see logs)"

@@ -141,7 +141,17 @@ start() { # UNIT
   systemctl restart "$1"
 }
 
+# `up` deletes a machine that could not start, and asks for it again twice at most.
+failed() { # LINE COMMAND
+  trap - ERR
+  say "$MACHINE: line $1 failed: $2"
+  as_machine --data-binary "$2" -o /dev/null \
+    "$STORAGE/upload/storage/v1/b/$BUCKET/o?uploadType=media&name=$OBJECTS%2Ffailed-$MACHINE"
+}
+
 boot() {
+  set -E
+  trap 'failed "$LINENO" "$BASH_COMMAND"' ERR
   umask 077
   mkdir -p "$ROOT"
   if [ "$0" != "$ROOT/startup.sh" ]; then cp "$0" "$ROOT/startup.sh"; fi

@@ -126,6 +126,30 @@ def test_a_study_that_cannot_run_ends_its_fleet(launcher, cloud, study):
     assert not cloud.things
 
 
+def test_a_machine_that_cannot_start_is_tried_three_times_and_named(
+    launcher, cloud, study
+):
+    """The others go on; without any of them the fleet ends."""
+
+    def end():
+        if ("instance", "mine-0") in cloud.things or made(cloud, "mine-0") < 3:
+            launcher.fail("mine-0", "uv: no disk")
+        else:
+            launcher.end()
+
+    cloud.end = end
+    done = launcher.up(study, *ORDERS["compute"])
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("mine-0: it could not start: uv: no disk") == 3
+    assert "set aside after 3 times the same" in done.stderr
+    assert made(cloud, "mine-0") == 3 and made(cloud, "mine-1") == 1
+    cloud.empty()
+    cloud.end = lambda: [launcher.fail(f"mine-{i}", "uv: no disk") for i in (0, 1)]
+    done = launcher.up(study, *ORDERS["compute"])
+    assert done.returncode == 1 and not cloud.things
+    assert "no machine is left: set aside: mine-0: uv: no disk; mine-1" in done.stderr
+
+
 def test_a_fleet_is_looked_at_and_its_logs_are_asked_for(launcher, cloud, study):
     cloud.lives["mine-1"] = [["denied"]]
     launcher.up(study, *ORDERS["tpu"])

@@ -144,3 +144,15 @@ def test_a_machine_of_cloud_tpu_deletes_itself_after_its_hours(machine):
     machine.run("alone", delete_url=url, verb="end")
     path = url.removeprefix(machine.url)
     assert ("DELETE", path, f"Bearer {vm.LOGIN}") in machine.asked
+
+
+@needs_curl
+def test_a_machine_that_cannot_start_says_so_in_the_bucket(machine):
+    broken = machine.root / "bin" / "uv"
+    broken.write_text("#!/bin/bash\nexit 3\n")
+    process = machine.start("alone")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode != 0 and "failed" in out
+    (said,) = [path for method, path, _ in machine.asked if method == "POST"]
+    assert said.endswith("launch%2Fmine%2Ffailed-mine-0") and "uploadType=media" in said
+    assert machine.unit("datalaw") == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,18 +37,18 @@ class _Compute:
         words = path.partition("/projects/")[2].split("/")
         if words[1:3] == ["global", "images"]:  # gcloud looks at the image and the zone
             return {"name": words[-1], "selfLink": path, "diskSizeGb": "10"}
+        if "operations" in words:  # of a zone, a region or of all, as gcloud thinks
+            return self._operation(words[words.index("operations") + 1])
         rest = words[3:]  # after the project, zones|regions and the name of that
         if not rest:
             return {"name": words[-1], "status": "UP"}
-        if rest[0] == "operations":
-            return self._operation(rest[1])
         kind = KINDS[rest[0]]
         if method == "DELETE":
-            return self._delete(kind, rest[1])
+            return self._delete(kind, rest[1], path)
         if len(rest) == 1:
             if method == "GET":
                 return self._list(kind, query)
-            return self._insert(kind, body)
+            return self._insert(kind, body, path)
         if rest[2:] == ["listManagedInstances"]:
             return self._members(rest[1])
         return self._shown(self._find(kind, rest[1]))
@@ -58,7 +59,7 @@ class _Compute:
             raise Refusal(404, "notFound", f"The resource '{name}' was not found")
         return thing
 
-    def _insert(self, kind: str, body: Any) -> Any:
+    def _insert(self, kind: str, body: Any, path: str) -> Any:
         name = body["name"]
         if (kind, name) in self.cloud.things:
             raise Refusal(409, "alreadyExists", f"'{name}' already exists")
@@ -80,16 +81,16 @@ class _Compute:
         if thing.life == ["stockout"]:
             text = "The zone does not have enough resources available"
             errors = [{"code": "ZONE_RESOURCE_POOL_EXHAUSTED", "message": text}]
-        return self._started(name, errors)
+        return self._started(name, errors, f"{path}/{name}")
 
-    def _started(self, name: str, errors: list[Any]) -> Any:
+    def _started(self, name: str, errors: list[Any], path: str) -> Any:
         operation = {
             "kind": "compute#operation",
             "name": f"operation-{len(self.cloud.operations)}-{name}",
             "status": "DONE",
             "progress": 100,
             "operationType": "insert",
-            "targetLink": f"https://compute/{name}",
+            "targetLink": f"https://www.googleapis.com{path}",
         }
         operation |= {"error": {"errors": errors}} if errors else {}
         self.cloud.operations[operation["name"]] = operation
@@ -98,7 +99,7 @@ class _Compute:
     def _operation(self, name: str) -> Any:
         return self.cloud.operations[name]
 
-    def _delete(self, kind: str, name: str) -> Any:
+    def _delete(self, kind: str, name: str, path: str) -> Any:
         self._find(kind, name)
         if kind != "instance group" and ("instance group", name) in self.cloud.things:
             text = f"'{name}' is already being used by its group"
@@ -106,7 +107,7 @@ class _Compute:
         self.cloud.delete(kind, name)
         if kind in PARTS:
             self.cloud.things.pop((kind, name), None)
-        return self._started(name, [])
+        return self._started(name, [], path)
 
     def _list(self, kind: str, query: Any) -> Any:
         if kind in PARTS:
@@ -211,7 +212,12 @@ def serve(cloud: Cloud) -> Iterator[str]:
         def log_message(self, *words: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *request: object) -> None:
+            if not isinstance(sys.exception(), ConnectionError):  # a killed launcher's
+                super().handle_error(*request)  # type: ignore[arg-type]
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

@@ -56,6 +56,11 @@ class Launcher:
         if place.exists():
             (place / "ended").write_text(str(code))
 
+    def fail(self, machine: str, why: str) -> None:
+        """A machine could not start, as it says in the bucket."""
+        place = self.bucket / "it's mine" / "launch" / "mine"
+        (place / f"failed-{machine}").write_text(why)
+
     def __call__(self, *words: object, seconds: float = 60.0) -> Done:
         out, err = self.folder / "out", self.folder / "err"
         process = self._context.Process(

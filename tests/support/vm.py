@@ -132,7 +132,7 @@ class Machine:
         plain, _, query = path.partition("?")
         if plain.startswith(METADATA):
             return self._metadata(plain.removeprefix(METADATA), query)
-        if method == "DELETE":
+        if method in ("DELETE", "POST"):
             return b"{}"
         name = unquote(plain.rpartition("/")[2])
         prefix = FOLDER.removeprefix("gs://bucket/")
@@ -180,7 +180,7 @@ def machine(folder: Path) -> Iterator[Machine]:
                 self.end_headers()
                 self.wfile.write(body or b"")
 
-        do_GET = do_DELETE = _answer
+        do_GET = do_DELETE = do_POST = _answer
 
         def log_message(self, *words: object) -> None:
             pass
