@@ -7,7 +7,7 @@ TABLES ?= $(SCALING_TABLES)
 BIN := .venv/bin
 READY := .venv/ready
 
-# PyTorch and transformers live apart, under the Python that they are checked with.
+# PyTorch, transformers and diffusers live apart, under the Python that they are checked with.
 PYTHON311 ?= python3.11
 REFERENCE := .venv-reference
 

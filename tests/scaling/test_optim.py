@@ -15,11 +15,12 @@ from optax import contrib
 
 from scaling import families, objective, optim
 from scaling.errors import UserError
-from scaling.families import Tokens, _layers
+from scaling.families import Images, Tokens, _layers
 from scaling.layout import Layout
 from scaling.run import Model, Program
 from scaling.training import mesh
 from tests.conftest import every_family
+from tests.support import family_cases
 
 VALUES = {
     "learning_rate": 0.01,
@@ -223,6 +224,7 @@ def test_unknown_optimisers_and_options_are_refused():
 # --- The coordinate check ----------------------------------------------------
 
 SPEC = Tokens(vocab=31, length=16)
+PICTURES = Images(4, 6, 2, labels=3, caption=5)
 GROWING = ("width", "hidden", "units", "heads", "kv_heads")
 
 
@@ -236,35 +238,44 @@ def widened(config, times):
 
 
 def change(name, times, optimiser, rate, steps=4):
-    """(width, rms change of the logits, of the residual stream) after a few steps.
+    """(width, rms change of the output, of the residual stream) after a few steps.
 
     On one batch, again and again: updates so align with what they meet, as they do in
     a long training.
     """
-    family, goal = families.load(name), objective.make("next_token", SPEC)
-    config = widened(family.ladder(8_000, SPEC), times)
+    family, spec, size = families.load(name), SPEC, 8_000
+    loss = objective.make("next_token", SPEC).loss
+    if family_cases.serves(name, "denoise"):
+        spec, size = PICTURES, 20_000
+        loss = lambda model, batch: family_cases.scalar(model, *batch)
+    given = family_cases.inputs(spec, batch=4)
+    batch = given if spec is PICTURES else given[0]
+    config = widened(family.ladder(size, spec), times)
     values = VALUES | {"learning_rate": rate}
     tx = optim.transform(program(optimiser), values)
-    ids = np.random.default_rng(0).integers(0, SPEC.vocab, (4, SPEC.length), np.int32)
     rms = lambda x: jnp.sqrt(jnp.mean(x**2))
 
-    def stream(model):
-        with mock.patch.object(_layers.Head, "__call__", lambda self, x: x):
-            return model(ids).y
+    def both(model):
+        """The output, and the stream that the head reads."""
+        head, read = type(model.head), []
+        whole = head.__call__
+        keep = lambda self, x, *rest: read.append(x) or whole(self, x, *rest)
+        with mock.patch.object(head, "__call__", keep):
+            return model(*given).y, read[0]
 
     @jax.jit
     def run():
-        first = family.Model(config, SPEC, nnx.Rngs(jax.random.key(0)))
+        first = family.Model(config, spec, nnx.Rngs(jax.random.key(0)))
 
         def step(carry, _):
             model, state = carry
-            gradient = jax.grad(goal.loss)(model, ids)
+            gradient = jax.grad(loss)(model, batch)
             updates, state = tx.update(gradient, state, model)
             return (optax.apply_updates(model, updates), state), None
 
         carry = first, tx.init(first)
         (last, _), _ = jax.lax.scan(step, carry, None, length=steps)
-        return rms(last(ids).y - first(ids).y), rms(stream(last) - stream(first))
+        return [rms(x - y) for x, y in zip(both(last), both(first), strict=True)]
 
     return config.width, *run()
 
@@ -285,6 +296,17 @@ FLAT = 0.25
 @every_family("transformer", "lstm")
 def test_a_rate_changes_logits_and_hidden_units_alike_at_every_width(family):
     assert max(map(abs, slopes(family))) < FLAT
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=() if name == "unet" else pytest.mark.slow)
+        for name in families.names("denoise")
+    ],
+)
+def test_a_rate_changes_pictures_and_hidden_units_alike_at_every_width(family):
+    assert max(map(abs, slopes(family, times=(1, 8)))) < FLAT
 
 
 @pytest.mark.slow

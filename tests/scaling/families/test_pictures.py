@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from scaling import families
 from scaling.errors import UserError
@@ -16,10 +17,15 @@ from scaling.families import _patches as patches
 from scaling.families._convolution import convolve
 from scaling.families._pictures import groups_of
 from scaling.layout import Layout
-from tests.support.family_cases import PICTURES, build, inputs, stirred
+from scaling.training import mesh
+from tests.support.family_cases import PICTURES, build, inputs, scalar, stirred
 
 NAMES = families.names("denoise")
 every_family = pytest.mark.parametrize("name", NAMES)
+quick_unet = pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n == "unet" else pytest.mark.slow) for n in NAMES],
+)
 
 apply = jax.jit(lambda model, *given: model(*given).y)
 
@@ -142,6 +148,31 @@ def test_every_pixel_of_the_output_depends_on_every_pixel(name):
     moved = x.at[:, 0, 0].add(1.0)
     change = apply(model, moved, cond) - apply(model, x, cond)
     assert float(jnp.abs(change).min(axis=(1, 2, 3)).min()) > 0.0
+
+
+@quick_unet
+def test_devices_together_compute_what_one_does(name):
+    """Batch and parameters over two, wide dimensions over two; and so their gradients."""
+    layout, model = Layout(data=2, model=2), small(name)
+    rules = mesh.make(layout)
+    given = inputs(PICTURES.small, batch=4)
+    how = _layers.Tracing(layout, functools.partial(mesh.gather, rules=rules))
+
+    def loss(model, *given):
+        with _layers.tracing(how):
+            return scalar(_layers.gathered(model), *given)
+
+    shardings = mesh.state(model, rules, packed=False)
+    split = {axis for leaf in jax.tree.leaves(shardings) for axis in leaf.spec}
+    assert {"data", "model"} <= split
+    over = NamedSharding(rules.mesh, PartitionSpec("data"))
+    placed = jax.tree.map(lambda _: over, given)
+    with jax.set_mesh(rules.mesh):
+        descent = jax.value_and_grad(loss)
+        sharded = jax.jit(descent, in_shardings=(shardings, *placed))(model, *given)
+    alone = jax.jit(jax.value_and_grad(scalar))(model, *given)
+    for a, b in zip(*map(jax.tree.leaves, (sharded, alone)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
 def test_patches_are_cut_and_joined_again():
