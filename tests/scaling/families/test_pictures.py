@@ -152,7 +152,7 @@ def test_every_pixel_of_the_output_depends_on_every_pixel(name):
 
 @quick_unet
 def test_devices_together_compute_what_one_does(name):
-    """Batch and parameters over two, wide dimensions over two; and so their gradients."""
+    """Batch and parameters over two, wide dimensions over two; gradients too."""
     layout, model = Layout(data=2, model=2), small(name)
     rules = mesh.make(layout)
     given = inputs(PICTURES.small, batch=4)
