@@ -60,7 +60,7 @@ LATE, EDGES = 15, 2
 # model's reach.
 LONGEST = 3.0
 # Entries of a [B, n] array in one chunk: a dozen such arrays stay in a core's cache.
-CHUNK = 24_000
+CHUNK = 36_000
 # Fewer entries than this in all are not worth a second thread.
 THREADED = 4 * CHUNK
 # With more threads than this the interpreter's lock is what they wait for.
@@ -217,8 +217,9 @@ class Descent:
             new = self._evaluate(proposal, target, weights)
             if edged is not None:
                 missed = edged[new[0][edged] >= value[edged]]
-                past = (theta[missed], residual[missed], [p[missed] for p in state])
-                self._follow(missed, past, proposal, target, weights, new)
+                if missed.size:
+                    past = theta[missed], residual[missed], [p[missed] for p in state]
+                    self._follow(missed, past, proposal, target, weights, new)
             drop = value - new[0]
             better = (drop > 0) & ~closed
             self._accept(better, theta, value, residual, state, proposal, new)
@@ -293,8 +294,9 @@ class Descent:
             gradient[held] = 0.0
             hessian[held[:, :, None] | held[:, None, :]] = 0.0
             diagonal += held
-        lost = ~np.isfinite(hessian).all(axis=(1, 2)) | ~np.isfinite(gradient).all(1)
-        if lost.any():
+        if not np.isfinite(hessian.sum() + gradient.sum()):
+            lost = ~np.isfinite(hessian).all(axis=(1, 2))
+            lost |= ~np.isfinite(gradient).all(axis=1)
             # No derivatives there: the problem stays where it is.
             gradient[lost], hessian[lost] = 0.0, np.eye(hessian.shape[-1])
         step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
@@ -314,9 +316,11 @@ class Descent:
         self, step: Array, residual: Array, state: Any, weights: Array, rows: Array
     ) -> Array:
         """Steps of the problems `rows`, to the minimum along them by first order."""
-        step = step[rows]
-        change = self._shape.along([part[rows] for part in state], step)
-        length = line_minimum(residual[rows], change, weights[rows], self._delta)
+        if rows.size < len(step):
+            step, residual, weights = step[rows], residual[rows], weights[rows]
+            state = [part[rows] for part in state]
+        change = self._shape.along(state, step)
+        length = line_minimum(residual, change, weights, self._delta)
         return _no_longer(step * length[:, None])
 
     def _follow(
@@ -335,8 +339,6 @@ class Descent:
           past: coordinates, residuals and state of `rows` before the step.
           proposal, new: of all problems; changed in place.
         """
-        if not rows.size:
-            return
         theta, residual, state = past
         # Rows that the linear step puts inside delta are the edge; a Gauss-Newton step
         # from the proposal puts their residuals back to what the linear step said.
@@ -351,6 +353,8 @@ class Descent:
         tried = np.where(self._frozen, theta, tried)
         other = self._evaluate(tried, target[rows], weights[rows])
         lower = other[0] < new[0][rows]
+        if not lower.any():
+            return
         kept = rows[lower]
         proposal[kept] = tried[lower]
         new[0][kept], new[1][kept] = other[0][lower], other[1][lower]
@@ -361,4 +365,6 @@ class Descent:
 def _no_longer(step: Array) -> Array:
     """Steps [B, P], those beyond `LONGEST` shortened to it."""
     longest = np.abs(step).max(axis=1, keepdims=True)
+    if longest.max(initial=0.0) <= LONGEST:
+        return step
     return step * np.minimum(1.0, LONGEST / np.maximum(longest, 1e-300))

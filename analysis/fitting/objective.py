@@ -49,17 +49,17 @@ def line_minimum(residual: Array, change: Array, weights: Array, delta: float) -
     middle = np.where(change < 0, -residual, residual) / size
     places = np.concatenate([middle - delta / size, middle + delta / size], axis=1)
     bend = weights * size**2
-    order = places.argsort(axis=1)
-    places = np.take_along_axis(places, order, axis=1)
-    bends = np.take_along_axis(np.concatenate([bend, -bend], axis=1), order, axis=1)
-    slope = bends.cumsum(axis=1)[:, :-1]
-    rise = (slope * np.diff(places, axis=1)).cumsum(axis=1)
-    derivative = rise - delta * (weights * size).sum(axis=1)[:, None]
+    each, order = np.arange(len(places)), places.argsort(axis=1)
+    # Entries of all rows by their place in memory, which is the quickest way to them.
+    order += (each * places.shape[1])[:, None]
+    places = places.take(order)
+    slope = np.concatenate([bend, -bend], axis=1).take(order).cumsum(axis=1)[:, :-1]
+    derivative = (slope * (places[:, 1:] - places[:, :-1])).cumsum(axis=1)
+    derivative -= delta * (weights * size).sum(axis=1)[:, None]
     # The zero lies in the first piece at whose end the derivative is not negative.
-    first = (derivative >= 0).argmax(axis=1)[:, None]
-    over = np.take_along_axis(derivative, first, axis=1)
-    over /= np.maximum(np.take_along_axis(slope, first, axis=1), 1e-300)
-    return (np.take_along_axis(places, first + 1, axis=1) - over)[:, 0]
+    first = (derivative >= 0).argmax(axis=1)
+    over = derivative[each, first] / np.maximum(slope[each, first], 1e-300)
+    return np.asarray(places[each, first + 1] - over)
 
 
 def bounds(law: Law) -> tuple[Array, Array]:

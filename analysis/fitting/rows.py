@@ -64,24 +64,36 @@ class AtPlaces:
     def __init__(self, inner: Model, code: Array):
         """code: the place of each row [n], ascending."""
         self._inner, self._code = inner, code
-        self._starts = np.flatnonzero(np.diff(code, prepend=-1))
+        self._first = np.flatnonzero(np.diff(code, prepend=-1))
+        # The second rows of the places that have one, the third, and so on.
+        rows = np.bincount(code)
+        self._more = []
+        for number in range(1, int(rows.max())):
+            several = np.flatnonzero(rows > number)
+            self._more.append((several, self._first[several] + number))
 
     def value(self, theta: Array) -> tuple[Array, Any]:
         f, state = self._inner.value(theta)
-        return f[:, self._code], state
+        return f.take(self._code, axis=1), state
 
     def along(self, state: Any, step: Array) -> Array:
-        return self._inner.along(state, step)[:, self._code]
+        return self._inner.along(state, step).take(self._code, axis=1)
 
     def derivatives(
         self, state: Any, pull: Array, weight: Array
     ) -> tuple[Array, Array]:
         # Rows of a place share its derivatives, so that their factors add up.
-        return self._inner.derivatives(
-            state,
-            np.add.reduceat(pull, self._starts, axis=1),
-            np.add.reduceat(weight, self._starts, axis=1),
-        )
+        return self._inner.derivatives(state, self._summed(pull), self._summed(weight))
+
+    def _summed(self, rows: Array) -> Array:
+        """Sums [B, places] over the rows [B, m] of each place.
+
+        By hand, since ufunc.reduceat takes four times as long for a few rows each.
+        """
+        total = rows.take(self._first, axis=1)
+        for places, more in self._more:
+            total[:, places] += rows.take(more, axis=1)
+        return total
 
 
 def at_places(inner: Model, code: Array) -> Model | AtPlaces:

@@ -94,7 +94,15 @@ class Coupled:
     def predict(self, theta: Array, columns: Columns) -> Array:
         """Loss [..., n] for theta [..., P]; NaN where a coordinate is."""
         parts = [theta @ x.T for x in self.designs(columns)]
-        return np.exp(np.minimum(self.value(parts)[0], 700.0))
+        if self._floor:
+            e, u, v, k = *parts[:3], np.exp(parts[3])
+        else:
+            u, v, k = parts
+        # As in `value`, without what its derivatives need.
+        logs = v + k * _above((u - v) / k, 0.0)
+        if self._floor:
+            logs = _above(logs, e)
+        return np.exp(np.minimum(logs, 700.0))
 
     def log_gradient(self, theta: Array, columns: Columns) -> Array:
         x = self.designs(columns)
@@ -103,6 +111,11 @@ class Coupled:
         for slope, part in zip(slopes[1:], x[1:], strict=True):
             total = total + slope[..., None] * part
         return np.asarray(total)
+
+
+def _above(x: Array, y: Array | float) -> Array:
+    """ln(e^x + e^y)."""
+    return np.maximum(x, y) + np.log1p(np.exp(-np.abs(x - y)))
 
 
 # Of u, v and k, which two a second derivative is by.

@@ -33,10 +33,14 @@ class Exponentials:
 
     def predict(self, theta: Array, columns: Columns) -> Array:
         """Loss [..., n] for theta [..., P]."""
-        loss = 0.0
+        loss: Array | None = None
         for x in self.designs(columns):
-            loss = loss + np.exp(np.minimum(theta @ x.T, LARGEST))
-        return np.asarray(loss)
+            logs = np.asarray(theta @ x.T)
+            np.minimum(logs, LARGEST, out=logs)
+            power = np.exp(logs, out=logs)
+            loss = power if loss is None else np.add(loss, power, out=loss)
+        assert loss is not None
+        return loss
 
     def _shares(self, theta: Array, x: Array) -> Array:
         """Each term's share of the loss, [T, B, n]."""
