@@ -307,7 +307,5 @@ def sentences(view: View, part: str, more: Sequence[Sentence] = ()) -> list[str]
     Args:
       more: what is to stand among it.
     """
-    every = [one for question in questions() for one in question.answers(view)]
-    every += more
-    mine = [one for one in every if one.part == part]
+    mine = [one for one in (*view.answers, *more) if one.part == part]
     return [one.text for one in sorted(mine, key=lambda one: -one.weight)]

@@ -9,13 +9,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.report.shortlist import foremost
 from analysis.results import Analysis
+
+if TYPE_CHECKING:
+    from analysis.questions._question import Sentence
 
 
 def told_once(frame: pd.DataFrame, gain: pd.Series) -> pd.DataFrame:
@@ -164,6 +167,13 @@ class View:
     def headline(self) -> pd.DataFrame:
         """The equivalents that the answer is made of."""
         return headline(self.told.equivalents, self.target)
+
+    @functools.cached_property
+    def answers(self) -> tuple[Sentence, ...]:
+        """What every question says for any part of the report, in their order."""
+        from analysis.questions._question import questions
+
+        return tuple(one for question in questions() for one in question.answers(self))
 
     def rows(self, name: str) -> pd.DataFrame:
         """A frame's rows of the first target, of swaps those that are told."""

@@ -47,13 +47,15 @@ def write(
     """
     root = epath.Path(folder)
     files: dict[str, bytes] = {}
-    drawn = figures.draw(analysis, processes)
+    with figures.drawing(analysis, processes) as waited:
+        numbers = saved.dumped(saved.to_json(analysis))
+        checked = saved.dumped(checklist(analysis))
+        drawn = waited()
     for name, (svg, png) in drawn.items():
         standalone = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
         files[f"figures/{name}.svg"] = standalone.encode()
         files[f"figures/{name}.png"] = png
-    files["report.json"] = saved.dumped(saved.to_json(analysis))
-    files["checklist.json"] = saved.dumped(checklist(analysis))
+    files["report.json"], files["checklist.json"] = numbers, checked
     vectors = {name: svg for name, (svg, _) in drawn.items()}
     files["report.html"] = page(analysis, vectors).encode()
     try:

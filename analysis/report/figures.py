@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from matplotlib.figure import Figure
 
@@ -16,12 +17,19 @@ from analysis.report.short_names import shortened
 from analysis.results import Analysis
 from scaling.errors import UserError, unknown
 
+# SVG and PNG by file name.
+Drawn = dict[str, tuple[str, bytes]]
 
-def draw(analysis: Analysis, processes: int = 1) -> dict[str, tuple[str, bytes]]:
-    """SVG and PNG by file name; what has no rows is left out.
+
+@contextlib.contextmanager
+def drawing(analysis: Analysis, processes: int = 1) -> Iterator[Callable[[], Drawn]]:
+    """Draws every figure while the block does other work.
 
     Args:
       processes: figures drawn at a time; the result is the same.
+
+    Yields:
+      What waits for the figures; those that have no rows are left out.
     """
     shown = shortened(analysis.view.told)
     names = list(zip(analysis.targets, shown.targets, strict=True))
@@ -31,17 +39,18 @@ def draw(analysis: Analysis, processes: int = 1) -> dict[str, tuple[str, bytes]]
         for target, short in (names if plot.every else names[:1])
     ]
     each = [(name, short) for _, name, short in asked]
+
+    def named(drawn: Iterable[tuple[str, bytes] | None]) -> Drawn:
+        pairs = zip(asked, drawn, strict=True)
+        return {file: pair for (file, _, _), pair in pairs if pair is not None}
+
     context = forks.context(processes)
     if context is None:
-        drawn = [_drawn(shown, one) for one in each]
-    else:
-        with forks.pool(context, processes, _take, shown) as pool:
-            drawn = list(pool.map(_drawn_of_taken, each))
-    return {
-        file: pair
-        for (file, _, _), pair in zip(asked, drawn, strict=True)
-        if pair is not None
-    }
+        yield lambda: named(_drawn(shown, one) for one in each)
+        return
+    with forks.pool(context, processes, _take, shown) as pool:
+        drawn = pool.map(_drawn_of_taken, each)
+        yield lambda: named(drawn)
 
 
 # The analysis that a process of its own draws from.

@@ -106,9 +106,11 @@ def test_figures_beside_the_page(written, study):
 def test_several_processes_draw_what_one_draws(study, monkeypatch):
     few = {name: drawings()[name] for name in ("noise", "verdicts")}
     monkeypatch.setattr(figures, "drawings", lambda: few)
-    one = figures.draw(study)
+    with figures.drawing(study) as drawn:
+        one = drawn()
     assert set(one) == set(few)
-    assert figures.draw(study, processes=2) == one
+    with figures.drawing(study, processes=2) as drawn:
+        assert drawn() == one
 
 
 def test_json_gives_the_analysis_back(written, study):
