@@ -15,6 +15,7 @@ from analysis.design.settings import APART
 from analysis.design.swaps import Described, Swap
 from analysis.effects.data_equivalents import SIZES, Surface, overall
 from analysis.formatting import named
+from analysis.inference import quantiles
 from analysis.inference.intervals import sample
 from analysis.inference.seeds import Noise
 from analysis.inference.verdict import DECIDES, NORMAL
@@ -263,10 +264,8 @@ def median_interval(values: Array, level: float = 0.95) -> tuple[float, float]:
     The widest pair of order statistics k and n + 1 - k whose tails, of a binomial with
     share 1/2, are at most (1 - level) / 2 each (David and Nagaraja 2003, section 7.1).
     """
-    from scipy.stats import binom
-
     ordered = np.sort(values)
-    k = int(binom.ppf((1.0 - level) / 2.0, ordered.size, 0.5))
+    k = quantiles.fair_coins((1.0 - level) / 2.0, ordered.size)
     if ordered.size == 0 or k < 1:
         return math.nan, math.nan
     return float(ordered[k - 1]), float(ordered[ordered.size - k])
@@ -281,15 +280,11 @@ def margin(before: Any, after: Any, noise: Noise, document_se: DocumentError) ->
     Args:
       before, after: rows of the cells' frame.
     """
-    from scipy.stats import t as student
-
     seeds = sum(noise.at(cell) ** 2 / cell.seeds for cell in (before, after))
     documents = document_se(before.run_id, after.run_id) / before.loss
     error = math.sqrt(seeds + documents**2)
     return (
-        float(student.ppf(DECIDES, noise.freedom)) * error
-        if noise.freedom
-        else math.nan
+        quantiles.student(DECIDES, noise.freedom) * error if noise.freedom else math.nan
     )
 
 
@@ -316,11 +311,9 @@ def _measured_factor(log_factor: float) -> float:
 
 def mean_interval(values: Array, level: float = 0.95) -> tuple[float, float]:
     """Student's interval of a mean over cells; NaN for fewer than three."""
-    from scipy.stats import t as student
-
     if values.size < 3:
         return math.nan, math.nan
-    reach = student.ppf(0.5 + level / 2.0, values.size - 1) * _error(values)
+    reach = quantiles.student(0.5 + level / 2.0, values.size - 1) * _error(values)
     return float(values.mean() - reach), float(values.mean() + reach)
 
 
@@ -410,8 +403,6 @@ def agreement_frame(surface: Surface, found: Matches, target: str) -> pd.DataFra
     errors of both, contains zero. The two share their runs, so that their errors go
     together: the interval errs on the wide side.
     """
-    from scipy.stats import t as student
-
     rows = []
     for swap, matched in found.items():
         sides = [
@@ -439,7 +430,9 @@ def agreement_frame(surface: Surface, found: Matches, target: str) -> pd.DataFra
                 "modelled": float(drawn[0]),
                 "model_low": float(drawn[0] - reach),
                 "model_high": float(drawn[0] + reach),
-                "agrees": bool(apart <= student.ppf(DECIDES, len(matched) - 1) * error),
+                "agrees": bool(
+                    apart <= quantiles.student(DECIDES, len(matched) - 1) * error
+                ),
             }
         )
     return pd.DataFrame(rows)

@@ -26,13 +26,12 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.design.identify import jacobian
 from analysis.design.settings import coded
 from analysis.fitting.fit import Fit
 from analysis.fitting.objective import Scale
-from analysis.inference import luck
+from analysis.inference import luck, quantiles
 from analysis.inference.verdict import DECIDES
 from analysis.laws import Array, Columns
 from scaling.errors import UserError
@@ -381,7 +380,7 @@ def widening(residual: Array, parameters: int, clusters: int, delta: float) -> f
     inverse = 1.0 / max(1, clusters - parameters)
     inverse += 2.0 * (1.0 - share) / (residual.size * share)
     freedom = max(1.0 / inverse, LEAST_FREEDOM)
-    return float(stats.t.ppf(DECIDES, freedom) / stats.norm.ppf(DECIDES))
+    return quantiles.student(DECIDES, freedom) / quantiles.normal(DECIDES)
 
 
 def interval(draws: Array, level: float = 0.95) -> tuple[Array, Array]:

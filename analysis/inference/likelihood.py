@@ -19,9 +19,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 from analysis.fitting.fit import Fit, huber, refit
+from analysis.inference import quantiles
 from analysis.inference.intervals import check_draws
 from analysis.inference.verdict import ENDS
 from analysis.laws import Array, Columns
@@ -326,7 +327,7 @@ def simulate(model: Likelihood, draws: int, seed: int) -> Array:
 
 def within_correlation(residuals: Array, codes: Array) -> float:
     """Correlation of two runs of one trajectory, at least 0: by their normal scores."""
-    ranks = stats.rankdata(residuals) / (residuals.size + 1.0)
+    ranks = pd.Series(residuals).rank().to_numpy() / (residuals.size + 1.0)
     scores = special.ndtri(ranks)
     scores = scores / max(float(np.sqrt(np.mean(scores**2))), 1e-12)
     sums = np.bincount(codes, scores)
@@ -357,7 +358,7 @@ def seed_check(model: Likelihood, cell: Array) -> pd.DataFrame:
         return pd.DataFrame()
     seeds = float(np.sqrt((left**2).sum() / freedom))
     ratio = model.sd / seeds if seeds > 0 else np.nan
-    ends = np.sqrt(stats.chi2.ppf(ENDS, freedom) / freedom)
+    ends = np.sqrt(quantiles.chi_squared(ENDS, freedom) / freedom)
     row = {"sd_density": model.sd, "sd_seeds": seeds, "freedom": freedom}
     row |= {"ratio": ratio, "low": ratio * ends[0], "high": ratio * ends[1]}
     return pd.DataFrame([row])

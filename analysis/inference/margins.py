@@ -17,8 +17,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy import stats
-
+from analysis.inference import quantiles
 from analysis.inference.verdict import DECIDES
 from scaling import claim as rules
 
@@ -87,7 +86,7 @@ def _widened(row: Interval, rows: int) -> Interval:
     """The row with its intervals as wide as `rows` of them together ask."""
     ends = []
     for end, level in zip(row[1:], (DECIDES, DECIDES, 0.95, 0.95), strict=True):
-        more = stats.norm.isf((1.0 - level) / rows) / stats.norm.ppf(level)
+        more = -quantiles.normal((1.0 - level) / rows) / quantiles.normal(level)
         finite = math.isfinite(end) and math.isfinite(row.value)
         ends.append(row.value + more * (end - row.value) if finite else end)
     return Interval(row.value, *ends)

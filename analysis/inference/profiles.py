@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.fitting.fit import MORE_STEPS, WIDE, Fit, log_gradient, minimise
+from analysis.inference import quantiles
 from analysis.inference.intervals import check_draws
 from analysis.inference.likelihood import Likelihood, log_likelihood, refits, simulate
 from analysis.laws import Array, Columns, Law, Turned
@@ -85,7 +85,7 @@ def profile(
 
 def _limit(model: Likelihood) -> float:
     freedom = max(1, model.size - model.fit.theta.size)
-    ratio = stats.f.ppf(0.95, 1, freedom) / freedom
+    ratio = quantiles.fisher(0.95, 1, freedom) / freedom
     return float(model.size * np.log1p(ratio))
 
 

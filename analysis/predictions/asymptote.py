@@ -14,9 +14,9 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy import stats
 
 from analysis.formatting import number
+from analysis.inference import quantiles
 from analysis.laws import Array
 
 PARAMETERS = 3
@@ -59,7 +59,7 @@ def floor(x: Array, y: Array, least: float = 0.0) -> Floor:
         return _refused(f"{count} points for a curve of {PARAMETERS} parameters")
     # Draws give the covariance with as many degrees of freedom as there are.
     draws = len(y) - 1 - len(x)
-    room = stats.f.ppf(0.95, 1, draws)
+    room = quantiles.fisher(0.95, 1, draws)
     coarse = _fits(x, y, EXPONENTS)[0]
     likely = np.flatnonzero(coarse <= coarse.min() + room)
     # Points of little noise tell exponents apart that lie between two of the grid.
@@ -70,7 +70,7 @@ def floor(x: Array, y: Array, least: float = 0.0) -> Floor:
     squares, ends, variances = _fits(x, y, grid)
     best = int(squares.argmin())
     exponent = float(grid[best])
-    if stats.f.sf(squares[best] / freedom, freedom, draws) < MISFIT:
+    if quantiles.fisher_tail(squares[best] / freedom, freedom, draws) < MISFIT:
         return _refused("the points bend otherwise than a power that tends to a floor")
     room = room - (squares - squares[best])
     if room[0] >= 0:

@@ -26,8 +26,8 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
-from scipy import stats
 
+from analysis.inference import quantiles
 from analysis.laws import Array
 from analysis.predictions import pairs
 from analysis.predictions.load import Point, Predictions
@@ -71,7 +71,7 @@ class Resampling:
     def widened(self, freedom: float) -> Array:
         """What makes a normal number one of Student's t, [1 + draws]."""
         share = np.random.default_rng([self.seed, 1]).random(len(self))
-        return np.append(1.0, np.sqrt(freedom / stats.chi2.ppf(share, freedom)))
+        return np.append(1.0, np.sqrt(freedom / quantiles.chi_squared(share, freedom)))
 
 
 class Compared:

@@ -26,7 +26,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from analysis.laws import Array
 from analysis.predictions.contrasts import Compared
@@ -79,6 +78,8 @@ def _scaled(values: Array) -> Array:
 
 def _alike(features: Array, document: Array) -> Array:
     """The nearest positions of other documents, [positions, ALIKE]."""
+    from scipy.spatial import cKDTree
+
     scaled = np.stack([_scaled(values) for values in features.T], 1)
     _, codes, sizes = np.unique(document, return_inverse=True, return_counts=True)
     most = min(len(features), ALIKE + int(sizes.max()))

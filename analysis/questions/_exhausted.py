@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 from analysis.design.cells import REPEATED, target_frame
+from analysis.inference import quantiles
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.predictions.groups import seeds_of_cells
@@ -105,7 +106,7 @@ def _widened(freedom: float) -> Array:
     if not 1 <= freedom < math.inf:
         return np.ones(1 + DRAWS)
     share = np.random.default_rng(1).random(DRAWS)
-    return np.append(1.0, np.sqrt(freedom / stats.chi2.ppf(share, freedom)))
+    return np.append(1.0, np.sqrt(freedom / quantiles.chi_squared(share, freedom)))
 
 
 def ends_of(draws: Array, name: str = "", level: float = 0.95) -> dict[str, float]:

@@ -28,6 +28,7 @@ from analysis.formatting import (
     swap_text,
     swaps_text,
 )
+from analysis.inference import quantiles
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.questions._matched_words import disputed
@@ -205,10 +206,8 @@ def _by_place(matched: Sequence[Match]) -> dict[Any, float]:
 
 def _told(difference: float, error: float, freedom: int, asked: int) -> dict[str, Any]:
     """As `_drawn`, by Student's t."""
-    from scipy.stats import t as student
-
     reach, far = (
-        error * float(student.ppf(1.0 - (1.0 - LEVEL) / (2.0 * count), freedom))
+        error * quantiles.student(1.0 - (1.0 - LEVEL) / (2.0 * count), freedom)
         for count in (1, asked)
     )
     told = {"difference": difference, "low": difference - reach}

@@ -17,7 +17,6 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-from scipy.optimize import nnls
 
 from analysis import laws
 from analysis.fitting.fit import Fit, fit
@@ -117,6 +116,8 @@ def _stacked(seen: Array, loss: Array, names: Sequence[str]) -> dict[str, float]
         truth = np.log(loss[first:])
         found.append({name: np.log(said) - truth for name, said in ahead.items()})
     known = [name for name in names if found and all(name in one for one in found)]
+    from scipy.optimize import nnls
+
     if not known:
         return {}
     blocks = []

@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.formatting import UNDETERMINED, joined, percent, percent_error
+from analysis.inference import quantiles
 from analysis.inference.intervals import interval
 from analysis.inference.verdict import DECIDES
 from analysis.laws import Array
@@ -144,8 +145,6 @@ def frame(runs: pd.DataFrame, targets: Sequence[str], seed: int) -> pd.DataFrame
 def _pair(
     found: pd.DataFrame, target: str, other: str, seed: int
 ) -> list[dict[str, object]]:
-    from scipy.stats import f as fisher
-
     if found.empty:
         return []
     codes = {name: pd.factorize(found[name], sort=True)[0] for name in FACTORS}
@@ -167,7 +166,7 @@ def _pair(
         row: dict[str, object] = {"target": target, "other": other, "factor": name}
         row |= {"levels": int(codes[name].max()) + 1, "runs": y.size, "moved": value}
         row |= {"low": float(low[0]), "high": float(high[0])}
-        row |= {"p": float(fisher.sf(ratio, extra, freedom)), "p_larger": larger}
+        row |= {"p": quantiles.fisher_tail(ratio, extra, freedom), "p_larger": larger}
         rows.append(row | {"scatter": float(np.sqrt(left / freedom))})
     return rows
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy import stats
 
 from analysis.design.levels import SIZE, level_codes
 from analysis.formatting import (
@@ -23,7 +22,7 @@ from analysis.formatting import (
     percent_error,
     scored,
 )
-from analysis.inference import seeds
+from analysis.inference import quantiles, seeds
 from analysis.inference.likelihood import seed_check
 from analysis.inference.verdict import ENDS, verdict
 from analysis.questions._question import (
@@ -172,7 +171,7 @@ def levels(noise: pd.DataFrame) -> pd.DataFrame:
     for (target, corpus, _), part in sizes.groupby(["target", "corpus", "level"]):
         freedom = int((part.seeds - 1).sum())
         square = float(((part.seeds - 1) * part.sd_log**2).sum())
-        ends = stats.chi2.ppf(ENDS[::-1], freedom)
+        ends = quantiles.chi_squared(ENDS[::-1], freedom)
         row = {"corpus": corpus, "target": target}
         row |= {"params": float(np.exp(np.log(part.params).mean()))}
         row |= {"cells": len(part), "freedom": freedom}

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.design.cells import codes
 from analysis.fitting.fit import Refusal
+from analysis.inference import quantiles
 from analysis.inference.intervals import Draws, left_out_residuals, part
 from analysis.laws import Array
 from analysis.surfaces.surfaces import Fitted, fit_one
@@ -82,7 +82,9 @@ class Backtest:
         # Student's t, scaled to the variance that the law claims.
         scale = np.sqrt(self.variance * (FREEDOM - 2.0) / FREEDOM)
         off = (self.observed - self.curves[0]) / scale
-        return float(np.mean(stats.t.logpdf(off, FREEDOM) - np.log(scale)))
+        return float(
+            np.mean(quantiles.student_log_density(off, FREEDOM) - np.log(scale))
+        )
 
 
 def variance(curves: Array, noise: Array) -> Array:

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.design.levels import level_codes
+from analysis.inference import quantiles
 from analysis.inference.intervals import interval
 from analysis.inference.verdict import DECIDES
 from analysis.laws import Array
@@ -386,11 +387,9 @@ def _student(
     x: Array, left: Array, weights: Array, slope: float
 ) -> tuple[float, float]:
     """95% interval of a slope from its own residuals."""
-    from scipy.stats import t
-
     freedom = len(x) - 2
     variance = np.sum(weights * left**2) / freedom
     mean = np.average(x, weights=weights)
     error = np.sqrt(variance / np.sum(weights * (x - mean) ** 2))
-    reach = float(t.ppf(DECIDES, freedom) * error)
+    reach = float(quantiles.student(DECIDES, freedom) * error)
     return slope - reach, slope + reach
