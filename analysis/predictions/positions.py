@@ -79,9 +79,10 @@ Pair = tuple[dict[str, str], Any, Any]
 def architectures(asked: Comparison) -> list[Pair]:
     """Swaps of architectures at the place that is told, on the probes' own text if any.
 
-    Groups that read their data in one order alone.
+    Groups that read their data in one order alone: of several orders that which most
+    seeds read, since one seed tells no floor.
     """
-    found: list[Pair] = []
+    found: dict[Any, Pair] = {}
     for swap in asked.swaps:
         if swap.kind != "architecture":
             continue
@@ -89,9 +90,12 @@ def architectures(asked: Comparison) -> list[Pair]:
         head["fixed"] = swap.fixed
         for one, two in asked.pairs(asked.ends, swap):
             if one.data_seed == two.data_seed and asked.told(two):
-                found.append((head, one, two))
-    own = [entry for entry in found if entry[1].corpus == asked.own]
-    return own or found
+                place = *head.values(), two.params, two.tokens, two.unique_tokens
+                before = found.get(place)
+                if before is None or two.seeds > before[2].seeds:
+                    found[place] = head, one, two
+    own = [entry for entry in found.values() if entry[1].corpus == asked.own]
+    return own or list(found.values())
 
 
 def is_counted(family: str) -> bool:

@@ -7,6 +7,7 @@ which every agreement stands.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -145,9 +146,10 @@ PLAIN = {
 def sentence(row: Any) -> str:
     """An agreement, its nulls and what is beyond them."""
     place = f"At {scale(row.params, row.tokens)}, {row.baseline} and {row.alternative}"
+    seeds = "unknown" if math.isnan(row.seeds) else number(row.seeds)
     text = (
         f"{place} ({row.fixed}): {PLAIN[row.measure]} {number(row.agreement)} "
-        f"({interval_text(row.low, row.high)}), of two seeds {number(row.seeds)}; "
+        f"({interval_text(row.low, row.high)}), of two seeds {seeds}; "
         f"{number(row.permuted)} with positions permuted, and {number(row.given)} "
         "where the n-gram model is equally sure"
     )

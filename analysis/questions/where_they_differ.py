@@ -299,7 +299,8 @@ def data_sentence(rows: pd.DataFrame) -> str:
         for r in (most, least)
     ]
     text = (
-        f"At {scale(row.params, row.tokens)}, by {row.by}, {row.baseline} "
+        f"At {scale(row.params, row.tokens)}, by {BY.get(row.by, row.by)}, "
+        f"{row.baseline} "
         f"({row.fixed}) needs for the loss of {row.alternative} from {told[1]} to "
         f"{told[0]} the data"
     )
