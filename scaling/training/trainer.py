@@ -7,6 +7,7 @@ Interrupted runs resume from checkpoints.
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -271,7 +272,8 @@ class Trainer:
             files,
             self.compiled.flops_xla,
         )
-        self.store.write(record)
+        if not self.store.write(record):  # as a machine may that was given up as lost
+            logging.warning("run %s: the record of another attempt stands", slot.run_id)
         checkpoint.delete(self.store, slot.run_id)
         self.slots[i] = None
         self.emit(

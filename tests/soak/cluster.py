@@ -41,11 +41,13 @@ CHILD = "scaling.training.worker"
 class Study:
     """A small study, and the records of it that one machine alone wrote."""
 
-    def __init__(self, root: Path, steps: int = 400):
+    def __init__(
+        self, root: Path, steps: int = 400, axes: dict[str, tuple[Any, ...]] = AXES
+    ):
         self.root = root.resolve()
         text = real_studies.write_text(self.root / "text")
         self.file = real_studies.write_study(
-            self.root / "small.py", text, steps=steps, axes=AXES
+            self.root / "small.py", text, steps=steps, axes=axes
         )
         code, said = real_studies.run(
             *self.arguments("alone"), cwd=self.root, seconds=1200
@@ -65,7 +67,8 @@ class Study:
     def found(self, workdir: str) -> dict[str, dict[str, Any]]:
         records, corrupt = Store(self.root / workdir).records()
         assert not corrupt, corrupt
-        return {record.run_id: substance(record) for record in records}
+        # The source tree may be edited while this runs for an hour.
+        return {r.run_id: substance(r) | {"commit": ""} for r in records}
 
     def records(self, workdir: str) -> int:
         folder = self.root / workdir / "records"

@@ -15,13 +15,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,7 @@ SETTINGS = {
     "RAY_health_check_period_ms": "2000",
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "4",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # what is cut off goes on so long
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
 }
@@ -89,20 +91,22 @@ class Node:
 class Cluster:
     """The head, which trains nothing, and the nodes that were added."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None):
+    def __init__(self, folder: Path, host: str = ""):
         """Args:
-        folder: for logs; environment: changes, of every process of the cluster.
+        folder: for logs.
+        host: the address of all nodes that are given none; each has its own where none
+          is named.
         """
         self.folder = folder
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT), **SETTINGS}
         self.environment.pop("XLA_FLAGS", None)
-        self.environment |= environment or {}
+        self.nodes: list[Node] = []
+        self._added = 0
         # Of this process's own, so that two test runs do not meet.
         pid = os.getpid()
         self.prefix = f"127.{1 + pid // 250 % 250}.{pid % 250}"
-        self.address = f"{self.prefix}.2:{PORT}"
-        self.nodes: list[Node] = []
-        self._added = 0
+        self.host = host
+        self.address = f"{self._free()}:{PORT}"
 
     def __enter__(self) -> Cluster:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +116,7 @@ class Cluster:
         )
         flags = ["--head", "--port", str(PORT), "--num-cpus", "0"]
         flags += ["--include-dashboard", "false", "--temp-dir", self._temporary.name]
-        self.head = self._start(f"{self.prefix}.2", flags)
+        self.head = self._start(self._free(), flags)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,11 +131,13 @@ class Cluster:
           before: a command that runs the node's, such as `ip netns exec NAME`.
         """
         self._added += 1
-        address = address or f"{self.prefix}.{2 + self._added}"
         flags = ["--address", self.address, "--num-cpus", "1"]
-        node = self._start(address, flags, before)
+        node = self._start(address or self._free(), flags, before)
         self.nodes.append(node)
         return node
+
+    def _free(self) -> str:
+        return self.host or f"{self.prefix}.{2 + self._added}"
 
     def _start(
         self, address: str, flags: list[str], before: tuple[str, ...] = ()
@@ -177,6 +183,61 @@ class Cluster:
                 node.kill()
                 raise _Slow(f"{node.address} did not start:\n{said}")
             time.sleep(0.1)
+
+
+class Network:
+    """A network of its own for one node, which can be cut without a word.
+
+    Both ends are told a wrong hardware address of the other: what they send gets
+    nowhere, and no connection is closed. `missing()` as for the cluster.
+    """
+
+    HOST, NODE, LINK, NAME = "10.213.7.1", "10.213.7.2", "datalaw0", "datalaw"
+
+    @staticmethod
+    def missing() -> str:
+        if os.geteuid() or not shutil.which("ip") or not shutil.which("unshare"):
+            return "a network namespace takes root, ip and unshare"
+        return ""
+
+    def __enter__(self) -> Network:
+        self._ip("netns", "add", self.NAME)
+        ends = ("name", self.LINK, "type", "veth", "peer", "name", "end")
+        self._ip("link", "add", *ends, "netns", self.NAME)
+        self._ip("addr", "add", f"{self.HOST}/24", "dev", self.LINK)
+        self._ip("link", "set", self.LINK, "up")
+        for words in (
+            ("addr", "add", f"{self.NODE}/24", "dev", "end"),
+            ("link", "set", "end", "up"),
+            ("link", "set", "lo", "up"),
+        ):
+            self._ip("-n", self.NAME, *words)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ip("netns", "del", self.NAME)
+
+    def inside(self, hostname: str) -> list[str]:
+        """A command that runs another one in the network, under a name of its own."""
+        named = f'hostname {hostname} && exec "$0" "$@"'
+        enter = ["ip", "netns", "exec", self.NAME, "unshare", "--uts"]
+        return [*enter, "sh", "-c", named]
+
+    def cut(self) -> None:
+        for words in self._ends():
+            self._ip(*words, "lladdr", "02:00:00:00:00:99", "nud", "permanent")
+
+    def heal(self) -> None:
+        for words in self._ends("del"):
+            self._ip(*words)
+
+    def _ends(self, do: str = "replace") -> list[list[str]]:
+        here = ["neigh", do, self.NODE, "dev", self.LINK]
+        return [here, ["-n", self.NAME, "neigh", do, self.HOST, "dev", "end"]]
+
+    @staticmethod
+    def _ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
 
 
 def descendants(pid: int) -> Iterator[int]:
