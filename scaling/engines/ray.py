@@ -105,14 +105,10 @@ class RayCluster:
             for node in ray.nodes()
             if node["Alive"] and _devices(node)
         }
+        kinds = {name: _devices(node) for name, node in self._nodes.items()}
         # Beside machines with accelerators, the others do something else.
-        if any(len(_devices(node)) > 1 for node in self._nodes.values()):
-            self._nodes = {
-                name: node
-                for name, node in self._nodes.items()
-                if len(_devices(node)) > 1
-            }
-        return {name: str(_devices(node)) for name, node in self._nodes.items()}
+        least = 1 + any(len(devices) > 1 for devices in kinds.values())
+        return {name: str(d) for name, d in kinds.items() if len(d) >= least}
 
     def start(self, job: Job) -> None:
         import ray
@@ -144,6 +140,12 @@ class RayCluster:
         )
         for stream in ready:
             yield from self._said(stream)
+        for stream in set(streams) - set(ready):
+            # Ray itself says so minutes later where no connection was closed.
+            if self._jobs[stream].host not in self._nodes:
+                job = self._jobs.pop(stream)
+                self._pids.pop(job, None)
+                yield job, Gone("it does not answer any more", lost=True)
 
     def _said(self, stream: Any) -> Iterator[tuple[Job, Said]]:
         """The next message of a task."""
@@ -188,6 +190,8 @@ class RayCluster:
 
         task = ray.remote(max_retries=0, num_cpus=0)(terminate)
         for job, pid in self._pids.items():
+            if job.host not in self._nodes:
+                continue
             node = self._nodes[job.host]["NodeID"]
             strategy = NodeAffinitySchedulingStrategy(node, False)
             task.options(scheduling_strategy=strategy).remote(pid)

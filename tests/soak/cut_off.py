@@ -42,8 +42,8 @@ class Outcome:
 
     def __str__(self) -> str:
         return (
-            f"{self.lost} lost, {self.wrong} wrong; {self.gone} attempts were lost with "
-            f"the node, which ended {self.second} runs once more"
+            f"{self.lost} lost, {self.wrong} wrong; {self.gone} attempts were lost "
+            f"with the node, which ended {self.second} runs once more"
         )
 
 
@@ -103,7 +103,7 @@ def main() -> int:
         print(f"not run: {reason}")
         return 0
     root = Path(tempfile.mkdtemp(prefix="cut-off-"))
-    study = Study(root, steps=4_000, axes=AXES)
+    study = Study(root, steps=2_000, axes=AXES)
     bad = 0
     for number in range(arguments.repetitions):
         outcome = cut_off(study, f"study-{number}", root / f"logs-{number}")
