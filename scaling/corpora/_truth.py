@@ -63,13 +63,13 @@ def known(held_out: EvaluationSet | Probes) -> bool:
 
 def sets(runs: Iterable[Run]) -> list[tuple[EvaluationSet, int]]:
     """Evaluation sets whose truth is known, and the windows' lengths, each once."""
-    found = {
+    named = {
         (held_out, run.length): None
         for run in runs
         if run.data.tokenizer == TOKENIZER
         for held_out in run.evaluation
-        if known(held_out)
     }
+    found = [pair for pair in named if known(pair[0])]
     return sorted(found, key=lambda pair: (pair[0].name, pair[1]))
 
 

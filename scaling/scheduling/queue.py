@@ -179,6 +179,8 @@ class Queue:
         started = time.monotonic()
         if not self._stale or (self._taken and started < self._planned_until):
             return
+        if self.plan.settled and any(group.size for group in self._groups.values()):
+            return  # what ended is known, and no result changes what is left
         entries = self.plan.remember()
         self._show(entries)
         self._groups = {}

@@ -104,6 +104,7 @@ class StudyPlan:
         self._ids: dict[Run, str] = {}
         self._predicted: set[str] = set()
         self._elsewhere: dict[Machine, layouts.Layouts] = {}
+        self._remembered = False  # the study's file is written
 
     def open(self) -> None:
         """Checks and prepares everything that is known at the start."""
@@ -138,6 +139,11 @@ class StudyPlan:
             self._fixed = runs
         return runs
 
+    @property
+    def settled(self) -> bool:
+        """Whether no result changes which runs the study has."""
+        return self._fixed is not None
+
     def _complain(self) -> None:
         for line in self.store.complaints():
             self.progress.note(line)
@@ -152,6 +158,10 @@ class StudyPlan:
     def remember(self) -> list[Entry]:
         """As `entries`; also keeps the study's membership in the workdir."""
         entries = self.entries()
+        if self.settled and self._remembered:
+            self.predict(entries)
+            return entries
+        self._remembered = True
         certain = [e for e in entries if e.state != "provisional"]
         planned = {entry.run_id: entry.run.to_json() for entry in certain}
         before = self.store.studies().get(self.study.name, {})

@@ -33,6 +33,7 @@ class Plan:
         )
         self.progress = progress.Progress(io.StringIO())
         self.planned, self.done = runs, set()
+        self.settled = False
 
     def layouts_of(self, machine):
         return self.layouts
