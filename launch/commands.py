@@ -153,6 +153,7 @@ def up(arguments: argparse.Namespace) -> int:
             f"{budget.spent:.2f} machine-hours are spent, and a machine needs at least "
             f"{needed:.2f}; give more, or remove {memory.with_suffix('.json')}",
         )
+    _check_same(order, memory)
     source.pack(order.study, memory.with_suffix(".tar.gz"))
     folder = bucket.Folder(order.folder)
     token = folder.publish(memory.with_suffix(".tar.gz"))
@@ -176,8 +177,31 @@ def up(arguments: argparse.Namespace) -> int:
         poll_seconds=arguments.poll_seconds,
     )
     code = following.run()
+    _forget(memory)
+    if code == 0:  # the next study of this name has hours of its own
+        memory.with_suffix(".json").unlink()
     folder.remove()
     return code
+
+
+def _check_same(order: Order, memory: Path) -> None:
+    """Raises UserError where machines of another order have the fleet's name."""
+    asked = f"{order.slice_.name} {order.api.name}\n{source.study_script(order.study)}"
+    kept = memory.with_suffix(".order")
+    if kept.exists() and kept.read_text() != asked and order.fleet.look():
+        raise UserError(
+            "name",
+            order.fleet.name,
+            "another study, or other machines, run under it; take another name, or "
+            "delete them first with `down`",
+        )
+    kept.write_text(asked)
+
+
+def _forget(memory: Path) -> None:
+    """Removes what this computer keeps of a fleet, but for its machine-hours."""
+    for suffix in (".order", ".token", ".workdir", ".tar.gz"):
+        memory.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -238,7 +262,11 @@ def down(arguments: argparse.Namespace) -> int:
     if memory.with_suffix(".workdir").exists():
         workdir = memory.with_suffix(".workdir").read_text()
         bucket.Folder(bucket.folder(workdir, fleet.name)).remove()
-    memory.with_suffix(".token").unlink(missing_ok=True)
+    _forget(memory)
+    if memory.with_suffix(".json").exists():
+        budget = Budget(memory.with_suffix(".json"), math.inf)
+        for machine in list(budget.grants):
+            budget.settle(machine)
     return 0
 
 

@@ -126,6 +126,7 @@ class Up:
                 if code in (0, 2):  # 2: a mistake in the study, which no machine mends
                     return self._finish(code)
                 self.failed = self.word.failures()
+                self._delete(_first(self._strangers(seen)))
                 states = [self._turn(place, seen) for place in self.places]
                 workers = [
                     s for s, p in zip(states, self.places, strict=True) if p.hosts
@@ -156,6 +157,15 @@ class Up:
                 self.known |= {thing.machine for thing in seen}
                 return seen
         raise AssertionError("the last look returns or raises")
+
+    def _strangers(self, seen: Sequence[Seen]) -> list[Seen]:
+        """What an earlier `up` asked for, with a larger --count."""
+        wanted = {place.name for place in self.places}
+        return [
+            thing
+            for thing in seen
+            if thing.machine not in wanted and thing.state not in ("ending", "refused")
+        ]
 
     def _settle_old(self, seen: Sequence[Seen]) -> None:
         """Counts the hours of machines that ended while no launcher looked."""
@@ -270,11 +280,16 @@ class Up:
     def _finish(self, code: int) -> int:
         well = "the study has ended" if code == 0 else "the study cannot run (see logs)"
         note(f"{self.fleet.name}: {well}; deleting its machines")
-        down(self.fleet, self.poll)
+        self._down()
         return 0 if code == 0 else 1
 
-    def _end(self, why: str) -> None:
+    def _down(self) -> None:
         down(self.fleet, self.poll)
+        for machine in list(self.budget.grants):
+            self.budget.settle(machine)
+
+    def _end(self, why: str) -> None:
+        self._down()
         raise Gone(
             f"{self.fleet.name}: {why}: everything is deleted and nothing is billed; "
             "the same `up` goes on from the records"

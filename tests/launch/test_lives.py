@@ -1,6 +1,7 @@
 """The whole life of a fleet's machines, at both services, and what goes wrong."""
 
 import shlex
+import signal
 from collections import Counter
 
 import pytest
@@ -117,6 +118,31 @@ def test_waiting_has_an_end(launcher, cloud, study):
     assert done.returncode == 1 and "no machine was to be had" in done.stderr
     assert "everything is deleted and nothing is billed" in done.stderr
     assert not cloud.things
+
+
+def test_a_smaller_count_deletes_what_is_too_many(launcher, cloud, study):
+    words = ("--accelerator", "v6e-8", "--spot", "--count")
+    cloud.faults[12] = (signal.SIGKILL, "after")
+    launcher.up(study, *words, "3")
+    assert ("instance", "mine-2") in cloud.things
+    done = launcher.up(study, *words, "1")
+    assert done.returncode == 2 and "other machines, run under it" in done.stderr
+    cloud.end = lambda: ("instance", "mine-2") in cloud.things or launcher.end()
+    done = launcher.up(study, *words, "2")
+    assert done.returncode == 0 and not cloud.things, done.stderr
+
+
+def test_another_study_does_not_take_the_machines_of_this_one(launcher, cloud, study):
+    cloud.lives["mine-1"] = [["denied"]]
+    assert launcher.up(study, *ORDERS["compute"]).returncode == 1
+    other = study.with_name("other.py")
+    other.write_text(study.read_text())
+    done = launcher.up(other, *ORDERS["compute"])
+    assert done.returncode == 2 and "take another name" in done.stderr
+    assert launcher.of("down", study).returncode == 0 and not cloud.things
+    cloud.lives.clear()
+    assert launcher.up(other, *ORDERS["compute"]).returncode == 0
+    assert not list((launcher.folder / ".cache").rglob("*-mine.*"))
 
 
 def test_a_study_that_cannot_run_ends_its_fleet(launcher, cloud, study):
