@@ -44,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
                     (False, True),
                 )
             )[:: arguments.every]
-            for number, when, sent, again in cases:
+            for done, (number, when, sent, again) in enumerate(cases):
+                if done % 50 == 49:
+                    print(f"{order}: {done + 1} of {len(cases)} stops", flush=True)
                 try:
                     launch_kills.stopped(
                         launcher, cloud, study, order, number, when, sent, again=again
