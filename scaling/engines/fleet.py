@@ -229,6 +229,8 @@ class Fleet:
                 job.started.add(said.run_id)
             elif said.kind == "done":
                 job.done.add(said.run_id)
+            elif said.cause == "preemption" and not self.stop:
+                said = dataclasses.replace(said, cause="lost")  # the machine is going
             events(said)
             return
         host = self._hosts[job.host]
@@ -267,8 +269,9 @@ class Fleet:
     def _judge(self, job: Job, host: _Host, said: Result | Gone) -> None:
         """Sets a machine aside where jobs are cut off that are not on another one."""
         if isinstance(said, Gone) and said.lost:
-            self.note(f"{job.host} is lost: {said.message}")
-            self._hosts.pop(job.host, None)
+            self.note(f"{job.host} is lost: {said.message.partition('. ')[0]}")
+            self._aside.add(job.host)  # what joins again has another name
+            del self._hosts[job.host]
             return
         if isinstance(said, Result):
             host.faults, host.useful, self._faults = 0, True, 0

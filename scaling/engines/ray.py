@@ -12,6 +12,7 @@ import dataclasses
 import os
 import platform
 import signal
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,7 @@ EVENT_SECONDS = 2.0  # between the messages of steps that a task sends
 # A process is gone at once, its node only after Ray's health checks: a crash may turn
 # out to be the loss of the machine.
 SUSPECT_SECONDS = 30.0
+CONNECT_SECONDS = 20.0
 
 Message = tuple[str, Any]
 
@@ -73,6 +75,7 @@ class RayCluster:
     def __enter__(self) -> Self:
         import ray
 
+        _check(self.address or os.environ.get("RAY_ADDRESS", ""))
         handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
         try:
             ray.init(
@@ -158,7 +161,7 @@ class RayCluster:
             kind, body = "gone", "the task ended without a result"
         except ray.exceptions.RayError as error:
             why = str(error).strip().splitlines()[0]
-            lost = isinstance(error, ray.exceptions.NodeDiedError)
+            lost = isinstance(error, _lost())
             kind, body = ("lost" if lost else "suspect"), why
         if kind == "begun":
             self._pids[job] = body
@@ -198,6 +201,30 @@ class RayCluster:
         for stream, job in list(self._jobs.items()):
             if job not in self._pids:  # not begun: nothing to save
                 ray.cancel(stream)
+
+
+def _lost() -> tuple[type[Exception], ...]:
+    """What says that a node is gone, or takes no more work since it is going."""
+    from ray import exceptions
+
+    return exceptions.NodeDiedError, exceptions.TaskUnschedulableError
+
+
+def _check(address: str) -> None:
+    """Raises UserError where nothing answers: Ray itself tries for minutes."""
+    if address in ("", "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    wrong = ""
+    if not host or not port.isdecimal():
+        wrong = "give HOST:PORT, as `ray start --head` prints it"
+    else:
+        try:
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:  # the latter: no number of a port
+            wrong = f"no cluster answers there ({error}); start its head, or correct it"
+    if wrong:
+        raise UserError("address", address, wrong)
 
 
 _END: dict[str, Callable[[Any], Said]] = {

@@ -132,13 +132,33 @@ def test_what_is_lost_with_its_machine_is_tried_without_limit(tmp_path):
         yield from said(job)
         if fate(job) is not None:
             left.pop()
-            cluster.there = {name[len(left)]: "cpu"}
+            cluster.there = {name[1 + len(left)]: "cpu"}
 
     cluster.said = lose
     queue, _ = train(plan, cluster)
     assert plan.done == set(plan.planned) and not queue.given_up
     assert {attempt.cause for attempt in plan.store.attempts()} == {"lost"}
     assert len(list(plan.store.attempts())) == 18
+
+
+def test_a_machine_that_is_preempted_takes_no_tries(tmp_path):
+    """The child saved its work when it was asked to end, by nobody here."""
+    plan, left = many(tmp_path, sizes=(1,), rates=1), list(range(9))
+    cluster = Cluster(plan, "a")
+    said = cluster.said
+
+    def preempt(job):
+        if isinstance(job.work, Pack) and left:
+            left.pop()
+            yield job, Event("started", "1-0")
+            yield job, Event("failed", "1-0", cause="preemption", message="stopped")
+            yield job, Result()
+        else:
+            yield from said(job)
+
+    cluster.said = preempt
+    queue, _ = train(plan, cluster)
+    assert plan.done == {"1-0"} and not queue.given_up
 
 
 def test_a_crash_is_tried_three_times(tmp_path):

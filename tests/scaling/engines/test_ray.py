@@ -3,9 +3,11 @@
 import pytest
 
 from tests.soak import cluster as soak
+from tests.soak import cut_off
 from tests.support import ray_cluster, real_studies
 
 WHY_NOT = ray_cluster.missing()
+NO_NETWORK = WHY_NOT or ray_cluster.Network.missing()
 
 
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
@@ -29,3 +31,11 @@ def test_no_cluster_is_one_line(tmp_path):
     )
     assert code == 2 and said.count("\n") == 1, said
     assert "invalid address '127.0.0.1:1'" in said
+
+
+@pytest.mark.skipif(bool(NO_NETWORK), reason=NO_NETWORK)
+def test_a_node_that_was_cut_off_comes_back_and_changes_nothing(tmp_path):
+    study = soak.Study(tmp_path, steps=1_000, axes=cut_off.AXES)
+    outcome = cut_off.cut_off(study, "disturbed", tmp_path / "logs")
+    assert (outcome.lost, outcome.wrong) == (0, 0), outcome.said
+    assert outcome.gone and outcome.second, outcome.said
