@@ -52,12 +52,12 @@ class Reading:
 
     Attributes:
       evaluation: name of the evaluation set.
-      quantity: "loss" in nats/token, or "bits_per_byte".
+      quantity: "loss" in nats/token, "bits_per_byte", or one of quantities.py.
       kind: "final", or "best" over the run's scorings, with its `step`.
       value: in `unit`; None where the run diverged.
       se: standard error, clustered by document; same unit.
-      unit: "nats/token" or "bits/byte".
-      count: tokens scored.
+      unit: such as "nats/token" or "bits/byte".
+      count: tokens scored, or values of pixels; pictures of a denoiser.
     """
 
     evaluation: str
@@ -94,6 +94,7 @@ class Record:
         input table plus the output head, once if tied.
       tokens: seen; unique_tokens: in the repeated prefix; epochs: their ratio.
       damage: share of the bytes of the unique tokens that data.quality changed.
+      data_unit: what `tokens` and the other counts of data are: "tokens" or "pictures".
       flops: of training, analytic. flops_xla: counted by XLA, None with the reason in
         flops_xla_reason where XLA cannot count.
       readings: keyed (evaluation, quantity, kind).
@@ -165,6 +166,7 @@ class Record:
     commit: str
     schema: int = SCHEMA
     damage: float = 0.0
+    data_unit: str = "tokens"
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

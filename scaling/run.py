@@ -239,6 +239,7 @@ VALUES: dict[str, type[np.generic]] = {
     "decay": np.float32,
     "steps": np.int32,
     "init_seed": np.uint32,
+    "data_seed": np.uint32,
 }
 
 
@@ -355,6 +356,17 @@ class Run:
         sets = (entry for entry in self.evaluation if _shares(entry.parts) == read)
         return next(sets, None)
 
+    @property
+    def of_pictures(self) -> bool:
+        """Whether it reads pictures: `corpora.check_kind` sees that they have length 1,
+        and no text has."""
+        return self.length == 1
+
+    @property
+    def unit(self) -> str:
+        """What its budgets count."""
+        return "pictures" if self.of_pictures else "tokens"
+
     def corpora(self) -> tuple[Part, ...]:
         """Every corpus the run touches: trained, scored or probed on, each once."""
         parts = {part.key: part for part in self.data.corpus}
@@ -376,7 +388,7 @@ class Run:
             length=self.length,
             tokenizer=self.data.tokenizer,
             precision=self.precision,
-            pictures=label(self.data.corpus) if self.length == 1 else "",
+            pictures=label(self.data.corpus) if self.of_pictures else "",
         )
 
     def values(self) -> dict[str, np.generic]:
@@ -393,6 +405,7 @@ class Run:
             "decay": self.steps * (1.0 - self.schedule.decay_fraction),
             "steps": self.steps,
             "init_seed": self.init_seed,
+            "data_seed": self.data.seed,
         }
         return {name: VALUES[name](value) for name, value in values.items()}
 

@@ -178,6 +178,12 @@ def _check_pictures(run: Run) -> None:
 
 def _check_text(run: Run) -> None:
     name = label(run.data.corpus)
+    if run.length == 1:
+        raise UserError(
+            "length",
+            run.length,
+            f"{name} is text: give 2 or more tokens a window",
+        )
     if run.data.half:
         raise UserError(
             "data.half",

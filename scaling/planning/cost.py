@@ -74,6 +74,7 @@ def describe(
     total, active, embedding = params
     forward, trained = flops_each
     flops = trained * run.batch * run.steps
+    reads = objective.make(run.objective, spec).reads
     scored = sum(len(e.parts) * e.tokens for e in run.evaluation) * run.evaluations
     return Cost(
         params_total=total,
@@ -83,7 +84,7 @@ def describe(
         tokens=run.tokens,
         flops=flops,
         flops_per_token=flops / run.tokens,
-        evaluation_flops=forward * scored / run.length,
+        evaluation_flops=forward * scored / run.length * reads,
         memory=width * memory,
         state=width * state,
         depth=depth,
@@ -131,14 +132,19 @@ def _memory(
     goal = objective.make(program.objective, spec)
     computed = _cast(model, jnp.dtype(precision))
     batch = jax.ShapeDtypeStruct((program.batch, spec.row), jnp.int32)
+    drawn = jax.eval_shape(goal.draw, jax.random.key(0), batch)
     backward = jax.eval_shape(
-        lambda m, x: jax.vjp(lambda m: goal.loss(m, x), m)[1], computed, batch
+        lambda m, x, drawn: jax.vjp(lambda m: goal.loss(m, x, drawn), m)[1],
+        computed,
+        batch,
+        drawn,
     )
     logits = 4 * program.batch * _outputs(spec)
     copy = 0 if precision == "float32" else _bytes(computed)
     # The weights are among what the backward pass reads, and counted already.
     activations = max(0, _bytes(backward) - _bytes(computed)) + logits
-    lasting = _bytes(model) + _bytes(state)
+    averages = goal.average(jnp.int32(1)) is not None
+    lasting = (1 + averages) * _bytes(model) + _bytes(state)
     return lasting + _bytes(model) + copy + activations, lasting
 
 

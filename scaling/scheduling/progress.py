@@ -10,12 +10,11 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from scaling.packs import Event
+from scaling.quantities import loss_unit
 from scaling.run import Program, Run
 
 REDRAW_SECONDS = 0.2
 PLAIN_SECONDS = 30.0
-# Of what objectives train and of a record's first reading.
-UNIT = "nats/token"
 
 
 def describe(run: Run) -> str:
@@ -23,7 +22,7 @@ def describe(run: Run) -> str:
     words = [
         f"{run.model.family} {short(run.model.size)}",
         run.data.label,
-        f"{short(run.tokens)} tokens",
+        f"{short(run.tokens)} {run.unit}",
         f"rate {run.optimiser.learning_rate:g}",
     ]
     if run.unique_steps < run.steps:
@@ -135,7 +134,8 @@ class Progress:
             self.note(f"failed: {name}: {event.cause}: {event.message}")
             return
         self._ended.add(event.run_id)
-        loss = "" if event.loss is None else f", loss {event.loss:.3f} {UNIT}"
+        unit = loss_unit(run) if run else ""
+        loss = "" if event.loss is None else f", loss {event.loss:.3f} {unit}"
         if loss and run:  # the first reading, which is of the first set
             loss += f" on {run.evaluation[0].name}"
         if not self.live or event.status == "diverged":
@@ -173,9 +173,10 @@ class Progress:
             run = self._runs.get(run_id)
             if run is None:
                 continue
-            loss = f"  training loss {now.loss:.3f} {UNIT}" if now.loss else ""
+            unit = loss_unit(run)
+            loss = f"  training loss {now.loss:.3f} {unit}" if now.loss else ""
             rate = self._rates.get(run.program())
-            speed = "" if rate is None else f"  {short(rate)} tokens/s"
+            speed = "" if rate is None else f"  {short(rate)} {run.unit}/s"
             lines.append(f"  {describe(run)}: {now.step}/{now.steps}{loss}{speed}")
         return lines
 

@@ -1,4 +1,4 @@
-"""Scores a run on the whole evaluation sets: nats per document, and readings.
+"""Scores a run on the whole evaluation sets: sums per document, and readings.
 
 Every run of a study is scored on the same held-out documents, so that differences
 between runs have paired errors.
@@ -16,6 +16,7 @@ import numpy as np
 
 from scaling.corpora import EvaluationWindows, ratio
 from scaling.probe_file import ProbeSet
+from scaling.quantities import TEXT, Quantity
 from scaling.record import Reading
 from scaling.run import EvaluationSet
 from scaling.training import mesh
@@ -29,53 +30,64 @@ _TOKENS_PER_CALL = 8_192
 class Score:
     """One part of an evaluation set, document by document.
 
-    nats, tokens, bytes: float64 [documents].
+    nats, tokens, bytes: float64 [documents]. nats: what the loss is the mean of: nats,
+    or the weighed squared errors of a denoiser. others: further sums, by column.
     """
 
     nats: np.ndarray
     tokens: np.ndarray
     bytes: np.ndarray
+    others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def loss(self) -> float:
         """Nats per token."""
         return float(self.nats.sum() / self.tokens.sum())
 
-    def variance(self, per: np.ndarray) -> float:
-        """Variance of sum(nats) / sum(per); see `corpora.ratio`."""
-        return ratio(self.nats, per)[1]
+    def mean(self, quantity: Quantity) -> tuple[float, float]:
+        """(value, variance) of a quantity before its scale; see `corpora.ratio`."""
+        column = self.nats if quantity.of == "nats" else self.others[quantity.of]
+        return ratio(column, getattr(self, quantity.per))
 
 
-def windows_per_call(length: int, sharding: jax.sharding.NamedSharding) -> int:
-    """Windows of `length` tokens that a call scores: as many on every device."""
+def windows_per_call(row: int, sharding: jax.sharding.NamedSharding) -> int:
+    """Windows of `row` integers that a call scores: as many on every device."""
     devices = sharding.mesh.size
-    return max(1, _TOKENS_PER_CALL // length // devices) * devices
+    return max(1, _TOKENS_PER_CALL // row // devices) * devices
 
 
-# tokens [n, length], at [n] -> nats [n, length], log_probabilities [n, vocab]; as an
-# objective reads.
+# rows [n, row], at [n] -> values [n, positions or columns], log_probabilities
+# [n, vocab]; as an objective reads.
 Read = Callable[[jax.Array, jax.Array], tuple[Any, Any]]
 
 
 def score(
-    read: Read, windows: EvaluationWindows, sharding: jax.sharding.NamedSharding
+    read: Read,
+    windows: EvaluationWindows,
+    sharding: jax.sharding.NamedSharding,
+    columns: Sequence[str] = (),
 ) -> Score:
     """Scores every window of one part and sums by document.
 
     Args:
       windows: the part's windows; the last call is filled up with empty ones.
       sharding: how a call's windows lie over the devices.
+      columns: of what is read, "nats" first; none where it is nats at every position.
     """
-    anywhere = np.zeros(len(windows.tokens), np.int32)
-    scored = [nats for nats, _ in _calls(read, windows.tokens, anywhere, sharding)]
-    count = len(windows.tokens)
-    nats = np.concatenate([mesh.get(part) for part in scored])[:count]
-    by_window = nats.astype(np.float64) * windows.weight
-    documents = len(windows.bytes)
+    count, documents = len(windows.tokens), len(windows.bytes)
+    # A picture's number keys its noise; of nats it does not matter which is predicted.
+    at = np.arange(count, dtype=np.int32) if columns else np.zeros(count, np.int32)
+    scored = [values for values, _ in _calls(read, windows.tokens, at, sharding)]
+    values = np.concatenate([mesh.get(part) for part in scored])[:count]
+    weighed = values.astype(np.float64) * windows.weight
+    by_window = dict(zip(columns, weighed.T, strict=True)) if columns else {}
+    nats = by_window.pop("nats") if columns else weighed.sum(1)
+    total = lambda column: np.bincount(windows.document, column, documents)
     return Score(
-        nats=np.bincount(windows.document, by_window.sum(1), documents),
-        tokens=np.bincount(windows.document, windows.weight.sum(1), documents),
+        nats=total(nats),
+        tokens=total(windows.weight.sum(1)),
         bytes=np.asarray(windows.bytes, np.float64),
+        others={name: total(column) for name, column in by_window.items()},
     )
 
 
@@ -114,32 +126,30 @@ def readings(
     scores: Mapping[tuple[str, int], Score],
     kind: Literal["final", "best"],
     step: int,
+    quantities: Sequence[Quantity] = TEXT,
 ) -> list[Reading]:
-    """Loss and bits per byte on every set; `scores` is keyed (part key, tokens)."""
+    """Every quantity on every set; `scores` is keyed (part key, tokens)."""
     readings = []
     for held_out in sets:
         parts = [(p.weight, scores[p.key, held_out.tokens]) for p in held_out.parts]
         total = sum(weight for weight, _ in parts)
         count = int(sum(s.tokens.sum() for _, s in parts))
-        for quantity, unit, scale, field in (
-            ("loss", "nats/token", 1.0, "tokens"),
-            ("bits_per_byte", "bits/byte", 1 / math.log(2), "bytes"),
-        ):
+        for quantity in quantities:
             value = variance = 0.0
             for weight, part in parts:
-                per = getattr(part, field)
-                value += weight / total * part.nats.sum() / per.sum()
-                variance += (weight / total) ** 2 * part.variance(per)
+                mean, own = part.mean(quantity)
+                value += weight / total * mean
+                variance += (weight / total) ** 2 * own
             readings.append(
                 Reading(
                     evaluation=held_out.name,
-                    quantity=quantity,
+                    quantity=quantity.name,
                     kind=kind,
-                    value=float(scale * value),
-                    se=float(scale * math.sqrt(variance))
+                    value=float(quantity.scale * value),
+                    se=float(quantity.scale * math.sqrt(variance))
                     if math.isfinite(variance)
                     else None,
-                    unit=unit,
+                    unit=quantity.unit,
                     count=count,
                     step=step,
                 )
@@ -163,18 +173,19 @@ def _value(reading: Reading) -> float:
     return math.inf if reading.value is None else reading.value
 
 
-def unread(sets: Sequence[EvaluationSet], step: int) -> list[Reading]:
+def unread(
+    sets: Sequence[EvaluationSet], step: int, unit: str = TEXT[0].unit
+) -> list[Reading]:
     """Readings of a run that diverged: no value."""
-    return [
-        Reading(s.name, "loss", "final", None, None, "nats/token", 0, step)
-        for s in sets
-    ]
+    return [Reading(s.name, "loss", "final", None, None, unit, 0, step) for s in sets]
 
 
 def to_npz(scores: Mapping[tuple[str, int], Score]) -> bytes:
-    """Nats, tokens and bytes per document, by part: arrays `KEY:TOKENS:nats` etc."""
+    """Sums per document, by part: arrays `KEY:TOKENS:nats`, tokens, bytes, others."""
     arrays = {}
     for (key, tokens), part in scores.items():
         for field in ("nats", "tokens", "bytes"):
             arrays[f"{key}:{tokens}:{field}"] = getattr(part, field)
+        for column, sums in part.others.items():
+            arrays[f"{key}:{tokens}:{column}"] = sums
     return npz(arrays)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import families
+from scaling import families, quantities
 from scaling.corpora import Prepared, TokenStream
 from scaling.layout import Layout
 from scaling.packs import Event, Pack
@@ -67,7 +67,8 @@ def _fitted(slot: Slot, scorer: outcome.Scorer, store: Store, layout: Layout) ->
         slot.kept |= kept
     scores = scorer(run, _reads(fitted))
     slot.seconds = time.monotonic() - started
-    final = evaluation.readings(run.evaluation, scores, "final", slot.step)
+    asked = quantities.of(slot.stream.spec, run.of_pictures)
+    final = evaluation.readings(run.evaluation, scores, "final", slot.step, asked)
     readings = final + evaluation.better([], final)
     files = {
         "fit.npz": npz(fitted.facts),

@@ -38,13 +38,17 @@ class Scorer:
 
     Args:
       prepared: by corpus key, for every corpus that the runs touch.
-      sharding: of a call's windows, as `evaluation.score` takes it.
+      sharding: of a call's windows, and
+      columns: of what is read, as `evaluation.score` takes them.
     """
 
     def __init__(
-        self, prepared: Mapping[str, Prepared], sharding: jax.sharding.NamedSharding
+        self,
+        prepared: Mapping[str, Prepared],
+        sharding: jax.sharding.NamedSharding,
+        columns: Sequence[str] = (),
     ):
-        self.prepared, self.sharding = prepared, sharding
+        self.prepared, self.sharding, self.columns = prepared, sharding, columns
         self._windows: dict[tuple[str, int], EvaluationWindows] = {}
 
     def predictions(
@@ -95,7 +99,7 @@ class Scorer:
                     self._windows[key] = self._cut(part, held_out.tokens, run)
                 if key not in scores:
                     scores[key] = evaluation.score(
-                        read, self._windows[key], self.sharding
+                        read, self._windows[key], self.sharding, self.columns
                     )
         return scores
 
@@ -149,6 +153,7 @@ def record(
         unique_tokens=run.unique_tokens,
         epochs=run.steps / run.unique_steps,
         damage=slot.stream.damage(),
+        data_unit=run.unit,
         flops=costs.flops,
         flops_xla=None if per_step is None else per_step * run.steps,
         flops_xla_reason=reason,

@@ -40,14 +40,23 @@ STEPS_PER_CALL = 8
 class State(nnx.Pytree):
     """What a step changes. Every leaf leads with the run axis when packed.
 
-    step: int32, steps made. diverged: bool, a loss or gradient was not finite.
+    step: int32, steps made. diverged: bool, a loss or gradient was not finite. average:
+    of the model's weights over the steps, None where the objective wants none.
     """
 
-    def __init__(self, model: Any, optimiser: Any, step: Any, diverged: Any):
+    def __init__(
+        self, model: Any, optimiser: Any, step: Any, diverged: Any, average: Any = None
+    ):
         self.model = nnx.data(model)
         self.optimiser = nnx.data(optimiser)
         self.step = nnx.data(step)
         self.diverged = nnx.data(diverged)
+        self.average = nnx.data(average)
+
+    @property
+    def scored(self) -> Any:
+        """The model that is scored."""
+        return self.model if self.average is None else self.average
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +70,8 @@ class Compiled:
       STEPS_PER_CALL steps a slot, none at or beyond its `until`; NaN where diverged.
     select(state, slot): one run's state, without the run axis.
     insert(state, one, slot): the inverse.
-    read(model, tokens, at) -> (nats, log_probabilities): what one run says of windows,
-      as `objective` defines it.
+    read(model, rows, at) -> (values, log_probabilities): what one run says of windows
+      or pictures, as `objective` defines it.
     arguments: shapes and dtypes of what `advance` is called with.
     """
 
@@ -118,7 +127,7 @@ def _ready(program: Program, layout: Layout, spec: families.Spec) -> Compiled:
     tokens = jax.ShapeDtypeStruct((rows, spec.row), jnp.int32)
     arguments = {
         "refill": (state, values, jax.ShapeDtypeStruct((width,), jnp.bool_)),
-        "read": (calls.one.model, tokens, jax.ShapeDtypeStruct((rows,), jnp.int32)),
+        "read": (calls.one.scored, tokens, jax.ShapeDtypeStruct((rows,), jnp.int32)),
         "insert": (state, calls.one, 0),
         "select": (state, 0),
     }
@@ -191,16 +200,19 @@ class OneRun:
         with tracing(self.tracing):
             return self.objective.read(gathered(self._cast(model)), tokens, at)
 
-    def loss(self, model: Any, batch: jax.Array) -> jax.Array:
+    def loss(self, model: Any, batch: tuple[jax.Array, Any]) -> jax.Array:
+        """Args: batch: the examples, and what was drawn for them."""
         with tracing(self.tracing):
-            return self.objective.loss(gathered(self._cast(model)), batch)
+            return self.objective.loss(gathered(self._cast(model)), *batch)
 
     def fresh(self, values: Any) -> State:
         """The state before the first step."""
         rngs = nnx.Rngs(jax.random.key(values["init_seed"]))
         model = self.family.Model(self.config, self.spec, rngs)
         optimiser = optim.transform(self.program, values).init(model)
-        return State(model, optimiser, jnp.int32(0), jnp.bool_(False))
+        kept = self.objective.average(jnp.int32(1)) is not None
+        average = jax.tree.map(jnp.copy, model) if kept else None
+        return State(model, optimiser, jnp.int32(0), jnp.bool_(False), average)
 
     def refill(self, state: State, values: Any, fresh: jax.Array) -> State:
         return _where(fresh, self.fresh(values), state)
@@ -210,21 +222,28 @@ class OneRun:
     ) -> tuple[State, jax.Array]:
         """One step, unless the run has come to `until` or has diverged."""
         descent = _accumulated(jax.value_and_grad(self.loss), self.layout.accumulate)
-        loss, gradients = descent(state.model, batch)
+        key = jax.random.fold_in(jax.random.key(values["data_seed"]), state.step)
+        drawn = self.objective.draw(key, batch)
+        loss, gradients = descent(state.model, (batch, drawn))
         updates, optimiser = optim.transform(self.program, values).update(
             gradients, state.optimiser, state.model
         )
         finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients))
         active = (state.step < until) & ~state.diverged
-        moved = State(
-            optax.apply_updates(state.model, updates),
-            optimiser,
-            state.step + 1,
-            state.diverged,
-        )
+        model = optax.apply_updates(state.model, updates)
+        step = state.step + 1
+        average = self._average(state.average, model, step)
+        moved = State(model, optimiser, step, state.diverged, average)
         state = _where(active & finite, moved, state)
         state.diverged = state.diverged | (active & ~finite)
         return state, jnp.where(state.diverged, jnp.nan, loss)
+
+    def _average(self, old: Any, model: Any, step: jax.Array) -> Any:
+        """The average of the weights after a step."""
+        share = self.objective.average(step)
+        if share is None:
+            return None
+        return jax.tree.map(lambda a, w: share * a + (1.0 - share) * w, old, model)
 
     def advance(
         self, state: State, values: Any, until: jax.Array, batches: jax.Array
@@ -297,7 +316,7 @@ def uncompiled(
             donate_argnums=0,
             compiler_options=once,
         ),
-        read=jax.jit(run.read, in_shardings=(unpacked.model, windows, windows)),
+        read=jax.jit(run.read, in_shardings=(unpacked.scored, windows, windows)),
         arguments=arguments,
     )
 
@@ -332,13 +351,17 @@ def _insert(state: Any, one: Any, slot: Any) -> Any:
 def _accumulated(descent: Callable[..., Any], parts: int) -> Callable[..., Any]:
     """`descent(model, batch) -> (loss, gradients)` as the mean over `parts` of a batch.
 
+    A batch is a tree of arrays that lead with its examples.
+
     The parts are interleaved, so that each lies over the devices as the batch does.
     """
     if parts == 1:
         return descent
 
-    def mean(model: Any, batch: jax.Array) -> Any:
-        micro = batch.reshape(-1, parts, *batch.shape[1:]).swapaxes(0, 1)
+    def mean(model: Any, batch: Any) -> Any:
+        micro = jax.tree.map(
+            lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch
+        )
         zeros = jax.tree.map(jnp.zeros_like, (jnp.float32(0.0), model))
         total, _ = jax.lax.scan(
             lambda sums, part: (

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling import families
+from scaling import families, objective, quantities
 from scaling.corpora import Prepared, spec_of
 from scaling.layout import Layout
 from scaling.packs import CHECKPOINT_SECONDS, Event, Pack
@@ -93,7 +93,11 @@ class Trainer:
         self.pack = PackState(self.program, self.layout, self.spec)
         self.compiled = self.pack.compiled
         self.slots: list[Slot | None] = [None] * self.layout.width
-        self.scorer = outcome.Scorer(prepared, mesh.windows(self.compiled.mesh))
+        pictures = pack.runs[0].of_pictures
+        self.quantities = quantities.of(self.spec, pictures)
+        columns = objective.make(self.program.objective, self.spec).columns
+        sharding = mesh.windows(self.compiled.mesh)
+        self.scorer = outcome.Scorer(prepared, sharding, columns)
         self.saved = self.reported = time.monotonic()
 
     def train(self, stopping: Callable[[], bool]) -> None:
@@ -222,7 +226,7 @@ class Trainer:
             if slot.step in slot.marks:
                 scores = self._scores(i, slot)
                 final = evaluation.readings(
-                    slot.run.evaluation, scores, "final", slot.step
+                    slot.run.evaluation, scores, "final", slot.step, self.quantities
                 )
                 slot.best = evaluation.better(slot.best, final)
             self._keep(i, slot)
@@ -230,7 +234,8 @@ class Trainer:
                 self._finish(i, slot, final + slot.best, scores)
 
     def _end_diverged(self, i: int, slot: Slot) -> None:
-        unread = evaluation.unread(slot.run.evaluation, len(slot.curve))
+        unit = self.quantities[0].unit
+        unread = evaluation.unread(slot.run.evaluation, len(slot.curve), unit)
         self._finish(i, slot, unread, {})
 
     def _scores(self, i: int, slot: Slot) -> outcome.Scores:
@@ -250,7 +255,7 @@ class Trainer:
 
     def _read(self, i: int) -> evaluation.Read:
         """How the model of the run in a slot reads windows."""
-        return functools.partial(self.compiled.read, self.pack.select(i).model)
+        return functools.partial(self.compiled.read, self.pack.select(i).scored)
 
     def _finish(
         self,

@@ -1,0 +1,135 @@
+"""Runs over pictures: bits, resume, packs, layouts, readings, of both objectives."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from scaling import quantities
+from scaling.corpora import prepare
+from scaling.layout import Layout
+from scaling.packs import Pack
+from scaling.record import Store, substance
+from scaling.run import (
+    Data,
+    EvaluationSet,
+    Model,
+    Optimiser,
+    Part,
+    Run,
+    Schedule,
+    options,
+)
+from scaling.training import trainer
+
+PART = Part("templates", options=options(size=4, count=4, pictures=700, labels=1))
+FAMILY = {"next_token": "lstm", "denoise": "mixer"}
+ALONE = Layout()
+
+
+def run_of(objective, rate=3e-3, **changes):
+    """24 steps of 16 pictures of 4 x 4."""
+    run = Run(
+        model=Model(FAMILY[objective], 8_000),
+        data=Data((PART,), 24 * 16, unique_tokens=12 * 16),
+        optimiser=Optimiser(rate),
+        schedule=Schedule(warmup_tokens=4 * 16),
+        batch=16,
+        length=1,
+        evaluation=(EvaluationSet("held out", (PART,), 24),),
+        objective=objective,
+    )
+    return dataclasses.replace(run, **changes)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return prepare([PART], tmp_path_factory.mktemp("shapes"), progress=False)
+
+
+@pytest.fixture(scope="module")
+def trained(prepared, tmp_path_factory):
+    """A function that trains runs as one pack; their records and curves."""
+
+    def train(*runs, layout=ALONE, stopping=lambda: False, workdir=None):
+        store = Store(workdir or tmp_path_factory.mktemp("runs"))
+        digests = {key: made.digest for key, made in prepared.items()}
+        ids = tuple(run.run_id(digests) for run in runs)
+        pack = Pack(tuple(runs), ids, layout)
+        trainer.train(pack, prepared, store, lambda event: None, stopping)
+        records = [store.read(i) for i in ids if store.exists(i)]
+        return [(record, curve(store, record)) for record in records]
+
+    return train
+
+
+def curve(store, record):
+    found = next(a for a in record.artifacts if a.name == "loss_curve")
+    return np.load(store.path(found.path))["loss"]
+
+
+@pytest.fixture(scope="module")
+def alone(trained):
+    """The record and curve of each objective's run, trained alone."""
+    return {name: trained(run_of(name))[0] for name in FAMILY}
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_record_has_the_quantities_and_units_of_its_objective(name, alone):
+    record, losses = alone[name]
+    final = {r.quantity: r for r in record.readings if r.kind == "final"}
+    wanted = quantities.DENOISE if name == "denoise" else quantities.SEQUENCE
+    assert {n: r.unit for n, r in final.items()} == {q.name: q.unit for q in wanted}
+    assert record.data_unit == "pictures" and record.tokens == 24 * 16
+    assert record.epochs == 2.0 and len(losses) == 24 and record.status == "done"
+    assert np.isfinite(losses).all()
+    assert all(r.se > 0 for r in final.values())
+    if name == "next_token":
+        bits = final["loss"].value / math.log(2)
+        assert final["bits_per_dim"].value == pytest.approx(bits)
+        assert final["loss"].count == 24 * 16  # values; the label is not scored
+        assert losses[-8:].mean() < losses[:8].mean()
+    else:
+        assert final["loss"].count == 24
+        levels = [final[f"error_at_{s:g}"].value for s in quantities.LEVELS]
+        assert levels == sorted(levels)  # more noise, larger errors
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_resumed_run_ends_in_the_same_bits(name, alone, trained, tmp_path):
+    run, calls = run_of(name), iter([False, True])
+    assert trained(run, stopping=lambda: next(calls), workdir=tmp_path) == []
+    ((record, losses),) = trained(run, workdir=tmp_path)
+    np.testing.assert_array_equal(losses, alone[name][1])
+    assert substance(record)["readings"] == substance(alone[name][0])["readings"]
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_packed_and_spread_runs_are_as_alone(name, alone, trained):
+    record, losses = alone[name]
+    other = run_of(name, rate=1e-2)
+    packed = trained(run_of(name), other, layout=Layout(run=2, width=2))
+    np.testing.assert_allclose(packed[0][1], losses, rtol=1e-5)
+    assert not np.allclose(packed[1][1], losses)
+    assert packed[0][0].run_id == record.run_id
+    ((spread, again),) = trained(run_of(name), layout=Layout(data=8))
+    np.testing.assert_allclose(again, losses, rtol=1e-4)
+    ((_, parts),) = trained(run_of(name), layout=Layout(accumulate=2))
+    np.testing.assert_allclose(parts, losses, rtol=1e-4)
+    for one, two in zip(record.readings, spread.readings, strict=True):
+        assert one.value == pytest.approx(two.value, rel=1e-3)
+
+
+def test_every_family_and_rate_sees_the_same_noise_and_another_seed_does_not(
+    alone, trained
+):
+    first = alone["denoise"][1][0]
+    idle = run_of("denoise", rate=1e-6)
+    again = trained(dataclasses.replace(idle, init_seed=1))[0][1]
+    # Before it learns, a model's loss is that of the noise: about its weight.
+    assert again[0] == pytest.approx(first, rel=0.2)
+    seeded = dataclasses.replace(idle, data=dataclasses.replace(idle.data, seed=1))
+    assert trained(seeded)[0][1][0] != again[0]
