@@ -118,10 +118,8 @@ class Order:
 
 def plan(arguments: argparse.Namespace) -> int:
     order = _order(arguments)
-    print(
-        f"# budget: {order.max_hours:g} machine-hours; records: {order.study.workdir}"
-    )
-    print(f"# source, token: {order.folder}/")
+    print(f"# budget: {order.max_hours:g} machine-hours, without the head")
+    print(f"# records: {order.study.workdir}; source and token: {order.folder}/")
     share = order.max_hours / (order.count * order.slice_.hosts)
     for api, _, hosts, want in order.places():
         asked = want(share if hosts else order.head_hours)
