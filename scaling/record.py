@@ -41,6 +41,9 @@ from scaling.writing import write_atomic, write_once
 SCHEMA = 1
 OF_ATTEMPT = "attempt-"  # begins the name of a folder of one attempt's checkpoints
 
+# The file of what a family that no gradient trains has fitted to its text.
+FIT = "fit.npz"
+
 Status = Literal["done", "diverged"]
 # Of a failed attempt; "lost" says that the machine went, with all that ran on it.
 Cause = Literal["out of memory", "crash", "preemption", "lost"]
@@ -186,6 +189,11 @@ class Record:
         kept["readings"] = tuple(Reading(**entry) for entry in body["readings"])
         kept["artifacts"] = tuple(Artifact(**entry) for entry in body["artifacts"])
         return cls(**kept)
+
+    @property
+    def trained(self) -> bool:
+        """Whether gradient steps trained it; what is fitted at once leaves `FIT`."""
+        return all(not artifact.path.endswith(f"/{FIT}") for artifact in self.artifacts)
 
     def reading(
         self, evaluation: str, kind: str = "final", quantity: str = "loss"

@@ -98,24 +98,32 @@ def cells_frame(data: Sample, target: str) -> pd.DataFrame:
 
 
 def counts_frame(
-    frame: pd.DataFrame, fitted: pd.Series, again: Array, aside: Array, target: str
+    frame: pd.DataFrame,
+    fitted: pd.Series,
+    beside: Array,
+    again: Array,
+    aside: Array,
+    target: str,
 ) -> pd.DataFrame:
     """What became of the rows with a usable loss: one row, each run counted once.
 
     Args:
       frame: those rows [n].
       fitted: run_id of those that the fits saw.
-      again, aside: [n]: that repeat data and so have no law here; that are set aside.
+      beside, again, aside: [n]: of references; that repeat data and so have no law
+        here; that are set aside.
 
-    Returns target, usable, repeated, aside, other_settings, fitted.
+    Returns target, usable, references, repeated, aside, other_settings, fitted.
     """
     seen = frame.run_id.isin(fitted).to_numpy()
+    left = ~seen & ~beside
     row = {
         "target": target,
         "usable": len(frame),
-        "repeated": int((again & ~seen).sum()),
-        "aside": int((aside & ~again & ~seen).sum()),
-        "other_settings": int((~again & ~aside & ~seen).sum()),
+        "references": int(beside.sum()),
+        "repeated": int((again & left).sum()),
+        "aside": int((aside & ~again & left).sum()),
+        "other_settings": int((~again & ~aside & left).sum()),
         "fitted": int(seen.sum()),
     }
     return pd.DataFrame([row])

@@ -42,6 +42,8 @@ BOUNDS_SHIFT = (-np.log(100.0), np.log(100.0))
 # Of the logarithm of an exponent around both terms; see joint_outer.
 BOUNDS_OUTER = (np.log(0.05), np.log(20.0))
 KINDS = ("family", "corpus")
+# Distinct sizes and amounts of data, for an exponent and what the loss ends at.
+NEEDS = {"params": 3, "tokens": 3}
 # A level, or a pair of levels: ((kind, level), ...).
 Key = tuple[tuple[str, str], ...]
 
@@ -260,7 +262,7 @@ def bind(
         predict=law.predict,
         natural=lambda theta: layout.natural(theta, centre),
         starts=starts,
-        needs={"params": 3, "tokens": 3},
+        needs=NEEDS,
         columns=("params", "tokens", "family", "corpus"),
         linear=(*range(layout.floors), *(term.at for term in layout.terms)),
         log_gradient=law.log_gradient,

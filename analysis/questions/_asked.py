@@ -18,6 +18,7 @@ from analysis.design.cells import (
     repeated,
     target_frame,
 )
+from analysis.design.references import references
 from analysis.design.swaps import Described, Swap, swaps
 from analysis.effects import data_equivalents, frontier, matched_cells
 from analysis.effects.data_equivalents import Equivalents, LogFactors
@@ -29,6 +30,7 @@ from analysis.inference.intervals import Sample
 from analysis.inference.likelihood import Likelihood
 from analysis.inference.seeds import Noise
 from analysis.laws import Array
+from analysis.laws.joint import NEEDS
 from analysis.results import Analysis
 from analysis.surfaces.nested import Leading, likelihood_of
 from analysis.surfaces.surfaces import Surfaces
@@ -58,12 +60,23 @@ class Measured:
         return target_frame(self.table, self.target)
 
     @functools.cached_property
+    def references(self) -> dict[str, str]:
+        """The families that are compared with and fitted by no law, with the reason."""
+        return references(self.frame[~self.repeats], NEEDS)
+
+    @functools.cached_property
+    def beside(self) -> Array:
+        """Marks the runs [n] of these families."""
+        return self.frame.family.isin(self.references).to_numpy()
+
+    @functools.cached_property
     def sample(self) -> Sample:
-        return intervals.sample(self.frame)
+        """The runs of all other families."""
+        return intervals.sample(self.frame[~self.beside])
 
     @functools.cached_property
     def cells(self) -> pd.DataFrame:
-        """One row a cell, at its best setting."""
+        """One row a cell, at its best setting, without those of references."""
         return cells_frame(self.sample, self.target)
 
     @functools.cached_property
@@ -84,7 +97,8 @@ class Measured:
         if self._withheld.any() or not self.hold_out:
             return ~self.repeats & self._withheld
         out = np.zeros(len(self.frame), bool)
-        out[~self.repeats] = largest(self.frame[~self.repeats])
+        once = ~self.repeats & ~self.beside
+        out[once] = largest(self.frame[once])
         return out
 
     @property
@@ -93,13 +107,13 @@ class Measured:
 
     @functools.cached_property
     def once(self) -> pd.DataFrame:
-        """The runs that read no data twice, those set aside included."""
-        return self.frame[~self.repeats]
+        """The runs that read no data twice, those set aside included; no references."""
+        return self.frame[~self.repeats & ~self.beside]
 
     @functools.cached_property
     def fitted(self) -> pd.DataFrame:
         """The runs that laws are fitted to; empty where every run repeats its data."""
-        return self.frame[~self.repeats & ~self.aside]
+        return self.frame[~self.repeats & ~self.beside & ~self.aside]
 
     @functools.cached_property
     def seen(self) -> pd.DataFrame:

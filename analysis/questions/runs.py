@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.design.cells import counts_frame
 from analysis.formatting import UNNAMED_LOSS, count, joined, number
 from analysis.questions._question import LIMIT, Answer, Placed, Question, Sentence
-from analysis.questions._view import View
+from analysis.questions._view import View, of_target
 from analysis.report import markup
 from analysis.report.rows import rows
 from analysis.results import Analysis, Note
@@ -29,6 +29,7 @@ FRAMES = (
         "target",
         Column("usable", "how many there are"),
         Column("repeated", "repeat data, for which these laws are not"),
+        Column("references", "of a family that stands beside the laws"),
         Column("aside", "of a largest cell that is set aside"),
         Column("other_settings", "not at their cell's best setting"),
         Column("fitted", "the rest, which the laws saw"),
@@ -53,6 +54,7 @@ FRAMES = (
         Column("data_seed", "keys the order of the data"),
         Column("status", "done or diverged"),
         Column("trajectory", "runs that share one are resampled together"),
+        Column("trained", "whether gradient steps trained it; n-grams are counted"),
         Column("wall_seconds", "time of training", "s"),
         Column("used", "whether a fit saw it"),
         more=True,
@@ -81,7 +83,8 @@ FRAMES = (
 def measures(measured: Measured) -> dict[str, pd.DataFrame]:
     again, aside = measured.repeats, measured.aside
     seen = measured.seen.run_id
-    counts = counts_frame(measured.frame, seen, again, aside, measured.target)
+    beside = measured.beside
+    counts = counts_frame(measured.frame, seen, beside, again, aside, measured.target)
     return {"counts": counts, "exclusions": _left_out(measured)}
 
 
@@ -94,6 +97,8 @@ def _left_out(measured: Measured) -> pd.DataFrame:
     reason = np.where(aside, f"{measured.why_aside}: withheld to be predicted", reason)
     slower = ~again & ~aside & ~frame.run_id.isin(measured.seen.run_id)
     reason = np.where(slower, "not at its cell's best setting", reason)
+    beside = [measured.references.get(family, "") for family in frame.family]
+    reason = np.where(measured.beside, beside, reason)
     out = excluded(frame.run_id, reason, measured.target)
     return out[reason != ""]
 
@@ -178,15 +183,25 @@ def answers(view: View) -> list[Sentence]:
     used = view.analysis.runs[view.analysis.runs.used.astype(bool)]
     if used.empty:
         return said
-    sizes, budgets = (
-        _span(used[name], unit)
-        for name, unit in (("params", "parameters"), ("tokens", "tokens"))
-    )
-    text = (
-        f"Nothing outside {sizes} and {budgets} was measured: beyond that the laws "
-        "extrapolate."
-    )
-    return [*said, Sentence(f"{text} {_scored(view)}", 90, LIMIT)]
+    return [*said, Sentence(f"{_reach(view, used)} {_scored(view)}", 90, LIMIT)]
+
+
+def _reach(view: View, used: pd.DataFrame) -> str:
+    """The range of sizes and amounts of data beyond which nothing is known."""
+    span = {name: used[name] for name in ("params", "tokens")}
+    cells = of_target(view.analysis.measured, view.target)
+    if view.lawless and len(cells):
+        # Of cells that are withheld from laws, losses are compared as well.
+        span = {name: _ends(cells, name) for name in span}
+    sizes = _span(span["params"], "parameters")
+    budgets = _span(span["tokens"], "tokens")
+    if view.lawless:
+        return f"Losses are compared at {sizes} and {budgets}, and nowhere else."
+    return f"The laws know {sizes} and {budgets}; beyond that they extrapolate."
+
+
+def _ends(cells: pd.DataFrame, name: str) -> pd.Series:
+    return pd.concat([cells[f"{name}_low"], cells[f"{name}_high"]])
 
 
 def _scored(view: View) -> str:

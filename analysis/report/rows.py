@@ -28,6 +28,11 @@ def counts(row: Any, lawless: bool = False) -> str:
                 "repeats data, which these laws do not model",
                 "repeat data, which these laws do not model",
             ),
+            (
+                row.references,
+                "is of a reference beside the laws",
+                "are of references beside the laws",
+            ),
         )
         if value
     ]

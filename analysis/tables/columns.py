@@ -219,7 +219,7 @@ def standard(
         if name in ("family", "corpus", "status"):
             gone = out.run_id[out[name] == ""]
             excluded.append(exclusions.excluded(gone.to_numpy(), f"{name} is missing"))
-    out["damage"] = ""
+    out["damage"], out["trained"] = "", True
     out["trajectory"] = out.run_id
     if "trajectory" in mapping:
         column = frame[mapping["trajectory"]].reset_index(drop=True)

@@ -43,6 +43,7 @@ COLUMNS = (
     "data_seed",
     "status",
     "trajectory",
+    "trained",
     "wall_seconds",
 )
 
@@ -62,7 +63,8 @@ class Table:
       targets: evaluation sets; with a foreign table, its loss columns.
       runs: one row a run, columns `COLUMNS` and `loss:TARGET` for each target. quality
         is the share of the training text that is sound; damage names what was done to
-        the rest, "" for nothing or for what a foreign table does not say. Columns
+        the rest, "" for nothing or for what a foreign table does not say; trained is
+        false of what is fitted at once, without gradient steps (n-grams). Columns
         setting:NAME are settings beside learning_rate, batch and optimiser, of all of
         which the best is taken in each cell; columns apart:NAME make cells of their
         own. See design/settings.py.

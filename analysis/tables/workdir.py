@@ -212,6 +212,7 @@ def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:
         "data_seed": str(body["data.seed"]),
         "status": record.status,
         "trajectory": record.trajectory,
+        "trained": record.trained,
         "wall_seconds": record.wall_seconds,
     } | _beside(body)
 

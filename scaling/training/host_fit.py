@@ -17,7 +17,7 @@ from scaling import families, quantities
 from scaling.corpora import Prepared, TokenStream
 from scaling.layout import Layout
 from scaling.packs import Event, Pack
-from scaling.record import Record, Store
+from scaling.record import FIT, Record, Store
 from scaling.training import evaluation, mesh, outcome
 from scaling.training.slots import Slot
 from scaling.writing import npz
@@ -71,7 +71,7 @@ def _fitted(slot: Slot, scorer: outcome.Scorer, store: Store, layout: Layout) ->
     final = evaluation.readings(run.evaluation, scores, "final", slot.step, asked)
     readings = final + evaluation.better([], final)
     files = {
-        "fit.npz": npz(fitted.facts),
+        FIT: npz(fitted.facts),
         "nats.npz": evaluation.to_npz(scores),
         **scorer.predictions_file(slot),
     }

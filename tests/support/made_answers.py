@@ -258,7 +258,22 @@ def known() -> dict[str, pd.DataFrame]:
     floors = known_floor.frame(facts, parts, made.cells, made.fits, made.joint)
     times = {"target": "cpu", "how": "measured", "runs": 4, "low": 0.8, "high": 1.3}
     rows = [times | {"family": family, "ratio": 1.1} for family in FAMILIES]
-    return {"truth": floors, "estimates": pd.DataFrame(rows)}
+    frames = {"truth": floors, "estimates": pd.DataFrame(rows)}
+    return frames | {"references": _references()}
+
+
+def _references() -> pd.DataFrame:
+    """Counts at one cell, beside every family there."""
+    head = {"target": TARGETS[0], "family": "counts", "corpus": CORPORA[0]}
+    head |= {"params": 8e3, "tokens": 4e5, "loss": 2.4}
+    head |= {"why": "reference beside the laws: fitted at once, with 1 size"}
+    rows = [
+        head
+        | {"other": family, "other_params": 8.2e3, "other_loss": 2.4 * np.exp(gap)}
+        | {"log_ratio": gap, "low": gap - 0.02, "high": gap + 0.02}
+        for family, gap in zip(FAMILIES, (-0.1, 0.01, 0.05), strict=False)
+    ]
+    return pd.DataFrame(rows)
 
 
 def answers() -> dict[str, pd.DataFrame]:
