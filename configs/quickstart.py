@@ -10,7 +10,8 @@ or, step by step,
 
 Three families (Transformer, LSTM, convolution) x three sizes x four one-epoch budgets
 x two corpora (technical English, Python), byte by byte, every run scored on both and on
-their equal mixture. 147 runs and two counts of n-grams, about three minutes on two idle cores.
+their equal mixture. 147 runs and two counts of n-grams, about three minutes on two idle
+cores.
 
 Tuning is the same for every family: four rates, the same at every size (the width rule
 of scaling/optim.py carries them), at one middle budget on one corpus, and the best of
@@ -19,8 +20,8 @@ chosen rate, shows whether the choice carries that far. Two cells per family and
 have three seeds, which gives the noise level; one has two more initial weights on the
 same batches; one has four epochs on a quarter of the unique data. Every run's
 predictions are kept at 256 positions of each corpus: how far apart the functions of two
-families are, beside those of two initial weights, is what loss alone does not say. Counts
-of n-grams on each corpus are a reference: what is left to agree on once they are known.
+families are, beside those of two initial weights, is what loss alone does not say.
+Counts of n-grams are a reference: what is left to agree on once they are known.
 Expect losses of 1.6 to 3.2 nats a byte and, at this size, wide intervals.
 """
 

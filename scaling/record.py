@@ -49,6 +49,10 @@ Status = Literal["done", "diverged"]
 Cause = Literal["out of memory", "crash", "preemption", "lost"]
 
 
+class Newer(ValueError):
+    """A record of a later schema, of which this version knows nothing."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Reading:
     """The result of a run on one evaluation set.
@@ -178,10 +182,17 @@ class Record:
     def from_json(cls, body: Mapping[str, Any]) -> Record:
         """Raises ValueError naming what is missing, unknown or of another schema.
 
-        A field with a default may be missing, since older records lack it.
+        A field with a default may be missing, since older records lack it. Raises Newer
+        for a later schema.
         """
-        if body.get("schema") != SCHEMA:
-            raise ValueError(f"schema {body.get('schema')!r}, not {SCHEMA}")
+        given = body.get("schema")
+        if isinstance(given, int) and given > SCHEMA:
+            raise Newer(
+                f"was written by a newer version (schema {given}; this one reads "
+                f"{SCHEMA}): it is left as it is and not used"
+            )
+        if given != SCHEMA:
+            raise ValueError(f"schema {given!r}, not {SCHEMA}")
         names, defaults = _fields()
         kept = {**defaults, **body}
         if kept.keys() != names:
@@ -259,6 +270,7 @@ class Store:
     Attributes:
       root: the folder.
       problems: by path, what is wrong with a file, and what is done about it.
+      newer: ids of records that a newer version wrote, as last listed, by path.
 
     >>> store = Store("runs/of-no-study")
     >>> store.records()  # the records, and what is wrong with files that are none
@@ -270,6 +282,7 @@ class Store:
     def __init__(self, workdir: str | os.PathLike[str], attempt: str = ""):
         self.root, self.attempt = epath.Path(absolute(workdir)), attempt
         self.problems: dict[str, str] = {}
+        self.newer: dict[str, str] = {}
         self._reported: set[str] = set()
 
     def complaints(self) -> list[str]:
@@ -326,12 +339,19 @@ class Store:
         return _parse(self.path("records", f"{run_id}.json"))
 
     def records(self) -> tuple[list[Record], dict[str, str]]:
-        """All records, ordered by id, and for each corrupt file what is wrong."""
+        """All records, ordered by id, and for each corrupt file what is wrong.
+
+        Those of a newer version are neither; see `newer` and `problems`.
+        """
         good, corrupt = [], {}
+        self.newer = {}
         folder = self.path("records")
         for path in _json_files(folder):
             try:
                 good.append(_parse(path))
+            except Newer as error:
+                self.newer[str(path)] = path.stem
+                self.problems[str(path)] = str(error)
             except ValueError as error:
                 corrupt[str(path)] = str(error)
         for name in _listed(folder):

@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.design import levels
+from analysis.laws import Array
 
 # What stands before the reason of each family, and names what was left out.
 REFERENCE = "reference beside the laws"
@@ -51,6 +52,16 @@ def references(runs: pd.DataFrame, needs: Mapping[str, int]) -> dict[str, str]:
             if family not in out and max(design.values()) == 1:
                 out[family] = f"{_text(design)} alone"
     return {family: f"{REFERENCE}: {why}" for family, why in sorted(out.items())}
+
+
+def beside(frame: pd.DataFrame, again: Array, needs: Mapping[str, int]) -> Array:
+    """Marks the runs [n] of references.
+
+    Args:
+      frame: runs of one target, as in `references`.
+      again: marks those [n] that repeat data, which say nothing here.
+    """
+    return frame.family.isin(references(frame[~again], needs)).to_numpy()
 
 
 def _text(design: Mapping[str, Any]) -> str:

@@ -14,12 +14,14 @@ import pandas as pd
 
 from analysis.design import factors
 from analysis.design.cells import repeated, target_frame
+from analysis.design.references import references
 from analysis.effects.data_equivalents import Surface
 from analysis.effects.shapley import FACTORS, shapley
 from analysis.fitting.fit import DELTA
 from analysis.formatting import interval_text, joined, number
 from analysis.inference.intervals import interval
 from analysis.laws import Array
+from analysis.laws.joint import NEEDS
 from analysis.surfaces.surfaces import Surfaces, joint_surfaces
 from analysis.tables.table import Table
 from scaling.errors import UserError
@@ -153,7 +155,13 @@ def _attributed(
         if frame[again].run_id.eq(run_id).any():
             expected = "a run that reads its data once; the law knows no repetition"
             raise UserError("run", run_id, expected)
-    surfaces: Surfaces = joint_surfaces(frame[~again], draws, seed, delta, bootstrap)
+    known = references(frame[~again], NEEDS)
+    for family in found.family:
+        if family in known:
+            expected = f"a run of a family that the law fits; {family} is a "
+            raise UserError("run", family, expected + known[family])
+    seen = frame[~again & ~frame.family.isin(known)]
+    surfaces: Surfaces = joint_surfaces(seen, draws, seed, delta, bootstrap)
     one, two = (found.loc[run_id] for run_id in ids)
     drawn = shares(surfaces.of_joint, one, two)
     if np.isnan(drawn[0]).any():

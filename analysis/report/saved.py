@@ -14,6 +14,7 @@ import pandas as pd
 from etils import epath
 
 from analysis import schema
+from analysis.formatting import some
 from analysis.report.answer import summary
 from analysis.report.checklist import checklist
 from analysis.report.front import front
@@ -43,7 +44,8 @@ def read(path: str | os.PathLike[str]) -> Any:
       The result, equal to the last bit to the one that was saved.
 
     Raises:
-      UserError: no such file, or not one that a result was saved to.
+      UserError: no such file, not one that a result was saved to, or one of another
+        version with other columns.
 
     >>> result.save("result.json")
     >>> analysis.read("result.json").targets
@@ -60,7 +62,30 @@ def read(path: str | os.PathLike[str]) -> Any:
         raise UserError("path", name, "give a file written by save()") from error
     if not isinstance(body, dict) or body.get("schema") != SCHEMA:
         raise UserError("path", name, f"give a result of schema {SCHEMA}, as saved now")
-    return law_fit.from_json(body) if "kind" in body else from_json(body)
+    if "kind" in body:
+        return law_fit.from_json(body)
+    lacking = _lacking(body)
+    if lacking:
+        saved_by = body.get("versions", {}).get("datalaw", "that is not known")
+        raise UserError(
+            "path",
+            name,
+            f"it was saved by version {saved_by} of datalaw, in which {lacking}; this "
+            f"is version {versions()['datalaw']}: write the report again from its "
+            "table (scaling-analysis report TABLE)",
+        )
+    return from_json(body)
+
+
+def _lacking(body: Mapping[str, Any]) -> str:
+    """What a saved analysis lacks of what questions read now, in words."""
+    known = schema.frames()
+    for name, columns in body.get("frames", {}).items():
+        asked = known[name].names if name in known else []
+        gone = [column for column in asked if column not in columns]
+        if gone and any(map(len, columns.values())):
+            return f"the frame {name} has no {some(gone)}"
+    return ""
 
 
 def to_json(analysis: Analysis) -> dict[str, Any]:

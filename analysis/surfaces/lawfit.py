@@ -14,10 +14,12 @@ from etils import epath
 from analysis import laws, schema
 from analysis.design import factors
 from analysis.design.cells import counts_frame, repeated, target_frame
+from analysis.design.references import beside
 from analysis.fitting.fit import DELTA, Refusal
 from analysis.inference import intervals
 from analysis.inference.intervals import Draws
 from analysis.laws import Array, Law
+from analysis.laws.joint import NEEDS
 from analysis.schema import stacked
 from analysis.surfaces import backtests, mixture, places
 from analysis.surfaces.mixture import Mixture
@@ -387,10 +389,13 @@ def fit_law(
         again = repeated(frame) & ("unique_tokens" not in columns)
         if again.all():
             continue
-        data = intervals.sample(frame[~again])
+        # A law at one size needs no ladder of sizes.
+        aside = beside(frame, again, NEEDS) & ("params" in columns)
+        data = intervals.sample(frame[~again & ~aside])
         drawn[target] = intervals.draw(data, draws, seed, bootstrap)
         seen = data.frame.run_id[drawn[target].chosen > 0]
-        counts.append(counts_frame(frame, seen, again, np.zeros_like(again), target))
+        none = np.zeros_like(again)
+        counts.append(counts_frame(frame, seen, aside, again, none, target))
         fits += [(target, one) for one in fit_surfaces(law, drawn[target], delta, seed)]
     return LawFit(
         law=law,

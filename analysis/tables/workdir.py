@@ -65,7 +65,8 @@ def load_workdir(
     if study is not None:
         records = [r for r in records if r.run_id in set(wanted)]
     if not records:
-        raise UserError("table", str(store.root), "no record yet: run the study first")
+        why = next(iter(store.complaints()), "no record yet: run the study first")
+        raise UserError("table", str(store.root), why)
     pool = pooling.choose(records, set(wanted), text)
     apart = {(a.run_id, a.target) for a in pool.apart}
     kept = [r for r in records if (r.run_id, "") not in apart]
@@ -76,7 +77,9 @@ def load_workdir(
     unmet = conditions_.left_out(plain, conditions, {})
     gone = runs.run_id[unmet != ""].to_numpy()
     excluded.append(exclusions.excluded(gone, unmet[unmet != ""]))
-    excluded.append(_missing(store, wanted, {r.run_id for r in records}))
+    newer = [i for i in store.newer.values() if study is None or i in set(wanted)]
+    excluded.append(exclusions.excluded(newer, "record of a newer version"))
+    excluded.append(_missing(store, wanted, {r.run_id for r in records} | {*newer}))
     excluded += [
         exclusions.excluded([a.run_id], a.reason, a.target) for a in pool.apart
     ]

@@ -17,6 +17,7 @@ from scaling.corpora import Prepared, _truth
 from scaling.engines import Engine
 from scaling.engines.child import Settings
 from scaling.engines.local import Local
+from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.packs import Machine
 from scaling.planning import estimates, hardware
@@ -109,6 +110,12 @@ class StudyPlan:
     def open(self) -> None:
         """Checks and prepares everything that is known at the start."""
         records, corrupt = self.store.records()
+        if self.store.newer:
+            # What that version trained is neither trained again nor written over.
+            first = next(iter(self.store.newer))
+            why = f"{first} {self.store.problems[first]}"
+            right = f"{why}; use that version, or another workdir"
+            raise UserError("workdir", self.options.workdir, right)
         for path, wrong in corrupt.items():
             moved = self.store.set_aside(path)
             self.progress.note(

@@ -8,6 +8,8 @@ import pytest
 
 import analysis
 from analysis.design.references import references
+from analysis.effects.attribution import attribute
+from scaling.errors import UserError
 from tests.analysis.test_places import made
 
 NEEDS = {"params": 3, "tokens": 3}
@@ -60,6 +62,22 @@ def test_what_no_law_can_fit_stands_beside_the_laws(two_families, alone, other, 
     assert np.allclose(rows.log_ratio, np.log(rows.other_loss / rows.loss))
     (said,) = [text for text in found.summary() if "is a reference" in text]
     assert why in said and "with b" in said
+
+
+@pytest.mark.parametrize("law", ["joint", "chinchilla"])
+def test_one_law_is_fitted_to_the_others_alone(two_families, law):
+    alone = analysis.fit_law(table(two_families), law, draws=40)
+    found = analysis.fit_law(table(two_families, counts()), law, draws=40)
+    pd.testing.assert_frame_equal(found.parameters, alone.parameters)
+    assert found.refused.empty and found.counts.references[0] == 1
+
+
+def test_a_gap_to_a_reference_is_not_split_by_a_law(two_families):
+    whole = table(two_families, counts())
+    ends = "family=a,params=1e7,tokens=2e8", "family=counts"
+    with pytest.raises(UserError, match="counts is a reference beside the laws"):
+        attribute(whole, *ends, draws=40)
+    assert len(attribute(whole, ends[0], "family=b,params=1e7,tokens=2e8", draws=40))
 
 
 def test_counts_with_a_ladder_are_a_family_of_the_laws(two_families):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import matplotlib.figure
 import pandas as pd
 import pytest
@@ -56,6 +58,20 @@ def test_saved_and_read_it_is_the_same(study, tmp_path):
     assert again.notes == study.notes and again.targets == study.targets
     for name, frame in study.frames.items():
         pd.testing.assert_frame_equal(again.frames[name], frame.reset_index(drop=True))
+
+
+def test_what_an_older_version_saved_is_one_line(study, tmp_path):
+    path = tmp_path / "report.json"
+    study.save(path)
+    body = json.loads(path.read_text())
+    body["versions"]["datalaw"] = "0.0.7"
+    del body["frames"]["runs"]["params_total"]
+    path.write_text(json.dumps(body))
+    with pytest.raises(UserError) as found:
+        analysis.read(path)
+    assert "saved by version 0.0.7 of datalaw" in str(found.value)
+    assert "the frame runs has no params_total" in str(found.value)
+    assert "write the report again from its table" in str(found.value)
 
 
 def test_a_gap_in_a_column_of_text_is_read_back_as_one(study, tmp_path):

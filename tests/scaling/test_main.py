@@ -299,6 +299,21 @@ def test_a_corrupt_record_is_set_aside_and_its_run_trained_again(write_study, tm
     assert substances(workdir) == before
 
 
+def test_a_record_of_a_newer_version_is_neither_set_aside_nor_trained_over(
+    write_study, tmp_path
+):
+    workdir = tmp_path / "w"
+    scaling("run", write_study(), "--workdir", workdir)
+    path = sorted((workdir / "records").glob("*.json"))[0]
+    newer = json.dumps(json.loads(path.read_text()) | {"schema": 2})
+    path.write_text(newer)
+    done = scaling("run", write_study(), "--workdir", workdir)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"{path} was written by a newer version (schema 2;" in done.stderr
+    assert path.read_text() == newer
+    assert "was written by a newer version" in scaling("status", workdir).stdout
+
+
 WRONG = {
     "family": ({"more": 'yield vary(run, {"model.family": ("rnn",)})[0]'}, "rnn"),
     "corpus": (

@@ -1,6 +1,7 @@
 """The store: written once, whole or not at all, nothing lost in silence."""
 
 import dataclasses
+import json
 import os
 
 import pytest
@@ -205,3 +206,18 @@ def test_a_path_with_signs_of_a_pattern_is_a_path(tmp_path):
     assert [a.number for a in store.attempts()] == [1]
     assert [a.number for a in store.attempts("r")] == [1]
     assert list(store.attempts("other")) == []
+
+
+def test_a_record_of_a_newer_version_stays_where_it_is(tmp_path):
+    store = Store(tmp_path)
+    store.write(make_record("a" * 16))
+    store.write(make_record("b" * 16))
+    path = tmp_path / "records" / f"{'b' * 16}.json"
+    body = json.loads(path.read_text()) | {"schema": 2, "hue": "red"}
+    path.write_text(json.dumps(body))
+    records, corrupt = store.records()
+    assert [record.run_id for record in records] == ["a" * 16] and not corrupt
+    assert store.newer == {str(path): "b" * 16}
+    (line,) = store.complaints()
+    assert line.startswith(f"{path} was written by a newer version (schema 2;")
+    assert json.loads(path.read_text()) == body

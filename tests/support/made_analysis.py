@@ -11,6 +11,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from analysis import schema
 from analysis.questions import noise
 from analysis.results import Analysis, Note
 from analysis.tables import exclusions
@@ -388,7 +389,7 @@ def made_analysis() -> Analysis:
     left_out = pd.DataFrame(
         {"run_id": excluded.run_id, "target": "", "reason": reasons}
     )
-    return Analysis.of(
+    made = Analysis.of(
         title="quickstart",
         unit="nats/token",
         targets=TARGETS,
@@ -431,6 +432,10 @@ def made_analysis() -> Analysis:
                 "3 sizes span a factor 9: no effect beyond 72k parameters is measured.",
             ),
         ),
+    )
+    known = schema.frames()
+    return made.replace(
+        **{name: known[name].join([frame]) for name, frame in made.frames.items()}
     )
 
 
