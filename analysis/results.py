@@ -29,8 +29,9 @@ class Note:
         the table was read), "refused" (cannot be identified), "edge" (optimum at the
         edge of its grid), "bound" (parameter at a bound), "excluded", "disagree",
         "undetermined" or "warning".
-      about: which section it belongs to: "table", "tuning", "fits", "joint", "effects",
-        "compute", "variance", "noise", "holdout".
+      about: which section it belongs to: "table", "tuning", "fits", "joint", "effects"
+        (of the design), "swaps" (which are open, a note a target), "compute",
+        "variance", "noise", "holdout".
       text: one sentence with the numbers in it.
     """
 

@@ -120,6 +120,146 @@ COMMON = {
 }
 
 
+# What a reader sees over a column; every other column reads as its name does.
+HEADINGS = {
+    "above": "loss above the first",
+    "aicc": "AICc",
+    "agrees": "intervals overlap",
+    "anchor": "run of n-grams",
+    "aside": "set aside",
+    "at": "compared at",
+    "beyond": "beyond the null",
+    "bic": "BIC",
+    "bound": "on a bound",
+    "box": "range",
+    "by_params": "power of size",
+    "by_tokens": "power of tokens",
+    "ceiling": "of two seeds",
+    "chance": "by chance",
+    "check": "loss less entropy and KL",
+    "check_se": "its standard error",
+    "chosen": "share of draws chosen",
+    "condition": "condition number",
+    "data_needed": "times the data needed",
+    "delta": "Huber threshold",
+    "delta_aicc": "ΔAICc",
+    "delta_bic": "ΔBIC",
+    "differs": "differs from zero",
+    "distance_bits": "distance in bits",
+    "edge": "at the edge of its grid",
+    "ensemble": "loss of the ensemble",
+    "entropy_se": "its standard error",
+    "error": "RMS log error",
+    "excess_bits": "excess in bits",
+    "factor": "factor",
+    "first": "at the first",
+    "fit_params": "law read at parameters",
+    "fit_tokens": "law read at tokens",
+    "fitted": "within the fit",
+    "fixed": "held fixed",
+    "flagged": "outlier",
+    "flops": "FLOPs",
+    "flops_ratio": "FLOPs, ratio",
+    "freedom": "degrees of freedom",
+    "from_x": "from",
+    "given": "explained by n-grams",
+    "high": "95% high",
+    "high_90": "90% high",
+    "identified": "share of draws identified",
+    "information": "bits told",
+    "inside": "inside the interval",
+    "kl": "KL from the truth",
+    "lambda": "Λ",
+    "last": "at the last",
+    "log_ratio": "change of ln loss",
+    "low": "95% low",
+    "low_90": "90% low",
+    "lowest": "lowest loss",
+    "margin_high": "margin, upper end",
+    "margin_low": "margin, lower end",
+    "measured": "change of ln loss, measured",
+    "model_high": "by the law, 95% high",
+    "model_low": "by the law, 95% low",
+    "modelled": "change of ln loss, by the law",
+    "most": "bits to be told",
+    "objective_gap": "objective above the best start",
+    "once": "gap after one epoch",
+    "one_run": "of single runs",
+    "other_alternative": "other, swapped in",
+    "other_baseline": "other, swapped out",
+    "other_kind": "other swap exchanges",
+    "other_params": "its parameters",
+    "other_loss": "its loss",
+    "own": "on the target's own text",
+    "p": "p-value",
+    "p_architecture": "P(|architecture| > |corpus|)",
+    "p_architecture_infinite": "P(architecture ∞)",
+    "p_best": "P(best)",
+    "p_corpus_infinite": "P(corpus ∞)",
+    "p_doubling": "P(more than a doubling)",
+    "p_infinite": "P(∞)",
+    "p_larger": "P(moves the line more)",
+    "p_none": "P(no crossing)",
+    "params": "parameters",
+    "params_total": "parameters with embeddings",
+    "permuted": "with permuted labels",
+    "r2": "R²",
+    "range_high": "most compute looked at",
+    "range_low": "least compute looked at",
+    "refused": "why not",
+    "reading": "read at",
+    "residual": "ln observed less ln predicted",
+    "right": "share told right",
+    "rmse_log": "RMS log error",
+    "rows": "rows",
+    "rung": "class of swaps",
+    "same_budget": "at equal budget",
+    "scatter": "scatter of seeds",
+    "sd_density": "sd of the fitted density",
+    "sd_log": "sd of ln loss",
+    "sd_seeds": "sd of seeds",
+    "se": "standard error",
+    "seed_noise": "sd of seeds",
+    "settings": "settings tried",
+    "small_params": "parameters of the smallest cell",
+    "small_rank": "rank in the smallest cell",
+    "small_tokens": "tokens of the smallest cell",
+    "starts_agreeing": "starts that agree",
+    "stated": "when it was stated",
+    "step": "last step",
+    "target": "scored on",
+    "threshold": "95% quantile",
+    "to_x": "to",
+    "told": "told in sentences",
+    "tried_loss": "loss at the best tried rate",
+    "truth": "true loss",
+    "unnamed": "not named",
+    "used": "seen by a fit",
+    "wall_ratio": "wall time, ratio",
+    "wall_seconds": "wall time (s)",
+}
+# Ends of the interval of the column that they stand behind.
+ENDS = {"_low": "95% low", "_high": "95% high"}
+ENDS |= {"_low_90": "90% low", "_high_90": "90% high"}
+
+
+def heading(name: str) -> str:
+    """What the page has over a column; CSV and JSON keep the column's name.
+
+    >>> heading("params_total"), heading("excess_low_90"), heading("loss:code")
+    ('parameters with embeddings', 'excess, 90% low', 'loss on code')
+    """
+    if name in HEADINGS:
+        return HEADINGS[name]
+    for end, said in ENDS.items():
+        if name.endswith(end):
+            return f"{heading(name.removesuffix(end))}, {said}"
+    kind, colon, rest = name.partition(":")
+    if colon:
+        return f"{kind} on {rest}" if kind == "loss" else rest
+    return name.replace("_", " ")
+
+
 def measured(name: str, meaning: str, unit: str = "") -> tuple[Column, Column, Column]:
     """A value and the ends of its 95% interval, NAME_low and NAME_high."""
     return (

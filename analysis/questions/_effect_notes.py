@@ -83,7 +83,7 @@ def of_equivalents(frame: pd.DataFrame) -> Iterator[Note]:
                 f"Over all cells{scored(target)}, no difference is shown for "
                 f"{len(open_)} of {len(part)} swaps: {swaps_text(open_)}."
             )
-            yield Note("undetermined", "effects", text)
+            yield Note("undetermined", "swaps", text)
         never = part[part.p_infinite > 0]
         if len(never):
             text = (

@@ -422,7 +422,7 @@ def _built(view: View, figure: Placed) -> str:
         figure("equivalents"),
         figure("scale"),
         markup.elsewhere(view, figure, "equivalents"),
-        markup.about(view.analysis, "effects"),
+        markup.about(view.analysis, "effects", "swaps"),
     ]
     doubling = at_fitted(of_target(view.analysis.doubling, view.target))
     if len(doubling):

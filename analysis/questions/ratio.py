@@ -189,7 +189,7 @@ def notes(view: View) -> Iterator[Note]:
                 f"Whether architecture or corpus matters more {UNDETERMINED} for "
                 f"{len(open_)} of {len(part)} pairs of swaps{scored(target)}."
             )
-            yield Note("undetermined", "effects", text)
+            yield Note("undetermined", "swaps", text)
 
 
 QUESTION = Question(

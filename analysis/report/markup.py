@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis import schema
 from analysis.formatting import among, count, number
 from analysis.questions._question import Absent, Finding, Placed, Question
 from analysis.questions._view import View
@@ -94,20 +95,6 @@ def absent_of(missing: Absent, view: View) -> str:
     return f'<p class="none">No {text_of(missing.what)}. {text_of(reason)}</p>'
 
 
-HEADINGS = {
-    "p_infinite": "P(∞)",
-    "lambda": "Λ",
-    "p_architecture": "P(|arch.| > |corpus|)",
-    "low": "95% low",
-    "high": "95% high",
-    "params_total": "params with embeddings",
-    "sd_log": "sd of log loss",
-    "fitted": "within the fit",
-    "above_low": "95% low",
-    "above_high": "95% high",
-}
-
-
 # Counts read better with a suffix; what is exact stays in the sort key and the JSON.
 COUNTS = {"params", "params_total", "tokens", "unique_tokens", "flops", "size"}
 COUNTS |= {"compute", "small_params", "small_tokens", "fit_params", "fit_tokens"}
@@ -132,7 +119,7 @@ def table(frame: pd.DataFrame, caption: str = "", limit: int = 500) -> str:
     }
     heads = "".join(
         f'<th scope="col"{" class=num" if numeric[name] else ""}>'
-        f"{text_of(HEADINGS.get(name, name.replace('_', ' ')))}</th>"
+        f"{text_of(schema.heading(str(name)))}</th>"
         for name in frame
     )
     rows = [

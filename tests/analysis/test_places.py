@@ -11,7 +11,8 @@ import analysis
 from analysis import formatting
 from analysis.main import DONE, NOTHING, main, parse
 from analysis.questions import _matched_words, variance
-from analysis.report import front
+from analysis.questions._question import questions
+from analysis.report import front, markup
 
 
 def made(families=("a", "b"), corpora=("d", "e"), sizes=2, budgets=3) -> pd.DataFrame:
@@ -136,6 +137,21 @@ def test_few_cells_have_the_interval_of_their_seeds(capsys, tmp_path):
     sizes = 300 / np.array([1e7, 4e7]) ** 0.33
     truth = np.log((1.8 + sizes + b) / (1.8 + sizes + a)).mean()
     assert row.low < truth < row.high
+
+
+def test_a_missing_ratio_has_its_reason_once(one_family):
+    """Swaps that are open on each of many targets are no reason for it."""
+    frame = made(("all",), ("d", "e"), sizes=4, budgets=4).drop(columns="family")
+    for name in ("x", "y", "z"):
+        frame[f"loss:{name}"] = frame.loss * (1 + 0.1 * (frame.corpus == "e"))
+    frame.loc[frame.corpus == "e", ["loss:x", "loss:y", "loss:z"]] /= 1.21
+    frame = frame.drop(columns="loss")
+    study = analysis.analyse(analysis.from_frame(frame), draws=40)
+    assert any(note.about == "swaps" for note in study.notes)
+    (ratio,) = [one for one in questions() if one.name == "ratio"]
+    page = markup.section(ratio, study.view, lambda *_: "")
+    assert "an effect of families needs two" in page
+    assert page.count("scored on") == 0
 
 
 def test_text_names_the_targets_that_it_is_not_about(capsys, tmp_path, one_family):

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.study_overhead [--shorter 4] [--families A,B]
 
-Runs configs/quickstart.py as `scaling run` does: the same 147 runs of the same nine
+Runs configs/quickstart.py as `scaling run` does: the same 149 runs of the same nine
 programs, with budgets cut to a part (--shorter 1 for the whole; what a step takes and
 what surrounds the steps stays the same). Corpora are prepared before. Prints seconds by
 phase of each child process, and the goals:

@@ -56,6 +56,13 @@ def test_every_column_of_every_frame_has_a_meaning():
         assert all(column.meaning for column in frame.columns), frame.name
 
 
+def test_every_column_has_a_heading_for_people():
+    for frame in schema.frames().values():
+        shown = [schema.heading(name) for name in frame.names]
+        assert not [text for text in shown if "_" in text or ":" in text], frame.name
+        assert len(set(shown)) == len(shown), (frame.name, shown)
+
+
 @pytest.mark.parametrize("one", questions(), ids=lambda one: one.name)
 def test_it_is_whole(one):
     assert one.title and not one.title.endswith(".")
