@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import nullcontext
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -292,7 +293,7 @@ def analysed(study, monkeypatch, tmp_path):
 
 
 def test_report_prints_where_and_what(analysed, study, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(figures, "draw", lambda *_: {})
+    monkeypatch.setattr(figures, "drawing", lambda *_: nullcontext(dict))
     assert command("report", analysed, "--out", str(tmp_path / "out")) == 0
     said = capsys.readouterr().out
     assert str(tmp_path / "out" / "report.html") in said

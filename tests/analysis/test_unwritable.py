@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import nullcontext
 
 import pytest
 
@@ -16,7 +17,8 @@ from tests.support.small_disks import mounted
 def report(monkeypatch, capsys):
     """The command on a made analysis: its exit code, and what it says."""
     one = made_analysis().replace(**answers()).replace(targets=("mixture",))
-    monkeypatch.setattr(figures, "draw", lambda *_: {"fits": ("<svg />", b"png")})
+    drawn = {"fits": ("<svg />", b"png")}
+    monkeypatch.setattr(figures, "drawing", lambda *_: nullcontext(lambda: drawn))
 
     def run(folder):
         arguments = ["scaling-analysis", "report", "any.csv", "--out", str(folder)]
