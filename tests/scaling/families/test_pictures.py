@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from scaling import families
 from scaling.errors import UserError
-from scaling.families import Images, _layers, unet
+from scaling.families import Images, _layers, mixer, unet
 from scaling.families import _patches as patches
 from scaling.families._convolution import convolve
 from scaling.families._pictures import groups_of
@@ -181,6 +181,20 @@ def test_patches_are_cut_and_joined_again():
     assert cut.shape == (2, 6, 12)
     np.testing.assert_array_equal(cut[1, 4], x[1, 2:4, 2:4].reshape(-1))
     np.testing.assert_array_equal(patches.joined(cut, (4, 6, 3), 2), x)
+
+
+def test_the_mixers_layer_over_patches_is_a_plain_sum_over_them():
+    layer = stirred(mixer.OverPatches(3, 5, _layers.nnx.Rngs(0)))
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    up, down = layer.up[...], layer.down.kernel[...]
+    for b in range(2):
+        for channel in range(4):
+            hidden = [
+                sum(x[b, p, channel] * up[p, u] for p in range(3)) for u in range(5)
+            ]
+            units = jax.nn.gelu(np.array(hidden, np.float32), approximate=True)
+            wanted = [sum(units[u] * down[u, p] for u in range(5)) for p in range(3)]
+            np.testing.assert_allclose(layer(x)[b, :, channel], wanted, rtol=1e-4)
 
 
 def test_every_place_is_its_own():
