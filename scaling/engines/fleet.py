@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
+from scaling import chaos
 from scaling.engines.child import STOP_SECONDS, Failed
 from scaling.engines.local import Local, failed
 from scaling.engines.stop import Stop
@@ -215,6 +216,7 @@ class Fleet:
             if work is not None:
                 host.job, self._last = Job(name, work), host.place or self._last
                 self.cluster.start(host.job)
+                chaos.point("command: pack given")
         return idle
 
     def _hear(
@@ -239,6 +241,7 @@ class Fleet:
             assert packs is not None
             if isinstance(said, Gone):
                 self._blame(job, job.work, said, events)
+            chaos.point("command: pack ended")
             packs.ended(job.work)
         elif isinstance(job.work, Search):
             assert packs is not None and host.place is not None
@@ -260,6 +263,8 @@ class Fleet:
         failure = Failed(cause, gone.message)
         left = [i for i in pack.run_ids if i not in job.done]
         missing = [i for i in left if not self.store.exists(i)]
+        for run_id in set(left) - set(missing):  # it had no time to say so
+            events(Event("done", run_id, status="done"))
         at_fault = [i for i in missing if i in job.started]
         if not at_fault and not gone.lost:
             at_fault = missing

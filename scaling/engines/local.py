@@ -179,17 +179,21 @@ class Local:
             self._devices = layout.devices
 
     def trained(self, pack: Pack) -> Iterator[Event]:
-        """Trains a pack; its events as they come, and one for each run that failed."""
+        """Trains a pack; its events as they come, and how each run that began ended."""
         started: set[str] = set()
+        ended: set[str] = set()
         self._use(pack.layout)
         failure = Failed("crash", "the trainer returned without a record")
         try:
-            if (yield from self._watched(pack, started))["stopped"]:
+            if (yield from self._watched(pack, started, ended))["stopped"]:
                 failure = Failed("preemption", "stopped on request")
                 self._end_child()
         except Failed as error:
             failure = error
         missing = [i for i in pack.run_ids if not self.store.exists(i)]
+        # Written just before the child died, or by an attempt that was thought lost.
+        for run_id in set(pack.run_ids) - set(missing) - ended:
+            yield Event("done", run_id, status="done")
         # Runs that never started are not blamed, unless the whole pack never did.
         at_fault = [i for i in missing if i in started]
         if not at_fault and failure.cause != "preemption":
@@ -197,8 +201,10 @@ class Local:
         for run_id in at_fault:
             yield failed(self.store, run_id, pack, failure)
 
-    def _watched(self, pack: Pack, started: set[str]) -> Generator[Event, None, Any]:
-        """Notes which runs of a pack `started` while it is trained."""
+    def _watched(
+        self, pack: Pack, started: set[str], ended: set[str]
+    ) -> Generator[Event, None, Any]:
+        """Notes which runs of a pack `started` and `ended` while it is trained."""
         asked = self._asked({"do": "train", "pack": pack_to_json(pack)})
         while True:
             try:
@@ -207,6 +213,8 @@ class Local:
                 return end.value
             if event.kind == "started":
                 started.add(event.run_id)
+            elif event.kind == "done":
+                ended.add(event.run_id)
             yield event
 
 

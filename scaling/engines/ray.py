@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
-from scaling import corpora, plugins
+from scaling import chaos, corpora, plugins
 from scaling.engines.child import Failed, Settings
 from scaling.engines.fleet import Fleet, Gone, Job, Probe, Result, Said
 from scaling.engines.local import Local
@@ -252,6 +252,7 @@ def carried_out(
 ) -> Iterator[Message]:
     """The task: says that it has begun, what happens, and how it ended."""
     yield "begun", os.getpid()
+    chaos.point("task: begun")
     settings = dataclasses.replace(settings, attempt=uuid.uuid4().hex[:8])
     store = Store(workdir)
     try:
@@ -271,6 +272,7 @@ def carried_out(
                 _prepare(work, settings)
                 for events in _gathered(engine.trained(work)):
                     yield "events", events
+                chaos.point("task: ended")
                 yield "result", None
     except DiskError as error:  # of this machine, perhaps
         yield "gone", str(error)

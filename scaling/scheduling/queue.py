@@ -101,6 +101,7 @@ class Queue:
         self._unmeasured: dict[tuple[Machine, str], Layout] = {}
         self._stale = True  # the plan is older than some record
         self._planned_until = 0.0
+        self._unsure = False
         if not retry_oom:
             for attempt in plan.store.attempts():
                 if attempt.cause == "out of memory" and attempt.together == 1:
@@ -156,6 +157,8 @@ class Queue:
             if run_id in self._failed
         }
         self._stale = True
+        # Nothing was heard of any run: what is left is looked up.
+        self._unsure |= not failed and not self._done & entries.keys()
         if any(event.cause == "out of memory" for event in failed.values()):
             self._give_less(pack, machine)
         else:
@@ -179,7 +182,11 @@ class Queue:
         started = time.monotonic()
         if not self._stale or (self._taken and started < self._planned_until):
             return
-        if self.plan.settled and any(group.size for group in self._groups.values()):
+        if (
+            self.plan.settled
+            and not self._unsure
+            and any(group.size for group in self._groups.values())
+        ):
             return  # what ended is known, and no result changes what is left
         entries = self.plan.remember()
         self._show(entries)
@@ -191,7 +198,7 @@ class Queue:
                 and entry.run_id not in self._taken
             ):
                 self._put(entry)
-        self._stale = False
+        self._stale = self._unsure = False
         now = time.monotonic()
         if now - started > QUICK:
             self._planned_until = now + (now - started) / PLANNING

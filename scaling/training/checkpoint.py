@@ -26,6 +26,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
+from scaling import chaos
 from scaling.record import Store
 from scaling.writing import write_atomic
 
@@ -75,6 +76,7 @@ def save(
         if step in manager.all_steps():
             return  # the one that the run went on from
         manager.save(step, args=arguments, force=True)
+    chaos.point("child: checkpoint without manifest")
     sign(store, run_id, step)
     for folder in store.all_checkpoints(run_id):
         if folder != store.checkpoints(run_id):

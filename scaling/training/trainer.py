@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling import families, objective, quantities
+from scaling import chaos, families, objective, quantities
 from scaling.corpora import Prepared, spec_of
 from scaling.layout import Layout
 from scaling.packs import CHECKPOINT_SECONDS, Event, Pack
@@ -277,8 +277,10 @@ class Trainer:
             files,
             self.compiled.flops_xla,
         )
+        chaos.point("child: artifacts without record")
         if not self.store.write(record):  # as a machine may that was given up as lost
             logging.warning("run %s: the record of another attempt stands", slot.run_id)
+        chaos.point("child: record with checkpoints")
         checkpoint.delete(self.store, slot.run_id)
         self.slots[i] = None
         self.emit(

@@ -60,9 +60,12 @@ class Study:
         flags += ["--checkpoint_seconds", "0.5"]
         return ["run", str(self.file), "--workdir", workdir, *flags]
 
-    def start(self, workdir: str, cluster: Cluster) -> subprocess.Popen[str]:
+    def start(
+        self, workdir: str, cluster: Cluster, **environment: str
+    ) -> subprocess.Popen[str]:
         engine = ["--engine", "ray", "--address", cluster.address]
-        return real_studies.start(*self.arguments(workdir), *engine, cwd=self.root)
+        words = [*self.arguments(workdir), *engine]
+        return real_studies.start(*words, cwd=self.root, **environment)
 
     def found(self, workdir: str) -> dict[str, dict[str, Any]]:
         records, corrupt = Store(self.root / workdir).records()

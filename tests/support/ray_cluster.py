@@ -91,15 +91,17 @@ class Node:
 class Cluster:
     """The head, which trains nothing, and the nodes that were added."""
 
-    def __init__(self, folder: Path, host: str = ""):
+    def __init__(self, folder: Path, host: str = "", **environment: str):
         """Args:
         folder: for logs.
+        environment: changes, of every process of the cluster.
         host: the address of all nodes that are given none; each has its own where none
           is named.
         """
         self.folder = folder
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT), **SETTINGS}
         self.environment.pop("XLA_FLAGS", None)
+        self.environment |= environment
         self.nodes: list[Node] = []
         self._added = 0
         # Of this process's own, so that two test runs do not meet.

@@ -141,6 +141,29 @@ def test_what_is_lost_with_its_machine_is_tried_without_limit(tmp_path):
     assert len(list(plan.store.attempts())) == 18
 
 
+def test_a_record_that_nobody_spoke_of_is_found(tmp_path):
+    """Its machine went after it was written, and before that was said."""
+    plan = many(tmp_path, sizes=(1,), rates=2)
+    plan.settled = True
+    cluster, said = Cluster(plan, "a"), []
+
+    def vanish(job):
+        if isinstance(job.work, Pack):
+            said.append(job)
+            assert len(said) == 1, "it is trained again"
+            for run_id in job.work.run_ids:
+                plan.done.add(run_id)
+                plan.store.path("records").mkdir(exist_ok=True)
+                plan.store.path("records", f"{run_id}.json").write_text("{}")
+            yield job, Gone("the node died", lost=True)
+        else:
+            yield from normal(job)
+
+    normal, cluster.said = cluster.said, vanish
+    train(plan, cluster)
+    assert plan.done == set(plan.planned) and not any(plan.store.attempts())
+
+
 def test_a_machine_that_is_preempted_takes_no_tries(tmp_path):
     """The child saved its work when it was asked to end, by nobody here."""
     plan, left = many(tmp_path, sizes=(1,), rates=1), list(range(9))
