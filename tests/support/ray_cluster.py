@@ -26,7 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PORT = 26379  # of the head
+# Of the head; from the process, since a head listens on all addresses.
+PORT = 11_000 + os.getpid() % 10 * 2_000
 PATIENCE = 180.0  # seconds; a busy machine takes half a minute to start a node
 TRIES = 3
 
@@ -117,6 +118,7 @@ class Cluster:
             prefix="ray", ignore_cleanup_errors=True
         )
         flags = ["--head", "--port", str(PORT), "--num-cpus", "0"]
+        flags += ["--ray-client-server-port", str(PORT + 1)]
         flags += ["--include-dashboard", "false", "--temp-dir", self._temporary.name]
         self.head = self._start(self._free(), flags)
         return self
