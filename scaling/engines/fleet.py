@@ -198,7 +198,7 @@ class Fleet:
 
     def _give_out(self, packs: Packs | None) -> bool:
         """Work for every machine that is free; whether some found none."""
-        idle = False
+        nothing: set[Machine] = set()  # kinds for which there is no work now
         for name, host in self._hosts.items():
             if host.job is not None:
                 continue
@@ -210,14 +210,15 @@ class Fleet:
                     work = Probe()
             else:
                 host.place = host.place or Place(name, machine)
-                if packs is not None:
+                if packs is not None and machine not in nothing:
                     work = packs.take(host.place, len(self._hosts))
-                idle = idle or work is None
+                if work is None:
+                    nothing.add(machine)
             if work is not None:
                 host.job, self._last = Job(name, work), host.place or self._last
                 self.cluster.start(host.job)
                 chaos.point("command: pack given")
-        return idle
+        return bool(nothing)
 
     def _hear(
         self,

@@ -131,8 +131,9 @@ class StudyPlan:
         with self.engine.stop.at_once():
             runs = self._runs(lambda run: None)
             study.validate(runs)
-            probed = self.engine.probe()
-            self.here = Machine(probed["platform"], probed["devices"], probed["kind"])
+        probed = self.engine.probe()  # ends by itself: Ray lets no signal raise
+        self.here = Machine(probed["platform"], probed["devices"], probed["kind"])
+        with self.engine.stop.at_once():
             self.layouts = self._layouts(self.here, "layout.json")
             self._admit(runs)
 
