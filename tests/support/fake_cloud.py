@@ -117,9 +117,11 @@ class Cloud:
                 raise Lost
             if isinstance(fault, tuple) and fault[1] == "before":
                 self._signal(fault[0])
-            result = do()
-            if isinstance(fault, tuple) and fault[1] == "after":
-                self._signal(fault[0])
+            try:
+                result = do()
+            finally:  # also after a call that is refused
+                if isinstance(fault, tuple) and fault[1] == "after":
+                    self._signal(fault[0])
             if fault == "lost":
                 raise Lost
             return result
