@@ -175,7 +175,11 @@ class Cluster:
                 process_group=0,
             )
         node = Node(address, process, log)
-        self._wait_for(node)
+        try:
+            self._wait_for(node)
+        except BaseException:  # Ctrl-C too: nobody else knows of it yet
+            node.kill()
+            raise
         return node
 
     def _wait_for(self, node: Node) -> None:
@@ -184,7 +188,6 @@ class Cluster:
         while b"Ray runtime started" not in node.log.read_bytes():
             said = node.log.read_text(errors="replace")
             if node.process.poll() is not None or time.monotonic() > late:
-                node.kill()
                 raise _Slow(f"{node.address} did not start:\n{said}")
             time.sleep(0.1)
 
