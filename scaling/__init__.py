@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from scaling.run import Optimiser as Optimiser
     from scaling.run import Probes as Probes
     from scaling.run import Run as Run
+    from scaling.run import Samples as Samples
     from scaling.run import Schedule as Schedule
     from scaling.study import bracket as bracket
     from scaling.study import corpus as corpus
@@ -53,6 +54,7 @@ HOMES = {
     "Optimiser": "run",
     "Probes": "run",
     "Run": "run",
+    "Samples": "run",
     "Schedule": "run",
     "bracket": "study",
     "corpus": "study",
@@ -63,6 +65,7 @@ HOMES = {
 __all__ = ["Claim", "Data", "EvaluationSet", "Model", "Optimiser", "Probes", "Record"]
 __all__ += [
     "Run",
+    "Samples",
     "Schedule",
     "Store",
     "bracket",

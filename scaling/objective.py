@@ -102,6 +102,9 @@ _CHANCES = (0.1, 0.05, 0.1, 0.6, 0.1, 0.05)
 _UNIFORM = 1e-3  # the decoder's share that is uniform over the levels
 # The average of weights reaches back over 5% of the training, whatever its length.
 _GAMMA = 16.97
+# Of the sampler: 35 evaluations of the network, as Karras et al. 2022 take for small
+# pictures.
+STEPS = 18
 
 
 class Denoise:
@@ -200,6 +203,28 @@ class Denoise:
         bound_B = self._prior(y_BxHxWxC) + integral_B + decoder_B
         values = jnp.column_stack([weighed_B, at_levels_BxL, bound_B])
         return values, jnp.zeros((len(batch), 0), jnp.float32)
+
+    def sample(self, model: Any, batch: jax.Array, noise: jax.Array) -> jax.Array:
+        """Pixels over 255 [batch, height, width, channels], made from noise.
+
+        Args:
+          batch: whose labels and captions the model is told; its pixels are not read.
+        """
+        _, told = self.pictures(batch)
+        denoiser = lambda x, sigma: diffusion.denoise(model, x, sigma, told)
+        made = diffusion.heun(denoiser, noise, diffusion.schedule(STEPS))
+        return self._pixels(made)
+
+    def denoised(
+        self, model: Any, batch: jax.Array, noise: jax.Array, sigma: jax.Array
+    ) -> jax.Array:
+        """Pixels over 255, of pictures seen through `sigma` [batch] times the noise."""
+        y_BxHxWxC, told = self.pictures(batch)
+        x_BxHxWxC = y_BxHxWxC + sigma[:, None, None, None] * noise
+        return self._pixels(diffusion.denoise(model, x_BxHxWxC, sigma, told))
+
+    def _pixels(self, y_BxHxWxC: jax.Array) -> jax.Array:
+        return y_BxHxWxC / self.scale + self.spec.mean
 
     def _levels(self, keys_B: jax.Array) -> jax.Array:
         """Noise levels [level, picture]: the lowest, the stated ones, the strata's."""

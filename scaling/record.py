@@ -9,8 +9,9 @@ A workdir, local or gs://, holds
     studies/NAME.json      the ids of a study's runs
     layout.json            how runs are laid out on this machine
     records/RUN_ID.json    the records
-    artifacts/RUN_ID/      nats per document, loss curve, predictions at probes
+    artifacts/RUN_ID/      nats per document, loss curve, predictions, samples
     probes/DIGEST.npz      positions at which predictions are kept (probe_file.py)
+    samples/DIGEST.npz     noises and pictures of samples (corpora/_samples.py)
     frozen/NAME.json       the plan of a study before it trained (frozen.py)
     attempts/RUN_ID/N.json failed attempts
     checkpoints/RUN_ID/    of unfinished runs; where two attempts at a run may write at

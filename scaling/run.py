@@ -12,8 +12,8 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -54,6 +54,7 @@ class Part:
 
 
 Mixture = tuple[Part, ...]
+Kept = TypeVar("Kept", "Probes", "Samples")
 
 
 def label(mixture: Mixture) -> str:
@@ -113,6 +114,31 @@ class Probes:
     @property
     def part(self) -> Part:
         return self.parts[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Pictures that every run makes from the same noises, and denoises.
+
+    Attributes:
+      name: what tables and figures call them.
+      parts: the corpus of pictures, as `corpus("glyphs")` gives it: one.
+      count: of the noises, and of held-out pictures that are denoised; a sample is told
+        the label and caption of the held-out picture of its number.
+      at: fractions of the run's training after which they are made, rising; the last
+        is 1.
+      sigmas: noise levels at which the pictures are denoised.
+
+    >>> from scaling import corpus
+    >>> Samples("glyphs", corpus("glyphs")).count
+    256
+    """
+
+    name: str
+    parts: Mixture
+    count: int = 256
+    at: tuple[float, ...] = (1.0,)
+    sigmas: tuple[float, ...] = (0.1, 0.4, 1.6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,6 +303,7 @@ class Run:
         the best of them is recorded beside the final one.
       precision: "auto" (float32 on CPU, bfloat16 compute elsewhere) or a dtype's name.
       probes: positions at which its predictions are kept.
+      samples: pictures that it makes and denoises, kept beside its record.
       provisional: the run copies a choice (such as a learning rate) that tuning runs
         have yet to make. It is planned, never trained; not part of the identity.
 
@@ -309,6 +336,7 @@ class Run:
     evaluations: int = 1
     precision: str = "auto"
     probes: tuple[Probes, ...] = ()
+    samples: tuple[Samples, ...] = ()
     provisional: bool = dataclasses.field(default=False, compare=False)
 
     # Budgets round to whole steps here and nowhere else.
@@ -342,11 +370,18 @@ class Run:
     def probe_marks(self) -> dict[int, list[tuple[Probes, float]]]:
         """By step: the probes at which predictions are kept after it, and the fraction
         of the training that this is of each."""
-        marks: dict[int, list[tuple[Probes, float]]] = {}
-        for probes in self.probes:
-            for fraction in probes.at:
+        return self._marks(self.probes)
+
+    def sample_marks(self) -> dict[int, list[tuple[Samples, float]]]:
+        """By step: the samples that are made after it, as `probe_marks`."""
+        return self._marks(self.samples)
+
+    def _marks(self, kept: Iterable[Kept]) -> dict[int, list[tuple[Kept, float]]]:
+        marks: dict[int, list[tuple[Kept, float]]] = {}
+        for entry in kept:
+            for fraction in entry.at:
                 step = max(1, round(fraction * self.steps))
-                marks.setdefault(step, []).append((probes, fraction))
+                marks.setdefault(step, []).append((entry, fraction))
         return marks
 
     @property
@@ -372,6 +407,7 @@ class Run:
         parts = {part.key: part for part in self.data.corpus}
         held_out = [*(entry.parts for entry in self.evaluation)]
         held_out += [entry.parts for entry in self.probes]
+        held_out += [entry.parts for entry in self.samples]
         for mixture in held_out:
             parts |= {part.key: part for part in mixture}
         return tuple(parts[key] for key in sorted(parts))
@@ -486,6 +522,8 @@ def _convert(annotation: Any, value: Any) -> Any:
         return tuple(_build(EvaluationSet, entry) for entry in value)
     if annotation == "tuple[Probes, ...]":
         return tuple(_build(Probes, entry) for entry in value)
+    if annotation == "tuple[Samples, ...]":
+        return tuple(_build(Samples, entry) for entry in value)
     if annotation == "tuple[float, ...]":
         return tuple(value)
     return value

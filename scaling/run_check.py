@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scaling.errors import UserError
-from scaling.run import Probes, Run, label
+from scaling.run import Probes, Run, Samples, label
 from scaling.run_types import check_types
 
 
@@ -72,6 +72,7 @@ def check(run: Run) -> Run:
         raise UserError("data.corpus", label(run.data.corpus), "weights above zero")
     _check_evaluation(run)
     _check_probes(run.probes)
+    _check_samples(run.samples)
     if any(entry.best for entry in run.probes) and run.own_evaluation is None:
         raise UserError(
             "probes.best",
@@ -110,16 +111,35 @@ def _check_probes(probes: tuple[Probes, ...]) -> None:
             if getattr(entry, field) < 1:
                 expected = "give a whole number above zero"
                 raise UserError(f"probes.{field}", getattr(entry, field), expected)
-        _check_fractions(entry.at)
+        _check_fractions("probes.at", entry.at)
 
 
-def _check_fractions(at: tuple[float, ...]) -> None:
+def _check_samples(samples: tuple[Samples, ...]) -> None:
+    names = [entry.name for entry in samples]
+    if len(set(names)) < len(names):
+        raise UserError("samples.name", names, "give each set of samples its own name")
+    for entry in samples:
+        if not entry.name or ":" in entry.name:
+            expected = "give a name without a colon"
+            raise UserError("samples.name", entry.name, expected)
+        if len(entry.parts) != 1:
+            expected = "samples are of one corpus; give corpus(...)"
+            raise UserError("samples.parts", label(entry.parts), expected)
+        if entry.count < 1:
+            raise UserError("samples.count", entry.count, "give 1 or more")
+        if not entry.sigmas or not all(0.0 < s <= 80.0 for s in entry.sigmas):
+            expected = "give noise levels above 0 and up to 80"
+            raise UserError("samples.sigmas", entry.sigmas, expected)
+        _check_fractions("samples.at", entry.at)
+
+
+def _check_fractions(field: str, at: tuple[float, ...]) -> None:
     within = all(0.0 < fraction <= 1.0 for fraction in at)
     labels = [f"{fraction:g}" for fraction in at]  # as files call them
     rising = list(at) == sorted(at) and len(set(labels)) == len(labels)
     if not (at and within and rising and at[-1] == 1.0):
         raise UserError(
-            "probes.at",
+            field,
             at,
             "give fractions of the training above 0 and up to 1, rising, the last of "
             "them 1, such as (0.25, 0.5, 1.0)",

@@ -13,7 +13,7 @@ import typing
 from typing import Any
 
 from scaling.errors import UserError
-from scaling.run import EvaluationSet, Mixture, Options, Part, Probes, Run
+from scaling.run import EvaluationSet, Mixture, Options, Part, Probes, Run, Samples
 
 # What a field's value is made with, for messages.
 MADE: dict[Any, str] = {
@@ -21,6 +21,7 @@ MADE: dict[Any, str] = {
     Options: "options(...)",
     tuple[EvaluationSet, ...]: "a tuple of EvaluationSet(...)",
     tuple[Probes, ...]: "a tuple of Probes(...)",
+    tuple[Samples, ...]: "a tuple of Samples(...)",
     int: "a whole number",
     float: "a number",
     str: "text",
@@ -45,7 +46,7 @@ def _check(value: Any, prefix: str) -> None:
             raise UserError(field, held, f"give {_made(held, kind)}")
         elif isinstance(held, tuple):
             for entry in held:
-                if isinstance(entry, Part | EvaluationSet | Probes):
+                if isinstance(entry, Part | EvaluationSet | Probes | Samples):
                     _check(entry, f"{field}.")
 
 

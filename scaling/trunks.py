@@ -28,7 +28,9 @@ def trunk(run: Run) -> Run | None:
     if run.schedule.name != "wsd":
         return None
     data = dataclasses.replace(run.data, tokens=0)
-    return dataclasses.replace(run, data=data, evaluation=(), evaluations=1, probes=())
+    return dataclasses.replace(
+        run, data=data, evaluation=(), evaluations=1, probes=(), samples=()
+    )
 
 
 def fork(run: Run) -> int:
@@ -37,7 +39,9 @@ def fork(run: Run) -> int:
     0 for a run that is scored, or whose predictions are kept, before its end: a trunk
     does neither, so the run's record would lack them.
     """
-    on_its_way = run.evaluations > 1 or any(len(p.at) > 1 for p in run.probes)
+    on_its_way = run.evaluations > 1 or any(
+        len(at) > 1 for at in [x.at for x in run.probes] + [x.at for x in run.samples]
+    )
     if trunk(run) is None or on_its_way:
         return 0
     return min(int(run.values()["decay"]), run.steps - 1)

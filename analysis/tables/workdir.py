@@ -88,9 +88,16 @@ def load_workdir(
     pairs = pd.MultiIndex.from_frame(readings[["run_id", "target"]])
     readings = readings[~pairs.isin(apart)].reset_index(drop=True)
     probed, unprobed = predictions.of_workdir(store, kept, set(wanted))
-    units = {x.unit for r in kept for x in _losses(r)}
+    asked = [r for r in kept if r.run_id not in set(gone)]
+    units = {x.unit for r in asked for x in _losses(r)}
     if len(units) > 1:
-        raise UserError("table", sorted(units), "losses of one unit only")
+        named = sorted({f"objective == {r.run['objective']}" for r in asked})
+        raise UserError(
+            "table",
+            sorted(units),
+            "losses of several units are not set side by side; choose runs, as by "
+            f"--where '{named[0]}'",
+        )
     scored = _scored(kept, apart)
     whole = Table(
         title=" + ".join(chosen) or Path(os.fspath(store.root)).name,
@@ -198,7 +205,7 @@ def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:
     return {
         "run_id": record.run_id,
         "family": _family(body),
-        "corpus": label(parts),
+        "corpus": label(parts) + _half(body),
         "size": body["model.size"],
         "params": float(record.params_total - outside),
         "params_total": float(record.params_total),
@@ -223,7 +230,7 @@ def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:
 # What of a run is a column already, is no setting, or says nothing about the result.
 NO_SETTINGS = (
     *("batch", "optimiser.name", "optimiser.learning_rate", "init_seed"),
-    *("evaluation", "evaluations", "probes", "provisional"),
+    *("evaluation", "evaluations", "probes", "samples", "provisional"),
 )
 # Losses of two of these are not of one kind: no tuning makes one the better.
 EXPERIMENTS = ("length", "objective")
@@ -245,6 +252,12 @@ def _family(body: Mapping[str, Any]) -> str:
     """The family with its options: two variants of one family are two levels."""
     chosen = ",".join(f"{key}={value}" for key, value in body.get("model.options", ()))
     return f"{body['model.family']}[{chosen}]" if chosen else body["model.family"]
+
+
+def _half(body: Mapping[str, Any]) -> str:
+    """Which half of the corpus's groups was read; halves are two corpora."""
+    half = body.get("data.half")
+    return f", half {half}" if half else ""
 
 
 def _damage(body: Mapping[str, Any]) -> str:

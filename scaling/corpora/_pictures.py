@@ -190,6 +190,12 @@ def _check_text(run: Run) -> None:
             run.data.half,
             f"only pictures have halves, and {name} is text: leave it out",
         )
+    if run.samples:
+        raise UserError(
+            "samples",
+            run.samples[0].name,
+            f"are pictures, and {name} is text: give probes=(Probes(...),)",
+        )
     if run.objective == "denoise":
         raise UserError(
             "objective",

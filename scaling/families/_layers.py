@@ -268,7 +268,8 @@ def _alike(blocks: Sequence[Any]) -> tuple[int, int]:
         for b in blocks
     ]
     n = len(blocks)
-    period = next(p for p in range(1, n + 1) if kinds[p:] == kinds[: n - p])
+    # A stack without blocks has no period.
+    period = next((p for p in range(1, n + 1) if kinds[p:] == kinds[: n - p]), 1)
     return n // period, period
 
 

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 def plan_table(entries: Sequence[Entry]) -> str:
     """One row a run, a totals row, and what the states mean."""
-    columns = (
-        "family size corpus rate params tokens epochs seeds FLOPs memory time state"
-    )
-    rows: list[Sequence[str]] = [columns.split()]
+    units = sorted({entry.run.unit for entry in entries}, reverse=True)
+    unit = " or ".join(units or ["tokens"])
+    columns = ["family", "size", "corpus", "rate", "params", unit]
+    columns += ["epochs", "seeds", "FLOPs", "memory", "time", "state"]
+    rows: list[Sequence[str]] = [columns]
     for entry in entries:
         run, cost = entry.run, entry.cost
         rows.append(
@@ -55,7 +56,7 @@ def plan_table(entries: Sequence[Entry]) -> str:
     many = f"{len(entries)} run{'s' * (len(entries) != 1)}"
     lines = [
         *_aligned(rows),
-        f"{many}: {states}; {tokens:,} tokens, {short(flops)} FLOPs",
+        f"{many}: {states}; {tokens:,} {unit}, {short(flops)} FLOPs",
         f"estimated time for the runs left: {duration(seconds)}, one after the other",
     ]
     if saved:

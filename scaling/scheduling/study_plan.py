@@ -24,7 +24,7 @@ from scaling.planning import estimates, hardware
 from scaling.planning.estimates import Estimate
 from scaling.record import Record, Store
 from scaling.run import EvaluationSet, Run
-from scaling.scheduling import layouts, probe_sets
+from scaling.scheduling import layouts, probe_sets, sample_sets
 from scaling.scheduling.cost_cache import CostCache
 from scaling.scheduling.progress import Progress
 
@@ -96,6 +96,7 @@ class StudyPlan:
         self._digests: dict[str, dict[str, str]] = {}  # by tokenizer, by corpus key
         self._prepared: dict[str, dict[str, Prepared]] = {}
         self._probes = probe_sets.ProbeSets(store)
+        self._samples = sample_sets.SampleSets(store)
         self._truths: dict[tuple[EvaluationSet, int], _truth.Truth] = {}
         self._records: dict[str, Record] = {}
         self._recorded: set[str] = set()  # ids, as the workdir was last listed
@@ -186,6 +187,7 @@ class StudyPlan:
             **frozen.said(self.study.module),
         }
         self._probes.keep()
+        self._samples.keep()
         if body != before:
             self.store.write_study(self.study.name, json.loads(json.dumps(body)))
         self.predict(entries)
@@ -295,6 +297,7 @@ class StudyPlan:
             corpora.check_evaluation(alike, self._prepared[tokenizer])
             study.check_damaged(alike, self._prepared[tokenizer])
             self._probes.admit(alike, self._prepared[tokenizer])
+            self._samples.admit(alike, self._prepared[tokenizer])
             self._costs.add(alike, self.spec, self.engine.describe)
         self._admitted |= set(new)
 

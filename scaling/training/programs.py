@@ -72,6 +72,8 @@ class Compiled:
     insert(state, one, slot): the inverse.
     read(model, rows, at) -> (values, log_probabilities): what one run says of windows
       or pictures, as `objective` defines it.
+    denoiser: of an objective that denoises, (sample, denoised): as it has them, of one
+      run's model; else (). Compiled where they are first called.
     arguments: shapes and dtypes of what `advance` is called with.
     """
 
@@ -84,6 +86,7 @@ class Compiled:
     select: Callable[..., Any]
     insert: Callable[..., Any]
     read: Callable[..., Any]
+    denoiser: tuple[Callable[..., Any], ...]
     arguments: tuple[Any, ...]
     flops_xla: tuple[float | None, str] = (None, "not compiled yet")
 
@@ -205,6 +208,21 @@ class OneRun:
         with tracing(self.tracing):
             return self.objective.loss(gathered(self._cast(model)), *batch)
 
+    def denoiser(self) -> tuple[Callable[..., Any], ...]:
+        """What samples and what denoises, of an objective that does; else nothing."""
+        if not isinstance(self.objective, objective.Denoise):
+            return ()
+
+        def asked(method: Callable[..., Any]) -> Callable[..., Any]:
+            def call(model: Any, *arrays: jax.Array) -> jax.Array:
+                with tracing(self.tracing):
+                    done: jax.Array = method(gathered(self._cast(model)), *arrays)
+                    return done
+
+            return call
+
+        return asked(self.objective.sample), asked(self.objective.denoised)
+
     def fresh(self, values: Any) -> State:
         """The state before the first step."""
         rngs = nnx.Rngs(jax.random.key(values["init_seed"]))
@@ -317,6 +335,10 @@ def uncompiled(
             compiler_options=once,
         ),
         read=jax.jit(run.read, in_shardings=(unpacked.scored, windows, windows)),
+        denoiser=tuple(
+            jax.jit(call, in_shardings=(unpacked.scored, *[windows] * (2 + i)))
+            for i, call in enumerate(run.denoiser())
+        ),
         arguments=arguments,
     )
 

@@ -22,7 +22,8 @@ class Slot:
     """The host's view of the run in one slot.
 
     curve: training loss of every step so far. best: the best reading so far of each
-    evaluation set. kept: what was predicted so far, as `outcome.Scorer` gives it.
+    evaluation set. kept: what was predicted so far, as `outcome.Scorer` gives it. made:
+    samples so far, as `samples.Sampler` gives them.
     seconds: this run's share of the pack's time, its trunk's too. followers: runs that
     branch off this one, soonest first.
     """
@@ -34,6 +35,7 @@ class Slot:
     curve: list[float] = dataclasses.field(default_factory=list)
     best: list[Reading] = dataclasses.field(default_factory=list)
     kept: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    made: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     followers: list[tuple[Run, str]] = dataclasses.field(default_factory=list)
 
@@ -54,9 +56,10 @@ class Slot:
 
     @property
     def until(self) -> int:
-        """The step of the next scoring, keeping of predictions or branch."""
+        """The step of the next scoring, keeping of predictions, samples or branch."""
         branches = [trunks.fork(run) for run, _ in self.followers]
-        stops = (*self.marks, *self.run.probe_marks(), *branches)
+        kept = (*self.run.probe_marks(), *self.run.sample_marks())
+        stops = (*self.marks, *kept, *branches)
         return min(mark for mark in stops if mark > self.step)
 
     def branch(self, stream: TokenStream) -> Slot:
@@ -83,9 +86,10 @@ class Slot:
         """What a checkpoint keeps beside the state."""
         best = [dataclasses.asdict(reading) for reading in self.best]
         body = {"curve": self.curve, "best": best, "seconds": self.seconds}
-        if self.kept:
-            kept = probe_file.predictions(self.kept, {})
-            body["kept"] = base64.b64encode(kept).decode()
+        for name, arrays in (("kept", self.kept), ("made", self.made)):
+            if arrays:
+                packed = probe_file.predictions(arrays, {})
+                body[name] = base64.b64encode(packed).decode()
         return body
 
     def resume(self, step: int, progress: Mapping[str, Any]) -> None:
@@ -95,6 +99,8 @@ class Slot:
         self.seconds = progress["seconds"]
         if "kept" in progress:
             self.kept = probe_file.kept(base64.b64decode(progress["kept"]))
+        if "made" in progress:
+            self.made = probe_file.kept(base64.b64decode(progress["made"]))
 
 
 class Line:

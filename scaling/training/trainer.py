@@ -22,7 +22,15 @@ from scaling.layout import Layout
 from scaling.packs import CHECKPOINT_SECONDS, Event, Pack
 from scaling.record import Reading, Store
 from scaling.run import VALUES, Program, Run
-from scaling.training import checkpoint, evaluation, host_fit, mesh, outcome, programs
+from scaling.training import (
+    checkpoint,
+    evaluation,
+    host_fit,
+    mesh,
+    outcome,
+    programs,
+    samples,
+)
 from scaling.training.slots import Line, Slot
 
 REPORT_SECONDS = 1.0
@@ -98,6 +106,7 @@ class Trainer:
         columns = objective.make(self.program.objective, self.spec).columns
         sharding = mesh.windows(self.compiled.mesh)
         self.scorer = outcome.Scorer(prepared, sharding, columns)
+        self.sampler = samples.Sampler(prepared, sharding)
         self.saved = self.reported = time.monotonic()
 
     def train(self, stopping: Callable[[], bool]) -> None:
@@ -251,6 +260,11 @@ class Trainer:
         if best or slot.step in slot.run.probe_marks():
             read = self._read(i)
             slot.kept |= self.scorer.predictions(slot.run, slot.step, read, best=best)
+        if slot.step in slot.run.sample_marks():
+            model = self.pack.select(i).scored
+            calls = [functools.partial(c, model) for c in self.compiled.denoiser]
+            read = functools.partial(self.compiled.read, model)
+            slot.made |= self.sampler.due(slot.run, slot.step, read, calls)
         slot.seconds += time.monotonic() - started
 
     def _read(self, i: int) -> evaluation.Read:
@@ -268,6 +282,7 @@ class Trainer:
         if scores:
             files["nats.npz"] = evaluation.to_npz(scores)
             files |= self.scorer.predictions_file(slot)
+            files |= self.sampler.file(slot.run, slot.made)
         record = outcome.record(
             slot,
             self.prepared,

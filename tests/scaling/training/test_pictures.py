@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import jax
 import numpy as np
 import pytest
 
 from scaling import quantities
-from scaling.corpora import prepare
+from scaling.corpora import _samples, prepare
+from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.packs import Pack
 from scaling.record import Store, substance
@@ -20,14 +22,16 @@ from scaling.run import (
     Optimiser,
     Part,
     Run,
+    Samples,
     Schedule,
     options,
 )
-from scaling.training import trainer
+from scaling.training import mesh, samples, trainer
 
 PART = Part("templates", options=options(size=4, count=4, pictures=700, labels=1))
 FAMILY = {"next_token": "lstm", "denoise": "mixer"}
 ALONE = Layout()
+WORKDIRS = {}  # of records, by id
 
 
 def run_of(objective, rate=3e-3, **changes):
@@ -41,6 +45,7 @@ def run_of(objective, rate=3e-3, **changes):
         length=1,
         evaluation=(EvaluationSet("held out", (PART,), 24),),
         objective=objective,
+        samples=(Samples("made", (PART,), count=6, at=(0.5, 1.0), sigmas=(0.4,)),),
     )
     return dataclasses.replace(run, **changes)
 
@@ -61,6 +66,8 @@ def trained(prepared, tmp_path_factory):
         pack = Pack(tuple(runs), ids, layout)
         trainer.train(pack, prepared, store, lambda event: None, stopping)
         records = [store.read(i) for i in ids if store.exists(i)]
+        for record in records:
+            WORKDIRS.setdefault(record.run_id, store.root)
         return [(record, curve(store, record)) for record in records]
 
     return train
@@ -104,7 +111,7 @@ def test_a_resumed_run_ends_in_the_same_bits(name, alone, trained, tmp_path):
     assert trained(run, stopping=lambda: next(calls), workdir=tmp_path) == []
     ((record, losses),) = trained(run, workdir=tmp_path)
     np.testing.assert_array_equal(losses, alone[name][1])
-    assert substance(record)["readings"] == substance(alone[name][0])["readings"]
+    assert substance(record) == substance(alone[name][0])
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -121,6 +128,74 @@ def test_packed_and_spread_runs_are_as_alone(name, alone, trained):
     np.testing.assert_allclose(parts, losses, rtol=1e-4)
     for one, two in zip(record.readings, spread.readings, strict=True):
         assert one.value == pytest.approx(two.value, rel=1e-3)
+
+
+def test_samples_are_kept_at_their_times(alone, prepared):
+    record, _ = alone["denoise"]
+    found = files(record)
+    made = prepared[PART.key]
+    cut = _samples.cut(run_of("denoise").samples[0], prepared)
+    assert str(found.pop("made:digest")) == cut.digest
+    shapes = {name: array.shape for name, array in found.items()}
+    assert shapes == {
+        f"made:{at}:{what}": shape
+        for at in ("0.5", "1")
+        for what, shape in (("pictures", (6, 4, 4, 1)), ("denoised", (1, 6, 4, 4, 1)))
+    }
+    assert all(array.dtype == np.float16 for array in found.values())
+    # After a few steps it denoises better than not at all, and says pixels over 255.
+    shown = cut.rows[:, : made.images.size].reshape(6, 4, 4, 1) / 255.0
+    noise = 0.4 * cut.seen / 0.5 * made.images.std
+    error = ((found["made:1:denoised"][0] - shown) ** 2).mean()
+    assert error < 0.7 * (noise**2).mean()
+    assert (found["made:1:pictures"] != found["made:0.5:pictures"]).any()
+
+
+def test_samples_of_sequences_are_levels_drawn_pixel_by_pixel(alone):
+    record, _ = alone["next_token"]
+    found = files(record)
+    pictures = found["made:1:pictures"].astype(np.float64) * 255
+    assert pictures.shape == (6, 4, 4, 1) and "made:1:denoised" not in found
+    np.testing.assert_allclose(pictures, np.rint(pictures), atol=0.1)
+    assert pictures.min() >= 0 and pictures.max() <= 255
+
+
+def test_a_sequence_is_drawn_given_what_was_drawn_before(prepared):
+    """A model that says the next level is one more than the last, from the label on."""
+    run, made = run_of("next_token"), prepared[PART.key]
+
+    def read(rows, at):
+        last = np.take_along_axis(np.asarray(rows), np.asarray(at)[:, None] - 1, 1)[
+            :, 0
+        ]
+        logs = np.full((len(rows), made.vocab), -np.inf, np.float32)
+        logs[np.arange(len(rows)), (last + 1) % 256] = 0.0
+        return None, jax.numpy.asarray(logs)
+
+    sampler = samples.Sampler(prepared, mesh.windows(mesh.make(ALONE).mesh))
+    cut = _samples.cut(run.samples[0], prepared)
+    drawn = sampler._drawn(read, cut, made, run) * 255
+    label = cut.rows[:, -1]  # its id is 256 and more: the first pixel is that and one
+    wanted = (label[:, None] + 1 + np.arange(16)) % 256
+    np.testing.assert_allclose(drawn.reshape(6, 16), wanted, atol=1e-3)
+
+
+def test_the_noises_are_the_same_for_every_corpus_of_the_shape(prepared, tmp_path):
+    other = Part("gaussian_field", options=options(size=4, pictures=300))
+    both = prepared | prepare([other], tmp_path, progress=False)
+    few = _samples.cut(Samples("a", (PART,), count=4), both)
+    many = _samples.cut(Samples("b", (other,), count=9), both)
+    np.testing.assert_array_equal(few.noise, many.noise[:4])
+    assert few.digest != many.digest
+    with pytest.raises(UserError, match=r"samples.count 5000: gaussian_field"):
+        _samples.cut(Samples("b", (other,), count=5_000), both)
+
+
+def files(record):
+    """The arrays of a record's samples."""
+    found = next(a for a in record.artifacts if a.name == "samples")
+    with np.load(WORKDIRS[record.run_id] / found.path) as file:
+        return {name: file[name] for name in file.files}
 
 
 def test_every_family_and_rate_sees_the_same_noise_and_another_seed_does_not(
