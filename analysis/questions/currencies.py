@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from analysis.design.swaps import Swap
 from analysis.effects import frontier
 from analysis.effects.data_equivalents import Equivalents, log_factors
-from analysis.effects.matched_cells import costs_frame
+from analysis.effects.pooled_cells import costs_frame
 from analysis.formatting import (
     UNDETERMINED,
     UNNAMED,

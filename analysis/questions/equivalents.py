@@ -15,7 +15,8 @@ from analysis.effects.data_equivalents import (
     equivalents_frame,
     log_factors,
 )
-from analysis.effects.matched_cells import measured_frame, paired_frame
+from analysis.effects.matched_cells import paired_frame
+from analysis.effects.pooled_cells import measured_frame
 from analysis.formatting import (
     MOST_SENTENCES,
     UNDETERMINED,

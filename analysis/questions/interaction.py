@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 
 from analysis.design.swaps import Swap
 from analysis.effects.data_equivalents import SIZES, LogFactors, by_pair, overall
-from analysis.effects.matched_cells import Match, Matches, agreement_frame
+from analysis.effects.matched_cells import Match, Matches
+from analysis.effects.pooled_cells import agreement_frame
 from analysis.formatting import (
     among,
     count,

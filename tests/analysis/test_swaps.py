@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.design.swaps import Swap, swaps
-from analysis.effects import data_equivalents, matched_cells
+from analysis.effects import data_equivalents, matched_cells, pooled_cells
 from analysis.effects.data_equivalents import Equivalents
 from analysis.questions import interaction
 from analysis.questions._effect_notes import flagged
@@ -136,10 +136,10 @@ def test_no_interaction_is_rarely_found_where_there_is_none():
 def test_agreement_is_seen_and_so_is_its_absence():
     truth = Truth(rhoD={"b": 1.3})
     _, matched = asked_of(truth, noise=0.002)
-    right = matched_cells.agreement_frame(truth.surface(spread=0.0005), matched, "t")
+    right = pooled_cells.agreement_frame(truth.surface(spread=0.0005), matched, "t")
     assert right.agrees.all() and (right.cells == 20).all()
     other = Truth(rhoD={"b": 1.6})
-    wrong = matched_cells.agreement_frame(other.surface(spread=0.0005), matched, "t")
+    wrong = pooled_cells.agreement_frame(other.surface(spread=0.0005), matched, "t")
     assert not wrong[wrong.kind == "architecture"].agrees.any()
     assert wrong[wrong.kind == "corpus"].agrees.all()
 
@@ -188,7 +188,7 @@ def test_costs_stand_beside_gains():
     logs, _ = asked_of(truth)
     matched = matched_cells.matches(made, list(logs))
     table = data_equivalents.equivalents_frame(logs, POINTS, "t", "joint")
-    frame = matched_cells.costs_frame(matched, seconds, table, "t")
+    frame = pooled_cells.costs_frame(matched, seconds, table, "t")
     row = frame[frame.kind == "architecture"].iloc[0]
     assert row.flops_ratio == pytest.approx(1.5)
     assert row.wall_ratio == pytest.approx(3.0)
