@@ -58,28 +58,15 @@ def load_workdir(
         raise unknown("study", study, studies)
     chosen = {study: studies[study]} if study is not None else studies
     wanted = [i for body in chosen.values() for i in body.get("runs", ())]
-    records, corrupt = store.records()
-    short = {r.run_id: names for r in records if (names := _lacking(r))}
-    corrupt |= {i: f"its run has no {', '.join(names)}" for i, names in short.items()}
-    records = [r for r in records if r.run_id not in short]
-    if study is not None:
-        records = [r for r in records if r.run_id in set(wanted)]
-    if not records:
-        why = next(iter(store.complaints()), "no record yet: run the study first")
-        raise UserError("table", str(store.root), why)
+    records, unread = _records(store, wanted, study is not None)
     pool = pooling.choose(records, set(wanted), text)
     apart = {(a.run_id, a.target) for a in pool.apart}
     kept = [r for r in records if (r.run_id, "") not in apart]
     runs = _varied(pd.DataFrame([_run_row(r, embeddings) for r in records]))
-    reasons = [f"corrupt record: {why}" for why in corrupt.values()]
-    excluded = [exclusions.excluded(list(corrupt), reasons)]
     plain = _plainly_named(runs)
     unmet = conditions_.left_out(plain, conditions, {})
     gone = runs.run_id[unmet != ""].to_numpy()
-    excluded.append(exclusions.excluded(gone, unmet[unmet != ""]))
-    newer = [i for i in store.newer.values() if study is None or i in set(wanted)]
-    excluded.append(exclusions.excluded(newer, "record of a newer version"))
-    excluded.append(_missing(store, wanted, {r.run_id for r in records} | {*newer}))
+    excluded = [unread, exclusions.excluded(gone, unmet[unmet != ""])]
     excluded += [
         exclusions.excluded([a.run_id], a.reason, a.target) for a in pool.apart
     ]
@@ -126,6 +113,37 @@ def load_workdir(
         documents={r.run_id: _documents(store, r, scored) for r in kept},
         warnings=(*chosen_runs.warnings, *store.complaints()),
     )
+
+
+def _records(
+    store: Store, wanted: Sequence[str], alone: bool
+) -> tuple[list[Record], pd.DataFrame]:
+    """The records that a table can be made of, and the exclusions of all others.
+
+    Args:
+      wanted: ids of the runs of the chosen studies; `alone` means of these only.
+
+    Raises UserError where there is no such record.
+    """
+    records, corrupt = store.records()
+    short = {r.run_id: names for r in records if (names := _lacking(r))}
+    corrupt |= {i: f"its run has no {', '.join(names)}" for i, names in short.items()}
+    asked = set(wanted)
+    records = [
+        r for r in records if r.run_id not in short and (r.run_id in asked or not alone)
+    ]
+    if not records:
+        why = next((store.problems[path] for path in store.newer), "")
+        right = why or "no record yet: run the study first"
+        raise UserError("table", str(store.root), right)
+    newer = [i for i in store.newer.values() if i in asked or not alone]
+    reasons = [f"corrupt record: {why}" for why in corrupt.values()]
+    unread = [
+        exclusions.excluded(list(corrupt), reasons),
+        exclusions.excluded(newer, "record of a newer version"),
+        _missing(store, wanted, {r.run_id for r in records} | {*newer}),
+    ]
+    return records, pd.concat(unread, ignore_index=True)
 
 
 # The evaluation sets that a record was scored on, by its id and by their names.

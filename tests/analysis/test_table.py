@@ -258,11 +258,13 @@ def test_a_workdir_gives_final_losses_curves_and_documents(tmp_path):
     mixed = (Part("code", 0.5), Part("kjv", 0.5, options(part="nt")))
     store.write(record("r2", corpus=mixed))
     store.write(record("r3", status="diverged", loss=None))
-    store.write_study("first", {"runs": ["r1", "r2", "r3", "r4", "r5"]})
+    store.write_study("first", {"runs": ["r1", "r2", "r3", "r4", "r5", "r7"]})
     why = ("r4", 2, "out of memory", "", "", "cpu", "")
     store.add_attempt(Attempt(*why))
     store.path("records", "r6.json").write_text("{")
+    store.path("records", "r7.json").write_text('{"schema": 2}')
     table = load(tmp_path)
+    assert any("a newer version (schema 2;" in text for text in table.warnings)
     runs = table.runs.set_index("run_id")
     assert runs.loc["r1", "params"] == 8_000
     assert runs.loc["r1", "params_total"] == 10_000
@@ -274,7 +276,8 @@ def test_a_workdir_gives_final_losses_curves_and_documents(tmp_path):
     assert reasons["r4"] == "failed: out of memory in attempt 2"
     assert reasons["r5"].startswith("no record")
     corrupt = [text for text in reasons.values() if text.startswith("corrupt record")]
-    assert len(corrupt) == 1 and len(reasons) == 4
+    assert reasons["r7"] == "record of a newer version"
+    assert len(corrupt) == 1 and len(reasons) == 5
     assert len(table.paths) == 100 and table.paths.tokens.max() == 6400
     nats, tokens = table.documents["r1"][KJV]
     assert nats.tolist() == [3.0, 4.0] and tokens.tolist() == [1.0, 2.0]
