@@ -74,7 +74,7 @@ class Sampler:
         """The artifact; none for a run without samples."""
         if not run.samples:
             return {}
-        arrays = dict(kept)
+        arrays = dict(sorted(kept.items()))  # as a checkpoint has them
         for samples in run.samples:
             digest = _samples.cut(samples, self.prepared).digest
             arrays[f"{samples.name}:digest"] = np.array(digest)
