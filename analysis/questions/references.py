@@ -13,7 +13,7 @@ from analysis.formatting import few, joined, number, on, percent_error, scale
 from analysis.inference.intervals import sample
 from analysis.questions._question import Absent, Question, Sentence, Table
 from analysis.questions._view import View
-from analysis.schema import LOSS, Column, declare
+from analysis.schema import LOSS, Column, declare, measured
 
 if TYPE_CHECKING:
     from analysis.questions._asked import Measured
@@ -29,43 +29,42 @@ FRAMES = (
         Column("other", "a family that is compared with it, at the nearest size"),
         Column("other_params", "parameters of that one", "count"),
         Column("other_loss", "loss of that one", LOSS),
-        Column("log_ratio", "ln loss of `other` less that of `family`"),
-        "low high",
+        *measured("change", "loss of `other` over that of `family`, less 1"),
     ),
 )
 
 
-def measures(measured: Measured) -> dict[str, pd.DataFrame]:
+def measures(asked: Measured) -> dict[str, pd.DataFrame]:
     """A row for each cell of a reference and family at its corpus and budget."""
-    runs = measured.frame[measured.beside & ~measured.repeats]
+    runs = asked.frame[asked.beside & ~asked.repeats]
     if runs.empty:
         return {}
     rows: list[dict[str, Any]] = []
-    for cell in cells_frame(sample(runs), measured.target).itertuples():
+    for cell in cells_frame(sample(runs), asked.target).itertuples():
         head = {name: getattr(cell, name) for name in CELL}
-        head |= {"target": measured.target, "why": measured.references[cell.family]}
-        here = (measured.places.corpus == cell.corpus) & (
-            measured.places.budget == cell.budget
+        head |= {"target": asked.target, "why": asked.references[cell.family]}
+        here = (asked.places.corpus == cell.corpus) & (
+            asked.places.budget == cell.budget
         )
-        for _, others in measured.places[here].groupby("family"):
+        for _, others in asked.places[here].groupby("family"):
             far = np.abs(np.log(others.params / cell.params))
-            rows.append(head | _beside(cell, others.loc[far.idxmin()], measured))
+            rows.append(head | _beside(cell, others.loc[far.idxmin()], asked))
     return {"references": pd.DataFrame(rows)}
 
 
 CELL = ("family", "corpus", "params", "tokens", "loss")
 
 
-def _beside(cell: Any, other: pd.Series, measured: Measured) -> dict[str, Any]:
+def _beside(cell: Any, other: pd.Series, asked: Measured) -> dict[str, Any]:
     log_ratio = float(np.log(other.loss / cell.loss))
-    reach = margin(cell, other, measured.noise, measured.document_se)
+    reach = margin(cell, other, asked.noise, asked.document_se)
     return {
         "other": other.family,
         "other_params": other.params,
         "other_loss": other.loss,
-        "log_ratio": log_ratio,
-        "low": log_ratio - reach,
-        "high": log_ratio + reach,
+        "change": float(np.expm1(log_ratio)),
+        "change_low": float(np.expm1(log_ratio - reach)),
+        "change_high": float(np.expm1(log_ratio + reach)),
     }
 
 
@@ -87,11 +86,9 @@ def said(view: View) -> list[str]:
 
 def _compared(row: dict[str, Any]) -> str:
     """What another family's loss is, relative to the reference's."""
-    mean, low, high = (
-        percent_error(float(np.expm1(row[name])))
-        for name in ("log_ratio", "low", "high")
-    )
-    known = np.isfinite(row["low"]) and np.isfinite(row["high"])
+    names = ("change", "change_low", "change_high")
+    mean, low, high = (percent_error(row[name]) for name in names)
+    known = np.isfinite(row["change_low"]) and np.isfinite(row["change_high"])
     ends = f" ({low} to {high})" if known else ""
     return f"{mean}{ends} with {row['other']}"
 

@@ -132,7 +132,8 @@ def _memory(
     goal = objective.make(program.objective, spec)
     computed = _cast(model, jnp.dtype(precision))
     batch = jax.ShapeDtypeStruct((program.batch, spec.row), jnp.int32)
-    drawn = jax.eval_shape(goal.draw, jax.random.key(0), batch)
+    number = jax.ShapeDtypeStruct((), jnp.int32)  # a real one would be compiled for
+    drawn = jax.eval_shape(lambda n, x: goal.draw(jax.random.key(n), x), number, batch)
     backward = jax.eval_shape(
         lambda m, x, drawn: jax.vjp(lambda m: goal.loss(m, x, drawn), m)[1],
         computed,
@@ -143,7 +144,7 @@ def _memory(
     copy = 0 if precision == "float32" else _bytes(computed)
     # The weights are among what the backward pass reads, and counted already.
     activations = max(0, _bytes(backward) - _bytes(computed)) + logits
-    averages = goal.average(jnp.int32(1)) is not None
+    averages = jax.eval_shape(goal.average, number) is not None
     lasting = (1 + averages) * _bytes(model) + _bytes(state)
     return lasting + _bytes(model) + copy + activations, lasting
 

@@ -59,7 +59,7 @@ def test_what_no_law_can_fit_stands_beside_the_laws(two_families, alone, other, 
     assert len(left) == len(other) == found.counts.references[0]
     rows = found.references
     assert set(rows.other) == {"a", "b"} and len(rows) == 2 * len(other)
-    assert np.allclose(rows.log_ratio, np.log(rows.other_loss / rows.loss))
+    assert np.allclose(rows.change, rows.other_loss / rows.loss - 1.0)
     (said,) = [text for text in found.summary() if "is a reference" in text]
     assert why in said and "with b" in said
 

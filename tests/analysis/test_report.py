@@ -268,7 +268,8 @@ def test_a_new_question_reaches_the_front_by_its_interface(study, monkeypatch):
     new = Question("moon", "Moon", 1, answers=lambda _: [Sentence(text, 99, FRONT)])
     every = (*questions(), new)
     monkeypatch.setattr("analysis.questions._question.questions", lambda: every)
-    assert front.front(study).said[0] == text
+    fresh = study.replace(title=study.title)  # a view asks each question once
+    assert front.front(fresh).said[0] == text
 
 
 def test_a_question_answers_the_checklist_by_its_interface(study, monkeypatch):

@@ -270,7 +270,8 @@ def _references() -> pd.DataFrame:
     rows = [
         head
         | {"other": family, "other_params": 8.2e3, "other_loss": 2.4 * np.exp(gap)}
-        | {"log_ratio": gap, "low": gap - 0.02, "high": gap + 0.02}
+        | {"change": np.expm1(gap)}
+        | {"change_low": np.expm1(gap - 0.02), "change_high": np.expm1(gap + 0.02)}
         for family, gap in zip(FAMILIES, (-0.1, 0.01, 0.05), strict=False)
     ]
     return pd.DataFrame(rows)

@@ -338,11 +338,15 @@ def test_fields_that_pictures_do_not_have_are_refused(changes, says):
 )
 def test_fields_that_text_does_not_have_are_refused(changes, says):
     run = run_of(Part("kjv"), "next_token")
-    run = dataclasses.replace(run, data=dataclasses.replace(run.data, **changes))
+    data = dataclasses.replace(run.data, tokens=64, **changes)
+    run = dataclasses.replace(run, data=data, length=8)
     with pytest.raises(UserError, match=says):
         study.validate([run])
+    text = run_of(Part("kjv"))
+    data = dataclasses.replace(text.data, tokens=64)
+    text = dataclasses.replace(text, data=data, length=8)
     with pytest.raises(UserError, match="denoise reads pictures, and kjv is text"):
-        study.validate([run_of(Part("kjv"))])
+        study.validate([text])
 
 
 def test_pictures_of_one_run_are_alike(shapes, tmp_path):
