@@ -10,6 +10,7 @@ WHY_NOT = ray_cluster.missing()
 NO_NETWORK = WHY_NOT or ray_cluster.Network.missing()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 def test_killed_nodes_and_a_killed_command_cost_nothing(tmp_path):
     study = soak.Study(tmp_path, steps=200)
@@ -33,6 +34,7 @@ def test_no_cluster_is_one_line(tmp_path):
     assert "invalid address '127.0.0.1:1'" in said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(NO_NETWORK), reason=NO_NETWORK)
 def test_a_node_that_was_cut_off_comes_back_and_changes_nothing(tmp_path):
     study = soak.Study(tmp_path, steps=1_000, axes=cut_off.AXES)
