@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from scaling.errors import UserError
@@ -92,14 +94,19 @@ def _check_evaluation(run: Run) -> None:
         raise UserError("evaluation.name", names, expected)
 
 
-def _check_probes(probes: tuple[Probes, ...]) -> None:
-    names = [entry.name for entry in probes]
+def _check_names(field: str, entries: Sequence[Probes | Samples], apart: str) -> None:
+    """Refuses names that occur twice, or that no artifact's array can have."""
+    names = [entry.name for entry in entries]
     if len(set(names)) < len(names):
-        raise UserError("probes.name", names, "give each probe set its own name")
+        raise UserError(f"{field}.name", names, apart)
+    for name in names:
+        if not name or ":" in name:
+            raise UserError(f"{field}.name", name, "give a name without a colon")
+
+
+def _check_probes(probes: tuple[Probes, ...]) -> None:
+    _check_names("probes", probes, "give each probe set its own name")
     for entry in probes:
-        if not entry.name or ":" in entry.name:
-            expected = "give a name without a colon"
-            raise UserError("probes.name", entry.name, expected)
         if len(entry.parts) != 1:
             raise UserError(
                 "probes.parts",
@@ -115,13 +122,8 @@ def _check_probes(probes: tuple[Probes, ...]) -> None:
 
 
 def _check_samples(samples: tuple[Samples, ...]) -> None:
-    names = [entry.name for entry in samples]
-    if len(set(names)) < len(names):
-        raise UserError("samples.name", names, "give each set of samples its own name")
+    _check_names("samples", samples, "give each set of samples its own name")
     for entry in samples:
-        if not entry.name or ":" in entry.name:
-            expected = "give a name without a colon"
-            raise UserError("samples.name", entry.name, expected)
         if len(entry.parts) != 1:
             expected = "samples are of one corpus; give corpus(...)"
             raise UserError("samples.parts", label(entry.parts), expected)
