@@ -313,13 +313,10 @@ class Store:
         """Writes a file beside the record; before the record, so none dangles."""
         sha256 = hashlib.sha256(data).hexdigest()
         stem, _, ending = name.partition(".")
-        other = f"{stem}-{sha256[:12]}.{ending}"
-        used = (
-            name if self._holds(self.path("artifacts", run_id, name), data) else other
-        )
-        if used == other:
-            write_atomic(self.path("artifacts", run_id, other), data)
-        return Artifact(stem, f"artifacts/{run_id}/{used}", sha256)
+        if not self._holds(self.path("artifacts", run_id, name), data):
+            name = f"{stem}-{sha256[:12]}.{ending}"
+            write_atomic(self.path("artifacts", run_id, name), data)
+        return Artifact(stem, f"artifacts/{run_id}/{name}", sha256)
 
     def _holds(self, path: epath.Path, data: bytes) -> bool:
         """Whether a file has this content; it is made where there is none."""
