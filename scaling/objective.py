@@ -213,7 +213,7 @@ class Denoise:
         _, told = self.pictures(batch)
         denoiser = lambda x, sigma: diffusion.denoise(model, x, sigma, told)
         made = diffusion.heun(denoiser, noise, diffusion.schedule(STEPS))
-        return self._pixels(made)
+        return self.pixels(made)
 
     def denoised(
         self, model: Any, batch: jax.Array, noise: jax.Array, sigma: jax.Array
@@ -221,9 +221,9 @@ class Denoise:
         """Pixels over 255, of pictures seen through `sigma` [batch] times the noise."""
         y_BxHxWxC, told = self.pictures(batch)
         x_BxHxWxC = y_BxHxWxC + sigma[:, None, None, None] * noise
-        return self._pixels(diffusion.denoise(model, x_BxHxWxC, sigma, told))
+        return self.pixels(diffusion.denoise(model, x_BxHxWxC, sigma, told))
 
-    def _pixels(self, y_BxHxWxC: jax.Array) -> jax.Array:
+    def pixels(self, y_BxHxWxC: jax.Array) -> jax.Array:
         return y_BxHxWxC / self.scale + self.spec.mean
 
     def _levels(self, keys_B: jax.Array) -> jax.Array:

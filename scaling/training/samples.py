@@ -4,9 +4,19 @@ A denoiser's samples come of `Denoise.sample`: one noise gives one picture. A mo
 sequences draws pixel after pixel by stated uniform numbers, given the label and the
 caption; they have nothing to do with a denoiser's noise.
 
-The artifact samples.npz holds, by NAME:FRACTION, float16 in pixels over 255:
-`:pictures` [n, height, width, channels], and of a denoiser `:denoised` [level, n,
-height, width, channels]; and NAME:digest of the set, which the workdir keeps.
+The artifact samples.npz holds, in pixels over 255,
+
+by NAME:FRACTION
+    :pictures    float16 [n, height, width, channels]
+    :denoised    of a denoiser, float16 [level, n, height, width, channels]
+    :near        float32 [n, 2], how far the nearest two training pictures are
+    :nearest     uint8, the nearest one, in levels of 256
+    :near_other  float32 [n, 2], of the half that is not read
+by NAME
+    :digest      of the set, which the workdir keeps
+    :read        int64 [2], training pictures that it reads, and of the other half
+    :linear, :copies, :exact and each with _denoised, of a denoiser: as `:pictures` and
+                 `:denoised`, of the denoisers of landmarks.py
 """
 
 from __future__ import annotations
@@ -20,7 +30,7 @@ import numpy as np
 from scaling.corpora import Prepared, _pictures, _samples
 from scaling.corpora._samples import SampleSet
 from scaling.run import Run
-from scaling.training import evaluation, mesh
+from scaling.training import evaluation, landmarks, mesh
 from scaling.writing import npz
 
 NAME = "samples.npz"
@@ -54,12 +64,16 @@ class Sampler:
             made = _samples.cut(samples, self.prepared)
             corpus = self.prepared[samples.parts[0].key]
             name = f"{samples.name}:{fraction:g}"
+            if denoiser:
+                pictures = self._all(denoiser[0], made.rows, made.noise)
+            else:
+                pictures = self._drawn(read, made, corpus, run).astype(np.float16)
+            kept[f"{name}:pictures"] = pictures
+            beside = landmarks.neighbours(pictures, run, self.prepared)
+            kept |= {f"{name}:{what}": array for what, array in beside.items()}
             if not denoiser:
-                drawn = self._drawn(read, made, corpus, run)
-                kept[f"{name}:pictures"] = drawn.astype(np.float16)
                 continue
-            sample, denoised = denoiser
-            kept[f"{name}:pictures"] = self._all(sample, made.rows, made.noise)
+            denoised = denoiser[1]
             kept[f"{name}:denoised"] = np.stack(
                 [
                     self._all(
@@ -76,8 +90,12 @@ class Sampler:
             return {}
         arrays = dict(sorted(kept.items()))  # as a checkpoint has them
         for samples in run.samples:
-            digest = _samples.cut(samples, self.prepared).digest
-            arrays[f"{samples.name}:digest"] = np.array(digest)
+            made, part = _samples.cut(samples, self.prepared), samples.parts[0]
+            arrays[f"{samples.name}:digest"] = np.array(made.digest)
+            arrays[f"{samples.name}:read"] = landmarks.counts(run, self.prepared)
+            if run.objective == "denoise":
+                known = landmarks.landmarks(run, self.prepared, made, part)
+                arrays |= {f"{samples.name}:{what}": a for what, a in known.items()}
         return {NAME: npz(arrays)}
 
     def _all(self, call: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:

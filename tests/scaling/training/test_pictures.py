@@ -136,13 +136,15 @@ def test_samples_are_kept_at_their_times(alone, prepared):
     made = prepared[PART.key]
     cut = _samples.cut(run_of("denoise").samples[0], prepared)
     assert str(found.pop("made:digest")) == cut.digest
-    shapes = {name: array.shape for name, array in found.items()}
-    assert shapes == {
-        f"made:{at}:{what}": shape
-        for at in ("0.5", "1")
-        for what, shape in (("pictures", (6, 4, 4, 1)), ("denoised", (1, 6, 4, 4, 1)))
-    }
-    assert all(array.dtype == np.float16 for array in found.values())
+    assert found.pop("made:read").tolist() == [192, 0]  # there is no other half
+    shapes = {name: (a.shape, a.dtype.name) for name, a in found.items()}
+    made_of, seen_of = ((6, 4, 4, 1), "float16"), ((1, 6, 4, 4, 1), "float16")
+    each = {"pictures": made_of, "denoised": seen_of}
+    each |= {"near": ((6, 2), "float32"), "nearest": ((6, 4, 4, 1), "uint8")}
+    wanted = {f"made:{at}:{k}": v for at in ("0.5", "1") for k, v in each.items()}
+    for name in ("linear", "copies", "exact"):
+        wanted |= {f"made:{name}": made_of, f"made:{name}_denoised": seen_of}
+    assert shapes == wanted
     # After a few steps it denoises better than not at all, and says pixels over 255.
     shown = cut.rows[:, : made.images.size].reshape(6, 4, 4, 1) / 255.0
     noise = 0.4 * cut.seen / 0.5 * made.images.std
