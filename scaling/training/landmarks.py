@@ -161,9 +161,11 @@ def landmarks(
     """
     reading = Reading.of(run, prepared)
     kept = dict(_of_reading(reading, _Alike(made)))
-    exact = _exact(part, prepared[part.key].images, made)
+    images = prepared[part.key].images
+    assert images is not None
+    exact = _exact(part, images, made)
     if exact is not None:
-        kept |= _told("exact", exact, prepared[part.key].images, made)
+        kept |= _told("exact", exact, images, made)
     return kept
 
 
@@ -240,9 +242,8 @@ class Normal(NamedTuple):
         return self.mean + self.variance / (self.variance + sigma**2) * (x - self.mean)
 
 
-def _exact(part: Part, images: Images | None, made: SampleSet) -> Any:
+def _exact(part: Part, images: Images, made: SampleSet) -> Any:
     """The denoiser of the truth of a corpus; None where that is not known."""
-    assert images is not None
     module, options = corpora.load(part.name), dict(part.options)
     unit = diffusion.SIGMA_DATA / images.std
     if hasattr(module, "moments"):
