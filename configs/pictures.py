@@ -1,0 +1,143 @@
+"""Pictures: do denoisers of one set of pictures make the same pictures of one noise?
+
+    scaling plan configs/pictures.py
+    scaling freeze configs/pictures.py --workdir runs/pictures
+    scaling run configs/pictures.py --workdir runs/pictures
+    scaling-analysis report runs/pictures --where 'objective == denoise'
+    scaling-analysis report runs/pictures --where 'objective == next_token'
+
+A first look, from which the whole study goes on:
+
+    scaling run configs/pictures.py --cut quick --workdir runs/pictures
+
+Three denoisers (U-Net, DiT, mixer) and two models of pixels in raster order
+(Transformer, LSTM) at two sizes read 64 to 16 thousand glyphs of 8 x 8 pixels, out of
+either half of the characters, for three lengths of training. Budgets count pictures.
+The Transformer and the LSTM read the first half alone, for the two shorter lengths, and
+the other half where there is most data: a picture is 64 tokens to them.
+
+Learning rates are tuned with the same trials for every family and size, on the most
+data. Where there is least and most data the longest training has more initial weights.
+Every family and size also reads Gaussian fields, of which the best denoiser and the
+entropy are known. One row of 16 x 16 pixels has letters that a person can read.
+
+Every run makes 256 pictures of stated noises, the same for all, and denoises as many
+held-out pictures at three levels. See docs/pictures.md.
+"""
+
+from scaling import (
+    Data,
+    EvaluationSet,
+    Model,
+    Optimiser,
+    Run,
+    Samples,
+    Schedule,
+    corpus,
+    vary,
+)
+
+DENOISERS = ("unet", "dit", "mixer")
+READERS = ("transformer", "lstm")  # of pixels, one after the other
+SMALL, LARGE = SIZES = (20_000, 80_000)
+BATCH = 32
+UNIQUE = (64, 512, 4_096, 16_384)
+LENGTHS = (16_384, 32_768, 65_536)
+READ = LENGTHS[:2]  # by models of pixels
+TUNED = LENGTHS[1]
+# The same for every family and size.
+RATES = (2e-3, 6e-3, 1.8e-2)
+GLYPHS = corpus("glyphs", size=8)
+LETTERS = corpus("glyphs", size=16)
+FIELDS = corpus("gaussian_field", size=8)
+
+
+def study(results):
+    yield from of(results, DENOISERS, READERS, SIZES)
+    yield from letters(results)
+
+
+def quick(results):
+    """Three families at the smaller size: runs that the whole study has, too."""
+    yield from of(results, ("unet", "dit"), ("transformer",), (SMALL,))
+
+
+def of(results, denoisers, readers, sizes):
+    for family in (*denoisers, *readers):
+        for size in sizes:
+            best = yield from tuned(results, family, size)
+            lengths = LENGTHS if family in DENOISERS else READ
+            yield from cells(best, lengths)
+            yield from other_half(best, lengths, everywhere=family in DENOISERS)
+            yield from other_weights(best, lengths[-1], 2 if size == SMALL else 1)
+            yield from known(best, lengths)
+
+
+def tuned(results, family, size):
+    """Yields the trials; the best of them."""
+    trials = vary(glyphs(family, size), {"optimiser.learning_rate": RATES})
+    yield from trials
+    return results.best(trials)
+
+
+def glyphs(family, size):
+    """As many glyphs, and as long, as rates are tuned for."""
+    return Run(
+        model=Model(family, size),
+        data=Data(GLYPHS, TUNED, UNIQUE[-1], half=1),
+        optimiser=Optimiser(learning_rate=RATES[1]),
+        schedule=Schedule(warmup_tokens=100 * BATCH),
+        batch=BATCH,
+        length=1,
+        evaluation=(EvaluationSet("new characters", GLYPHS, 768),),
+        objective="denoise" if family in DENOISERS else "next_token",
+        samples=(Samples("glyphs", GLYPHS),),
+    )
+
+
+def cells(best, lengths):
+    return vary(best, {"data.unique_tokens": UNIQUE, "data.tokens": lengths})
+
+
+def other_half(best, lengths, everywhere):
+    """Of other characters: what a change of the data alone is worth.
+
+    everywhere: with any amount of data, for the longest training.
+    """
+    other = vary(best, {"data.half": (2,)})
+    yield from vary(other, {"data.tokens": lengths})
+    if everywhere:
+        least = {"data.unique_tokens": UNIQUE[:-1], "data.tokens": lengths[-1:]}
+        yield from vary(other, least)
+
+
+def other_weights(best, length, more):
+    """At the least and the most data."""
+    ends = {"data.unique_tokens": (UNIQUE[0], UNIQUE[-1]), "data.tokens": (length,)}
+    return vary(best, ends | {"init_seed": range(1, 1 + more)})
+
+
+def known(best, lengths):
+    """Gaussian fields, of which the best denoiser and the entropy are known."""
+    return vary(
+        best,
+        {
+            "data": [Data(FIELDS, length, UNIQUE[-1]) for length in lengths],
+            "evaluation": [(EvaluationSet("gaussian fields", FIELDS, 768),)],
+            "samples": [(Samples("gaussian fields", FIELDS),)],
+        },
+    )
+
+
+def letters(results):
+    """One row of pictures that a person can read, at the rates of the small ones."""
+    for family in DENOISERS:
+        trials = vary(glyphs(family, LARGE), {"optimiser.learning_rate": RATES})
+        yield from vary(
+            results.best(trials),
+            {
+                "data": [Data(LETTERS, LENGTHS[-1], UNIQUE[-1], half=1)],
+                "evaluation": [(EvaluationSet("16 x 16 characters", LETTERS, 256),)],
+                "samples": [(Samples("letters", LETTERS, 64),)],
+            },
+        )
