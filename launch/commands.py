@@ -128,10 +128,10 @@ def plan(arguments: argparse.Namespace) -> int:
         for step in api.steps(asked):
             print(f"# {step.call}\n{shlex.join(step.gcloud)}")
     print(f"# to delete all of it\nscaling-launch down {order.fleet.options}")
-    print(f"# what the study takes on one {order.slice_.name}", flush=True)
+    print(f"# what the study takes on {order.count} x {order.slice_.name}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:  # `scaling plan` keeps its estimates
         words = ["plan", order.study.path, "--target", order.slice_.name]
-        words += ["--workdir", scratch]
+        words += ["--count", str(order.count), "--workdir", scratch]
         for path in order.study.include:
             words += ["--include", path]
         code = "from scaling.main import entry; entry()"

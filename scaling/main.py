@@ -46,6 +46,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     plan.add_argument(
         "--price", type=float, help="price of a chip-hour (with --target)"
     )
+    plan.add_argument(
+        "--count",
+        type=int,
+        metavar="N",
+        help="machines like the target, over which the runs are spread (default: 1)",
+    )
     run.add_argument(
         "--layout",
         default="",
@@ -166,10 +172,9 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     if arguments.target:
         return _plan_target(arguments)
-    if arguments.price is not None:
-        raise UserError(
-            "price", arguments.price, "give the --target that it is the price of"
-        )
+    for name in ("price", "count"):
+        if (value := getattr(arguments, name)) is not None:
+            raise UserError(name, value, f"give the --target that the {name} is of")
     entries = commands.plan(_options(arguments), Progress())
     show = plan_tables.plan_json if arguments.json else plan_tables.plan_table
     print(show(entries))
@@ -177,14 +182,17 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _plan_target(arguments: argparse.Namespace) -> int:
-    from scaling.scheduling import plan_tables, preflight
+    from scaling.scheduling import fleet_plan, plan_tables, preflight
     from scaling.scheduling.progress import Progress
 
-    forecasts = preflight.plan(
-        _options(arguments), arguments.target, arguments.price, Progress()
-    )
+    count = 1 if arguments.count is None else arguments.count
+    if count < 1:
+        raise UserError("count", count, "give a number of machines, 1 or more")
+    options, price = _options(arguments), arguments.price
+    forecasts = preflight.plan(options, arguments.target, price, Progress(), count)
+    fleet = fleet_plan.fleet(forecasts, count, price)
     show = plan_tables.target_json if arguments.json else plan_tables.target_table
-    print(show(forecasts))
+    print(show(forecasts, fleet))
     return 0
 
 

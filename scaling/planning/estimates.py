@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from scaling.layout import Layout
 from scaling.record import Store
 from scaling.writing import write_atomic
 
@@ -24,6 +25,8 @@ class Step:
       memory: bytes at once; 0 where the compiler does not say.
       state: those of them that last from step to step: parameters, optimiser.
       flops, moved, sent: FLOPs, bytes to and from memory, bytes to other devices.
+      starts: operations that it starts, one after the other.
+      host: the host does it, as for a family that is fitted; no accelerator helps.
       how: "compiled" or "modelled".
       seconds: that it took to lower and compile.
       reason: why it was not compiled, "" where it was.
@@ -34,9 +37,34 @@ class Step:
     flops: float = 0.0
     moved: float = 0.0
     sent: float = 0.0
+    starts: float = 0.0
+    host: bool = False
     how: str = "compiled"
     seconds: float = 0.0
     reason: str = ""
+
+
+def modelled(cost: Mapping[str, Any], layout: Layout) -> Step:
+    """A step whose parameters, optimiser state and batch lie over all devices of a run.
+
+    Each device gathers the compute copy of the parameters twice, for the forward and
+    the backward pass, and scatters their float32 gradients (Rajbhandari et al. 2020).
+
+    Args:
+      cost: fields of `cost.Cost` of one run.
+    """
+    slots = layout.width / layout.devices  # the share of a run that a device has
+    size = 4 if layout.precision == "float32" else 2
+    others = (layout.data - 1) / layout.data
+    params = cost["params_total"] * layout.width / (layout.run * layout.model)
+    return Step(
+        memory=cost["memory"] * slots,
+        state=cost.get("state", 0.0) * slots,
+        flops=cost["flops"] / cost["steps"] * slots,
+        moved=cost["memory"] * slots,
+        sent=params * (2 * size + 4) * others,
+        how="modelled",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -134,6 +134,12 @@ _CORE_BANDWIDTH = 1.5e9
 # Share of the peak that well-sized training steps reach on accelerators.
 EFFICIENCY = 0.4
 
+# Seconds to start an operation. Submitting a kernel to a GPU takes 4 to 6 us
+# (susun-blog.com/blog/pegainfer-3-cuda-graph, an RTX 5070 Ti); no figure of a TPU was
+# found, so a microsecond is assumed. Neither was measured with this package. Those of a
+# CPU are in _CORE_FLOPS and _CORE_BANDWIDTH, which were fitted to whole steps.
+START = {"cpu": 0.0, "gpu": 5e-6, "tpu": 1e-6}
+
 # The shapes of a slice's torus, by its chips, as Cloud TPU hands them out.
 _FLAT = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8"}
 _FLAT |= {128: "8x16", 256: "16x16"}
@@ -262,25 +268,28 @@ def step_seconds(
     flops: float,
     moved: float,
     sent: float,
+    starts: float = 0.0,
 ) -> float:
-    """The time of a training step by a roofline with three bounds.
+    """The time of a training step by a roofline with three bounds, and its starts.
 
     The longest of three times (Williams et al. 2009, with communication added): matrix
     products at the fraction of the peak that training reaches, memory traffic, and data
-    sent to other devices. The overhead of starting each operation is not included, so
-    tiny models take longer. On a CPU the times for products and memory are added.
+    sent to other devices. The time to start each operation (`START`) is added. On a CPU
+    the times for products and memory are added.
 
     Args:
       precision: "float32" or "bfloat16", of the products.
       flops, moved, sent: of one device: FLOPs, bytes to and from memory (on a CPU those
         of `cost.Cost.memory`, once), bytes to other devices.
+      starts: operations, one after the other.
     """
     if hardware.kind == "cpu":
         return moved / hardware.bandwidth + flops / hardware.f32
     peak = hardware.f32 if precision == "float32" else hardware.bf16
-    return max(
+    bound = max(
         flops / (EFFICIENCY * peak), moved / hardware.bandwidth, sent / hardware.links
     )
+    return bound + starts * START[hardware.kind]
 
 
 def seconds(cost: Mapping[str, Any], hardware: Hardware, precision: str = "") -> float:

@@ -1,4 +1,4 @@
-"""Bytes that a compiled program moves: through each device's memory, and between them.
+"""What a compiled program moves, through memory and between devices, and starts.
 
 XLA's own count reads the body of a loop once, counts what stays in a TPU's vector
 memory as if it went to the main one, and does not count communication, so all three are
@@ -16,16 +16,24 @@ from scaling.planning.cost import Instructions, instructions, trip_count
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """Bytes of one device: `moved` from and to its memory, `sent` to other devices."""
+    """Of one device: bytes `moved` from and to its memory and `sent` to other devices.
+
+    starts: operations that it starts, one after the other.
+    """
 
     moved: float = 0.0
     sent: float = 0.0
+    starts: float = 0.0
 
     def __add__(self, other: Traffic) -> Traffic:
-        return Traffic(self.moved + other.moved, self.sent + other.sent)
+        return Traffic(
+            self.moved + other.moved,
+            self.sent + other.sent,
+            self.starts + other.starts,
+        )
 
     def __mul__(self, times: float) -> Traffic:
-        return Traffic(self.moved * times, self.sent * times)
+        return Traffic(self.moved * times, self.sent * times, self.starts * times)
 
 
 # Operations that move no bytes: they name, group or reinterpret arrays, or complete an
@@ -74,7 +82,7 @@ def _computation(computations: Instructions, name: str) -> Traffic:
             fused = computations[called[1]] if opcode == "fusion" and called else []
             sides = [types[name] for name in _names(instruction)]
             sent = _fused_sent(fused) if fused else _sent(instruction, sides)
-            total += Traffic(_moved(instruction, sides, fused), sent)
+            total += Traffic(_moved(instruction, sides, fused), sent, 1.0)
     return total
 
 

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from scaling import pooling
 from scaling.errors import UserError
-from scaling.planning.hardware import EFFICIENCY, Hardware
+from scaling.layout import Layout
+from scaling.planning.hardware import EFFICIENCY, START, Hardware
 from scaling.record import Attempt, Record, Store
 from scaling.run import Run
 from scaling.scheduling.progress import describe, duration, short
 
 if TYPE_CHECKING:
+    from scaling.scheduling.fleet_plan import Fleet
     from scaling.scheduling.preflight import Forecast
     from scaling.scheduling.study_plan import Entry
 
@@ -110,10 +112,11 @@ def plan_json(entries: Iterable[Entry]) -> str:
     return json.dumps(rows, indent=1)
 
 
-def target_table(forecasts: Sequence[Forecast]) -> str:
+def target_table(forecasts: Sequence[Forecast], fleet: Fleet) -> str:
     """One row a run: what it takes on the target, and whether it fits there."""
     priced = any(f.cost is not None for f in forecasts)
-    columns = "family size corpus rate tokens memory fits FLOPs step time chip-hours"
+    columns = "family size corpus rate tokens pack memory fits FLOPs step time"
+    columns += " chip-hours"
     columns += " cost" * priced + " smallest state"
     rows: list[Sequence[str]] = [columns.split()]
     for f in forecasts:
@@ -125,6 +128,7 @@ def target_table(forecasts: Sequence[Forecast]) -> str:
             run.data.label,
             f"{run.optimiser.learning_rate:g}" + "?" * run.provisional,
             f"{run.tokens:,}",
+            _pack(f.layout),
             f"{short(f.step.memory)}B" if f.step.memory else "?",
             {True: "yes", False: "no", None: "?"}[f.fits],
             short(f.entry.cost["flops"]),
@@ -134,13 +138,19 @@ def target_table(forecasts: Sequence[Forecast]) -> str:
         ]
         row += ["?" if f.cost is None else f"{f.cost:,.2f}"] * priced
         rows.append((*row, f.smallest or "?", f.entry.state))
-    return "\n".join([*_aligned(rows), *_target_lines(forecasts)])
+    lines = [*_target_lines(forecasts), *_fleet_lines(fleet, forecasts[0].machine)]
+    return "\n".join([*_aligned(rows), *lines, _basis(forecasts[0].machine)])
+
+
+def _pack(layout: Layout) -> str:
+    """Runs at once, and the mesh that each lies over: 16 on 8x1x1."""
+    return f"{layout.width} on {layout.run}x{layout.data}x{layout.model}"
 
 
 def _target_lines(forecasts: Sequence[Forecast]) -> list[str]:
-    """Totals, what was not compiled and why, and what the figures rest on."""
+    """Totals, and what was not compiled and why."""
     first = forecasts[0]
-    machine, layout = first.machine, first.layout
+    machine = first.machine
     programs = {f.entry.run.program(): f for f in forecasts}.values()
     known = [f.step for f in programs if not f.step.reason]
     left = [f for f in forecasts if f.entry.state in ("left", "provisional")]
@@ -154,10 +164,10 @@ def _target_lines(forecasts: Sequence[Forecast]) -> list[str]:
     )
     if any(f.cost is not None for f in left):
         total += f", cost {sum(f.cost or 0.0 for f in left):,.2f}"
+    precisions = " or ".join(sorted({f.layout.precision for f in forecasts}))
     return [
-        f"{machine.name}: {machine.devices} x {short(first.memory_there)}B; packs of "
-        f"{layout.width}, mesh run x data x model = {layout.run} x {layout.data} x "
-        f"{layout.model}, {layout.precision}",
+        f"{machine.name}: {machine.devices} x {short(first.memory_there)}B; pack: runs "
+        f"at once on a mesh of run x data x model devices; {precisions}",
         count,
         *(
             f"  not compiled: {describe(f.entry.run)}: {f.step.reason}"
@@ -165,8 +175,49 @@ def _target_lines(forecasts: Sequence[Forecast]) -> list[str]:
             if f.step.reason
         ),
         total,
-        _basis(machine),
     ]
+
+
+def _fleet_lines(fleet: Fleet, machine: Hardware) -> list[str]:
+    """When the machines have ended, what they cost, and what cutting packs gains."""
+    there, one, whole = fleet.scheduled, fleet.one, fleet.whole
+    if not fleet.runs:
+        return []
+    many = fleet.machines > 1
+    text = f"{fleet.machines} machine{'s' * many}: the study ends after "
+    text += f"{_time(there.seconds)}, in {there.packs} pack{'s' * (there.packs != 1)}"
+    if many:
+        text += f"; one machine alone would take {_time(one.seconds)}"
+    chips = fleet.hours * machine.chips
+    paid = f"{fleet.hours:.3g} machine-hours ({chips:.3g} chip-hours)"
+    if fleet.cost is not None:
+        paid += f", cost {fleet.cost:,.2f}"
+    held = fleet.machines * there.seconds
+    idle = 1.0 - there.busy / held if held else 0.0
+    paid += f"; compiling {fleet.compiling / there.busy:.0%} of the working time"
+    paid += f", machines without work {max(0.0, idle):.0%} of all time" * many
+    lines = [text, paid]
+    if many:
+        gain = whole.seconds - there.seconds
+        cut = "runs of one program are cut into packs for several machines: "
+        if gain > 0:
+            cut += f"with one pack a program the study would end {_time(gain)} later"
+        elif gain < 0:
+            cut += f"one pack a program would end the study {_time(-gain)} sooner"
+        else:
+            cut += "one pack a program would end it at the same time"
+        lines.append(cut)
+    if fleet.left_out:
+        lines.append(
+            f"{fleet.left_out} of the runs left are in no pack: their program does not "
+            "fit, or was not compiled"
+        )
+    if start := START[machine.kind]:
+        lines.append(
+            f"starting operations takes {fleet.starting:.0%} of the training time, at "
+            f"{1e6 * start:g} us each on a {machine.kind.upper()} (not measured here)"
+        )
+    return lines
 
 
 def _time(seconds: float) -> str:
@@ -180,12 +231,13 @@ def _basis(machine: Hardware) -> str:
         )
     return (
         f"step: the longest of products at {100 * EFFICIENCY:g}% of the peak, memory "
-        "traffic and communication; each operation's start is not in it, so tiny "
-        "models take longer"
+        "traffic and communication, and the start of each operation; small products "
+        "reach less of the peak. The search for layouts, and time lost with machines, "
+        "are in no figure"
     )
 
 
-def target_json(forecasts: Sequence[Forecast]) -> str:
+def target_json(forecasts: Sequence[Forecast], fleet: Fleet) -> str:
     rows = [
         {
             "run_id": f.entry.run_id,
@@ -204,7 +256,8 @@ def target_json(forecasts: Sequence[Forecast]) -> str:
         }
         for f in forecasts
     ]
-    return json.dumps(rows, indent=1)
+    body = {"runs": rows, "fleet": dataclasses.asdict(fleet)}
+    return json.dumps(body, indent=1)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,6 +1,7 @@
 """Compiles every program of a study for a target machine: does it fit, how long?
 
-The training step is compiled in the layout that packs would have there. Two child
+The layout is the one that the search on that machine would choose if steps took as long
+as the roofline says (`packing.py`); the training step is compiled in it. Two child
 processes compile at a time; results are cached by content beside the prepared data.
 """
 
@@ -14,9 +15,9 @@ import importlib.metadata
 import importlib.util
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 from etils import epath
 
@@ -29,10 +30,11 @@ from scaling.planning import estimates, hardware
 from scaling.planning.estimates import Estimate, Step
 from scaling.planning.hardware import Hardware
 from scaling.run import Program, Run, canonical
-from scaling.scheduling import layouts
+from scaling.scheduling import layouts, packing
 from scaling.scheduling.commands import opened
 from scaling.scheduling.cost_cache import code_digest
 from scaling.scheduling.progress import Progress, describe
+from scaling.scheduling.queue import at_once
 from scaling.scheduling.study_plan import Entry, Options, StudyPlan
 from scaling.writing import write_atomic
 
@@ -77,13 +79,18 @@ class Forecast:
 
 
 def plan(
-    options: Options, target: str, price: float | None, progress: Progress
+    options: Options,
+    target: str,
+    price: float | None,
+    progress: Progress,
+    machines: int = 1,
 ) -> list[Forecast]:
     """Forecasts of every run of a study; keeps them in the workdir.
 
     Args:
       target: a name of hardware.py.
       price: of a chip-hour, in any currency.
+      machines: like the target, over which the runs are spread.
 
     Raises:
       UserError: the target does not exist or cannot be compiled for on this machine.
@@ -99,7 +106,7 @@ def plan(
     ):
         entries = study.entries()
         steps = Steps(study, machine, stop, progress)
-        steps.find(entry.run for entry in entries)
+        steps.find(entries, machines)
         if stop:
             line = "stopped: what was compiled is kept for the next plan"
             raise Ended(line, 128 + stop.signal)
@@ -121,8 +128,8 @@ def _check(machine: Hardware) -> None:
         )
 
 
-def layout_there(run: Run, machine: Hardware, here: layouts.Layouts) -> Layout:
-    """The layout that packs of `run` have on `machine`; `here` are this workdir's."""
+def alone_there(run: Run, machine: Hardware, here: layouts.Layouts) -> Layout:
+    """One run over all of `machine`; on a CPU as this workdir's layouts say."""
     layout = here.known(run)
     if machine.kind != "cpu" or layout.platform != "cpu":
         layout = layouts.assumed(machine.kind, machine.devices)
@@ -143,22 +150,16 @@ def _forecast(
     entry: Entry, machine: Hardware, steps: Steps, price: float | None
 ) -> Forecast:
     run = entry.run
-    layout = layout_there(run, machine, steps.study.layouts)
-    step, smallest = steps.of(run)
+    step, smallest, layout = steps.of(run)
     there = memory_there(machine, layout)
     seconds = step_seconds = money = None
     if not step.reason:
-        moved = step.moved
-        if machine.kind == "cpu":
-            moved = entry.cost["memory"] * layout.width / layout.devices
-        step_seconds = hardware.step_seconds(
-            machine, layout.precision, step.flops, moved, step.sent
-        )
+        step_seconds = packing.step_seconds(machine, layout, step, entry.cost)
         scoring = entry.cost["evaluation_flops"] / entry.cost["flops"]
         seconds = step_seconds * run.steps / layout.width * (1.0 + scoring)
         if price is not None:
             money = seconds / 3600 * machine.chips * price
-    fits = _fits(step, there) if step.memory else None
+    fits = packing.fits(step, there) if step.memory else None
     return Forecast(
         entry,
         machine,
@@ -173,8 +174,12 @@ def _forecast(
     )
 
 
-def _fits(step: Step, there: float) -> bool:
-    return not step.reason and 0 < step.memory <= there
+class Found(NamedTuple):
+    """The step of a program's packs, the smallest slice that it fits, the layout."""
+
+    step: Step
+    smallest: str
+    layout: Layout
 
 
 class Steps:
@@ -189,57 +194,75 @@ class Steps:
         self._code = code_digest()
         self._mine = threading.local()
         self._children: list[Child] = []
-        self._found: dict[Program, tuple[Step, str]] = {}
+        self._found: dict[Program, Found] = {}
 
-    def of(self, run: Run) -> tuple[Step, str]:
-        """The step of the run's program, and the smallest slice that it fits."""
+    def of(self, run: Run) -> Found:
         return self._found[run.program()]
 
-    def find(self, runs: Iterable[Run]) -> None:
-        """Compiles what is not known yet, the programs with the most work first."""
-        programs = {run.program(): run for run in runs}
-        ordered = sorted(programs.values(), key=lambda run: -run.model.size)
+    def find(self, entries: Sequence[Entry], machines: int = 1) -> None:
+        """Compiles what is not known yet, the programs with the most work first.
+
+        Args:
+          machines: like the target, over which the runs are spread.
+        """
+        groups: dict[Program, list[Entry]] = {}
+        for entry in entries:
+            groups.setdefault(entry.run.program(), []).append(entry)
+        ordered = sorted(groups.values(), key=lambda group: -group[0].run.model.size)
+        most = _at_once(ordered, machines)
         with ThreadPoolExecutor(CHILDREN) as pool:
             try:
-                steps = pool.map(self._find, ordered)
-                for run, step in zip(ordered, steps, strict=True):
-                    self._found[run.program()] = step
-                    self._show(run, len(ordered))
+                steps = pool.map(lambda group: self._find(group, most), ordered)
+                for group, found in zip(ordered, steps, strict=True):
+                    self._found[group[0].run.program()] = found
+                    self._show(group[0].run, len(ordered))
             finally:
                 # Before the threads end: a child goes with the thread that began it.
                 for child in self._children:
                     child.end()
 
     def _show(self, run: Run, programs: int) -> None:
-        step, _ = self._found[run.program()]
-        compiled = f"{step.how} in {step.seconds:.1f} s"
+        step, _, layout = self.of(run)
+        compiled = f"{step.how} in {step.seconds:.1f} s, {layouts.words(layout)}"
         result = f"not compiled: {step.reason}" if step.reason else compiled
         name = ", ".join(describe(run).split(", ")[:1])
         count = f"[{len(self._found)}/{programs}]"
         self.progress.note(f"{count} {name} for {self.machine.name}: {result}")
 
-    def _find(self, run: Run) -> tuple[Step, str]:
-        step = self._step(run, self.machine)
-        return step, self._smallest(run, step)
+    def _find(self, group: Sequence[Entry], most: Mapping[Program, int]) -> Found:
+        run, machine = group[0].run, self.machine
+        base = alone_there(run, machine, self.study.layouts)
+        if machine.kind == "cpu":  # what is measured here, or assumed
+            step, layout = self._step(run, machine, base), base
+        else:
+            step, layout = packing.chosen(
+                run,
+                group[0].cost,
+                machine,
+                base,
+                most[run.program()],
+                lambda layout: self._step(run, machine, layout),
+            )
+        return Found(step, self._smallest(run, step, layout), layout)
 
-    def _smallest(self, run: Run, step: Step) -> str:
-        """The name of the smallest slice of the target's type that the program fits.
+    def _smallest(self, run: Run, step: Step, layout: Layout) -> str:
+        """The name of the smallest slice of the target's type that one run fits.
 
         All devices of a smaller slice together need no more than all of this one, so
         it is compiled for another slice only where that does not settle the question.
         """
         machine = self.machine
-        here = layout_there(run, machine, self.study.layouts)
-        fits_here = _fits(step, memory_there(machine, here))
+        fits_here = packing.fits(step, memory_there(machine, layout))
         if not step.memory:
             return ""
+        share = layout.devices / layout.width  # devices of a run
         for other in hardware.slices(machine):
             if other.chips == machine.chips:
                 if fits_here:
                     return other.name
                 continue
-            there = memory_there(other, here)
-            spread = machine.devices / other.devices
+            alone = alone_there(run, other, self.study.layouts)
+            there, spread = memory_there(other, alone), share / other.devices
             if run.batch % other.devices or step.state * spread > there:
                 continue
             if other.chips < machine.chips:
@@ -249,12 +272,11 @@ class Steps:
                     return other.name
             elif step.memory * spread > there:
                 continue
-            if _fits(self._step(run, other), there):
+            if packing.fits(self._step(run, other, alone), there):
                 return other.name
         return "none"
 
-    def _step(self, run: Run, machine: Hardware) -> Step:
-        layout = layout_there(run, machine, self.study.layouts)
+    def _step(self, run: Run, machine: Hardware, layout: Layout) -> Step:
         spec = self.study.spec(run)
         path = self._folder / f"{self._key(run, layout, spec, machine)}.json"
         if path.exists():
@@ -297,6 +319,17 @@ class Steps:
             machine.name,
         ]
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:16]
+
+
+def _at_once(groups: Sequence[Sequence[Entry]], machines: int) -> dict[Program, int]:
+    """By program: how many of its runs may be trained at once; as the queue has it."""
+    waiting = [[e for e in g if e.state in ("left", "provisional")] for g in groups]
+    loads = [sum(entry.cost["flops"] for entry in group) for group in waiting]
+    everything = sum(loads)
+    return {
+        group[0].run.program(): at_once(len(left) or 1, load, everything, machines)
+        for group, left, load in zip(groups, waiting, loads, strict=True)
+    }
 
 
 @functools.cache

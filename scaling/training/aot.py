@@ -2,12 +2,14 @@
 
 Runs in a child process (a compile may take long, or all memory). The TPU compiler needs
 no TPU: it comes with libtpu, the `tpu` extra. Nothing compiles for GPUs without one, so
-theirs is a model: the memory and products of cost.py, and fully sharded traffic.
+theirs is a model: the memory and products of cost.py, fully sharded traffic, and the
+number of operations that the same step has when compiled for one device of a CPU.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
 import time
@@ -21,8 +23,8 @@ from scaling import families
 from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.planning import cost, hardware, hlo_traffic
-from scaling.planning.estimates import Step
-from scaling.run import Run
+from scaling.planning.estimates import Step, modelled
+from scaling.run import Program, Run
 from scaling.training import programs
 
 
@@ -90,28 +92,26 @@ def _compiled(
         flops=flops / layout.devices,
         moved=moved.moved / steps,
         sent=moved.sent / steps,
+        starts=moved.starts / steps,
     )
 
 
 def _modelled(run: Run, spec: families.Spec, layout: Layout) -> Step:
-    """A step whose parameters, optimiser state and batch lie over all devices.
-
-    Each device gathers the compute copy of the parameters twice, for the forward and
-    the backward pass, and scatters their float32 gradients (Rajbhandari et al. 2020).
-    """
-    described = cost.describe(run, spec, layout.width, layout.precision)
-    devices, precision = layout.devices, layout.precision
-    others = (layout.data - 1) / layout.data
-    width = 4 if precision == "float32" else 2
-    params = described.params_total * layout.width / (layout.run * layout.model)
-    return Step(
-        memory=described.memory / devices,
-        state=described.state / devices,
-        flops=described.flops / described.steps * layout.width / devices,
-        moved=described.memory / devices,
-        sent=params * (2 * width + 4) * others,
-        how="modelled",
+    """As `estimates.modelled`, with the operations of one device."""
+    described = cost.describe(run, spec, precision=layout.precision)
+    one = Layout(precision=layout.precision, scan_layers=layout.scan_layers)
+    starts = _starts(run.program(), spec, one)
+    return dataclasses.replace(
+        modelled(dataclasses.asdict(described), layout), starts=starts
     )
+
+
+@functools.cache
+def _starts(program: Program, spec: families.Spec, layout: Layout) -> float:
+    """Operations of a step on one device of a CPU."""
+    compiled = programs.lowered(program, layout, spec, jax.devices()).compile()
+    counted = hlo_traffic.count(compiled.as_text() or "")
+    return counted.starts / programs.STEPS_PER_CALL
 
 
 def _fitted(run: Run, spec: families.Spec) -> Step:
@@ -121,6 +121,7 @@ def _fitted(run: Run, spec: families.Spec) -> Step:
         memory=described.memory,
         state=described.state,
         flops=described.flops / described.steps,
+        host=True,
         how="modelled",
     )
 

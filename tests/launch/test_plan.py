@@ -44,9 +44,10 @@ def test_a_plan_prints_every_call_and_makes_none(
     printed = [shlex.split(line) for line in lines if line.startswith("gcloud ")]
     assert len(said) == len(printed)
     assert any(line.startswith("scaling-launch down ") for line in lines)
-    ((*_, verb, path, flag, target, _, scratch),) = planned
+    ((*_, verb, path, flag, target, _, count, _, scratch),) = planned
     assert (verb, path, flag) == ("plan", str(study), "--target")
     assert target.partition("-")[0] == ORDERS[order][1].partition("-")[0]
+    assert count == ORDERS[order][3]
     assert scratch != WORKDIR  # `scaling plan` keeps estimates where it works
     # What `up` makes is what was printed.
     assert launcher.up(study, *ORDERS[order]).returncode == 0

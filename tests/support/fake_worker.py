@@ -76,7 +76,8 @@ class Fake:
         misbehave(act(run), None, 0)
         while act(run) == "slow":
             time.sleep(0.1)
-        memory, flops = run.model.size / layout.devices, 197e12 / layout.devices
+        slots = layout.width / layout.devices
+        memory, flops = run.model.size * slots, 197e12 * slots
         return {"memory": memory, "state": memory / 2, "flops": flops}
 
     def measure(self, run, spec, layout):

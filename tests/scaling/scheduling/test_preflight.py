@@ -27,7 +27,7 @@ from scaling.planning import hlo_traffic as traffic_module
 from scaling.planning.estimates import Estimate, Step
 from scaling.record import Store
 from scaling.run import Model
-from scaling.scheduling import layouts, plan_tables, preflight
+from scaling.scheduling import fleet_plan, layouts, plan_tables, preflight
 from scaling.scheduling.progress import Progress
 from scaling.scheduling.study_plan import Entry
 from scaling.training import aot
@@ -114,11 +114,12 @@ def traffic(function, *arguments):
 def test_traffic_counts_operands_results_and_turns():
     x, y = jnp.ones((64, 32)), jnp.ones((32, 16))
     once = 4 * (64 * 32 + 32 * 16 + 64 * 16)
-    assert traffic(jnp.dot, x, y) == traffic_module.Traffic(once, 0.0)
+    assert traffic(jnp.dot, x, y) == traffic_module.Traffic(once, 0.0, 1.0)
     square = jnp.ones((256, 256))
     loop = lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=7)[0]
-    moved = traffic(loop, square).moved
-    assert 7 * 2 * square.nbytes < moved < 1.8 * 7 * 3 * square.nbytes
+    counted = traffic(loop, square)
+    assert 7 * 2 * square.nbytes < counted.moved < 1.8 * 7 * 3 * square.nbytes
+    assert 7 <= counted.starts <= 7 * 4 + 4
 
 
 def test_a_region_of_an_array_is_not_all_of_it():
@@ -188,6 +189,7 @@ def test_the_slowest_part_of_a_step_is_its_time():
     assert at(197e12, 1.0, 1.0) == pytest.approx(1 / hardware.EFFICIENCY)
     assert at(1.0, 819e9 * 3, 1.0) == pytest.approx(3.0)
     assert at(1.0, 1.0, 200e9 * 2) == pytest.approx(2.0)
+    assert at(1.0, 1.0, 200e9 * 2, 5e5) == pytest.approx(2.5)  # a microsecond each
 
 
 # --- The study's programs, with children that compile nothing ----------------
@@ -214,6 +216,26 @@ def steps(monkeypatch, tmp_path):
     return make
 
 
+def planned(runs):
+    """The runs as entries of a plan, with the cost that the fake children find."""
+    return [
+        Entry(
+            run,
+            str(i),
+            "left",
+            {
+                "params_total": 0.0,
+                "memory": run.model.size,
+                "flops": 197e12 * run.steps,
+                "evaluation_flops": 197e12 * run.steps / 4,
+                "steps": run.steps,
+            },
+            1.0,
+        )
+        for i, run in enumerate(runs)
+    ]
+
+
 def asked():
     lines = [line.split() for line in Path("asked").read_text().splitlines()]
     Path("asked").unlink()
@@ -224,22 +246,24 @@ def test_each_program_is_compiled_once_and_kept(steps):
     runs = [sized(1000 * n) for n in (1, 2, 3, 4)]
     again = [dataclasses.replace(run, init_seed=1) for run in runs]
     first = steps("v5e-8")
-    first.find(runs + again)
+    first.find(planned(runs + again))
     asks = asked()
     assert sorted(size for _, size, _ in asks) == ["1000", "2000", "3000", "4000"]
     assert len({pid for pid, _, _ in asks}) == preflight.CHILDREN
-    assert first.of(runs[1])[0].memory == 2000 / 8
+    found = first.of(runs[1])
+    assert found.step.memory == 2000 / 4  # both runs at once
+    assert found.layout == Layout("tpu", run=2, data=4, width=2, precision="bfloat16")
     second = steps("v5e-8")
-    second.find(runs)
+    second.find(planned(runs + again))
     assert not Path("asked").exists() and second.of(runs[1]) == first.of(runs[1])
-    steps("v5e-4").find(runs[:1])
+    steps("v5e-4").find(planned(runs[:1]))
     assert len(asked()) == 1
 
 
 def test_a_child_that_dies_is_a_reason_and_the_next_program_goes_on(steps):
     bad = [sized(n, act=[("act", "kill")]) for n in (3, 2)]
     made = steps("v5e-8")
-    made.find([*bad, sized(1)])
+    made.find(planned([*bad, sized(1)]))
     assert all("signal 9" in made.of(run)[0].reason for run in bad)
     assert made.of(sized(1))[0].reason == ""
 
@@ -249,8 +273,8 @@ def test_what_takes_too_long_is_not_compiled_and_tried_again(steps, monkeypatch)
     slow = sized(3, act=[("act", "slow")])
     for _ in range(2):
         made = steps("v5e-8")
-        made.find([slow])
-        assert made.of(slow) == (Step(reason="took longer than 0.5 s"), "")
+        made.find(planned([slow]))
+        assert made.of(slow)[:2] == (Step(reason="took longer than 0.5 s"), "")
 
 
 def test_a_stopped_plan_waits_for_no_compiler(steps):
@@ -264,7 +288,7 @@ def test_a_stopped_plan_waits_for_no_compiler(steps):
         made.stop.signal = signal.SIGTERM
 
     threading.Thread(target=stop, daemon=True).start()
-    made.find(runs)  # a child that trains would have a minute for its checkpoint
+    made.find(planned(runs))  # a child that trains has a minute for its checkpoint
     reasons = sorted(made.of(run)[0].reason for run in runs)
     assert reasons == ["stopped"] + 2 * ["stopped before a checkpoint"]
     assert len(asked()) == 2
@@ -279,16 +303,15 @@ def test_the_smallest_slice_that_fits(steps):
         sized(300e9, 8): "none",  # a batch of 8 does not lie over more devices
     }
     made = steps("v5e-8")
-    made.find(smallest)
+    made.find(planned(smallest))
     assert {run: made.of(run)[1] for run in smallest} == smallest
 
 
 def test_forecasts_are_printed_priced_and_say_what_is_unknown(steps):
     made = steps("v5e-8")
     runs = [sized(1e9), sized(300e9), sized(5, act=[("act", "raise")])]
-    made.find(runs)
-    price = {"flops": 4.0, "evaluation_flops": 1.0}
-    entries = [Entry(run, str(i), "left", price, 1.0) for i, run in enumerate(runs)]
+    entries = planned(runs)
+    made.find(entries)
     forecasts = [preflight._forecast(e, made.machine, made, 2.0) for e in entries]
     fits, large, failed = forecasts
     # A second of one chip's peak, on eight, at 40% of it; a quarter more for scoring.
@@ -296,17 +319,22 @@ def test_forecasts_are_printed_priced_and_say_what_is_unknown(steps):
     assert fits.seconds == pytest.approx(1 / 8 / 0.4 * runs[0].steps * 1.25)
     assert fits.cost == pytest.approx(fits.seconds / 3600 * 8 * 2.0)
     assert (fits.fits, large.fits, failed.fits) == (True, False, None)
-    table = plan_tables.target_table(forecasts)
+    plan = fleet_plan.fleet(forecasts, 1, 2.0)
+    table = plan_tables.target_table(forecasts, plan)
     assert "2 of 3 programs compiled" in table and "a bug in a family" in table
     cells = [line.split() for line in table.splitlines()[1:4]]
-    assert [row[6] for row in cells] == ["yes", "no", "?"], cells
-    rows = json.loads(plan_tables.target_json(forecasts))
+    assert [row[9] for row in cells] == ["yes", "no", "?"], cells
+    assert "2 of the runs left are in no pack" in table
+    body = json.loads(plan_tables.target_json(forecasts, plan))
+    rows = body["runs"]
     assert rows[0]["fits"] is True and rows[2]["seconds"] is None
+    # The hours of the one run that fits; nothing compiles in the fake children.
+    assert body["fleet"]["cost"] == pytest.approx(fits.cost)
 
 
 def test_the_layout_is_that_of_the_target(steps, tmp_path):
     run, here = sized(5), steps("cpu").study.layouts
-    there = lambda name, run: preflight.layout_there(run, hardware.lookup(name), here)
+    there = lambda name, run: preflight.alone_there(run, hardware.lookup(name), here)
     assert there("cpu", run) == Layout(run=2, width=2)
     assert there("v4-16", run) == Layout("tpu", data=8, precision="bfloat16")
     exact = dataclasses.replace(run, precision="float32")

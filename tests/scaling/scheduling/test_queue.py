@@ -8,12 +8,12 @@ import pytest
 
 from scaling.errors import UserError, disk_errors
 from scaling.layout import Layout
-from scaling.packs import Event, Machine
+from scaling.packs import Event, Machine, Place
 from scaling.record import Attempt, Store
 from scaling.run import Model
 from scaling.scheduling import progress
 from scaling.scheduling.lock import locked
-from scaling.scheduling.queue import Queue, halve
+from scaling.scheduling.queue import Queue, at_once, halve
 from scaling.scheduling.study_plan import Entry
 from tests.scaling.engines.test_engine import make_pack, make_run
 
@@ -132,6 +132,25 @@ def test_halving_takes_slots_with_the_runs():
     assert first.layout == second.layout == Layout(run=2, width=2)
     (alone,) = halve(second)
     assert alone.layout == Layout(run=1, width=1)
+
+
+def test_a_pack_is_no_wider_than_a_places_share_of_what_waits():
+    assert at_once(32, load=32.0, everything=32.0, places=1) == 32
+    assert at_once(32, load=32.0, everything=32.0, places=4) == 8
+    assert at_once(16, load=16.0, everything=9 * 16.0, places=4) == 16
+    assert at_once(3, load=3.0, everything=3.0, places=8) == 1
+
+
+def test_a_layout_is_sought_for_as_many_runs_as_a_place_is_given(tmp_path):
+    plan = Plan(
+        tmp_path, {name: sized(1, 0.01 + i) for i, name in enumerate("abcdefgh")}
+    )
+    sought = []
+    fixed = plan.layouts.known(None)
+    plan.layouts.of = lambda run, *runs: sought.append(runs) or fixed
+    for places in (1, 2, 4):
+        Queue(plan, False).take(Place("", plan.here), places, search=False)
+    assert sought == [(8, 8), (4, 4), (2, 2)]
 
 
 def attempt(run_id, number, cause, together=1):
