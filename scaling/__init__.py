@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scaling.claim import Claim as Claim
     from scaling.record import Record as Record
-    from scaling.record import Store as Store
     from scaling.run import Data as Data
     from scaling.run import EvaluationSet as EvaluationSet
     from scaling.run import Model as Model
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from scaling.run import Run as Run
     from scaling.run import Samples as Samples
     from scaling.run import Schedule as Schedule
+    from scaling.store import Store as Store
     from scaling.study import bracket as bracket
     from scaling.study import corpus as corpus
     from scaling.study import mixture as mixture

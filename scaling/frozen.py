@@ -27,7 +27,7 @@ from typing import Any
 
 from scaling import intact
 from scaling.errors import UserError
-from scaling.record import Store
+from scaling.store import Store
 from scaling.writing import write_once
 
 FOLDER = "frozen"

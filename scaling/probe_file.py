@@ -31,7 +31,7 @@ from scaling import intact
 from scaling.writing import npz, write_once
 
 if TYPE_CHECKING:
-    from scaling.record import Store
+    from scaling.store import Store
 
 FOLDER = "probes"
 PREDICTIONS = "predictions.npz"  # the artifact's name is what stands before the dot

@@ -9,7 +9,6 @@ differ in rate, budget or seed share one compiled program.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -17,9 +16,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from scaling.canonical import Scalar, built, canonical, flat
 from scaling.errors import UserError
 
-Scalar = str | int | float | bool
 Options = tuple[tuple[str, Scalar], ...]
 
 
@@ -463,67 +462,10 @@ class Run:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Run:
         """The inverse of `to_json`."""
-        return _build(cls, body)
+        return built(cls, body)
 
     def flat(self) -> dict[str, Any]:
         """Every field with dotted names, as records keep it."""
         body = self.to_json()
         body.pop("provisional")
-        return _flatten(body, "")
-
-
-def canonical(value: Any) -> Any:
-    """`value` as JSON without the fields that equal their defaults.
-
-    A field that is added later with a default so leaves every old id as it was.
-    """
-    if isinstance(value, Scalar):  # most values: the quick test first
-        return value
-    if isinstance(value, tuple):
-        return [canonical(entry) for entry in value]
-    if dataclasses.is_dataclass(value):
-        owner: Any = type(value)  # mypy does not take a class for hashable
-        entries = [(n, getattr(value, n), x) for n, x in _defaults(owner)]
-        return {n: canonical(entry) for n, entry, x in entries if entry != x}
-    return value
-
-
-@functools.cache
-def _defaults(owner: type) -> list[tuple[str, Any]]:
-    """The fields that are part of the identity, with their defaults."""
-    return [(f.name, f.default) for f in dataclasses.fields(owner) if f.compare]
-
-
-def _flatten(body: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in body.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def _build(cls: type, body: Mapping[str, Any]) -> Any:
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    return cls(**{n: _convert(fields[n].type, body[n]) for n in body})
-
-
-def _convert(annotation: Any, value: Any) -> Any:
-    nested = {"Model": Model, "Data": Data, "Optimiser": Optimiser}
-    nested |= {"Schedule": Schedule}
-    if annotation in nested:
-        return _build(nested[annotation], value)
-    if annotation == "Mixture":
-        return tuple(_build(Part, entry) for entry in value)
-    if annotation == "Options":
-        return tuple((key, entry) for key, entry in value)
-    if annotation == "tuple[EvaluationSet, ...]":
-        return tuple(_build(EvaluationSet, entry) for entry in value)
-    if annotation == "tuple[Probes, ...]":
-        return tuple(_build(Probes, entry) for entry in value)
-    if annotation == "tuple[Samples, ...]":
-        return tuple(_build(Samples, entry) for entry in value)
-    if annotation == "tuple[float, ...]":
-        return tuple(value)
-    return value
+        return flat(body)

@@ -22,10 +22,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from scaling import corpora, families
+from scaling.canonical import Scalar
 from scaling.errors import Ended, UserError, unknown
 from scaling.layout import Layout
 from scaling.record import Record
-from scaling.run import Mixture, Part, Run, Scalar, options
+from scaling.run import Mixture, Part, Run, options
 from scaling.run_check import check
 from scaling.run_types import check_types
 

@@ -16,7 +16,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from scaling.run import Run, canonical
+from scaling.canonical import canonical
+from scaling.run import Run
 
 
 def trunk(run: Run) -> Run | None:

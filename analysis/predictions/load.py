@@ -20,7 +20,8 @@ from analysis.laws import Array
 from analysis.tables import exclusions
 from scaling import intact, probe_file
 from scaling.probe_file import ProbeSet
-from scaling.record import Record, Store
+from scaling.record import Record
+from scaling.store import Store
 
 # A run and the fraction of its training after which it predicted, or BEST.
 Point = tuple[str, float]

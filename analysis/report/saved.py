@@ -20,7 +20,7 @@ from analysis.report.checklist import checklist
 from analysis.report.front import front
 from analysis.results import Analysis, Note
 from scaling.errors import UserError
-from scaling.record import write_atomic
+from scaling.writing import write_atomic
 
 SCHEMA = 1
 

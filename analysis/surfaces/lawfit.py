@@ -27,7 +27,7 @@ from analysis.surfaces.surfaces import Fitted, determined_frame, parameters_fram
 from analysis.surfaces.surfaces import fit_law as fit_surfaces
 from analysis.tables.table import Table
 from scaling.errors import UserError, unknown
-from scaling.record import write_atomic
+from scaling.writing import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

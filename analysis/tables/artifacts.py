@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from scaling import intact
-from scaling.record import Record, Store
+from scaling.record import Record
+from scaling.store import Store
 
 # What a damaged archive makes zipfile, zlib and numpy raise: RuntimeError where it is
 # encrypted, NotImplementedError where it is packed in a way that none knows.

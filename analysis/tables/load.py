@@ -32,7 +32,7 @@ from analysis.tables import where as conditions_
 from analysis.tables.numbers import Numbers
 from analysis.tables.table import Table
 from scaling.errors import UserError
-from scaling.record import Store
+from scaling.store import Store
 
 
 def load(

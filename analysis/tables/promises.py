@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scaling import frozen, intact
-from scaling.record import Record, Store
+from scaling.record import Record
+from scaling.store import Store
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from scaling.planning import estimates
-from scaling.record import Record, Store
+from scaling.record import Record
+from scaling.store import Store
 
 COLUMNS = ["family", "target", "how", "runs", "ratio", "low", "high"]
 

@@ -29,8 +29,9 @@ from analysis.tables.experiments import Experiments, options
 from analysis.tables.table import BEST, PATH, Documents, Table
 from scaling import pooling
 from scaling.errors import UserError, unknown
-from scaling.record import Reading, Record, Store
+from scaling.record import Reading, Record
 from scaling.run import label
+from scaling.store import Store
 
 # Readers are given as many points of a loss curve as a figure can show.
 CURVE_POINTS = 200

@@ -31,9 +31,9 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
+from scaling.canonical import Scalar
 from scaling.corpora._evaluation import ratio
 from scaling.errors import UserError, unknown
-from scaling.run import Scalar
 
 LICENCE = "none needed: made from its options"
 SOURCE = "made from its options by scaling/corpora"

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from scaling.canonical import Scalar
 from scaling.corpora import _known
 from scaling.corpora._pictures import Picture
-from scaling.run import Scalar
 
 LICENCE = _known.LICENCE
 SOURCE = _known.SOURCE

@@ -17,8 +17,8 @@ from typing import Any, Protocol, Self
 from scaling.engines.stop import Stop
 from scaling.families import Spec
 from scaling.packs import Event, Packs
-from scaling.record import Store
 from scaling.run import Run
+from scaling.store import Store
 
 
 class Engine(Protocol):

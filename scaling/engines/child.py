@@ -21,7 +21,8 @@ from typing import Any
 from scaling.engines.stop import Stop
 from scaling.errors import DiskError, UserError
 from scaling.packs import CHECKPOINT_SECONDS, Event
-from scaling.record import Cause, Store
+from scaling.record import Cause
+from scaling.store import Store
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 60.0  # for the checkpoint that a stopped child writes

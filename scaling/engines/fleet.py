@@ -19,8 +19,9 @@ from scaling.engines.stop import Stop
 from scaling.errors import Ended, UserError
 from scaling.families import Spec
 from scaling.packs import Event, Machine, Pack, Packs, Place, Search
-from scaling.record import Cause, Store
+from scaling.record import Cause
 from scaling.run import Run
+from scaling.store import Store
 
 LOOK_SECONDS = 2.0  # between two looks at which machines are there
 SAY_SECONDS = 60.0  # for which no machine may be there before that is said

@@ -21,8 +21,9 @@ from scaling.errors import Ended
 from scaling.families import Spec, spec_to_json
 from scaling.layout import Layout
 from scaling.packs import Event, Pack, pack_to_json
-from scaling.record import Attempt, Store
+from scaling.record import Attempt
 from scaling.run import Run
+from scaling.store import Store
 
 
 def cores() -> int:

@@ -25,7 +25,7 @@ from scaling.engines.local import Local
 from scaling.engines.stop import Stop
 from scaling.errors import DiskError, Ended, UserError
 from scaling.packs import Event, Pack, Search
-from scaling.record import Store
+from scaling.store import Store
 
 EVENT_SECONDS = 2.0  # between the messages of steps that a task sends
 # A process is gone at once, its node only after Ray's health checks: a crash may turn

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
+from scaling.canonical import Scalar
 from scaling.errors import UserError, unknown
-from scaling.run import Scalar
 
 Config = TypeVar("Config")
 Spec = TypeVar("Spec")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scaling.layout import Layout
-from scaling.record import Store
+from scaling.store import Store
 from scaling.writing import write_atomic
 
 

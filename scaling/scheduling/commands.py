@@ -12,12 +12,12 @@ from scaling.engines import Engine
 from scaling.engines.local import Local
 from scaling.engines.stop import Stop
 from scaling.errors import UserError, disk_errors
-from scaling.record import Store
 from scaling.scheduling.lock import locked
 from scaling.scheduling.progress import Progress, describe
 from scaling.scheduling.queue import Queue
 from scaling.scheduling.study_plan import Entry, Options, StudyPlan
 from scaling.source import source_commit
+from scaling.store import Store
 
 
 @contextlib.contextmanager

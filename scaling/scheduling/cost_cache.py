@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from scaling import plugins
+from scaling.canonical import canonical
 from scaling.families import Spec
-from scaling.record import Store
-from scaling.run import Program, Run, canonical
+from scaling.run import Program, Run
+from scaling.store import Store
 from scaling.writing import write_atomic
 
 # Fields of a run's cost without which a study cannot be scheduled.

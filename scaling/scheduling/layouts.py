@@ -20,12 +20,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from scaling import intact
+from scaling.canonical import canonical
 from scaling.engines.local import cores
 from scaling.errors import UserError, unknown
 from scaling.layout import Layout
-from scaling.record import Record, Store
-from scaling.run import Run, canonical
+from scaling.record import Record
+from scaling.run import Run
 from scaling.scheduling.progress import short
+from scaling.store import Store
 from scaling.writing import write_atomic
 
 # The gain that a doubling of slots on the same devices must bring: it is above the

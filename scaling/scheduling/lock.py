@@ -32,7 +32,7 @@ from etils import epath
 
 from scaling.address import absolute
 from scaling.errors import DiskError, UserError
-from scaling.record import Store
+from scaling.store import Store
 from scaling.writing import write_atomic, write_once
 
 BEAT_SECONDS = 15.0

@@ -13,9 +13,10 @@ from scaling import pooling
 from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.planning.hardware import EFFICIENCY, START, Hardware
-from scaling.record import Attempt, Record, Store
+from scaling.record import Attempt, Record
 from scaling.run import Run
 from scaling.scheduling.progress import describe, duration, short
+from scaling.store import Store
 
 if TYPE_CHECKING:
     from scaling.scheduling.fleet_plan import Fleet

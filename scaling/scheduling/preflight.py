@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from scaling.canonical import canonical
 from scaling.engines.child import Child, Failed
 from scaling.engines.stop import Stop
 from scaling.errors import Ended, UserError, disk_errors
@@ -29,7 +30,7 @@ from scaling.layout import Layout
 from scaling.planning import estimates, hardware
 from scaling.planning.estimates import Estimate, Step
 from scaling.planning.hardware import Hardware
-from scaling.run import Program, Run, canonical
+from scaling.run import Program, Run
 from scaling.scheduling import layouts, packing
 from scaling.scheduling.commands import opened
 from scaling.scheduling.cost_cache import code_digest

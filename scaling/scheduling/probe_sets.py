@@ -9,8 +9,8 @@ from scaling import probe_file
 from scaling.corpora import Prepared, _probes, _truth
 from scaling.errors import UserError
 from scaling.families import Spec, Tokens
-from scaling.record import Store
 from scaling.run import Probes, Run
+from scaling.store import Store
 
 # The identity of a probe set: its corpus and positions, not the times of keeping.
 _Set = tuple[Probes, int, str]  # windows' length, tokenizer

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from scaling.corpora import Prepared, _samples
 from scaling.errors import UserError
-from scaling.record import Store
 from scaling.run import Run, Samples
+from scaling.store import Store
 from scaling.writing import write_once
 
 

@@ -22,11 +22,12 @@ from scaling.layout import Layout
 from scaling.packs import Machine
 from scaling.planning import estimates, hardware
 from scaling.planning.estimates import Estimate
-from scaling.record import Record, Store
+from scaling.record import Record
 from scaling.run import EvaluationSet, Run
 from scaling.scheduling import layouts, probe_sets, sample_sets
 from scaling.scheduling.cost_cache import CostCache
 from scaling.scheduling.progress import Progress
+from scaling.store import Store
 
 BYTES = 257  # ids of the byte tokenizer, the separator included
 

@@ -27,7 +27,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from scaling import chaos
-from scaling.record import Store
+from scaling.store import Store
 from scaling.writing import write_atomic
 
 MANIFEST = "manifest.json"

@@ -17,7 +17,8 @@ from scaling import families, quantities
 from scaling.corpora import Prepared, TokenStream
 from scaling.layout import Layout
 from scaling.packs import Event, Pack
-from scaling.record import FIT, Record, Store
+from scaling.record import FIT, Record
+from scaling.store import Store
 from scaling.training import evaluation, mesh, outcome
 from scaling.training.slots import Slot
 from scaling.writing import npz

@@ -21,9 +21,10 @@ from scaling.corpora import (
 )
 from scaling.layout import Layout
 from scaling.planning import cost
-from scaling.record import Reading, Record, Store
+from scaling.record import Reading, Record
 from scaling.run import Part, Probes, Run
 from scaling.source import source_commit
+from scaling.store import Store
 from scaling.training import evaluation
 from scaling.training.slots import Slot
 from scaling.writing import npz

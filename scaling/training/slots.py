@@ -13,8 +13,9 @@ import numpy as np
 from scaling import probe_file, trunks
 from scaling.corpora import Prepared, TokenStream
 from scaling.packs import Pack
-from scaling.record import Reading, Store
+from scaling.record import Reading
 from scaling.run import Run
+from scaling.store import Store
 
 
 @dataclasses.dataclass

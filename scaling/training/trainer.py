@@ -20,8 +20,9 @@ from scaling import chaos, families, objective, quantities
 from scaling.corpora import Prepared, spec_of
 from scaling.layout import Layout
 from scaling.packs import CHECKPOINT_SECONDS, Event, Pack
-from scaling.record import Reading, Store
+from scaling.record import Reading
 from scaling.run import VALUES, Program, Run
+from scaling.store import Store
 from scaling.training import (
     checkpoint,
     evaluation,

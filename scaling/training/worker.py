@@ -36,8 +36,8 @@ from scaling.families import Spec, spec_from_json
 from scaling.layout import Layout
 from scaling.orphans import end_with_parent
 from scaling.packs import CHECKPOINT_SECONDS, Event, Pack, pack_from_json
-from scaling.record import Store
 from scaling.run import Part, Run
+from scaling.store import Store
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _DISK_WORDS = tuple(os.strerror(number) for number in _FULL)

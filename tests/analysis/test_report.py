@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from analysis import formatting, main, schema
+from analysis import command_line, formatting, main, schema
 from analysis.questions import ranking
 from analysis.questions._question import (
     ASSUMPTIONS,
@@ -24,6 +24,7 @@ from analysis.questions._question import (
 )
 from analysis.report import answer, build, checklist, figures, front, markup, saved
 from analysis.results import Note
+from scaling.errors import UserError
 from tests.support.made_analysis import emptied
 
 
@@ -232,10 +233,10 @@ def test_further_questions_are_answered_in_words(study):
 
 
 def test_mapping_is_read():
-    assert main.mapping("params=N, tokens=D") == {"params": "N", "tokens": "D"}
+    assert command_line.mapping("params=N, tokens=D") == {"params": "N", "tokens": "D"}
     for wrong in ("params", "=N", "params=N,params=M"):
-        with pytest.raises(main.UserError, match="map"):
-            main.mapping(wrong)
+        with pytest.raises(UserError, match="map"):
+            command_line.mapping(wrong)
 
 
 def test_page_and_json_have_one_front(written):

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.questions import run_times
 from analysis.tables import run_times as times
-from scaling.record import Store
+from scaling.store import Store
 
 
 def record(run_id, family, seconds, device="cpu", devices=2, status="done"):

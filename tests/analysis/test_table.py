@@ -11,7 +11,7 @@ import pytest
 from analysis.tables.guesses import guess_mapping
 from analysis.tables.load import from_frame, load
 from scaling.errors import UserError
-from scaling.record import Attempt, Reading, Record, Store
+from scaling.record import Attempt, Reading, Record
 from scaling.run import (
     Data,
     EvaluationSet,
@@ -21,6 +21,7 @@ from scaling.run import (
     Run,
     options,
 )
+from scaling.store import Store
 
 
 def frame(rows: int = 6) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import psutil
 
-from scaling import corpora, record
+from scaling import corpora, store
 from scaling.training import checkpoint, outcome, programs, speed, trainer, worker
 
 TIMES = "DATALAW_TIMES"
@@ -44,8 +44,8 @@ PHASES: dict[str, tuple[tuple[Any, str], ...]] = {
         (trainer.Trainer, "_finish"),
         (checkpoint, "restore"),
         (checkpoint, "save"),
-        (record.Store, "checkpoint_step"),
-        (record.Store, "exists"),
+        (store.Store, "checkpoint_step"),
+        (store.Store, "exists"),
     ),
     "filling slots": ((trainer.Trainer, "_fill"), (trainer.Trainer, "_branch")),
     "the rest of a pack": ((worker.JaxWorker, "train"),),

@@ -20,8 +20,8 @@ from scaling.engines.local import Local
 from scaling.engines.stop import Stop
 from scaling.layout import Layout
 from scaling.packs import Pack
-from scaling.record import Store
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Run, Schedule
+from scaling.store import Store
 from scaling.study import corpus
 from tests.support import real_studies
 

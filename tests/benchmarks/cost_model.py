@@ -35,9 +35,9 @@ from scaling.families import Tokens
 from scaling.layout import Layout
 from scaling.packs import Pack
 from scaling.planning import cost
-from scaling.record import Store
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Run
 from scaling.scheduling.progress import short
+from scaling.store import Store
 from scaling.study import corpus
 from scaling.training import programs, speed, trainer
 

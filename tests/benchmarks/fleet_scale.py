@@ -36,11 +36,11 @@ from scaling.engines.child import Settings
 from scaling.engines.fleet import Fleet, Gone, Job, Probe, Result, Said
 from scaling.engines.stop import Stop
 from scaling.packs import Event, Pack
-from scaling.record import Store
 from scaling.scheduling import queue
 from scaling.scheduling.progress import Progress
 from scaling.scheduling.queue import Queue
 from scaling.scheduling.study_plan import Options, StudyPlan
+from scaling.store import Store
 from tests.benchmarks.large_workdir import made_record
 
 LIFE, REPLACED, START, CHECKPOINT = 4 * 3600.0, 600.0, 60.0, 300.0

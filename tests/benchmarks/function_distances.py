@@ -23,7 +23,7 @@ import numpy as np
 from analysis.predictions.load import Array, Predictions
 from analysis.predictions.pairs import distances
 from scaling import probe_file
-from scaling.record import Store
+from scaling.store import Store
 from tests.support.made_predictions import Plan
 
 FILES, POSITIONS, VOCAB, DRAWS = 25, 4096, 257, 301

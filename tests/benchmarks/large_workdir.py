@@ -25,8 +25,9 @@ from typing import Any
 
 from scaling import corpora, study
 from scaling.layout import Layout
-from scaling.record import Artifact, Attempt, Reading, Record, Store
+from scaling.record import Artifact, Attempt, Reading, Record
 from scaling.run import Run
+from scaling.store import Store
 
 RECORDS, ATTEMPTS = 20_000, 500
 MOST_SECONDS, MOST_BYTES = 10.0, 1e9

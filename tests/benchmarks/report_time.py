@@ -25,8 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.record import Reading, Record, Store
+from scaling.record import Reading, Record
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run
+from scaling.store import Store
 
 QUICK = "runs/quickstart"
 FAMILIES = {"lstm": 1.6, "transformer": 1.0, "convolution": 2.0, "gru": 1.4, "mlp": 0.8}

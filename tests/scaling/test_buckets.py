@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from scaling import record, writing
+from scaling import store as stores
 from scaling.errors import UserError
 from scaling.scheduling import lock
 from tests.scaling.engines.test_engine import make_pack
@@ -95,7 +96,7 @@ def test_a_study_killed_in_a_bucket_ends_in_the_bits_of_one_on_disk(bucket, tmp_
 
 def test_a_workdir_in_a_bucket_is_reported_into_the_bucket(bucket, tmp_path):
     workdir = f"{bucket}/reported"
-    store = record.Store(workdir)
+    store = stores.Store(workdir)
     pack = make_pack("")
     (run,), (run_id,) = pack.runs, pack.run_ids
     curve = store.write_artifact(run_id, "loss_curve.npz", CURVE)
@@ -115,7 +116,7 @@ def test_a_workdir_in_a_bucket_is_reported_into_the_bucket(bucket, tmp_path):
 
 
 def test_an_object_is_made_once_by_one_of_many(bucket):
-    path = record.Store(f"{bucket}/once").path("records", "a.json")
+    path = stores.Store(f"{bucket}/once").path("records", "a.json")
     made = []
     write = lambda i: made.append(writing.write_once(path, str(i).encode()))
     threads = [threading.Thread(target=write, args=(i,)) for i in range(6)]
@@ -127,11 +128,11 @@ def test_an_object_is_made_once_by_one_of_many(bucket):
 
 
 def test_what_another_process_writes_is_seen(bucket):
-    store = record.Store(f"{bucket}/seen")
+    store = stores.Store(f"{bucket}/seen")
     writing.write_once(store.path("records", "a.json"), b"{}")
     assert len(store.records()[1]) == 1 and not store.exists("b")
     elsewhere = (
-        "from scaling.record import Store; from scaling.writing import write_once;"
+        "from scaling.store import Store; from scaling.writing import write_once;"
         f"write_once(Store('{bucket}/seen').path('records', 'b.json'), b'{{}}')"
     )
     subprocess.run([sys.executable, "-c", elsewhere], check=True, timeout=60)
@@ -140,7 +141,7 @@ def test_what_another_process_writes_is_seen(bucket):
 
 def test_a_lock_of_another_machine_holds_until_it_is_stale(bucket, monkeypatch):
     workdir = f"{bucket}/held"
-    mine = record.Store(workdir).path("lock", "000001.json")
+    mine = stores.Store(workdir).path("lock", "000001.json")
     body = {"host": "elsewhere", "pid": 7, "start": "", "free": False}
     writing.write_atomic(mine, json.dumps(body).encode())
     with pytest.raises(UserError, match="process 7 of elsewhere"), lock.locked(workdir):

@@ -12,8 +12,9 @@ import pytest
 from analysis.tables import artifacts, workdir
 from scaling.errors import UserError
 from scaling.planning import estimates
-from scaling.record import Artifact, Store
+from scaling.record import Artifact
 from scaling.scheduling import plan_tables
+from scaling.store import Store
 from scaling.writing import write_atomic
 from tests.scaling.test_record import make_attempt, make_record
 

@@ -12,9 +12,9 @@ from scaling import frozen
 from scaling.engines.child import Settings
 from scaling.errors import UserError
 from scaling.intact import Unreadable
-from scaling.record import Store
 from scaling.scheduling import commands, study_plan
 from scaling.scheduling.progress import Progress
+from scaling.store import Store
 
 STUDY = """
 import dataclasses

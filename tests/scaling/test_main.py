@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scaling.record import Store, substance
+from scaling.record import substance
+from scaling.store import Store
 
 SUPPORT = Path(__file__).parents[1] / "support"
 

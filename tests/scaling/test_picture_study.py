@@ -7,7 +7,7 @@ import pytest
 
 import analysis
 from scaling.errors import UserError
-from scaling.record import Store
+from scaling.store import Store
 from tests.support import real_studies
 
 STUDY = real_studies.ROOT / "tests/support/picture_study.py"

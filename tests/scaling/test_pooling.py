@@ -9,9 +9,10 @@ import pytest
 from analysis.tables import load as tables
 from scaling import pooling
 from scaling.errors import UserError
-from scaling.record import Reading, Record, Store
+from scaling.record import Reading, Record
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run, options
 from scaling.scheduling import plan_tables
+from scaling.store import Store
 
 MINE = Part("files", options=options(path="t"))
 OLD, NEW, KJV = "0" * 64, "1" * 64, "2" * 64

@@ -7,7 +7,7 @@ import pytest
 
 from scaling import probe_file
 from scaling.intact import Unreadable
-from scaling.record import Store
+from scaling.store import Store
 
 
 def made(positions=6, length=8, vocab=257, **changes):

@@ -9,7 +9,8 @@ import pytest
 from scaling import record as records
 from scaling.address import absolute
 from scaling.errors import UserError
-from scaling.record import Attempt, Reading, Record, Store, substance
+from scaling.record import Attempt, Reading, Record, substance
+from scaling.store import Store
 
 READINGS = tuple(
     Reading("kjv", "loss", kind, 2.0, 0.1, "nats/token", 65_536, 160)

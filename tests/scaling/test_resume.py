@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from scaling.record import Store
+from scaling.store import Store
 from tests.support import real_studies
 
 FLAGS = ("--layout", "run=1,width=1", "--checkpoint_seconds", "0.2")

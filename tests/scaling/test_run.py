@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from scaling.canonical import canonical
 from scaling.errors import UserError
 from scaling.run import (
     Data,
@@ -16,7 +17,6 @@ from scaling.run import (
     Probes,
     Run,
     Schedule,
-    canonical,
     label,
     options,
 )

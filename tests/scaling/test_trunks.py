@@ -9,8 +9,9 @@ import pytest
 from scaling import trunks
 from scaling.layout import Layout
 from scaling.packs import Pack
-from scaling.record import Store, substance
+from scaling.record import substance
 from scaling.run import Optimiser, Schedule
+from scaling.store import Store
 from scaling.training import checkpoint, trainer
 from tests.conftest import every_family
 

@@ -25,7 +25,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scaling.record import Store, substance
+from scaling.record import substance
+from scaling.store import Store
 from tests.support import ray_cluster, real_studies
 from tests.support.ray_cluster import Cluster, Node
 

@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from scaling.record import Store
+from scaling.store import Store
 from tests.soak.cluster import CHILD, Study, command_lines, trains, until
 from tests.support import ray_cluster
 from tests.support.ray_cluster import Cluster, Network, Node

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from scaling.record import Store
+from scaling.store import Store
 from tests.support import damage, real_studies
 
 STEPS = 6_000

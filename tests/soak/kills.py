@@ -30,7 +30,8 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any
 
-from scaling.record import Store, substance
+from scaling.record import substance
+from scaling.store import Store
 from tests.support import gcs, real_studies
 
 STUDY = """

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from scaling.record import Store
+from scaling.store import Store
 from tests.support import real_studies
 
 SHAPE = {"size": 64_000, "batch": 8, "length": 64, "unique": 400_000, "evaluations": 4}

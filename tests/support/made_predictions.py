@@ -33,8 +33,9 @@ import numpy as np
 from analysis.predictions.load import BEST, Predictions, held
 from scaling import probe_file
 from scaling.probe_file import ProbeSet
-from scaling.record import Reading, Record, Store
+from scaling.record import Reading, Record
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Probes, Run
+from scaling.store import Store
 
 Array = np.ndarray
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scaling.record import Store, substance
+from scaling.record import substance
+from scaling.store import Store
 
 ROOT = Path(__file__).parents[2]
 

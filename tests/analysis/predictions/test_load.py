@@ -9,7 +9,7 @@ import pytest
 import analysis
 from analysis.predictions.load import BEST
 from scaling import probe_file
-from scaling.record import Store
+from scaling.store import Store
 from tests.support.made_predictions import Plan, run_id
 
 PLAN = Plan(positions=24, vocab=8, fractions=(0.5, 1.0), seeds=2, per_document=2)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis import main
-from analysis.main import mapping
+from analysis.command_line import mapping
 from analysis.questions import equivalents
 from analysis.tables import nested, usable
 from analysis.tables.load import from_frame, load

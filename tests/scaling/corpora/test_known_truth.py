@@ -27,7 +27,6 @@ from scaling.engines.child import Settings
 from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.packs import Pack
-from scaling.record import Store
 from scaling.run import (
     Data,
     EvaluationSet,
@@ -41,6 +40,7 @@ from scaling.run import (
 )
 from scaling.scheduling import commands, study_plan
 from scaling.scheduling.progress import Progress
+from scaling.store import Store
 from scaling.training import evaluation, trainer
 
 KINDS = {

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from scaling import study
+from scaling.canonical import canonical
 from scaling.corpora import TokenStream, _stream, prepare
 from scaling.corpora._quality import BLANK, KINDS, ORIGINALS, STRETCH, open_text
 from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.packs import Pack
-from scaling.record import Store
-from scaling.run import Data, Part, canonical, options
+from scaling.run import Data, Part, options
+from scaling.store import Store
 from scaling.training import evaluation, trainer
 
 STEP = 8 * 32

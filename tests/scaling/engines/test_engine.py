@@ -18,8 +18,8 @@ from scaling.engines.stop import Stop
 from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.packs import Pack, pack_from_json, pack_to_json
-from scaling.record import Store
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run, options
+from scaling.store import Store
 from scaling.training import worker
 
 SUPPORT = Path(__file__).parents[2] / "support"
@@ -199,7 +199,7 @@ from scaling.engines.child import Settings
 from scaling.engines.local import Local
 from scaling.engines.stop import Stop
 from scaling.packs import pack_from_json
-from scaling.record import Store
+from scaling.store import Store
 store = Store({str(tmp_path)!r})
 engine = Local(Settings(".", ".", worker="fake_worker"), store, Stop())
 show = lambda event: print(engine._child.process.pid, flush=True)

@@ -15,7 +15,8 @@ from scaling.errors import UserError
 from scaling.families import Tokens, ngram
 from scaling.layout import Layout
 from scaling.packs import Pack
-from scaling.record import Store, substance
+from scaling.record import substance
+from scaling.store import Store
 from scaling.training import aot, speed, trainer
 
 VOCAB = 6

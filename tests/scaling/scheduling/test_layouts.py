@@ -12,9 +12,9 @@ from scaling import families
 from scaling.errors import UserError
 from scaling.families import _layers
 from scaling.layout import Layout
-from scaling.record import Store
 from scaling.run import Model
 from scaling.scheduling import layouts
+from scaling.store import Store
 from scaling.training import programs, speed
 from tests.scaling.engines.test_engine import make_run
 from tests.scaling.test_record import make_record

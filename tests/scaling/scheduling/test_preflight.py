@@ -25,11 +25,11 @@ from scaling.layout import Layout
 from scaling.planning import cost, estimates, hardware
 from scaling.planning import hlo_traffic as traffic_module
 from scaling.planning.estimates import Estimate, Step
-from scaling.record import Store
 from scaling.run import Model
 from scaling.scheduling import fleet_plan, layouts, plan_tables, preflight
 from scaling.scheduling.progress import Progress
 from scaling.scheduling.study_plan import Entry
+from scaling.store import Store
 from scaling.training import aot
 from tests.scaling.engines.test_engine import make_run
 

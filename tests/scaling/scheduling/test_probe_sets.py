@@ -9,9 +9,9 @@ import pytest
 from scaling import probe_file
 from scaling.engines.child import Settings
 from scaling.errors import UserError
-from scaling.record import Store
 from scaling.scheduling import commands, plan_tables, study_plan
 from scaling.scheduling.progress import Progress
+from scaling.store import Store
 
 STUDY = """
 from scaling import Data, EvaluationSet, Model, Optimiser, Probes, Run

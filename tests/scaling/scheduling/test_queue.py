@@ -9,12 +9,13 @@ import pytest
 from scaling.errors import UserError, disk_errors
 from scaling.layout import Layout
 from scaling.packs import Event, Machine, Place
-from scaling.record import Attempt, Store
+from scaling.record import Attempt
 from scaling.run import Model
 from scaling.scheduling import progress
 from scaling.scheduling.lock import locked
 from scaling.scheduling.queue import Queue, at_once, halve
 from scaling.scheduling.study_plan import Entry
+from scaling.store import Store
 from tests.scaling.engines.test_engine import make_pack, make_run
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.record import Store
+from scaling.store import Store
 from scaling.training import checkpoint
 from tests.support import damage
 

@@ -18,8 +18,8 @@ import pytest
 from scaling import families
 from scaling.errors import UserError
 from scaling.layout import Layout
-from scaling.record import Store
 from scaling.run import VALUES, Model
+from scaling.store import Store
 from scaling.training import checkpoint, mesh, programs
 from tests.conftest import every_family
 from tests.support.two_processes import RUN, losses

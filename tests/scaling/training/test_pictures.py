@@ -14,7 +14,7 @@ from scaling.corpora import _samples, prepare
 from scaling.errors import UserError
 from scaling.layout import Layout
 from scaling.packs import Pack
-from scaling.record import Store, substance
+from scaling.record import substance
 from scaling.run import (
     Data,
     EvaluationSet,
@@ -26,6 +26,7 @@ from scaling.run import (
     Schedule,
     options,
 )
+from scaling.store import Store
 from scaling.training import mesh, samples, trainer
 
 PART = Part("templates", options=options(size=4, count=4, pictures=700, labels=1))

@@ -11,8 +11,9 @@ from scaling import probe_file
 from scaling.corpora import _probes
 from scaling.layout import Layout
 from scaling.packs import Pack
-from scaling.record import Store, substance
+from scaling.record import substance
 from scaling.run import Data, Optimiser, Probes
+from scaling.store import Store
 from scaling.training import trainer
 from tests.conftest import every_family
 

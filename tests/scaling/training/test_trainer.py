@@ -14,8 +14,9 @@ import pytest
 from scaling import families
 from scaling.layout import Layout
 from scaling.packs import Pack
-from scaling.record import Store, substance
+from scaling.record import substance
 from scaling.run import Model, Optimiser
+from scaling.store import Store
 from scaling.training import programs, trainer
 from tests.conftest import every_family
 
