@@ -206,7 +206,8 @@ def _systematic(chance: np.ndarray, uniform: float) -> np.ndarray:
 
 def _uniforms(probes: Probes, hashes: np.ndarray, document: np.ndarray) -> np.ndarray:
     """float64 [1 + stretches]: the systematic start, and one for each stretch."""
-    text = f"{probes.part.key}/{probes.positions}/{probes.per_document}"
+    # Not of the corpus's name: a folder of text that is moved keeps its positions.
+    text = f"{probes.positions}/{probes.per_document}"
     key = hashlib.sha256(text.encode() + hashes.astype("<u8").tobytes()).digest()
     draw = np.random.Generator(np.random.Philox(key=np.frombuffer(key[:16], "<u8")))
     return draw.random(1 + len(document))

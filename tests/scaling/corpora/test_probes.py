@@ -10,7 +10,7 @@ from scaling import corpora
 from scaling.corpora import _classes, _probes, _tokens
 from scaling.corpora._tokens import DOCUMENT
 from scaling.errors import UserError
-from scaling.run import Probes
+from scaling.run import Part, Probes
 
 BYTES = _classes.Pieces(_tokens.Bytes().pieces())
 LENGTH = 32
@@ -46,6 +46,16 @@ def test_a_set_is_the_same_whenever_it_is_cut(made):
     renamed = dataclasses.replace(probes(made), name="q", at=(0.5, 1.0))
     other = _probes.cut(renamed, LENGTH, made.prepared)
     np.testing.assert_array_equal(other.at, first.at)
+
+
+def test_text_that_was_moved_keeps_its_positions(made):
+    there = made.prepared[made.part.key]
+    part = Part("files", options=(("path", "/elsewhere"),))
+    moved = dataclasses.replace(probes(made), parts=(part,))
+    here = _probes.cut(probes(made), LENGTH, made.prepared)
+    found = _probes.cut(moved, LENGTH, {part.key: there})
+    np.testing.assert_array_equal(found.at, here.at)
+    np.testing.assert_array_equal(found.document, here.document)
 
 
 def test_weights_are_one_over_the_chance_of_being_chosen(made, monkeypatch):
