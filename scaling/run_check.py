@@ -18,6 +18,23 @@ def check(run: Run) -> Run:
       UserError: names the field, the value and what would be right.
     """
     check_types(run)
+    _check_numbers(run)
+    _check_choices(run)
+    _check_budget(run)
+    _check_evaluation(run)
+    _check_probes(run.probes)
+    _check_samples(run.samples)
+    if any(entry.best for entry in run.probes) and run.own_evaluation is None:
+        raise UserError(
+            "probes.best",
+            True,
+            "the best step is the best on held-out text of what the run reads; name an "
+            f"evaluation set of {label(run.data.corpus)}",
+        )
+    return run
+
+
+def _check_numbers(run: Run) -> None:
     positive = {
         "model.size": run.model.size,
         "data.tokens": run.data.tokens,
@@ -51,12 +68,19 @@ def check(run: Run) -> Run:
             run.schedule.decay_fraction,
             "give the share of the run that decays, between 0 and 1",
         )
+
+
+def _check_choices(run: Run) -> None:
     if run.data.half not in (0, 1, 2):
         raise UserError("data.half", run.data.half, "give 1 or 2, or 0 for all")
     if run.precision not in ("auto", "float32", "bfloat16"):
         raise UserError("precision", run.precision, "auto, float32 or bfloat16")
     if run.model.size_by not in ("params", "active", "flops"):
         raise UserError("model.size_by", run.model.size_by, "params, active or flops")
+
+
+def _check_budget(run: Run) -> None:
+    """A run makes at least a step, and outlasts its warm-up."""
     if run.data.tokens < run.tokens_per_step:
         raise UserError(
             "data.tokens",
@@ -72,17 +96,6 @@ def check(run: Run) -> Run:
         )
     if not run.data.corpus or any(part.weight <= 0 for part in run.data.corpus):
         raise UserError("data.corpus", label(run.data.corpus), "weights above zero")
-    _check_evaluation(run)
-    _check_probes(run.probes)
-    _check_samples(run.samples)
-    if any(entry.best for entry in run.probes) and run.own_evaluation is None:
-        raise UserError(
-            "probes.best",
-            True,
-            "the best step is the best on held-out text of what the run reads; name an "
-            f"evaluation set of {label(run.data.corpus)}",
-        )
-    return run
 
 
 def _check_evaluation(run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -100,28 +101,21 @@ def draw_loss(figure: Figure, analysis: Analysis, target: str) -> None:
         axes = panels[i, j]
         log_axis(axes.xaxis, count, x_limits)
         log_axis(axes.yaxis, plain, y_limits)
-        mine = cells[(cells.family == family) & (cells.corpus == corpus)]
-        ends, names, colours = [], [], []
-        for params, points in mine.groupby("params"):
-            rung = int(rungs[points.index[0]])
-            colour = shade(families, family, rung, rungs.max())
-            line = curves[
-                (curves.family == family)
-                & (curves.corpus == corpus)
-                & near(curves.params, params)
-            ].sort_values("tokens")
-            line = line[line.tokens.between(*x_limits)]
-            _draw_size(axes, points, line, colour, rung)
-            last = points.sort_values("tokens").iloc[-1]
-            ends.append(line.loss.iloc[-1] if len(line) else last.loss)
-            names.append(count(params))
-            colours.append(looks(families, family)[0])
+        points, lines = (
+            frame[(frame.family == family) & (frame.corpus == corpus)]
+            for frame in (cells, curves)
+        )
+        ends = _draw_sizes(axes, points, lines, rungs, families, x_limits)
         out = withheld[(withheld.family == family) & (withheld.corpus == corpus)]
         axes.plot(
             out.tokens, out.observed, color=INK, marker="o", mfc="none", ms=8, ls=""
         )
         if ends:
-            line_labels(axes, x_limits[1], ends, names, colours)
+            colour = looks(families, family)[0]
+            names = [count(params) for params in ends]
+            line_labels(
+                axes, x_limits[1], list(ends.values()), names, [colour] * len(ends)
+            )
         if i == 0:
             axes.set_title(levels_text(family), color=looks(families, family)[0])
         if j % MOST_COLUMNS == 0:
@@ -134,6 +128,31 @@ def draw_loss(figure: Figure, analysis: Analysis, target: str) -> None:
         keys.append(key("repeated data", INK, "x"))
     if keys:
         legend(figure, keys)
+
+
+def _draw_sizes(
+    axes: Axes,
+    cells: pd.DataFrame,
+    curves: pd.DataFrame,
+    rungs: pd.Series,
+    families: Sequence[str],
+    x_limits: tuple[float, float],
+) -> dict[float, float]:
+    """The cells of a family on a corpus with their curves; the last loss of each size.
+
+    Args:
+      rungs: the number of each cell's size, by which lines are told apart.
+    """
+    ends = {}
+    for params, points in cells.groupby("params"):
+        rung = int(rungs[points.index[0]])
+        colour = shade(families, points.family.iloc[0], rung, rungs.max())
+        line = curves[near(curves.params, params)].sort_values("tokens")
+        line = line[line.tokens.between(*x_limits)]
+        _draw_size(axes, points, line, colour, rung)
+        last = points.sort_values("tokens").iloc[-1]
+        ends[params] = line.loss.iloc[-1] if len(line) else last.loss
+    return ends
 
 
 def _draw_size(

@@ -171,6 +171,10 @@ def text_rows(
     return exclusions.excluded(run_ids[text].to_numpy(), reasons, target)
 
 
+# Columns of text, with what stands for a table's that it has not.
+TEXTS = {"family": "all", "corpus": "all", "seed": "", "data_seed": ""}
+
+
 def standard(
     frame: pd.DataFrame,
     mapping: Mapping[str, str],
@@ -191,21 +195,8 @@ def standard(
         out["run_id"] = frame[mapping["run_id"]].astype(str).to_numpy()
     if "run_id" not in mapping or out.run_id.duplicated().any():
         out["run_id"] = [f"row {i + 1}" for i in range(len(frame))]
-    excluded: list[pd.DataFrame] = []
-    missing: list[str] = []
-    for name in NUMBERS:
-        if name not in found:
-            continue
-        column, text = frame[mapping[name]], found[name].wrong
-        out[name] = found[name].values
-        if name in NEEDED or name in given:
-            excluded.append(text_rows(out.run_id, name, column, text))
-            continue
-        bad = text | ~_plausible(out[name]) & out[name].notna().to_numpy()
-        out[name] = out[name].mask(bad)
-        missing += _missing(mapping[name], name, column, out.run_id, bad)
-    texts = {"family": "all", "corpus": "all", "seed": "", "data_seed": ""}
-    for name, default in (texts | {"optimiser": "", "status": "done"}).items():
+    excluded, missing = _add_numbers(out, frame, mapping, found, given)
+    for name, default in (TEXTS | {"optimiser": "", "status": "done"}).items():
         if name not in mapping:
             out[name] = default
             continue
@@ -224,16 +215,49 @@ def standard(
     if "trajectory" in mapping:
         column = frame[mapping["trajectory"]].reset_index(drop=True)
         out["trajectory"] = column.astype(str).where(column.notna(), out.run_id)
-    fill = {"params_total": out.params, "unique_tokens": out.tokens}
-    fill |= {"quality": 1.0, "size": out.params, "flops": 6.0 * out.params * out.tokens}
+    return _filled(out).join(_settings(frame, mapping)), excluded, tuple(missing)
+
+
+def _add_numbers(
+    out: pd.DataFrame,
+    frame: pd.DataFrame,
+    mapping: Mapping[str, str],
+    found: Mapping[str, Numbers],
+    given: Collection[str],
+) -> tuple[list[pd.DataFrame], list[str]]:
+    """Adds the columns of numbers to `out`; returns what `standard` returns besides."""
+    excluded: list[pd.DataFrame] = []
+    missing: list[str] = []
+    for name in NUMBERS:
+        if name not in found:
+            continue
+        column, text = frame[mapping[name]], found[name].wrong
+        out[name] = found[name].values
+        if name in NEEDED or name in given:
+            excluded.append(text_rows(out.run_id, name, column, text))
+            continue
+        bad = text | ~_plausible(out[name]) & out[name].notna().to_numpy()
+        out[name] = out[name].mask(bad)
+        missing += _missing(mapping[name], name, column, out.run_id, bad)
+    return excluded, missing
+
+
+def _filled(runs: pd.DataFrame) -> pd.DataFrame:
+    """What the table does not say of its runs, as far as other columns give it."""
+    fill = {"params_total": runs.params, "unique_tokens": runs.tokens}
+    fill |= {
+        "quality": 1.0,
+        "size": runs.params,
+        "flops": 6.0 * runs.params * runs.tokens,
+    }
     for name, values in fill.items():
-        out[name] = out[name].fillna(values) if name in out else values
+        runs[name] = runs[name].fillna(values) if name in runs else values
     for name in ("learning_rate", "batch", "wall_seconds"):
-        if name not in out:
-            out[name] = np.nan
+        if name not in runs:
+            runs[name] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
-        out["epochs"] = out.tokens / out.unique_tokens
-    return out.join(_settings(frame, mapping)), excluded, tuple(missing)
+        runs["epochs"] = runs.tokens / runs.unique_tokens
+    return runs
 
 
 def _respelt(column: pd.Series, theirs: str) -> tuple[pd.Series, list[str]]:

@@ -189,9 +189,7 @@ def from_frame(
     frame = frame.reset_index(drop=True)
     frame, made_of = formulas.added(frame, mapping or {})
     conditions = [conditions_.parse(text) for text in where]
-    reason = conditions_.left_out(frame, conditions, mapping or {})
-    summed = totals.reasons(frame)
-    reason = np.where(summed == "", reason, summed)
+    reason = _left_out(frame, conditions, mapping or {})
     kept = reason == ""
     guess = guesses.guess_mapping(frame[kept], mapping)
     given = [ours for ours, theirs in (mapping or {}).items() if theirs]
@@ -220,13 +218,27 @@ def from_frame(
     table = usable.select(_retargeted(whole, frame, target), rows, found_apart)
     _check_varies(table)
     _check_scale(table)
-    if not unit:
-        odd = [c for c in measured if not losses.unit_of(c)]
-        names = {c.target: c.name for c in odd}
-        asked = table.readings if odd else table.readings[:0]
-        doubts = losses.check(asked, table.runs, names)
-        table = dataclasses.replace(table, warnings=table.warnings + doubts)
-    return table
+    return table if unit else _with_doubts(table, measured)
+
+
+def _left_out(
+    frame: pd.DataFrame,
+    conditions: Sequence[conditions_.Condition],
+    mapping: Mapping[str, str | None],
+) -> np.ndarray:
+    """Why each row is left out before any column is read, "" for those that are not."""
+    unmet = conditions_.left_out(frame, conditions, mapping)
+    summed = totals.reasons(frame)
+    return np.where(summed == "", unmet, summed)
+
+
+def _with_doubts(table: Table, measured: Sequence[losses.Column]) -> Table:
+    """The table, warning of losses whose column says no unit and that look odd."""
+    odd = [c for c in measured if not losses.unit_of(c)]
+    names = {c.target: c.name for c in odd}
+    asked = table.readings if odd else table.readings[:0]
+    doubts = losses.check(asked, table.runs, names)
+    return dataclasses.replace(table, warnings=table.warnings + doubts)
 
 
 def _columns(theirs: str, frame: pd.DataFrame) -> list[str]:

@@ -76,20 +76,11 @@ def load_workdir(
     pairs = pd.MultiIndex.from_frame(readings[["run_id", "target"]])
     readings = readings[~pairs.isin(apart)].reset_index(drop=True)
     probed, unprobed = predictions.of_workdir(store, kept, set(wanted))
-    asked = [r for r in kept if r.run_id not in set(gone)]
-    units = {x.unit for r in asked for x in _losses(r)}
-    if len(units) > 1:
-        named = sorted({f"objective == {r.run['objective']}" for r in asked})
-        raise UserError(
-            "table",
-            sorted(units),
-            "losses of several units are not set side by side; choose runs, as by "
-            f"--where '{named[0]}'",
-        )
+    unit = _one_unit([r for r in kept if r.run_id not in set(gone)])
     scored = _scored(kept, apart)
     whole = Table(
         title=" + ".join(chosen) or Path(os.fspath(store.root)).name,
-        unit=units.pop() if units else "nats/token",
+        unit=unit,
         targets=targets,
         runs=runs,
         readings=readings,
@@ -103,16 +94,42 @@ def load_workdir(
         predictions=probed,
         promises=promises.of_workdir(store, chosen, records),
     )
-    chosen_runs = usable.select(whole, rows, _experiments(plain, runs))
-    # What lies beside thousands of runs that are not fitted is not read.
-    left = chosen_runs.exclusions
+    selected = usable.select(whole, rows, _experiments(plain, runs))
+    return _with_artifacts(selected, store, kept, scored)
+
+
+def _one_unit(records: Sequence[Record]) -> str:
+    """The unit of their losses. Raises UserError where they have several."""
+    units = {x.unit for r in records for x in _losses(r)}
+    if len(units) > 1:
+        named = sorted({f"objective == {r.run['objective']}" for r in records})
+        raise UserError(
+            "table",
+            sorted(units),
+            "losses of several units are not set side by side; choose runs, as by "
+            f"--where '{named[0]}'",
+        )
+    return units.pop() if units else "nats/token"
+
+
+def _with_artifacts(
+    table: Table,
+    store: Store,
+    records: Sequence[Record],
+    scored: Scored,
+) -> Table:
+    """The table with what lies beside the records of its runs.
+
+    What lies beside thousands of runs that are not fitted is not read.
+    """
+    left = table.exclusions
     thinned = set(left.run_id[left.reason == usable.THINNED])
-    kept = [r for r in kept if r.run_id not in thinned]
+    kept = [r for r in records if r.run_id not in thinned]
     return dataclasses.replace(
-        chosen_runs,
+        table,
         paths=_paths(store, kept),
         documents={r.run_id: _documents(store, r, scored) for r in kept},
-        warnings=(*chosen_runs.warnings, *store.complaints()),
+        warnings=(*table.warnings, *store.complaints()),
     )
 
 
