@@ -82,8 +82,8 @@ def analyse(
         found += said
         for name, some in several.items():
             frames[name] += some
-    for parts, told in _of_predictions(table, described, draws, seed):
-        found += told
+    for parts, reported in _of_predictions(table, described, draws, seed):
+        found += reported
         for name, part in parts.items():
             frames[name].append(part)
     known = schema.frames()
@@ -118,8 +118,8 @@ def _concluded(whole: Whole) -> Analysis:
 
 def _noted(analysis: Analysis) -> Analysis:
     """With the notes that questions make of the frames, each note once."""
-    told = [note for one in questions() for note in one.notes(analysis.view)]
-    return analysis.replace(notes=tuple(dict.fromkeys([*analysis.notes, *told])))
+    reported = [note for one in questions() for note in one.notes(analysis.view)]
+    return analysis.replace(notes=tuple(dict.fromkeys([*analysis.notes, *reported])))
 
 
 def _of_predictions(

@@ -85,8 +85,8 @@ class Analysis:
         Raises:
           UserError: no frame of such a name.
 
-        >>> mine = analysis.Analysis.of(title="mine", unit="bits", targets=("web",))
-        >>> mine.equivalents.empty
+        >>> made = analysis.Analysis.of(title="mine", unit="bits", targets=("web",))
+        >>> made.equivalents.empty
         True
         """
         whole = {name: frame.join(()) for name, frame in schema.frames().items()}
@@ -164,7 +164,7 @@ class Analysis:
 
     @functools.cached_property
     def view(self) -> View:
-        """What the report tells of it, chosen once.
+        """What the report shows of it, chosen once.
 
         Returns:
           Selections of rows that sentences and figures share.

@@ -93,9 +93,9 @@ def denoise(
       cond: label and caption; its noise is filled in here.
     """
     sigma = jnp.broadcast_to(jnp.asarray(sigma, x_BxHxWxC.dtype), x_BxHxWxC.shape[:1])
-    told = (cond or Conditions(None))._replace(noise=coefficients(sigma).noise)
+    at_noise = (cond or Conditions(None))._replace(noise=coefficients(sigma).noise)
     c = coefficients(_beside(sigma, x_BxHxWxC))
-    return c.skip * x_BxHxWxC + c.out * model(c.into * x_BxHxWxC, told).y
+    return c.skip * x_BxHxWxC + c.out * model(c.into * x_BxHxWxC, at_noise).y
 
 
 def _beside(sigma: Any, x: jax.Array) -> jax.Array:

@@ -143,7 +143,7 @@ class Denoise:
         self.spacing = self.scale / 255.0
 
     def pictures(self, batch: jax.Array) -> tuple[jax.Array, Conditions]:
-        """A batch's pictures in model units, and what models are told of them."""
+        """A batch's pictures in model units, and their conditions."""
         spec = self.spec
         pixels = batch[:, : spec.size].reshape(-1, *spec.shape)
         y_BxHxWxC = (pixels.astype(jnp.float32) / 255.0 - spec.mean) * self.scale
@@ -161,16 +161,16 @@ class Denoise:
 
     def loss(self, model: Any, batch: jax.Array, drawn: Any = ()) -> jax.Array:
         sigma_B, n_BxHxWxC = drawn
-        y_BxHxWxC, told = self.pictures(batch)
+        y_BxHxWxC, condition = self.pictures(batch)
         x_BxHxWxC = y_BxHxWxC + sigma_B[:, None, None, None] * n_BxHxWxC
-        denoised = diffusion.denoise(model, x_BxHxWxC, sigma_B, told)
+        denoised = diffusion.denoise(model, x_BxHxWxC, sigma_B, condition)
         error_B = jnp.mean((denoised - y_BxHxWxC) ** 2, axis=(1, 2, 3))
         return jnp.mean(diffusion.weight(sigma_B) * error_B)
 
     def read(
         self, model: Any, batch: jax.Array, at: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        y_BxHxWxC, told = self.pictures(batch)
+        y_BxHxWxC, condition = self.pictures(batch)
         keys_B = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(_READING), i))(at)
         sigmas_NxB = self._levels(keys_B)
 
@@ -181,7 +181,7 @@ class Denoise:
                 )
             )(keys_B)
             x = y_BxHxWxC + sigma_B[:, None, None, None] * n
-            denoised = diffusion.denoise(model, x, sigma_B, told)
+            denoised = diffusion.denoise(model, x, sigma_B, condition)
             return jnp.mean((denoised - y_BxHxWxC) ** 2, axis=(1, 2, 3)), denoised
 
         numbers = jnp.arange(len(sigmas_NxB))
@@ -208,10 +208,10 @@ class Denoise:
         """Pixels over 255 [batch, height, width, channels], made from noise.
 
         Args:
-          batch: whose labels and captions the model is told; its pixels are not read.
+          batch: whose labels and captions the model reads; its pixels are not read.
         """
-        _, told = self.pictures(batch)
-        denoiser = lambda x, sigma: diffusion.denoise(model, x, sigma, told)
+        _, condition = self.pictures(batch)
+        denoiser = lambda x, sigma: diffusion.denoise(model, x, sigma, condition)
         made = diffusion.heun(denoiser, noise, diffusion.schedule(STEPS))
         return self.pixels(made)
 
@@ -219,9 +219,9 @@ class Denoise:
         self, model: Any, batch: jax.Array, noise: jax.Array, sigma: jax.Array
     ) -> jax.Array:
         """Pixels over 255, of pictures seen through `sigma` [batch] times the noise."""
-        y_BxHxWxC, told = self.pictures(batch)
+        y_BxHxWxC, condition = self.pictures(batch)
         x_BxHxWxC = y_BxHxWxC + sigma[:, None, None, None] * noise
-        return self.pixels(diffusion.denoise(model, x_BxHxWxC, sigma, told))
+        return self.pixels(diffusion.denoise(model, x_BxHxWxC, sigma, condition))
 
     def pixels(self, y_BxHxWxC: jax.Array) -> jax.Array:
         return y_BxHxWxC / self.scale + self.spec.mean

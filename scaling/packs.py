@@ -77,7 +77,7 @@ class Search:
 class Packs(Protocol):
     """What is to be trained. One engine iterates; one with many places asks for each.
 
-    A pack that was given out is trained by nobody else until `ended` is told of it.
+    A pack that was given out is trained by nobody else until `ended` is called with it.
     """
 
     def __iter__(self) -> Iterator[Pack]: ...

@@ -122,8 +122,8 @@ class Samples:
     Attributes:
       name: what tables and figures call them.
       parts: the corpus of pictures, as `corpus("glyphs")` gives it: one.
-      count: of the noises, and of held-out pictures that are denoised; a sample is told
-        the label and caption of the held-out picture of its number.
+      count: of the noises, and of held-out pictures that are denoised; a sample is
+        conditioned on the label and caption of the held-out picture of its number.
       at: fractions of the run's training after which they are made, rising; the last
         is 1.
       sigmas: noise levels at which the pictures are denoised.

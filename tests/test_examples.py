@@ -100,8 +100,8 @@ def test_contributing_shows_the_question():
 
 
 def test_the_notebook_finds_the_planted_multiplier(tmp_path):
-    told = command(tmp_path, "python", str(EXAMPLES / "own_table.py"))
+    reported = command(tmp_path, "python", str(EXAMPLES / "own_table.py"))
     factors = [
-        float(line.split()[3]) for line in told.splitlines() if "lstm  tr" in line
+        float(line.split()[3]) for line in reported.splitlines() if "lstm  tr" in line
     ]
     assert factors and all(1.5 < factor < 2.5 for factor in factors)

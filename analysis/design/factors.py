@@ -3,7 +3,7 @@
 The laws know families and corpora. Where a table varies another factor, its levels
 become part of theirs ("gru, muon"; "prose, quality 0.5"), so that no law mixes what
 differs, and the swaps of that factor alone are effects in the same currency. Damaged
-training text is always told from sound text ("prose, random_bytes 0.5").
+training text is always kept apart from sound text ("prose, random_bytes 0.5").
 """
 
 from __future__ import annotations

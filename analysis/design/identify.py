@@ -21,7 +21,7 @@ STEPS, REACH = 9, 4.0
 
 @dataclasses.dataclass(frozen=True)
 class Suggestion:
-    """The run that would tell most about a law.
+    """The run that would say most about a law.
 
     Attributes:
       columns: its value in every column of the design, levels as codes.
@@ -162,7 +162,7 @@ def suggest(
 
     D-optimal design (Wald 1943; Atkinson, Donev and Tobias 2007, chapter 11), one run
     at a time: of all levels crossed with a grid of N and D around the design, no run
-    costlier (in N times D) than the costliest so far. A direction that no run has told
+    costlier (in N times D) than the costliest so far. A direction that no run has shown
     anything about counts for more than any other.
 
     Args:

@@ -3,7 +3,7 @@
 A cell is what a law sees as one point: a family and corpus at one size and budget. What
 else varies between its runs is a setting that somebody tuned (the learning rate, the
 batch, the schedule, the decay), of which the analysis takes the best, or a seed. Runs
-of one setting are repeats of each other and tell the noise; runs of two settings never
+of one setting are repeats of each other and show the noise; runs of two settings never
 do. What a table keeps apart besides (a context, a shape) makes cells of their own.
 """
 

@@ -351,7 +351,7 @@ def _basis(jacobian: Array) -> Array:
 def _mean_curvature(
     residual: Array, parameters: int, delta: float
 ) -> tuple[float, float]:
-    """Mean of Huber's second derivative, and the share of residuals it was told from.
+    """Mean of Huber's second derivative, and the share of residuals that it rests on.
 
     It is the share of residuals within delta. Far fewer than the fit passes through
     lie so near where delta is far below the noise; the share is then taken over a wider

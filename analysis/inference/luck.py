@@ -76,7 +76,7 @@ def _noise(
     setting: Array,
     at: Array,
 ) -> float:
-    """Standard deviation of one run's ln loss; 0 where nothing tells it."""
+    """Standard deviation of one run's ln loss; 0 where nothing shows it."""
     freedom = logs.size - count.size
     if freedom >= SEEDS:
         return float(np.sqrt(((logs - mean[group]) ** 2).sum() / freedom))

@@ -171,7 +171,7 @@ class _Solver:
         self._last: tuple[Array, Array, Array, Array] | None = None
 
     def _points(self) -> Array:
-        """Shifts by which first and second derivatives are told: [S, P].
+        """Shifts by which first and second derivatives are found: [S, P].
 
         None; each coordinate up, and down; and each two of them up.
         """

@@ -17,8 +17,8 @@ class Coupled:
     """Laws L = e^e + e^w, w = k ln(e^(u/k) + e^(v/k)), or without the floor e^e.
 
     Linear in the coordinates are e, u, v and ln k, or without a floor u, v and k. What
-    the laws have in common is told from d = (u - v) / k alone: with p = 1 / (1 + e^-d),
-    q = 1 - p and s(d) = ln(1 + e^d) it is w = v + k s(d), and so
+    the laws have in common is known from d = (u - v) / k alone: with p = 1 / (1 +
+    e^-d), q = 1 - p and s(d) = ln(1 + e^d) it is w = v + k s(d), and so
 
         dw/du = p,  dw/dv = q,  dw/dk = s(d) - p d =: c,
         (d2w/du2, d2w/dudv, d2w/dv2, d2w/dudk, d2w/dvdk, d2w/dk2)

@@ -1,9 +1,9 @@
-"""The floor that a curve of a few points tends to, or why it cannot be told.
+"""The floor that a curve of a few points tends to, or why it is not known.
 
 The curve is E + A x**-a. For a fixed exponent it is linear, so E has a normal interval;
 the profile over a grid of exponents joins them (Bates and Watts 1988, chapter 6), with
 the covariance of the points as their draws have it. The floor is refused, and not
-bounded by a constant, where the points cannot tell it: when there are no more of them
+bounded by a constant, where the points do not show it: when there are no more of them
 than parameters, when the slowest exponent of the grid, a fall without an end, fits them
 no worse than the level of the interval allows, or when they bend otherwise.
 """

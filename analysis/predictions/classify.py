@@ -13,8 +13,8 @@ What is gained on an even guess, log2 K less the mean surprise at the right one 
 labels, is a lower bound to the information of predictions about the label (Barber and
 Agakov 2003).
 
-A run is never judged by one of its own seed; nor, where the label is to be told of what
-was not seen, by one of its own nuisance level.
+A run is never judged by one of its own seed; nor, where the label is to be predicted
+for what was not seen, by one of its own nuisance level.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ TEMPERATURES = np.geomspace(0.01, 3.0, 12)  # in mean distances within the known
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is to be told of which runs.
+    """Which label is to be predicted for which runs.
 
     Attributes:
-      label: int [runs], what is to be told.
+      label: int [runs], what is to be predicted.
       nuisance: int [runs], what else differs between them.
       seed: int [runs].
       apart: whether runs of a run's own nuisance level are unknown too.
@@ -88,12 +88,14 @@ def chances(task: Task, distance: Array, several: Sequence[Fold]) -> Array:
     """
     out = np.full((*distance.shape[:2], task.labels), np.nan)
     for fold in several:
-        told = _told(task, distance, fold.mine, fold.known, fold.heat)
-        out[:, fold.mine] = told
+        predicted = _predicted(task, distance, fold.mine, fold.known, fold.heat)
+        out[:, fold.mine] = predicted
     return out
 
 
-def _told(task: Task, distance: Array, mine: Array, known: Array, heat: float) -> Array:
+def _predicted(
+    task: Task, distance: Array, mine: Array, known: Array, heat: float
+) -> Array:
     """Chances [draws, mine, labels] of some runs from others."""
     cells = np.stack([task.label, task.nuisance], 1)[known]
     cells, place = np.unique(cells, axis=0, return_inverse=True)
@@ -131,7 +133,7 @@ def _temperature(task: Task, distance: Array, known: Array) -> float:
     for heat in usual * TEMPERATURES:
         lost = 0.0
         for mine, rest in parts:
-            guess = _told(task, distance[None], mine, rest, heat)[0]
+            guess = _predicted(task, distance[None], mine, rest, heat)[0]
             lost -= float(np.log(guess[np.arange(len(guess)), task.label[mine]]).sum())
         best = min(best, (lost, heat))
     return best[1]
@@ -150,7 +152,7 @@ def right(task: Task, guess: Array) -> float:
 def permuted(
     task: Task, distance: Array, several: Sequence[Fold], times: int, seed: int
 ) -> Array:
-    """[times]: shares told right where labels say nothing.
+    """[times]: shares predicted right where labels say nothing.
 
     Labels are exchanged between the runs of one seed and nuisance level: what the
     nuisance explains stays.

@@ -80,7 +80,7 @@ class Comparison:
 
     @functools.cached_property
     def place(self) -> tuple[int, ...]:
-        """PLACE that sentences are about: the largest at which most can be told.
+        """PLACE that sentences are about: the largest at which most can be said.
 
         Where two architectures have two seeds each, else where there are two of either
         or two seeds of one; then where it is on the probes' own text. Of several such
@@ -103,7 +103,7 @@ class Comparison:
         best = max(ranks, key=rank)[-1]
         return tuple(int(best[name]) for name in PLACE)
 
-    def told(self, row: Any) -> bool:
+    def reported(self, row: Any) -> bool:
         """Whether a row of `groups` is at the place that sentences are about."""
         return tuple(int(row[name]) for name in PLACE) == self.place
 

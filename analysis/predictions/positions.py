@@ -77,10 +77,10 @@ Pair = tuple[dict[str, str], Any, Any]
 
 
 def architectures(asked: Comparison) -> list[Pair]:
-    """Swaps of architectures at the place that is told, on the probes' own text if any.
+    """Swaps of architectures at the place reported, on the probes' own text if any.
 
     Groups that read their data in one order alone: of several orders that which most
-    seeds read, since one seed tells no floor.
+    seeds read, since one seed gives no floor.
     """
     found: dict[Any, Pair] = {}
     for swap in asked.swaps:
@@ -89,7 +89,7 @@ def architectures(asked: Comparison) -> list[Pair]:
         head = {"baseline": swap.baseline, "alternative": swap.alternative}
         head["fixed"] = swap.fixed
         for one, two in asked.pairs(asked.ends, swap):
-            if one.data_seed == two.data_seed and asked.told(two):
+            if one.data_seed == two.data_seed and asked.reported(two):
                 place = *head.values(), two.params, two.tokens, two.unique_tokens
                 before = found.get(place)
                 if before is None or two.seeds > before[2].seeds:

@@ -38,10 +38,10 @@ MOST_RUNGS = 26
 
 def draw_ladder(figure: Figure, analysis: Analysis, target: str) -> None:
     """Distances at one place, of swaps of the data and of the model, on one axis."""
-    told = probed(analysis.distances)
-    if told.empty:
+    reported = probed(analysis.distances)
+    if reported.empty:
         raise Nothing
-    frame = told[told.distance.notna()].sort_values("distance")
+    frame = reported[reported.distance.notna()].sort_values("distance")
     if len(frame) > MOST_RUNGS:
         # The nearest and the farthest, and those between them in even steps.
         steps = np.linspace(0, len(frame) - 1, MOST_RUNGS).round().astype(int)

@@ -118,8 +118,8 @@ def ratios_said(analysis: Analysis) -> list[str]:
         return []
     known = probed(frame)
     known = known[np.isfinite(known.high)]
-    told = probed(analysis.distances)
-    mine = known[known.fixed.isin(told.fixed[told.kind == "architecture"])]
+    reported = probed(analysis.distances)
+    mine = known[known.fixed.isin(reported.fixed[reported.kind == "architecture"])]
     mine = mine.sort_values("other_kind", key=lambda k: k != "corpus", kind="stable")
     return [f"{place_text(mine)}, {ratio_text(row)}." for row in mine.itertuples()]
 

@@ -17,7 +17,7 @@ from analysis.formatting import (
     range_text,
     swap_text,
 )
-from analysis.questions._view import told_once
+from analysis.questions._view import reported_once
 
 # What stands before the level that is fixed, of an architecture's swap and of others.
 _HELD = {"architecture": "on"}
@@ -27,13 +27,13 @@ def disputed(agreement: pd.DataFrame) -> list[str]:
     """What was measured on swaps for which the leading law says something else.
 
     Args:
-      agreement: as in Analysis; each swap is told once, as it helps when measured.
+      agreement: as in Analysis; each swap is stated once, as it helps when measured.
     """
     if agreement.empty:
         return []
     apart = agreement[~agreement.agrees.astype(bool)]
     sentences = []
-    for row in told_once(apart, -apart.measured).itertuples():
+    for row in reported_once(apart, -apart.measured).itertuples():
         fixed = (
             "" if row.fixed == UNNAMED else f" {_HELD.get(row.kind, 'for')} {row.fixed}"
         )
@@ -53,7 +53,7 @@ def changes(frame: pd.DataFrame) -> list[tuple[str, bool]]:
       frame: rows of Analysis.measured, of one target.
     """
     said = []
-    for row in told_once(frame, -frame.log_ratio).itertuples():
+    for row in reported_once(frame, -frame.log_ratio).itertuples():
         cells = "one matched cell" if row.cells == 1 else f"{row.cells} matched cells"
         over = f"over {cells}{_trained(row)} ({_cells(row)})"
         swap = swap_text(row)

@@ -10,13 +10,13 @@ import pandas as pd
 from analysis.formatting import UNDETERMINED, number
 from analysis.inference.verdict import verdict
 from analysis.questions._question import FRONT, Sentence
-from analysis.questions._view import View, told_once
+from analysis.questions._view import View, reported_once
 
 
 def foremost_of(view: View, kind: str) -> pd.DataFrame:
     """The answer's swaps of a kind, trained on the target where that was done."""
     found = view.headline[view.headline.kind == kind]
-    found = told_once(found, found.factor)
+    found = reported_once(found, found.factor)
     found = found[worth_told(found)]
     own = found[found.fixed == view.target]
     return own if len(own) else found

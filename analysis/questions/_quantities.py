@@ -33,14 +33,14 @@ class Quantity:
 
 
 def _multipliers(analysis: Analysis) -> pd.DataFrame:
-    """The leading method's data-equivalents, each swap told once, as it helps."""
+    """The leading method's data-equivalents, each swap stated once, as it helps."""
     return headline(analysis.equivalents, analysis.targets[0])
 
 
 NAMED = {
     # Jensen-Shannon divergence of two families' predictions beyond that of seeds.
     "excess": Quantity(
-        "distances", "excess", {"kind": "architecture", "told": True, "own": True}
+        "distances", "excess", {"kind": "architecture", "reported": True, "own": True}
     ),
     # The same at the best scoring of each run, of the longest that was allowed.
     "excess stopped early": Quantity(

@@ -48,8 +48,8 @@ NAMES = {
 
 def draw_equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
     """What each swap is worth in data at the largest fitted cell, by every method."""
-    told = one_way(rows_of(analysis.equivalents, target))
-    frame = at_fitted(told)
+    reported = one_way(rows_of(analysis.equivalents, target))
+    frame = at_fitted(reported)
     if frame.empty:
         raise Nothing
     given = set(frame[frame.factor.notna()].method)
@@ -64,7 +64,7 @@ def draw_equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
     ]
     resize(figure, 0.9 + 0.5 * len(kinds) + 0.42 * sum(heights))
     panels = figure.subplots(len(kinds), 1, squeeze=False, height_ratios=heights)[:, 0]
-    outside = leading(beyond(told))
+    outside = leading(beyond(reported))
     for axes, kind in zip(panels, kinds, strict=True):
         groups = frame[frame.kind == kind].groupby(keys, sort=False)
         _swaps_of_a_kind(axes, list(groups), outside[outside.kind == kind], methods)

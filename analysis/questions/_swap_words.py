@@ -21,7 +21,7 @@ from analysis.formatting import (
     swap_text,
 )
 from analysis.inference.verdict import verdict
-from analysis.questions._view import told_once
+from analysis.questions._view import reported_once
 
 
 def equivalence(row: Any) -> str:
@@ -84,7 +84,7 @@ def equivalences(frame: pd.DataFrame, target: str) -> list[str]:
     What is trained on another text than the one that is scored, and is undetermined,
     shares one sentence. Many swaps share theirs.
     """
-    gained = told_once(frame, frame.factor)
+    gained = reported_once(frame, frame.factor)
     gained = gained[gained.factor.notna()]
     kinds = set(gained.kind)
     if len(gained) > MOST_SENTENCES and kinds <= {"architecture", "corpus"}:
@@ -142,10 +142,10 @@ def _sentence(rows: pd.DataFrame, differs: str) -> str:
     """One sentence on swaps that differ in one of fixed, baseline and alternative."""
     if len(rows) == 1:
         return equivalence(next(rows.itertuples()))
-    first, told, open_ = rows.iloc[0], [], []
+    first, known, open_ = rows.iloc[0], [], []
     for row in rows.itertuples():
         level = str(getattr(row, differs))
-        told.append(
+        known.append(
             f"{level} {number(row.factor)} "
             f"({interval_text(row.low, row.high)}{_never(row)})"
         )
@@ -161,8 +161,8 @@ def _sentence(rows: pd.DataFrame, differs: str) -> str:
         "alternative": f"{place}{the} data that {first.baseline} needs to match "
         "others, as a multiple of its own: for",
     }[differs]
-    text = f"{lead} {joined(told)}."
+    text = f"{lead} {joined(known)}."
     if open_:
-        which = "any of these" if len(open_) == len(told) > 1 else joined(open_, "or")
+        which = "any of these" if len(open_) == len(known) > 1 else joined(open_, "or")
         text += f" Whether {which} differs {UNDETERMINED}."
     return text

@@ -1,7 +1,7 @@
-"""What the report tells of an analysis: of many rows those that a reader is shown.
+"""What the report shows of an analysis: of many rows those that a reader is shown.
 
-Each swap is told one way, by the method that leads, at the largest cell up to which the
-laws were fitted, and of many swaps those with the family that stands first.
+Each swap is stated one way, by the method that leads, at the largest cell up to which
+the laws were fitted, and of many swaps those with the family that stands first.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from analysis.questions._question import Sentence
 
 
-def told_once(frame: pd.DataFrame, gain: pd.Series) -> pd.DataFrame:
-    """Rows of swaps, each told once: the direction with the larger `gain`.
+def reported_once(frame: pd.DataFrame, gain: pd.Series) -> pd.DataFrame:
+    """Rows of swaps, each stated once: the direction with the larger `gain`.
 
     Args:
       frame: columns baseline and alternative, and any of kind, fixed, target, params,
@@ -36,9 +36,9 @@ def told_once(frame: pd.DataFrame, gain: pd.Series) -> pd.DataFrame:
     known = ("kind", "fixed", "target", "params", "tokens", "method")
     keys = [frame[name] for name in known if name in frame]
     order = gain.fillna(-math.inf).sort_values(ascending=False, kind="stable").index
-    told = frame.assign(_pair=pair).loc[order]
+    reported = frame.assign(_pair=pair).loc[order]
     names = [key.name for key in keys]
-    return frame.loc[sorted(told.drop_duplicates([*names, "_pair"]).index)]
+    return frame.loc[sorted(reported.drop_duplicates([*names, "_pair"]).index)]
 
 
 # What makes rows of a frame comparable: each group has its own largest cell.
@@ -83,10 +83,10 @@ def leading(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def one_way(frame: pd.DataFrame) -> pd.DataFrame:
-    """Equivalents with each swap told in one direction: the gain, where both stand.
+    """Equivalents with each swap stated in one direction: the gain, where both stand.
 
     On each target the leading method's largest fitted cell decides, trained on the
-    target where that was done, so that all figures tell the same way.
+    target where that was done, so that all figures show the same direction.
     """
     best: dict[Any, tuple[Any, ...]] = {}
     for row in leading(at_fitted(frame)).itertuples():
@@ -94,14 +94,14 @@ def one_way(frame: pd.DataFrame) -> pd.DataFrame:
         rank = (row.factor > 1, row.fixed == row.target, row.factor)
         if key not in best or rank > best[key][0]:
             best[key] = (rank, (row.baseline, row.alternative))
-    told = [
+    reported = [
         best.get((target, frozenset(ends)), (None, ends))[1] == ends
         for target, *ends_ in zip(
             frame.target, frame.baseline, frame.alternative, strict=True
         )
         for ends in [tuple(ends_)]
     ]
-    return frame[np.array(told, bool)]
+    return frame[np.array(reported, bool)]
 
 
 def of_target(frame: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -122,27 +122,27 @@ def headline(equivalents: pd.DataFrame, target: str) -> pd.DataFrame:
 
 
 def compared(equivalents: pd.DataFrame) -> pd.DataFrame:
-    """Every method at the largest fitted cell, and what a lawless target is told by."""
-    told = one_way(equivalents)
-    parts = [at_fitted(told)]
+    """Every method at the largest fitted cell, and the rows of targets without laws."""
+    reported = one_way(equivalents)
+    parts = [at_fitted(reported)]
     for target in dict.fromkeys(equivalents.target):
         lead = headline(equivalents, target)
         parts.append(lead[lead.params.isna()])
     rows = pd.concat(parts)
-    return told.loc[sorted(set(rows.index))]
+    return reported.loc[sorted(set(rows.index))]
 
 
 def probed(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows about predictions that sentences and figures are about.
 
-    Those of the first probe set; of these the ones that are marked as told, and of
+    Those of the first probe set; of these the ones that are marked as reported, and of
     these the ones of the probes' own text, where the frame marks any.
     """
     if frame.empty:
         return frame
     frame = frame[frame.probes == frame.probes.iloc[0]]
-    if "told" in frame:
-        frame = frame[frame.told.astype(bool)]
+    if "reported" in frame:
+        frame = frame[frame.reported.astype(bool)]
     own = frame[frame.own.astype(bool)] if "own" in frame else frame[:0]
     return own if len(own) else frame
 
@@ -159,14 +159,14 @@ class View:
         return self.analysis.targets[0]
 
     @functools.cached_property
-    def told(self) -> Analysis:
-        """The analysis with no swaps but those that are told."""
+    def reported(self) -> Analysis:
+        """The analysis with no swaps but those that are reported."""
         return foremost(self.analysis)
 
     @functools.cached_property
     def headline(self) -> pd.DataFrame:
         """The equivalents that the answer is made of."""
-        return headline(self.told.equivalents, self.target)
+        return headline(self.reported.equivalents, self.target)
 
     @functools.cached_property
     def answers(self) -> tuple[Sentence, ...]:
@@ -176,8 +176,8 @@ class View:
         return tuple(one for question in questions() for one in question.answers(self))
 
     def rows(self, name: str) -> pd.DataFrame:
-        """A frame's rows of the first target, of swaps those that are told."""
-        return of_target(self.told.frames[name], self.target)
+        """A frame's rows of the first target, of swaps those that are reported."""
+        return of_target(self.reported.frames[name], self.target)
 
     def own(self, name: str) -> pd.DataFrame:
         """Rows trained on the target itself, where that was done."""

@@ -201,10 +201,10 @@ def draw_agreements(figure: Figure, analysis: Analysis, target: str) -> None:
             axes.set_yticklabels([])
         axes.set_xlabel(LABELS[measure])
         axes.grid(True, axis="x")
-    told = {"permuted": "positions permuted", "given": "explained by n-grams"}
-    told["seeds"] = "two seeds of one"
+    reported = {"permuted": "positions permuted", "given": "explained by n-grams"}
+    reported["seeds"] = "two seeds of one"
     handles = [key("agreement", PALETTE[0], "o")]
-    legend(figure, handles + [key(told[n], *look) for n, look in NULLS.items()])
+    legend(figure, handles + [key(reported[n], *look) for n, look in NULLS.items()])
 
 
 NULLS = {"permuted": (FAINT, "x"), "given": (PALETTE[1], "|"), "seeds": (INK, "D")}

@@ -389,8 +389,8 @@ SHOWN += ["of", "rows", "scale", "change", "stated"]
 
 def _shown(claims: pd.DataFrame) -> pd.DataFrame:
     """The table of claims as the page has it."""
-    told = [rule_text(row) if row.rule else "" for row in claims.itertuples()]
-    return claims.assign(claimed=told)[SHOWN]
+    reported = [rule_text(row) if row.rule else "" for row in claims.itertuples()]
+    return claims.assign(claimed=reported)[SHOWN]
 
 
 def build(view: View, figure: Placed) -> str:

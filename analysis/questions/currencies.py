@@ -182,7 +182,7 @@ def _overall(view: View) -> pd.DataFrame:
 
 def findings(view: View) -> list[Finding]:
     """What swaps are worth in the most compute that was looked at."""
-    frame = of_target(view.told.multipliers, view.target)
+    frame = of_target(view.reported.multipliers, view.target)
     frame = frame[(frame.currency == "compute") & frame.compute.notna()]
     frame = frame[(frame.fixed != "*") & (frame.low > 0)]
     out = []

@@ -1,4 +1,4 @@
-"""Which system to train at a target compute, and whether a small comparison tells."""
+"""Which system to train at a target compute; does a small comparison show it?"""
 
 from __future__ import annotations
 
@@ -119,11 +119,11 @@ def decisions_frame(
     rows = []
     for corpus, compute in itertools.product(corpora, computes):
         losses = np.array([reached.at(f, corpus, compute) for f in families])
-        told = ~np.isnan(losses[:, 0])
-        if told.sum() < 2:
+        reported = ~np.isnan(losses[:, 0])
+        if reported.sum() < 2:
             continue
-        named = [f for f, known in zip(families, told, strict=True) if known]
-        losses = losses[told]
+        named = [f for f, known in zip(families, reported, strict=True) if known]
+        losses = losses[reported]
         chance = best_share(losses[:, 1:])
         low, high = interval(losses[:, 1:].T)
         ranks, small = small_ranks(cells, named, corpus)

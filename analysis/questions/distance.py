@@ -60,7 +60,7 @@ FRAMES = (
         "distances",
         "Mean Jensen-Shannon divergence between the predictions of groups of seeds.",
         *WHERE,
-        "told",
+        "reported",
         Column("own", "whether one side was trained on the corpus of the probes"),
         Column("seeds", "runs of the smaller of the two groups"),
         Column("distance", "of a run of one from a run of the other", NATS),
@@ -116,7 +116,7 @@ def compares(asked: Comparison) -> Answer:
         return {}, [_alone(asked)]
     name = asked.predictions.name
     rows = [_row(one, asked) for one in found]
-    here = [one for one in found if asked.told(one.after)]
+    here = [one for one in found if asked.reported(one.after)]
     mine = [asked.own in (one.before.corpus, one.after.corpus) for one in here]
     where = {"probes": name} | {n: here[0].after[n] for n in PLACED}
     frames = {
@@ -198,7 +198,7 @@ def _row(one: Found, asked: Comparison) -> dict[str, Any]:
         "probes": asked.predictions.name,
         **one.head,
         **{name: one.after[name] for name in ("params", "tokens", "unique_tokens")},
-        "told": asked.told(one.after),
+        "reported": asked.reported(one.after),
         "own": asked.own in (one.before.corpus, one.after.corpus),
         "seeds": int(min(one.before.seeds, one.after.seeds)),
         **{"distance": one.distance[0], "low": float(low), "high": float(high)},
@@ -257,7 +257,7 @@ MOST_ON_MAP = 120
 def _map(asked: Comparison, here: Sequence[Found]) -> pd.DataFrame:
     """Classical multidimensional scaling (Torgerson 1952) of the roots of distances."""
     groups = {int(r.name): r for one in here for r in (one.before, one.after)}
-    rows = [row for row in groups.values() if asked.told(row)]
+    rows = [row for row in groups.values() if asked.reported(row)]
     runs = [(point, row) for row in rows for point in asked.points(row)][:MOST_ON_MAP]
     if len(runs) < 3:
         return pd.DataFrame()
@@ -286,7 +286,7 @@ def _alone(asked: Comparison) -> Note:
 
 
 def _missing(asked: Comparison, here: Sequence[Found]) -> list[Note]:
-    """Which groups at the place told have no floor, and the run that would give it."""
+    """Which groups at the place have no floor, and the run that would give it."""
     groups = {int(r.name): r for one in here for r in (one.before, one.after)}
     single = [row for row in groups.values() if row.seeds < 2]
     if not single:
@@ -306,13 +306,13 @@ def _each(single: Sequence[Any]) -> str:
 
 
 def said(view: View) -> list[str]:
-    told = probed(view.analysis.distances)
-    if told.empty:
+    reported = probed(view.analysis.distances)
+    if reported.empty:
         return []
-    place = place_text(told)
-    floors = told[(told.kind == "seeds") & told.distance.notna()]
+    place = place_text(reported)
+    floors = reported[(reported.kind == "seeds") & reported.distance.notna()]
     first = [f"{place}, {floors_text(floors)}."] if len(floors) else []
-    swaps = told[told.kind != "seeds"]
+    swaps = reported[reported.kind != "seeds"]
     swaps = swaps.sort_values("kind", key=lambda k: k != "architecture", kind="stable")
     apart = [f"{place}, {excess_text(row)}." for row in swaps.itertuples()]
     ladder = ladder_said(view.analysis)
@@ -321,15 +321,15 @@ def said(view: View) -> list[str]:
 
 def answers(view: View) -> list[Sentence]:
     """Of the swaps of architectures the one farthest from seeds and the nearest."""
-    told = probed(view.analysis.distances)
-    if told.empty:
+    reported = probed(view.analysis.distances)
+    if reported.empty:
         return []
-    swaps = told[(told.kind == "architecture") & told.excess.notna()]
+    swaps = reported[(reported.kind == "architecture") & reported.excess.notna()]
     if swaps.empty:
         text = "Whether two architectures compute the same function "
         reason = "no two of them have the two seeds each that show how far seeds differ"
         return [Sentence(f"{text}{UNDETERMINED}: {reason}.", 70, LIMIT)]
-    place = place_text(told)
+    place = place_text(reported)
     far, near = swaps.loc[swaps.excess.idxmax()], swaps.loc[swaps.excess.idxmin()]
     lines = [f"{place}, {excess_text(row)}." for row in (far, near)]
     plain = plain_excess(far)

@@ -111,8 +111,8 @@ def text_of(row: Any) -> str:
 
 def said(view: View) -> list[str]:
     frame = probed(view.analysis.ensembles)
-    told = at_largest(frame[(frame.reading == EARLY) & (frame.refused == "")])
-    return few([f"{text_of(row)}." for row in told.itertuples()])
+    reported = at_largest(frame[(frame.reading == EARLY) & (frame.refused == "")])
+    return few([f"{text_of(row)}." for row in reported.itertuples()])
 
 
 QUESTION = Question(

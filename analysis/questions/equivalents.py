@@ -1,4 +1,4 @@
-"""What each swap is worth in data, and how that is told; computed in effects.py."""
+"""What each swap is worth in data, and how that is said; computed in effects.py."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def doubling_sentence(frame: pd.DataFrame, target: str, unit: str) -> str:
 
 
 def nothing(families: int, corpora: int) -> str:
-    """That no effect could be told, and what the runs lack for one."""
+    """That no effect could be stated, and what the runs lack for one."""
     text = "Whether architecture or data matters more {}"
     lacks = [
         one
@@ -175,7 +175,7 @@ def nothing(families: int, corpora: int) -> str:
 
 
 def _of_whom(family: str, corpus: str) -> str:
-    """`of FAMILY on CORPUS`; what the table does not tell apart is not named."""
+    """`of FAMILY on CORPUS`; what the table does not distinguish is not named."""
     family = "" if family == UNNAMED else f" of {family}"
     return family + on(corpus)
 
@@ -199,7 +199,7 @@ def opening(row: Any, target: str, model: str, above: float) -> str:
     """Where and by which law the answer holds.
 
     Args:
-      row: of Analysis.equivalents, the first that is told.
+      row: of Analysis.equivalents, the first that is reported.
       model: of Analysis.models, the law that leads.
       above: AICc of the joint law over it.
     """
@@ -293,8 +293,8 @@ def said(view: View) -> list[str]:
 
 
 def answers(view: View) -> list[Sentence]:
-    """What each swap is worth, or that no swap can be told."""
-    analysis, target = view.told, view.target
+    """What each swap is worth, or that none can be said."""
+    analysis, target = view.reported, view.target
     ratios = at_fitted(of_target(analysis.ratios, target))
     own = of_target(analysis.measured, target)
     measured = _matched_words.measured_sentences(own) if ratios.empty else []
@@ -344,12 +344,12 @@ ONE_CELL = "a fitted curve at one cell; at other cells the swap may be worth oth
 
 
 def _without_factor(measured: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """Measured swaps of which no law tells, and no factor is told."""
+    """Measured swaps of which no law says anything, and no factor is known."""
     lawful = worth_told(found) | (found.method != "paired")
-    told = {*zip(*(found[lawful][end] for end in ENDS), strict=True)}
-    told |= {(two, one) for one, two in told}
+    reported = {*zip(*(found[lawful][end] for end in ENDS), strict=True)}
+    reported |= {(two, one) for one, two in reported}
     ends = zip(*(measured[end] for end in ENDS), strict=True)
-    return measured[np.array([pair not in told for pair in ends], bool)]
+    return measured[np.array([pair not in reported for pair in ends], bool)]
 
 
 ENDS = ("baseline", "alternative")
@@ -370,12 +370,12 @@ def _opening(analysis: Analysis, found: pd.DataFrame, target: str) -> str:
 def _beside(analysis: Analysis, found: pd.DataFrame) -> list[str]:
     """The joint law's verdicts where another leads, and the withheld largest cell."""
     target = str(found.target.iloc[0])
-    told = one_way(of_target(analysis.equivalents, target))
+    reported = one_way(of_target(analysis.equivalents, target))
     said = []
     if (found.method == "preferred").any():
-        joint = at_fitted(told[told.method == "joint"])
+        joint = at_fitted(reported[reported.method == "joint"])
         said.append(joint_instead(found, joint))
-    far = beyond(leading(told))
+    far = beyond(leading(reported))
     # What leads with an extrapolation has said it already.
     far = far[(far.kind == "architecture") & found.fitted.astype(bool).any()]
     own = far[far.fixed == target]
@@ -431,8 +431,8 @@ def _built(view: View, figure: Placed) -> str:
             f"For comparison: loss saved by doubling the data ({view.analysis.unit})"
         )
         parts.append(markup.fold(caption, doubling))
-    told = one_way(frame)
-    both = pd.concat([at_fitted(told), beyond(told)], ignore_index=True)
+    reported = one_way(frame)
+    both = pd.concat([at_fitted(reported), beyond(reported)], ignore_index=True)
     title = "Data-equivalents at the largest fitted cell and beyond it"
     parts.append(markup.fold(title, both))
     shown = at_fitted(one_way(view.rows("equivalents")))

@@ -299,7 +299,7 @@ def _notes(asked: Comparison, found: Sequence[Path]) -> list[Note]:
 # --- Words -------------------------------------------------------------------------
 
 
-def _told(analysis: Analysis) -> pd.DataFrame:
+def _reported(analysis: Analysis) -> pd.DataFrame:
     """Of each swap and axis the longest path, of the probes' own corpus if any.
 
     Of several paths of one length the one that ends at the most tokens and parameters.
@@ -382,19 +382,19 @@ def _equal(analysis: Analysis) -> list[str]:
 
 
 def said(view: View) -> list[str]:
-    told = _told(view.analysis)
-    trends = [f"{trend_text(row)}." for row in told.itertuples()]
+    reported = _reported(view.analysis)
+    trends = [f"{trend_text(row)}." for row in reported.itertuples()]
     return few(trends) + few(_equal(view.analysis))
 
 
 def answers(view: View) -> list[Sentence]:
     """Of the longest path the swap that is farthest at its end."""
-    told = _told(view.analysis)
-    if told.empty:
+    reported = _reported(view.analysis)
+    if reported.empty:
         return []
-    longest = told[told.points == told.points.max()]
+    longest = reported[reported.points == reported.points.max()]
     row = longest.loc[longest["last"].idxmax()]
-    same = told[(told.axis == row.axis)]
+    same = reported[(reported.axis == row.axis)]
     far = same.loc[same["last"].idxmax()]
     lines = [f"{trend_text(far)}.", *_equal(view.analysis)[:1]]
     front = [Sentence(text, 72 - 10 * k, FRONT) for k, text in enumerate(lines)]
@@ -406,12 +406,13 @@ def answers(view: View) -> list[Sentence]:
 
 def draw_excess(figure: Figure, analysis: Analysis, target: str) -> None:
     """Excess of each pair of architectures along every axis that was varied."""
-    frame, told = probed(analysis.function_excess), _told(analysis)
-    if frame.empty or told.empty:
+    frame, reported = probed(analysis.function_excess), _reported(analysis)
+    if frame.empty or reported.empty:
         raise Nothing
-    lines = frame[frame.path.isin(told.path)]
-    equal = frame[(frame.axis == "loss") & frame.path.isin(told.path)]
-    pairs = list(dict.fromkeys(zip(told.baseline, told.alternative, strict=True)))
+    lines = frame[frame.path.isin(reported.path)]
+    equal = frame[(frame.axis == "loss") & frame.path.isin(reported.path)]
+    both = zip(reported.baseline, reported.alternative, strict=True)
+    pairs = list(dict.fromkeys(both))
     axes_of = [name for name in AXES if name in set(lines.axis) | set(equal.axis)]
     resize(figure, 3.4, max(4.6, 0.8 + 2.6 * len(axes_of)))
     panels = panels_of(figure, 1, len(axes_of))[0]
@@ -427,7 +428,7 @@ def draw_excess(figure: Figure, analysis: Analysis, target: str) -> None:
             pair = (some.baseline.iloc[0], some.alternative.iloc[0])
             some = some.sort_values("x")
             banded(axes, some.x, some.excess, some, looks(pairs, pair))
-            row = told[told.path == path].iloc[0]
+            row = reported[reported.path == path].iloc[0]
             if name != "loss" and not row.refused:
                 ends = np.array([[row.floor - row.low], [row.high - row.floor]])
                 axes.errorbar(

@@ -3,7 +3,7 @@
 The same unique data is read over and over. Each family's loss on held-out text of it is
 followed over epochs, at the end of training and at the best scoring of each run, to the
 floor that it tends to; the gap of two families there is set beside the gap after one
-epoch, and told as so many times the unique data. What ensembles of seeds reach stands
+epoch, and stated as so many times the unique data. What ensembles of seeds reach stands
 in ensembles.py.
 """
 
@@ -340,7 +340,7 @@ def _notes(found: Sequence[Curve]) -> list[Note]:
 # --- Words ----------------------------------------------------------------------------
 
 
-def _told(frame: pd.DataFrame, reading: str = EARLY) -> pd.DataFrame:
+def _reported(frame: pd.DataFrame, reading: str = EARLY) -> pd.DataFrame:
     """Rows of one reading at the largest size and unique data of each swap."""
     mine = frame[frame.reading == reading] if len(frame) else frame
     if mine.empty:
@@ -407,15 +407,15 @@ def floor_text(row: Any, unit: str) -> str:
 
 def said(view: View) -> list[str]:
     analysis = view.analysis
-    gaps = _told(analysis.exhausted_gaps)
-    factors = _told(analysis.exhausted_efficiency)
+    gaps = _reported(analysis.exhausted_gaps)
+    factors = _reported(analysis.exhausted_efficiency)
     factors = factors[factors.refused == ""] if len(factors) else factors
     floors = analysis.exhausted_floors
     floors = floors[floors.axis == "epochs"] if len(floors) else floors
     out: list[str] = []
     for frame, text in (
         (gaps, gap_text),
-        (_told(floors), floor_text),
+        (_reported(floors), floor_text),
         (factors, factor_text),
     ):
         out += few([f"{text(row, analysis.unit)}." for row in frame.itertuples()])
@@ -424,7 +424,7 @@ def said(view: View) -> list[str]:
 
 def answers(view: View) -> list[Sentence]:
     """Of the gaps left the largest, where there are any of data that is exhausted."""
-    gaps = _told(view.analysis.exhausted_gaps)
+    gaps = _reported(view.analysis.exhausted_gaps)
     if gaps.empty:
         return []
     if gaps.exhausted.any():

@@ -219,8 +219,8 @@ def answers(view: View) -> list[Sentence]:
         for note in view.analysis.notes
         if note.kind == "refused" and note.about in about
     ]
-    told = ["No law could be fitted.", *reasons[:1]]
-    return [Sentence(text, 80) for text in told]
+    reported = ["No law could be fitted.", *reasons[:1]]
+    return [Sentence(text, 80) for text in reported]
 
 
 QUESTION = Question(

@@ -85,20 +85,20 @@ def trends(view: View, kind: str) -> list[tuple[Any, dict[str, tuple[str, Any]]]
 def trend(best: Any, along: dict[str, tuple[str, Any]]) -> str:
     """Whether the gap of one swap grows or closes, axis by axis."""
     gap = f"the gap between {best.baseline} and {best.alternative}"
-    told = []
+    reported = []
     for way in ("grows", "closes"):
         where = [
             f"{ALONG[by]} ({_range(row)})"
             for by, (lie, row) in along.items()
             if lie == way
         ]
-        told += [f"{way} {joined(where)}"] if where else []
+        reported += [f"{way} {joined(where)}"] if where else []
     open_ = [ALONG[by] for by, (lie, _) in along.items() if not lie]
-    if not told:
+    if not reported:
         return capitalised(
             f"whether {gap} grows or closes {joined(open_, 'or')} {UNDETERMINED}."
         )
-    text = capitalised(f"{gap} {joined(told, 'but')}")
+    text = capitalised(f"{gap} {joined(reported, 'but')}")
     if open_:
         text += f"; whether it changes {joined(open_, 'or')} {UNDETERMINED}"
     return f"{text}."
@@ -124,14 +124,16 @@ def _lines(analysis: Analysis, target: str) -> pd.DataFrame:
     By the laws of each family and corpus alone where there are any: the joint law
     shares its multipliers and shows little change.
     """
-    told = headline(analysis.equivalents, target)
-    told = told[(told.low > 1.0) & told.params.notna()]
-    own = told[(told.kind != "architecture") | (told.fixed == target)]
-    told = own if len(own) else told
-    told = told.sort_values("factor").groupby("kind", sort=False).tail(MOST_LINES // 2)
+    reported = headline(analysis.equivalents, target)
+    reported = reported[(reported.low > 1.0) & reported.params.notna()]
+    own = reported[(reported.kind != "architecture") | (reported.fixed == target)]
+    reported = own if len(own) else reported
+    reported = (
+        reported.sort_values("factor").groupby("kind", sort=False).tail(MOST_LINES // 2)
+    )
     keys = ["kind", "baseline", "alternative", "fixed"]
-    told = told.rename(columns={"tokens": "at_", "factor": "led"})
-    beside = told.rename(columns={"low": "led_low", "high": "led_high"})
+    reported = reported.rename(columns={"tokens": "at_", "factor": "led"})
+    beside = reported.rename(columns={"low": "led_low", "high": "led_high"})
     beside = beside[[*keys, "at_", "led", "led_low", "led_high"]]
     frame = of_target(analysis.equivalents, target).merge(beside, on=keys)
     frame = frame[frame.params.notna() & frame.factor.notna() & frame.low.notna()]

@@ -220,7 +220,7 @@ def draw_holdout(figure: Figure, analysis: Analysis, target: str) -> None:
 
 
 def answers(view: View) -> list[Sentence]:
-    found = of_target(view.told.holdout, view.target)
+    found = of_target(view.reported.holdout, view.target)
     return [Sentence(text, 35) for text in sentences(found)]
 
 

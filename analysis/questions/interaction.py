@@ -162,8 +162,8 @@ def _drawn(gap: Array, asked: int) -> dict[str, Any]:
         for level in (LEVEL, 1.0 - (1.0 - LEVEL) / asked)
         for end in interval(gap[1:], level)
     )
-    told = {"difference": float(gap[0]), "low": low, "high": high}
-    return told | {"differs": bool(least > 0 or most < 0)}
+    reported = {"difference": float(gap[0]), "low": low, "high": high}
+    return reported | {"differs": bool(least > 0 or most < 0)}
 
 
 def measured_frame(found: Matches, target: str) -> pd.DataFrame:
@@ -192,11 +192,13 @@ def measured_frame(found: Matches, target: str) -> pd.DataFrame:
             if gap.size >= 3:
                 names = {"by": "fixed", "first": one.fixed, "second": two.fixed}
                 spread = float(gap.std(ddof=1)) / math.sqrt(gap.size)
-                told = _told(float(gap.mean()), spread, gap.size - 1, asked)
-                rows.append(head | {"fixed": "*"} | names | told)
+                reported = _by_students_t(
+                    float(gap.mean()), spread, gap.size - 1, asked
+                )
+                rows.append(head | {"fixed": "*"} | names | reported)
         for swap in members:
-            for name, told in _slopes(found[swap], asked):
-                rows.append(head | {"fixed": swap.fixed} | name | told)
+            for name, reported in _slopes(found[swap], asked):
+                rows.append(head | {"fixed": swap.fixed} | name | reported)
     return pd.DataFrame(rows)
 
 
@@ -205,14 +207,19 @@ def _by_place(matched: Sequence[Match]) -> dict[Any, float]:
     return {match.before.Index: match.log_ratio for match in matched}
 
 
-def _told(difference: float, error: float, freedom: int, asked: int) -> dict[str, Any]:
+def _by_students_t(
+    difference: float, error: float, freedom: int, asked: int
+) -> dict[str, Any]:
     """As `_drawn`, by Student's t."""
     reach, far = (
         error * quantiles.student(1.0 - (1.0 - LEVEL) / (2.0 * count), freedom)
         for count in (1, asked)
     )
-    told = {"difference": difference, "low": difference - reach}
-    return told | {"high": difference + reach, "differs": bool(abs(difference) > far)}
+    row = {"difference": difference, "low": difference - reach}
+    return row | {
+        "high": difference + reach,
+        "differs": bool(abs(difference) > far),
+    }
 
 
 def _slopes(
@@ -233,7 +240,7 @@ def _slopes(
         middle, error = float(beta[axis + 1] * reach), float(spread[axis + 1] * reach)
         least, most = np.exp(at[:, axis].min()), np.exp(at[:, axis].max())
         names = {"by": name, "first": f"{least:.3g}", "second": f"{most:.3g}"}
-        yield names, _told(middle, error, freedom, asked)
+        yield names, _by_students_t(middle, error, freedom, asked)
 
 
 def flags(interactions: pd.DataFrame) -> dict[tuple[str, str, str, str, str], str]:
@@ -250,8 +257,8 @@ def flags(interactions: pd.DataFrame) -> dict[tuple[str, str, str, str, str], st
         ["target", "kind", "baseline", "alternative"]
     ):
         deciding = part[part.method == "family"]
-        told = part[part.method == "paired"] if deciding.empty else deciding
-        for row in told[told.differs].itertuples():
+        reported = part[part.method == "paired"] if deciding.empty else deciding
+        for row in reported[reported.differs].itertuples():
             varies = "what is held fixed" if row.by == "fixed" else "scale"
             for fixed in (row.fixed, "*"):
                 key = (target, kind, baseline, alternative, fixed)
@@ -314,7 +321,7 @@ def _exp(log: float) -> float:
 def draw_interactions(figure: Figure, analysis: Analysis, target: str) -> None:
     """How each swap's data-equivalent changes with what is held fixed, size and budget.
 
-    What has no interval tells nothing, and is left to the table.
+    What has no interval shows nothing, and is left to the table.
     """
     frame = rows_of(analysis.interactions, target)
     frame = frame[(frame.quantity == "ln M_D") & np.isfinite(frame.difference)]
@@ -343,7 +350,7 @@ def draw_interactions(figure: Figure, analysis: Analysis, target: str) -> None:
 
 def answers(view: View) -> list[Sentence]:
     """Where the law and what was measured disagree, what was measured comes first."""
-    said = disputed(of_target(view.told.agreement, view.target))
+    said = disputed(of_target(view.reported.agreement, view.target))
     front = [Sentence(text, 100, FRONT) for text in said[:1]]
     return [*(Sentence(text, 100) for text in said), *front]
 
@@ -351,7 +358,7 @@ def answers(view: View) -> list[Sentence]:
 def findings(view: View) -> list[Finding]:
     """Swaps as measured on matched cells, and as the law has them at these."""
     out = []
-    for row in of_target(view.told.agreement, view.target).itertuples():
+    for row in of_target(view.reported.agreement, view.target).itertuples():
         swap = (row.baseline, row.alternative, row.fixed)
         ends = interval_text(row.low, row.high)
         text = f"log loss changes by {number(row.measured)} ({ends})"

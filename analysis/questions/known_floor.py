@@ -75,8 +75,8 @@ def frame(
     trained = cells.drop_duplicates("target").set_index("target").corpus
     every["own"] |= only & (every.target.map(trained) == every.target.map(own))
     below, above = every.high < every.truth, every.low > every.truth
-    told = np.select([below, above], ["below", "above"], "contains")
-    every["interval"] = np.where(every.low.isna() | every.high.isna(), "", told)
+    reported = np.select([below, above], ["below", "above"], "contains")
+    every["interval"] = np.where(every.low.isna() | every.high.isna(), "", reported)
     return every
 
 
@@ -122,16 +122,16 @@ def _corpus(keys: Mapping[str, float]) -> str:
 
 def sentences(rows: pd.DataFrame, unit: str) -> list[str]:
     """A sentence a floor that was fitted where the truth is known; many share one."""
-    told: list[str] = []
+    reported: list[str] = []
     if rows.empty:
-        return told
+        return reported
     own = rows[rows.own].groupby(["target", "law"], sort=False, dropna=False)
     for (target, law), some in own:
         if len(some) > MOST_FLOORS:
-            told.append(_counted(some, str(target), str(law), unit))
+            reported.append(_counted(some, str(target), str(law), unit))
         else:
-            told += [_said(row, unit) for row in some.itertuples()]
-    return told
+            reported += [_said(row, unit) for row in some.itertuples()]
+    return reported
 
 
 def _counted(rows: pd.DataFrame, target: str, law: str, unit: str) -> str:

@@ -141,7 +141,7 @@ def _draw_sizes(
     """The cells of a family on a corpus with their curves; the last loss of each size.
 
     Args:
-      rungs: the number of each cell's size, by which lines are told apart.
+      rungs: the number of each cell's size, by which lines are drawn differently.
     """
     ends = {}
     for params, points in cells.groupby("params"):

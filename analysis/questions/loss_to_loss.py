@@ -193,7 +193,7 @@ def said(view: View) -> list[str]:
     """Which of corpus and family moves each line more, if the draws decide it."""
     sentences = []
     for other, rows in view.rows("lines").groupby("other", sort=False):
-        told = [
+        reported = [
             f"the {row.factor} moves it by {percent_error(row.moved)} "
             f"({percent_error(row.low)} to {percent_error(row.high)}"
             + ("" if row.p < 1 - DECIDES else ", no more than chance")
@@ -202,7 +202,7 @@ def said(view: View) -> list[str]:
         ]
         scatter = percent_error(rows.scatter.iloc[0])
         text = f"Of runs with one loss on {view.target}, loss on {other}: "
-        text += f"{joined(told)}; runs scatter by {scatter} about their line"
+        text += f"{joined(reported)}; runs scatter by {scatter} about their line"
         if len(rows) > 1:
             first = rows.loc[rows.p_larger.idxmax()]
             share = f"{percent(first.p_larger)} of draws"

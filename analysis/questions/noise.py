@@ -310,7 +310,7 @@ def _built(view: View, figure: Placed) -> str:
 
 
 def answers(view: View) -> list[Sentence]:
-    found = of_target(view.told.fitness, view.target).dropna(subset="lack_of_fit")
+    found = of_target(view.reported.fitness, view.target).dropna(subset="lack_of_fit")
     said = [Sentence(fitness(row), 40) for row in found.itertuples()]
     if view.analysis.noise.empty:
         text = "No cell has two seeds, so whether the laws miss more than noise "

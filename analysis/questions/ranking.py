@@ -129,7 +129,7 @@ def _above(
 
 
 def _needs(model: Equivalents, family: str, best: str, corpus: str) -> dict[str, Any]:
-    """Of the best itself a factor of 1 with no interval, where the law tells it."""
+    """Of the best itself a factor of 1 with no interval, where the law gives it."""
     ((params, tokens),) = model.points
     logs = model.log_factors((family, corpus), (best, corpus))[:, 0]
     low, high = (float(np.exp(end[0])) for end in interval(logs[1:, None]))
@@ -193,8 +193,8 @@ def draw_standings(figure: Figure, analysis: Analysis, target: str) -> None:
     frame = own if len(own) else frame[frame.corpus == frame.corpus.iloc[0]]
     ys = range(len(frame))
     resize(figure, 0.9 + 0.26 * len(frame), WIDTH + 0.6)
-    told = frame.factor.notna().sum() > 1
-    left, *rest = panels_of(figure, 1, 2 if told else 1)[0]
+    reported = frame.factor.notna().sum() > 1
+    left, *rest = panels_of(figure, 1, 2 if reported else 1)[0]
     lowest = frame.loss.min()
     measured = pd.DataFrame(
         {

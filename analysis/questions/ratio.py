@@ -174,7 +174,7 @@ def said(view: View) -> list[str]:
 
 
 def answers(view: View) -> list[Sentence]:
-    found = at_fitted(of_target(view.told.ratios, view.target))
+    found = at_fitted(of_target(view.reported.ratios, view.target))
     return [Sentence(text, 70) for text in sentences(found)]
 
 

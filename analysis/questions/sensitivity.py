@@ -255,7 +255,7 @@ def across_targets(frame: pd.DataFrame, targets: Sequence[str]) -> pd.DataFrame:
 
 
 def _other(base: Mapping[str, Any], mine: pd.DataFrame) -> dict[str, Any] | None:
-    """The row of `mine` on the same swap, told in the direction of `base`."""
+    """The row of `mine` on the same swap, in the direction of `base`."""
     wanted = _ends(base)
     for row in mine.to_dict("records"):
         if _ends(row) != wanted:
@@ -398,7 +398,7 @@ def draw_verdicts(figure: Figure, analysis: Analysis, target: str) -> None:
 
 def answers(view: View) -> list[Sentence]:
     """Which verdicts other choices move; where many do, how many hold."""
-    agreement = of_target(view.told.agreement, view.target)
+    agreement = of_target(view.reported.agreement, view.target)
     moved = sentences(view.rows("verdicts"), agreement)
     said = [Sentence(text, 50) for text in (moved if len(moved) <= 3 else moved[-1:])]
     others = view.rows("verdicts")

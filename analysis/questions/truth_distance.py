@@ -1,4 +1,4 @@
-"""How far predictions lie from the truth, where a made corpus tells it.
+"""How far predictions lie from the truth, where a made corpus gives it.
 
 KL(p || q) of the true chances p from a run's q is what its loss has above the entropy.
 It is split into what the mean model of many seeds gets wrong and what seeds scatter;
@@ -56,7 +56,7 @@ FRAMES = (
         "truth_distances",
         "Distance of predictions to the true chances, at the end of training.",
         *WHERE,
-        "told",
+        "reported",
         Column("seeds", "how many runs there are"),
         Column("kl", "mean KL of the truth from a run's prediction", NATS),
         "low high",
@@ -72,7 +72,7 @@ FRAMES = (
         "same_mistakes",
         "Cosine of what two families get wrong.",
         "probes baseline alternative fixed params tokens unique_tokens",
-        "told",
+        "reported",
         Column("at", "equal budget or equal loss"),
         Column("loss", "at the probes, mean of the two", NATS),
         Column("cosine", "of the errors of the two families, seeds' noise taken out"),
@@ -132,7 +132,7 @@ def _row(asked: Comparison, row: Any) -> dict[str, Any]:
         "probes": predictions.name,
         **{name: row[name] for name in ("family", "corpus", "params", "tokens")},
         "unique_tokens": row.unique_tokens,
-        "told": asked.told(row),
+        "reported": asked.reported(row),
         "seeds": len(points),
         **_ends("kl", kl, plain=True),
         **_ends("mean_model", mean_model),
@@ -229,7 +229,7 @@ def _mistakes(asked: Comparison) -> list[dict[str, Any]]:
             rows.append(
                 {"probes": asked.predictions.name, **head, "at": at}
                 | {n: after[n] for n in ("params", "tokens", "unique_tokens")}
-                | {"told": asked.told(after), "loss": float(np.mean(losses))}
+                | {"reported": asked.reported(after), "loss": float(np.mean(losses))}
                 | _cosine(asked, points(before), points(after))
             )
     return rows
@@ -319,15 +319,15 @@ def cosine_text(row: Any) -> str:
 
 
 def said(view: View) -> list[str]:
-    told = probed(view.analysis.truth_distances)
-    if told.empty:
+    reported = probed(view.analysis.truth_distances)
+    if reported.empty:
         return []
-    first = told.iloc[0]
+    first = reported.iloc[0]
     place = f"At {scale_text(first.params, first.tokens)}"
-    holds = told.holds.astype(bool)
-    kl = [f"{place}, {kl_text(row)}." for row in told.itertuples()]
+    holds = reported.holds.astype(bool)
+    kl = [f"{place}, {kl_text(row)}." for row in reported.itertuples()]
     check = "Entropy and distance add up to the measured loss, within its error, in "
-    check += f"{int(holds.sum())} of {len(told)} groups."
+    check += f"{int(holds.sum())} of {len(reported)} groups."
     same = probed(view.analysis.same_mistakes)
     same = same[same.cosine.notna()] if len(same) else same
     return [

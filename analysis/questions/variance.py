@@ -290,7 +290,7 @@ def sentence(frame: pd.DataFrame) -> str:
 
 
 def _share(row: Any) -> str:
-    """A share with its interval, which tells nothing where all of it is under 1%."""
+    """A share with its interval, which shows nothing where all of it is under 1%."""
     low, high = percent(row.low), percent(row.high)
     rare = low == high and low.startswith("under")
     return percent(row.share) + ("" if rare else f" ({low} to {high})")
@@ -376,18 +376,20 @@ def answers(view: View) -> list[Sentence]:
     rows = list(plain.itertuples())
     if len(rows) < 2:
         return []
-    told = [f"{named(row.factor)} {percent(row.share)}" for row in rows]
+    shares = [f"{named(row.factor)} {percent(row.share)}" for row in rows]
     first, second = rows[:2]
     if first.low > max(row.high for row in rows[1:]):
         most = "most of" if first.low > 0.5 else "the largest part of"
         text = (
             f"{capitalised(most)} the variation in loss between these runs is "
             f"explained by {named(first.factor)}: {_share(first)}. "
-            f"Then {'come' if len(told) > 2 else 'comes'} {joined(told[1:])}."
+            f"Then {'come' if len(shares) > 2 else 'comes'} {joined(shares[1:])}."
         )
     else:
         pair = f"{named(first.factor)} or {named(second.factor)}"
-        text = f"Which moves the loss more here, {pair}, {UNDETERMINED}: {joined(told)}"
+        text = (
+            f"Which moves the loss more here, {pair}, {UNDETERMINED}: {joined(shares)}"
+        )
         text += " of the variation between runs."
     text = " ".join([text, *fixed(view.analysis, plain)])
     return [Sentence(text, 90, FRONT)]

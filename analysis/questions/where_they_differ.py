@@ -258,15 +258,15 @@ def sentence(rows: pd.DataFrame) -> str:
     swap = f"{row.baseline} → {row.alternative} ({row.fixed})"
     far, near = rows.loc[rows.excess.idxmax()], rows.loc[rows.excess.idxmin()]
     place, by = f"At {scale(row.params, row.tokens)}, {swap}", BY.get(row.by, row.by)
-    told = [f"{r.level} ({number(r.excess)} nats, {_ends(r)})" for r in (far, near)]
+    reported = [f"{r.level} ({number(r.excess)} nats, {_ends(r)})" for r in (far, near)]
     if far.low > near.high:
         return (
-            f"{place}: by {by}, predictions differ most beyond seeds at {told[0]} "
-            f"and least at {told[1]}."
+            f"{place}: by {by}, predictions differ most beyond seeds at {reported[0]} "
+            f"and least at {reported[1]}."
         )
     return (
         f"{place}: by {by}, where predictions differ more beyond seeds "
-        f"{UNDETERMINED}: from {told[1]} to {told[0]}."
+        f"{UNDETERMINED}: from {reported[1]} to {reported[0]}."
     )
 
 
@@ -277,7 +277,7 @@ def _ends(row: Any) -> str:
 def _foremost(frame: pd.DataFrame, most: int) -> pd.DataFrame:
     """The swaps that lie farthest apart over all classes of one kind.
 
-    Those with the n-gram model are told where there are no others.
+    Those with the n-gram model are reported where there are no others.
     """
     ends = frame[["baseline", "alternative"]]
     plain = frame[~ends.map(positions.is_counted).any(axis=1)]
@@ -293,7 +293,7 @@ def data_sentence(rows: pd.DataFrame) -> str:
     """In which class one needs the most, and the least, of the data of the other."""
     row = rows.iloc[0]
     most, least = rows.loc[rows.factor.idxmax()], rows.loc[rows.factor.idxmin()]
-    told = [
+    reported = [
         f"{number(r.factor)} times ({interval_text(r.factor_low, r.factor_high)}) at "
         f"{r.level}"
         for r in (most, least)
@@ -301,8 +301,8 @@ def data_sentence(rows: pd.DataFrame) -> str:
     text = (
         f"At {scale(row.params, row.tokens)}, by {BY.get(row.by, row.by)}, "
         f"{row.baseline} "
-        f"({row.fixed}) needs for the loss of {row.alternative} from {told[1]} to "
-        f"{told[0]} the data"
+        f"({row.fixed}) needs for the loss of {row.alternative} from {reported[1]} to "
+        f"{reported[0]} the data"
     )
     if most.factor_low > least.factor_high:
         return f"{text}."

@@ -1,6 +1,6 @@
 """Who is it? Telling corpus and family from predictions alone.
 
-Where the text decides what is computed, predictions tell the text and not the
+Where the text decides what is computed, predictions reveal the text and not the
 architecture. Runs are judged by the means of others, of other seeds; see
 analysis/predictions/classify.py.
 """
@@ -129,7 +129,7 @@ def _rows(
             yield (
                 head
                 | {"what": what, "unseen": unseen}
-                | _told(asked, task, points, distance)
+                | _reported(asked, task, points, distance)
             )
 
 
@@ -151,7 +151,7 @@ def _distances(asked: Comparison, points: list[Any]) -> Array:
     return out
 
 
-def _told(
+def _reported(
     asked: Comparison, task: classify.Task, points: list[Any], distance: Array
 ) -> dict[str, Any]:
     folds = classify.folds(task, distance[0])
@@ -167,8 +167,8 @@ def _told(
         own = bits[:, mine] - bits[:, mine].mean(axis=1, keepdims=True)
         parts |= {points[i]: own[:, k] / len(points) for k, i in enumerate(mine)}
         groups.append([points[i] for i in mine])
-    told = asked.compared.together(bits.mean(axis=1), parts, groups)
-    low, high = interval(told[1:])
+    reported = asked.compared.together(bits.mean(axis=1), parts, groups)
+    low, high = interval(reported[1:])
     share, seed = classify.right(task, guess), asked.compared.resampling.seed
     null = classify.permuted(task, distance[0], folds, PERMUTATIONS, seed)
     return {
@@ -176,7 +176,7 @@ def _told(
         **{"chance": 1.0 / task.labels, "permuted": float(null.mean())},
         **{"permuted_high": float(np.quantile(null, 0.95))},
         "p": float((1 + (null >= share).sum()) / (1 + len(null))),
-        **{"information": told[0], "low": float(low)},
+        **{"information": reported[0], "low": float(low)},
         **{"high": min(float(high), most), "most": most},
     }
 
@@ -185,7 +185,7 @@ def _told(
 
 
 def sentence(row: Any) -> str:
-    """What predictions tell of one label, beside chance and permuted labels."""
+    """What predictions reveal of one label, beside chance and permuted labels."""
     when = "each run at its best step" if row.moment == EARLY else "at the end"
     known = f"an unseen {row.unseen}".replace("seed and", "seed and an unseen")
     text = (
@@ -195,12 +195,12 @@ def sentence(row: Any) -> str:
         f"{percent(row.permuted_high)} in 95% of cases)"
     )
     ends = interval_text(row.low, row.high)
-    told = f"{number(row.information)} of {number(row.most)} bits ({ends})"
+    reported = f"{number(row.information)} of {number(row.most)} bits ({ends})"
     if row.low > 0:
-        return f"{text}: at least {told} about it."
+        return f"{text}: at least {reported} about it."
     if row.high < 0:
         return f"{text}: nothing about it is shown, since an even guess does better."
-    return f"{text}: whether they tell anything of it is undetermined, {told}."
+    return f"{text}: whether they tell anything of it is undetermined, {reported}."
 
 
 def said(view: View) -> list[str]:
@@ -221,7 +221,7 @@ def answers(view: View) -> list[Sentence]:
 
 
 def draw_identity(figure: Figure, analysis: Analysis, target: str) -> None:
-    """Bits about corpus and family, beside what would tell every run for certain."""
+    """Bits about corpus and family, beside what identifies every run."""
     frame = probed(analysis.identity)
     if frame.empty:
         raise Nothing

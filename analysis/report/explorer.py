@@ -74,7 +74,7 @@ def _column(column: pd.Series) -> dict[str, Any]:
 
 
 def _numbers(values: Sequence[float] | pd.Series) -> list[float | None]:
-    """To six digits, which no eye tells from all; what is no number is null."""
+    """To six digits, which no eye distinguishes from all; what is no number is null."""
     out: list[float | None] = []
     for value in np.asarray(values, float):
         short = float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

@@ -31,7 +31,7 @@ def drawing(analysis: Analysis, processes: int = 1) -> Iterator[Callable[[], Dra
     Yields:
       What waits for the figures; those that have no rows are left out.
     """
-    shown = shortened(analysis.view.told)
+    shown = shortened(analysis.view.reported)
     names = list(zip(analysis.targets, shown.targets, strict=True))
     asked = [
         (figure_name(analysis, name, target), name, short)
@@ -85,7 +85,7 @@ def plot(analysis: Analysis, name: str, target: str | None = None) -> Figure:
     if target not in analysis.targets:
         raise unknown("target", target, analysis.targets)
     try:
-        return canvas.figure(drawings()[name].draw, analysis.view.told, target)
+        return canvas.figure(drawings()[name].draw, analysis.view.reported, target)
     except style.Nothing:
         raise UserError("figure", name, "this table gives nothing to draw") from None
 
@@ -115,7 +115,7 @@ def captioned(
         return ""
     svg = canvas.identified(figures[key], key if on == "figure" else f"{on}-{key}")
     drawing, of = drawings()[name], target or analysis.targets[0]
-    more = drawing.more(analysis.view.told, of)
+    more = drawing.more(analysis.view.reported, of)
     caption = markup.text_of(f"{drawing.caption} {more}".strip())
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{caption}" ', 1)
     if drawing.scored and scored(of):
@@ -139,7 +139,7 @@ def _width(svg: str) -> str:
 
 def in_notebook(analysis: Analysis) -> str:
     """The front page's words and figure, for a notebook's output cell."""
-    shown = analysis.view.told
+    shown = analysis.view.reported
     figure = ""
     by_weight = sorted(drawings().values(), key=lambda one: -one.front)
     for one in [one for one in by_weight if one.front > 0]:

@@ -43,10 +43,13 @@ def front(analysis: Analysis) -> Front:
 
 def brief(analysis: Analysis) -> str:
     """The front page as text: what was measured, the answer, what it does not show."""
-    told = front(analysis)
-    lines = [extent(analysis), *told.said]
-    if told.limits:
-        lines += ["What this does not show:", *(f"- {text}" for text in told.limits)]
+    page = front(analysis)
+    lines = [extent(analysis), *page.said]
+    if page.limits:
+        lines += [
+            "What this does not show:",
+            *(f"- {text}" for text in page.limits),
+        ]
     return "\n".join(lines)
 
 
@@ -66,10 +69,10 @@ def figure_of(drawn: Collection[str]) -> str | None:
 
 def front_page(analysis: Analysis, figure: str) -> str:
     """The front page's HTML; `figure` is that of its figure, or empty."""
-    told = front(analysis)
-    said = "".join(f"<p>{markup.text_of(text)}</p>" for text in told.said[:LEAD])
-    said += markup.bullets(told.said[LEAD:])
-    limits = markup.bullets(told.limits)
+    page = front(analysis)
+    said = "".join(f"<p>{markup.text_of(text)}</p>" for text in page.said[:LEAD])
+    said += markup.bullets(page.said[LEAD:])
+    limits = markup.bullets(page.limits)
     if limits:
         limits = f"<h2>What this does not show</h2>{limits}"
     return (

@@ -2,7 +2,7 @@
 
 Twelve families make 66 pairs. Told are those with the family that stands first on the
 target (Analysis.standings), of those that a frame compares at all: they say how far
-each is from the best. Of damaged texts those with the sound one are told.
+each is from the best. Of damaged texts those with the sound one are shown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FRAMES = (
 
 
 def centres(analysis: Analysis) -> dict[str, str]:
-    """By target the family that many data-equivalents are told against, if many."""
+    """By target the family that many data-equivalents are stated against, if many."""
     frame = analysis.equivalents
     found = {
         str(target): _centre(_swaps(part), _order(analysis, target))
@@ -34,12 +34,12 @@ def centres(analysis: Analysis) -> dict[str, str]:
 
 
 def foremost(analysis: Analysis) -> Analysis:
-    """The analysis with no swaps but those that are told."""
-    narrowed = {name: _told(analysis, getattr(analysis, name)) for name in FRAMES}
+    """The analysis with no swaps but those that are reported."""
+    narrowed = {name: _reported(analysis, getattr(analysis, name)) for name in FRAMES}
     return analysis.replace(**narrowed)
 
 
-def _told(analysis: Analysis, frame: pd.DataFrame) -> pd.DataFrame:
+def _reported(analysis: Analysis, frame: pd.DataFrame) -> pd.DataFrame:
     parts = []
     # In multipliers each currency compares families of its own.
     keys = [name for name in ("target", "currency") if name in frame]

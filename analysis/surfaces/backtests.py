@@ -47,7 +47,7 @@ def below_largest(frame: pd.DataFrame) -> Array:
     """Marks the runs [n] below their own family's largest scale on their corpus.
 
     The largest size, or the largest budget where fewer than four sizes would leave too
-    few to tell the exponent of N. A pair that has one scale alone keeps it.
+    few to fix the exponent of N. A pair that has one scale alone keeps it.
     """
     out = pd.Series(True, index=frame.index)
     for _, rows in frame.groupby(["family", "corpus"]):

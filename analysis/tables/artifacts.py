@@ -33,7 +33,7 @@ _DAMAGE = (
 def arrays(store: Store, record: Record, name: str) -> dict[str, np.ndarray]:
     """Those of a record's artifact; none where it has none, or none that can be used.
 
-    What is wrong with it is told by `store.complaints()`.
+    What is wrong with it is in `store.complaints()`.
     """
     most = _most_bytes(record)
     try:

@@ -1,4 +1,4 @@
-"""Which column of a foreign table is which of ours, and its values as ours."""
+"""Which column of a foreign table is which of this package, and its values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which column of a foreign table is which of ours.
+"""Which column of a foreign table is which of this package.
 
 What the reader says counts. The rest is found by usual names, where the column is also
 of the right kind: of several the first that is. A guess never costs a row: a column of
@@ -168,7 +168,7 @@ MEASURES = frozenset(("loss", "ppl", "perplexity", "bpb", "nll", "bpc"))
 
 
 def _expected(ours: str, columns: list[str]) -> str:
-    """What to write where no column is called as one of ours usually is."""
+    """What to write where no column has one of the usual names."""
     known = ", ".join(columns[:20])
     text = f"say --map {ours}=COLUMN, since no name is known to be it; the table has "
     text += known
@@ -229,7 +229,7 @@ def _first(
 
 
 def _said(column: str, ours: str, why: str) -> str:
-    """That a column is not taken for one of ours, and how to have it otherwise."""
+    """That a column is not read, and how to have it otherwise."""
     how = f"--map {ours}= says so, --map {ours}={column} insists"
     if ours in ("family", "corpus"):
         return f"{column} {why[3:]}, and is not taken for the {ours}; {how}"

@@ -159,7 +159,7 @@ def _plain_text(series: pd.Series) -> np.ndarray | None:
 
 
 def _witnesses(texts: pd.Series) -> list[str]:
-    """The plain texts that tell what a point is, of a column without commas."""
+    """The plain texts that show what a point is, of a column without commas."""
     points = (text.strip() for text in texts if POINT in text)
     first = [text.strip() for text in texts.iloc[:1]]
     either = []
@@ -298,7 +298,7 @@ def _read(
 def _decided(
     frame: pd.DataFrame, column: str, cells: list[_Cell], texts: list[str]
 ) -> tuple[str, str]:
-    """The decimal mark of a column, and why it cannot be told ("" where it can)."""
+    """The decimal mark of a column, and why it is not known ("" where it can)."""
     certain: dict[str, str] = {}
     either: dict[str, str] = {}
     for cell in cells:

@@ -22,7 +22,7 @@ NEAR |= {"learning_rate": 0.05, "quality": 0.02}
 def chosen(runs: pd.DataFrame, most: int) -> Array:
     """Marks the runs [n] to fit: all, or `most` of them over the whole design.
 
-    Runs are alike that share family, corpus and whatever else a law or a cell tells
+    Runs are alike that share family, corpus and whatever else a law or a cell keeps
     apart. The same number of each kind is kept, and all of the kinds that have fewer:
     seeds and checkpoints go, the few largest runs stay. Of one kind those with the most
     tokens are kept, so that families that were measured at the same budgets still are;

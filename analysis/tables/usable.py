@@ -43,7 +43,7 @@ def select(table: Table, most: int, experiments: Experiments | None = None) -> T
     # A run that is left out of all targets is not listed for each besides.
     listed = listed[~listed.run_id.isin(names[gone])]
     used = ~bad & ~gone[place]
-    elsewhere, told, asked = others(
+    elsewhere, reported, asked = others(
         runs, readings.assign(place=place)[used], experiments
     )
     pairs = pd.MultiIndex.from_frame(readings[["run_id", "target"]])
@@ -72,7 +72,7 @@ def select(table: Table, most: int, experiments: Experiments | None = None) -> T
         best=table.best.merge(readings[["run_id", "target"]]),
         exclusions=every,
         warnings=table.warnings
-        + told
+        + reported
         + _unit_warnings(runs, bool(table.mapping))
         + thin,
         asked=table.asked + asked,

@@ -186,12 +186,12 @@ def _truth(studies: Iterable[Mapping[str, Any]], scored: Scored) -> pd.DataFrame
     Of two studies that give one name to two sets, the one whose runs are left out
     says nothing of the set that is taken.
     """
-    told = []
+    reported = []
     for body in studies:
         mine = {name for i in body.get("runs", ()) for name in scored.get(i, ())}
         known = [f for f in body.get("truth", ()) if f["evaluation"] in mine]
-        told.append({"truth": known})
-    return truth.facts(told)
+        reported.append({"truth": known})
+    return truth.facts(reported)
 
 
 def _varied(runs: pd.DataFrame) -> pd.DataFrame:

@@ -167,15 +167,19 @@ def _write_split(
 ) -> dict[str, Any]:
     pixels = np.memmap(split.raw, np.uint8, "r").reshape(-1, images.size)
     order = np.argsort(split.groups, kind="stable")
-    told = np.full((len(order), images.row - images.size), _pictures.PAD, np.uint16)
+    conditions = np.full(
+        (len(order), images.row - images.size), _pictures.PAD, np.uint16
+    )
     labelled = int(images.labels > 0)
-    told[:, :labelled] = split.labels[:, None][:, :labelled]
+    conditions[:, :labelled] = split.labels[:, None][:, :labelled]
     for row, caption in enumerate(split.captions):
-        told[row, labelled : labelled + len(caption)] = np.frombuffer(caption, np.uint8)
+        conditions[row, labelled : labelled + len(caption)] = np.frombuffer(
+            caption, np.uint8
+        )
     with open(folder / f"{name}.tokens", "wb") as file:
         for start in range(0, len(order), _AT_ONCE):
             which = order[start : start + _AT_ONCE]
-            rows = np.concatenate([pixels[which] // quantum, told[which]], axis=1)
+            rows = np.concatenate([pixels[which] // quantum, conditions[which]], axis=1)
             file.write(rows.astype("<u2").tobytes())
     hashes, first, count = np.unique(
         split.groups[order], return_index=True, return_counts=True

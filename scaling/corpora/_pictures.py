@@ -7,7 +7,7 @@ pictures it is. A row is one picture: its pixels, then its label where the corpu
 labels, then the bytes of its caption where it has captions, padded with PAD.
 
 Objective "denoise" reads rows as they are. "next_token" reads them as sequences: the
-label and the caption, which are told and not scored, then the pixels in raster order.
+label and the caption, which are read and not scored, then the pixels in raster order.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ def arranged(rows: np.ndarray, made: Prepared, wanted: families.Spec) -> np.ndar
     assert images is not None
     if isinstance(wanted, families.Images):
         return rows
-    pixels, told = rows[:, : images.size], rows[:, images.size :]
+    pixels, conditions = rows[:, : images.size], rows[:, images.size :]
     first = levels(made.tokenizer)  # the id of label 0
-    prefix = np.empty_like(told)
+    prefix = np.empty_like(conditions)
     labelled = int(images.labels > 0)
-    prefix[:, :labelled] = told[:, :labelled] + first
-    caption = told[:, labelled:]
+    prefix[:, :labelled] = conditions[:, :labelled] + first
+    caption = conditions[:, labelled:]
     prefix[:, labelled:] = np.where(
         caption == PAD, made.separator, caption + first + images.labels
     )

@@ -33,7 +33,7 @@ class SampleSet:
         begins with.
       uniform: float32 [n, values], what a sampler of sequences draws with.
       rows: int32 [n, row], held-out pictures as `denoise` reads them; the n-th sample
-        is told the n-th picture's label and caption.
+        is conditioned on the n-th picture's label and caption.
       seen: float32 [n, height, width, channels], the noise on the pictures.
       sigmas: float32 [k], its levels.
       groups: uint64 [n], hashes of the pictures' groups.

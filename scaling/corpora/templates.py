@@ -35,7 +35,7 @@ class Templates:
       size: pixels of a side.
       count: of the templates.
       noise: its standard deviation, in levels of 256.
-      labels: 1 where a model is told which template it is, 0 where not.
+      labels: 1 where a model reads which template it is, 0 where not.
       pictures: how many there are.
       seed: keys the templates and the pictures.
     """

@@ -94,10 +94,10 @@ def examples(
             name,
             f"is prepared in a format that TensorFlow alone reads; {_how(name)}",
         ) from None
-    with _told(name, f"split {split}"):
+    with _named(name, f"split {split}"):
         count = len(source)  # opens the files
     for row in range(count):
-        with _told(name, f"split {split}, example {row}"):
+        with _named(name, f"split {split}, example {row}"):
             example = source[row]
             if any(example[feature] is None for feature in features if feature):
                 # what its reader gives where a file ends too early
@@ -106,7 +106,7 @@ def examples(
 
 
 @contextlib.contextmanager
-def _told(name: str, place: str) -> Iterator[None]:
+def _named(name: str, place: str) -> Iterator[None]:
     """Reports damaged files in one line.
 
     ArrayRecord raises RuntimeError for what it finds in them; what is decoded from

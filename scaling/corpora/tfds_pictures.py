@@ -62,7 +62,7 @@ def pictures(
     Args:
       name: of the data set, with its config and version where it has them.
       feature: which one holds the picture.
-      label: which one holds the class; "" where models are not told it.
+      label: which one holds the class; "" where models do not read it.
       split: of the data set; it is divided again into train and held-out.
       data_dir: where TFDS prepared it, if not in its default folder.
     """

@@ -61,7 +61,8 @@ class Tokens(NamedTuple):
     Attributes:
       vocab: ids, the separator (the last of them) included.
       length: of a sequence.
-      prefix: tokens at its beginning that are told and not scored, as a caption is.
+      prefix: tokens at its beginning that the model reads and that are not scored, as a
+        caption is.
     """
 
     vocab: int
@@ -125,7 +126,7 @@ def spec_from_json(body: Mapping[str, Any]) -> Spec:
 
 
 class Conditions(NamedTuple):
-    """What a denoiser is told beside the noisy picture.
+    """What a denoiser reads beside the noisy picture.
 
     Attributes:
       noise: float32 [batch], ln(sigma) / 4 (Karras et al. 2022, table 1).

@@ -1,14 +1,14 @@
 """What families that cut pictures into square patches share.
 
-A patch is a vector of its pixels; blocks work on all of them, each told what the model
-is told by adaLN-zero (Peebles and Xie 2023, arXiv 2212.09748, section 3.2): every
+A patch is a vector of its pixels; blocks work on all of them, conditioned
+by adaLN-zero (Peebles and Xie 2023, arXiv 2212.09748, section 3.2): every
 branch reads a layer norm without parameters of its own,
 
     x + gate * branch(norm(x) * (1 + scale) + shift),
 
-with gate, scale and shift made of what is told, all zero at first.
+with gate, scale and shift made of the condition, all zero at first.
 
-Shapes: B pictures, P patches, D width, E width of what is told, here D.
+Shapes: B pictures, P patches, D width, E width of the condition, here D.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from scaling.errors import UserError
 from scaling.families import Conditions, Images, Output
 from scaling.families._layers import BASE, Dense, Stack, fan_in, param, product
 from scaling.families._pictures import (
-    Told,
+    Condition,
+    condition_flops,
+    condition_matrices,
     narrow_in,
-    told_flops,
-    told_matrices,
 )
 
 
@@ -60,13 +60,13 @@ def count(spec: Images, patch: int) -> int:
 
 def around_matrices(width: int, pixels: int, captions: bool) -> int:
     """Parameters of a PatchModel without its blocks, for patches of `pixels` values."""
-    return told_matrices(width, captions) + 2 * pixels * width + 2 * width**2
+    return condition_matrices(width, captions) + 2 * pixels * width + 2 * width**2
 
 
 def around_flops(width: int, pixels: int, patches: int, spec: Images) -> float:
     """Forward matrix-product FLOPs of a PatchModel without its blocks."""
     once = 2.0 * (2 * patches * pixels * width + 2 * width**2)
-    return once + told_flops(width, spec)
+    return once + condition_flops(width, spec)
 
 
 def cut(x_BxHxWxC: jax.Array, patch: int) -> jax.Array:
@@ -107,14 +107,14 @@ def layer_norm(x: jax.Array) -> jax.Array:
 
 
 class Modulation(nnx.Module):
-    """So many vectors made of what is told, each [B, 1, D]; zero at first."""
+    """So many vectors made of the condition, each [B, 1, D]; zero at first."""
 
     def __init__(self, vectors: int, width: int, rngs: nnx.Rngs):
         axes = ("embed", None, "embed")
-        self.told = Dense((width,), (vectors, width), axes, rngs, scale=0.0)
+        self.condition = Dense((width,), (vectors, width), axes, rngs, scale=0.0)
 
-    def __call__(self, told_BxE: jax.Array) -> list[jax.Array]:
-        vectors = self.told(told_BxE)
+    def __call__(self, cond_BxE: jax.Array) -> list[jax.Array]:
+        vectors = self.condition(cond_BxE)
         return [vectors[:, n, None] for n in range(vectors.shape[1])]
 
 
@@ -130,7 +130,7 @@ class FeedForward(nnx.Module):
 
 
 class Block(nnx.Module):
-    """A branch that mixes patches, then a feed-forward one; x = patches, told."""
+    """A branch that mixes patches, then a feed-forward one; x = patches, condition."""
 
     def __init__(
         self,
@@ -144,17 +144,17 @@ class Block(nnx.Module):
         self.mlp = FeedForward(width, hidden, rngs)
 
     def __call__(self, x: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        x_BxPxD, told_BxE = x
-        vectors = self.modulation(told_BxE)
+        x_BxPxD, cond_BxE = x
+        vectors = self.modulation(cond_BxE)
         for branch, own in ((self.mixing, vectors[:3]), (self.mlp, vectors[3:])):
             shift, scale, gate = own
             read = layer_norm(x_BxPxD) * (1 + scale) + shift
             x_BxPxD = x_BxPxD + gate * branch(read)
-        return x_BxPxD, told_BxE
+        return x_BxPxD, cond_BxE
 
 
 class Head(nnx.Module):
-    """Norm, told, and a product to the values of a patch, in float32.
+    """Norm, conditioned, and a product to the values of a patch, in float32.
 
     Starts small, and falls with the width and not its root, as a text family's does.
     """
@@ -165,8 +165,8 @@ class Head(nnx.Module):
         axes = ("embed", None)
         self.kernel = param(rngs, (width, pixels), axes, "matrix", init)
 
-    def __call__(self, x_BxPxD: jax.Array, told_BxE: jax.Array) -> jax.Array:
-        shift, scale = self.modulation(told_BxE)
+    def __call__(self, x_BxPxD: jax.Array, cond_BxE: jax.Array) -> jax.Array:
+        shift, scale = self.modulation(cond_BxE)
         read = layer_norm(x_BxPxD) * (1 + scale) + shift
         return product(read, self.kernel[...]).astype(jnp.float32)
 
@@ -176,7 +176,7 @@ class PatchModel(nnx.Module):
 
     Args:
       blocks: a generator, which makes them after what comes before them.
-      placed: whether patches are told where they stand.
+      placed: whether the position of a patch is added to it.
     """
 
     def __init__(
@@ -190,18 +190,18 @@ class PatchModel(nnx.Module):
     ):
         self.patch, self.placed = patch, placed
         pixels = patch * patch * spec.channels
-        self.told = Told(width, spec, rngs)
+        self.condition = Condition(width, spec, rngs)
         self.into = narrow_in((pixels,), width, rngs)
         self.blocks = Stack(blocks)
         self.head = Head(width, pixels, rngs)
 
     def __call__(self, x: jax.Array, cond: Conditions) -> Output:
-        told_BxE, (_, *shape) = self.told(cond), x.shape
-        h_BxPxD = product(cut(x, self.patch).astype(told_BxE.dtype), self.into[...])
+        cond_BxE, (_, *shape) = self.condition(cond), x.shape
+        h_BxPxD = product(cut(x, self.patch).astype(cond_BxE.dtype), self.into[...])
         if self.placed:
             rows, columns = shape[0] // self.patch, shape[1] // self.patch
             where = places(rows, columns, h_BxPxD.shape[-1])
             h_BxPxD = h_BxPxD + where.astype(h_BxPxD.dtype)
-        h_BxPxD, _ = self.blocks((h_BxPxD, told_BxE))
-        y_BxPxV = self.head(h_BxPxD, told_BxE)
+        h_BxPxD, _ = self.blocks((h_BxPxD, cond_BxE))
+        y_BxPxV = self.head(h_BxPxD, cond_BxE)
         return Output(joined(y_BxPxV, shape, self.patch), {})

@@ -1,11 +1,11 @@
 """What families of pictures share: conditions, norms, residual blocks, the way out.
 
-All are told the same in the same way: the noise level, a label and a caption become one
+All are conditioned in the same way: the noise level, a label and a caption become one
 vector, so that an architecture is compared with nothing else changed. Nothing has a
 bias but the norms.
 
-Shapes: B pictures, H height, W width, C channels, E width of what is told, T bytes of a
-caption, P patches.
+Shapes: B pictures, H height, W width, C channels, E width of the condition, T bytes of
+a caption, P patches.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def table(rows: int, width: int, rngs: nnx.Rngs) -> nnx.Param:
     return param(rngs, (rows, width), ("vocab", "embed"), "embedding", init)
 
 
-# --- What a model is told ----------------------------------------------------
+# --- The condition -----------------------------------------------------------
 
 
 def waves(noise_B: jax.Array) -> jax.Array:
@@ -96,7 +96,7 @@ def _neighbours(x_BxTxE: jax.Array) -> jax.Array:
     return jnp.stack([padded[:, i : i + length] for i in range(SPAN)], axis=2)
 
 
-class Told(nnx.Module):
+class Condition(nnx.Module):
     """One vector [B, E] of the noise level, label and caption.
 
     A label beyond the last class is one that is withheld, and so is a caption of
@@ -127,7 +127,7 @@ def caption_width(width: int) -> int:
     return max(8, width // 2)
 
 
-def told_matrices(width: int, captions: bool) -> int:
+def condition_matrices(width: int, captions: bool) -> int:
     """Parameters of `Told` without its tables."""
     text = 0
     if captions:
@@ -136,9 +136,9 @@ def told_matrices(width: int, captions: bool) -> int:
     return 2 * WAVES * width + width**2 + text
 
 
-def told_flops(width: int, spec: Images) -> float:
+def condition_flops(width: int, spec: Images) -> float:
     """Forward matrix-product FLOPs of `Told` for one example."""
-    once = told_matrices(width, spec.caption > 0)
+    once = condition_matrices(width, spec.caption > 0)
     again = 2 * SPAN * caption_width(width) ** 2 * max(0, spec.caption - 1)
     return 2.0 * (once + again * (spec.caption > 0))
 
@@ -185,7 +185,7 @@ class GroupNorm(nnx.Module):
         self.scale = param(rngs, (channels,), (axis,), "norm", ones)
         self.bias = param(rngs, (channels,), (axis,), "norm", zeros)
 
-    def __call__(self, x_BxHxWxC: jax.Array, told: Any = None) -> jax.Array:
+    def __call__(self, x_BxHxWxC: jax.Array, condition: Any = None) -> jax.Array:
         # By sums of each channel, and one gain and one shift for each: passes over the
         # picture that a CPU runs well, where groups amid a picture's channels are slow.
         x = x_BxHxWxC.astype(float32)
@@ -193,8 +193,8 @@ class GroupNorm(nnx.Module):
         square = self._over_groups(jnp.mean(x**2, axis=(1, 2)))
         inverse_BxC = jax.lax.rsqrt(square - mean**2 + EPSILON)
         gain, shift = inverse_BxC * self.scale[...], self.bias[...]
-        if told is not None:
-            scale, more = (part.astype(float32) for part in told)
+        if condition is not None:
+            scale, more = (part.astype(float32) for part in condition)
             gain, shift = gain * (1.0 + scale), shift * (1.0 + scale) + more
         shift = shift - mean * gain
         y = x * gain[:, None, None] + shift[:, None, None]

@@ -1,8 +1,8 @@
 """Diffusion Transformer, DiT (Peebles and Xie 2023, arXiv 2212.09748).
 
 Patches of 2 x 2 pixels with fixed waves for their places; blocks of self-attention over
-all patches and a feed-forward layer with GELU, both told the noise level, label and
-caption by adaLN-zero (section 3.2, figure 3). No biases, no dropout.
+all patches and a feed-forward layer with GELU, both conditioned on the noise level,
+label and caption by adaLN-zero (section 3.2, figure 3). No biases, no dropout.
 
 Options:
   patch: pixels of a patch's side (default 2).
@@ -81,9 +81,9 @@ def _strain(config: Config) -> float:
 def params(config: Config) -> int:
     """Non-embedding parameters."""
     c = config
-    told = 6 * c.width**2
+    condition = 6 * c.width**2
     around = patches.around_matrices(c.width, c.pixels, c.captions)
-    return around + c.depth * (told + _at_patches(c))
+    return around + c.depth * (condition + _at_patches(c))
 
 
 def _at_patches(c: Config) -> int:

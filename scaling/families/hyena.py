@@ -181,7 +181,7 @@ def _triangle(h_DxQ: jax.Array) -> jax.Array:
 class Filter(nnx.Module):
     """The filters of all channels, a network of the lag; in float32 throughout.
 
-    In half precision lags are not told apart, so that its matrices count among
+    In half precision lags are not distinct, so that its matrices count among
     "recurrence" with what else meets time.
     """
 

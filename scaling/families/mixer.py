@@ -2,8 +2,8 @@
 
 Patches of 2 x 2 pixels; blocks of two feed-forward layers with GELU, the first over
 the patches of each channel, the second over the channels of each patch (equation 1).
-Both are told the noise level, label and caption by adaLN-zero, as in DiT. No biases, no
-dropout.
+Both are conditioned on the noise level, label and caption by adaLN-zero, as in DiT. No
+biases, no dropout.
 
 Layers over patches have one weight a patch, so they serve pictures of one size; these
 weights count as parameters.
@@ -90,9 +90,9 @@ def _strain(config: Config) -> float:
 def params(config: Config) -> int:
     """Non-embedding parameters."""
     c = config
-    told, over_patches = 6 * c.width**2, 2 * c.count * c.units
+    condition, over_patches = 6 * c.width**2, 2 * c.count * c.units
     around = patches.around_matrices(c.width, c.pixels, c.captions)
-    return around + c.depth * (told + over_patches + 2 * c.width * c.hidden)
+    return around + c.depth * (condition + over_patches + 2 * c.width * c.hidden)
 
 
 def flops(config: Config, spec: Images) -> float:

@@ -1,15 +1,15 @@
 """Convolutional U-Net that denoises pictures (Ronneberger et al. 2015; Ho et al. 2020).
 
-Residual blocks of two 3 x 3 convolutions with group norm and SiLU, told the noise
-level, label and caption by the scale and shift of the second norm (Dhariwal and Nichol
-2021, arXiv 2105.05233, section 3). From one resolution to the next pictures are
+Residual blocks of two 3 x 3 convolutions with group norm and SiLU, conditioned on the
+noise level, label and caption by the scale and shift of the second norm (Dhariwal and
+Nichol 2021, arXiv 2105.05233, section 3). From one resolution to the next pictures are
 averaged over squares of 2 x 2 pixels; on the way back each pixel is repeated, and what
 that resolution had on the way down is set beside it (Ronneberger et al. 2015, arXiv
 1505.04597, figure 1). The finest resolution has `width` channels, the others twice as
 many. Second convolutions start at zero. No dropout, no transposed convolution.
 
 Shapes: B pictures, H height, W width, C channels of a resolution, F hidden channels of
-a block, E width of what is told.
+a block, E width of the condition.
 
 Options:
   levels: resolutions, 2 to 4; 0, the default, for as many as leave four pixels a side.
@@ -34,13 +34,13 @@ from scaling.families import Conditions, Images, Output
 from scaling.families._ladder import Ladder, away, hiddens, measure, options, widths
 from scaling.families._layers import BASE, Dense, Stack
 from scaling.families._pictures import (
+    Condition,
     Convolution,
     GroupNorm,
     PixelAttention,
-    Told,
+    condition_flops,
+    condition_matrices,
     heads_of,
-    told_flops,
-    told_matrices,
 )
 
 OBJECTIVES = ("denoise",)
@@ -58,7 +58,7 @@ class Config:
       levels: resolutions.
       attention: whether there is attention at the lowest.
       channels: of a picture.
-      captions: whether it is told captions.
+      captions: whether it is conditioned on captions.
     """
 
     depth: int
@@ -70,8 +70,8 @@ class Config:
     captions: bool
 
     @property
-    def told(self) -> int:
-        """Width of what is told."""
+    def condition(self) -> int:
+        """Width of the condition."""
         return 4 * self.width
 
 
@@ -164,7 +164,7 @@ def params(config: Config) -> int:
         for first, rest in resolutions(c)
     )
     attention = (4 * (2 * c.width) ** 2 + 4 * c.width) * _attentions(c)
-    return around + blocks + attention + told_matrices(c.told, c.captions)
+    return around + blocks + attention + condition_matrices(c.condition, c.captions)
 
 
 def resolutions(c: Config) -> list[tuple[Shape, Shape]]:
@@ -193,9 +193,9 @@ def _at_pixels(shape: Shape) -> int:
 
 
 def _beside(c: Config, first: Shape, rest: Shape) -> int:
-    """Parameters of a resolution's norms and of what tells them."""
+    """Parameters of a resolution's norms and of their condition."""
     inputs = first.inputs + (c.depth - 1) * rest.inputs
-    return 2 * inputs + 2 * c.depth * first.hidden * (1 + c.told)
+    return 2 * inputs + 2 * c.depth * first.hidden * (1 + c.condition)
 
 
 def _attentions(c: Config) -> int:
@@ -209,34 +209,34 @@ def flops(config: Config, spec: Images) -> float:
     for first, rest in resolutions(c):
         weights = _at_pixels(first) + (c.depth - 1) * _at_pixels(rest)
         total += weights * pixels / 4**first.level
-        total += 2 * c.depth * c.told * first.hidden
+        total += 2 * c.depth * c.condition * first.hidden
     low, width = pixels / 4 ** (c.levels - 1), 2 * c.width
     total += _attentions(c) * low * (4 * width**2 + 2 * low * width)
-    return 2.0 * total + told_flops(c.told, spec)
+    return 2.0 * total + condition_flops(c.condition, spec)
 
 
 class Block(nnx.Module):
-    """Residual block; x = picture, what is told."""
+    """Residual block; x = picture, condition."""
 
     def __init__(self, config: Config, shape: Shape, rngs: nnx.Rngs):
         inputs, hidden, outputs = shape.inputs, shape.hidden, shape.outputs
         self.norm = GroupNorm(inputs, "embed", rngs)
         self.into = Convolution(inputs, hidden, ("embed", "mlp"), rngs)
         axes = ("embed", None, "mlp")
-        self.told = Dense((config.told,), (2, hidden), axes, rngs)
-        self.told_norm = GroupNorm(hidden, "mlp", rngs)
+        self.condition = Dense((config.condition,), (2, hidden), axes, rngs)
+        self.condition_norm = GroupNorm(hidden, "mlp", rngs)
         self.out = Convolution(hidden, outputs, ("mlp", "embed"), rngs, scale=0.0)
         across = (inputs,), (outputs,), ("embed", "embed"), rngs
         self.skip = Dense(*across) if inputs != outputs else None
 
     def __call__(self, x: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        x_BxHxWxC, told_BxE = x
+        x_BxHxWxC, cond_BxE = x
         h_BxHxWxF = self.into(jax.nn.silu(self.norm(x_BxHxWxC)))
-        told_Bx2xF = self.told(told_BxE)
-        both = told_Bx2xF[:, 0], told_Bx2xF[:, 1]
-        h_BxHxWxF = jax.nn.silu(self.told_norm(h_BxHxWxF, both))
+        cond_Bx2xF = self.condition(cond_BxE)
+        both = cond_Bx2xF[:, 0], cond_Bx2xF[:, 1]
+        h_BxHxWxF = jax.nn.silu(self.condition_norm(h_BxHxWxF, both))
         kept = x_BxHxWxC if self.skip is None else self.skip(x_BxHxWxC)
-        return kept + self.out(h_BxHxWxF), told_BxE
+        return kept + self.out(h_BxHxWxF), cond_BxE
 
 
 class Attention(nnx.Module):
@@ -248,10 +248,10 @@ class Attention(nnx.Module):
         self.attention = PixelAttention(width, heads, width // heads, rngs, scale=0.0)
 
     def __call__(self, x: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        x_BxHxWxC, told_BxE = x
+        x_BxHxWxC, cond_BxE = x
         B, H, W, C = x_BxHxWxC.shape
         mixed = self.attention(self.norm(x_BxHxWxC).reshape(B, H * W, C))
-        return x_BxHxWxC + mixed.reshape(B, H, W, C), told_BxE
+        return x_BxHxWxC + mixed.reshape(B, H, W, C), cond_BxE
 
 
 class Resolution(nnx.Module):
@@ -273,8 +273,8 @@ class Resolution(nnx.Module):
         self.first = Stack(modules(first, 1))
         self.rest = Stack(modules(rest, config.depth - 1))
 
-    def __call__(self, x_BxHxWxC: jax.Array, told_BxE: jax.Array) -> jax.Array:
-        x = self.first((x_BxHxWxC, told_BxE))
+    def __call__(self, x_BxHxWxC: jax.Array, cond_BxE: jax.Array) -> jax.Array:
+        x = self.first((x_BxHxWxC, cond_BxE))
         return (self.rest(x) if len(self.rest) else x)[0]
 
 
@@ -296,7 +296,7 @@ class Head(nnx.Module):
 class Model(nnx.Module):
     def __init__(self, config: Config, spec: Images, rngs: nnx.Rngs):
         c, low = config, config.levels - 1
-        self.told = Told(c.told, spec, rngs)
+        self.condition = Condition(c.condition, spec, rngs)
         self.into = Convolution(spec.channels, c.width, (None, "embed"), rngs)
         stages = [Resolution(c, *shapes, rngs) for shapes in resolutions(c)]
         self.down = nnx.List(stages[:low])
@@ -305,17 +305,17 @@ class Model(nnx.Module):
         self.head = Head(c.width, spec.channels, rngs)
 
     def __call__(self, x: jax.Array, cond: Conditions) -> Output:
-        told_BxE = self.told(cond)
-        h_BxHxWxC = self.into(x.astype(told_BxE.dtype))
+        cond_BxE = self.condition(cond)
+        h_BxHxWxC = self.into(x.astype(cond_BxE.dtype))
         beside = []
         for stage in self.down:
-            h_BxHxWxC = stage(h_BxHxWxC, told_BxE)
+            h_BxHxWxC = stage(h_BxHxWxC, cond_BxE)
             beside.append(h_BxHxWxC)
             h_BxHxWxC = halved(h_BxHxWxC)
-        h_BxHxWxC = self.low(h_BxHxWxC, told_BxE)
+        h_BxHxWxC = self.low(h_BxHxWxC, cond_BxE)
         for stage in self.up:
             both = [doubled(h_BxHxWxC), beside.pop()]
-            h_BxHxWxC = stage(jnp.concatenate(both, axis=-1), told_BxE)
+            h_BxHxWxC = stage(jnp.concatenate(both, axis=-1), cond_BxE)
         return Output(self.head(h_BxHxWxC), {})
 
 

@@ -337,7 +337,7 @@ def train(
 
     Args:
       prepared: by corpus key, for every corpus that the runs touch.
-      emit: told of every start, of progress about once a second, and of every end.
+      emit: called with every start, of progress about once a second, and of every end.
       stopping: asked after every call; once true, unfinished runs are checkpointed
         and the function returns.
       checkpoint_seconds: between the checkpoints of unfinished runs.

@@ -95,12 +95,12 @@ def test_the_report_tells_the_truth_with_laws_and_without():
     parts = {target: {f"{target}:100": 1.0} for target in study.targets}
     known = truth.facts([{"truth": [FACT | {"evaluation": "code"}]}])
     made = known_floor.frame(known, parts, study.cells, study.fits, study.joint)
-    told = study.replace(truth=made)
+    reported = study.replace(truth=made)
     written = [
         markup.section(known_floor.QUESTION, analysis.view, lambda *name, **chosen: "")
-        for analysis in (study, told, emptied(told, "fits"))
+        for analysis in (study, reported, emptied(reported, "fits"))
     ]
     shown = ["The floor of lstm by chinchilla" in text for text in written]
     assert shown == [False, True, True]
-    read = saved.from_json(saved.to_json(told))
+    read = saved.from_json(saved.to_json(reported))
     pd.testing.assert_frame_equal(read.truth, made, check_dtype=False)

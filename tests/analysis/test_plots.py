@@ -225,8 +225,8 @@ def test_many_panels_go_on_below():
     heights = [at[0, 0].y0, at[1, 0].y0, at[0, 4].y0, at[1, 4].y0]
     assert heights == sorted(heights, reverse=True)
     assert at[0, 4].x0 == at[0, 0].x0 and at[0, 5].x0 == at[0, 1].x0
-    told = {j for (i, j), axes in panels.items() if _numbered(axes.xaxis)}
-    assert told == {2, 3, 4, 5}
+    reported = {j for (i, j), axes in panels.items() if _numbered(axes.xaxis)}
+    assert reported == {2, 3, 4, 5}
     assert [_numbered(panels[0, j].yaxis) for j in range(6)] == [
         *(True, False, False, False),
         *(True, False),
@@ -306,5 +306,5 @@ def test_names_that_carry_another_factor_are_shortened_part_by_part():
         {"baseline": [one], "alternative": [two], "fixed": ["adam, all"]}
     )
     shown = shortened(made_analysis().replace(runs=runs, equivalents=swaps))
-    told = shown.equivalents.iloc[0]
-    assert max(map(len, told)) <= MOST and told.baseline != told.alternative
+    reported = shown.equivalents.iloc[0]
+    assert max(map(len, reported)) <= MOST and reported.baseline != reported.alternative

@@ -30,8 +30,8 @@ from tests.support.made_analysis import emptied
 
 def _sections(analysis):
     """The HTML of every section by name, without figures."""
-    told = build.sections(analysis, lambda *_: "")
-    return {name: inner for name, _, inner in told}
+    reported = build.sections(analysis, lambda *_: "")
+    return {name: inner for name, _, inner in reported}
 
 
 def test_every_section_in_order(written):
@@ -144,10 +144,10 @@ def test_an_empty_frame_gives_its_reason(study, name):
     bare = emptied(study, name)
     page = build.page(bare, {})
     assert page.count("<section ") == len(questions()) + 5
-    told = _sections(bare)
+    reported = _sections(bare)
     named = {"cells": "loss", "ratios": "ratio"}.get(name, name)
-    if named in told:
-        assert "No " in told[named]
+    if named in reported:
+        assert "No " in reported[named]
     assert "nan" not in re.sub(r"<style>.*</style>", "", page, flags=re.S).split()
 
 
@@ -240,14 +240,14 @@ def test_mapping_is_read():
 
 
 def test_page_and_json_have_one_front(written):
-    told = front.front(saved.read(written.parent / "report.json"))
-    assert 2 <= len(told.said) <= front.MOST_SAID and told.limits
+    page_ = front.front(saved.read(written.parent / "report.json"))
+    assert 2 <= len(page_.said) <= front.MOST_SAID and page_.limits
     body = json.loads((written.parent / "report.json").read_text())
-    assert body["front"]["said"] == told.said
-    assert body["front"]["limits"] == told.limits
+    assert body["front"]["said"] == page_.said
+    assert body["front"]["limits"] == page_.limits
     page = written.read_text()
     first = page[: page.index('id="explorer"')]
-    assert all(markup.text_of(text) in first for text in told.said + told.limits)
+    assert all(markup.text_of(text) in first for text in page_.said + page_.limits)
     assert '<figure id="front-growth">' in first
 
 
@@ -299,8 +299,8 @@ def test_report_prints_where_and_what(analysed, study, monkeypatch, tmp_path, ca
     assert command("report", analysed, "--out", str(tmp_path / "out")) == 0
     said = capsys.readouterr().out
     assert str(tmp_path / "out" / "report.html") in said
-    told = front.front(study)
-    sentences = [*answer.summary(study), *told.said, *told.limits]
+    page_ = front.front(study)
+    sentences = [*answer.summary(study), *page_.said, *page_.limits]
     assert all(sentence in said for sentence in sentences)
     assert (tmp_path / "out" / "report.json").exists()
 

@@ -112,12 +112,12 @@ def test_a_swap_is_told_once_and_as_a_gain():
         swap(2.5, 2, 3, baseline="transformer", alternative="lstm"),
     ]
     frame = pd.DataFrame([vars(row) for row in rows])
-    told = _view.told_once(frame, frame.factor)
-    assert told.factor.tolist() == [2.5]
+    reported = _view.reported_once(frame, frame.factor)
+    assert reported.factor.tolist() == [2.5]
     (said,) = _swap_words.equivalences(frame, "code")
     assert said.startswith("transformer → lstm on code is worth 2.50")
     apart = frame.assign(fixed=["code", "kjv"])
-    assert len(_view.told_once(apart, apart.factor)) == 2
+    assert len(_view.reported_once(apart, apart.factor)) == 2
 
 
 def test_many_swaps_share_a_sentence_the_smallest_first():

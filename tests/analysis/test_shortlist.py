@@ -71,19 +71,19 @@ def ends(frame):
 
 def test_each_target_has_its_own_first(many):
     assert centres(many) == {"prose": "d", "code": "a"}
-    told = foremost(many).equivalents
+    reported = foremost(many).equivalents
     for target, first in (("prose", "d"), ("code", "a")):
-        mine = told[(told.target == target) & (told.kind == "architecture")]
+        mine = reported[(reported.target == target) & (reported.kind == "architecture")]
         assert ends(mine) == {frozenset((first, f)) for f in NAMES if f != first}
-    assert (told.kind == "corpus").sum() == 1
+    assert (reported.kind == "corpus").sum() == 1
     assert len(many.equivalents) == 2 * len(PAIRS) + 1
 
 
 def test_swaps_written_as_one_name_are_told_alike(many):
-    told = foremost(many)
-    assert len(told.ratios) == len(NAMES) - 1
-    assert told.ratios.architecture.str.contains("d").all()
-    assert told.verdicts.question.value_counts().tolist() == [len(NAMES) - 1] * 2
+    reported = foremost(many)
+    assert len(reported.ratios) == len(NAMES) - 1
+    assert reported.ratios.architecture.str.contains("d").all()
+    assert reported.verdicts.question.value_counts().tolist() == [len(NAMES) - 1] * 2
 
 
 def test_few_pairs_are_all_told(many):
@@ -100,8 +100,8 @@ def test_a_frame_without_the_first_is_told_by_the_next(many):
         [many.standings.assign(family="counted")[:1], many.standings], ignore_index=True
     )
     other = many.replace(standings=stands)
-    told = foremost(other).equivalents
-    mine = told[(told.target == "prose") & (told.kind == "architecture")]
+    reported = foremost(other).equivalents
+    mine = reported[(reported.target == "prose") & (reported.kind == "architecture")]
     assert ends(mine) == {frozenset(("d", f)) for f in NAMES if f != "d"}
     nowhere = many.replace(standings=many.standings[:0])
     assert len(foremost(nowhere).equivalents) == len(many.equivalents)
@@ -109,8 +109,8 @@ def test_a_frame_without_the_first_is_told_by_the_next(many):
 
 def test_families_named_with_another_factor_are_known(many):
     folded = many.standings.assign(family=many.standings.family + ", muon")
-    told = foremost(many.replace(standings=folded)).equivalents
-    assert (told.kind == "architecture").sum() == 2 * (len(NAMES) - 1)
+    reported = foremost(many.replace(standings=folded)).equivalents
+    assert (reported.kind == "architecture").sum() == 2 * (len(NAMES) - 1)
 
 
 def test_damaged_texts_are_told_beside_sound_text(many):
@@ -120,5 +120,5 @@ def test_damaged_texts_are_told_beside_sound_text(many):
         for one, two in itertools.combinations(levels, 2)
     ]
     damaged = many.replace(equivalents=pd.DataFrame(rows))
-    told = foremost(damaged).equivalents
-    assert ends(told) == {frozenset(("sound", "mild")), frozenset(("sound", "bad"))}
+    reported = foremost(damaged).equivalents
+    assert ends(reported) == {frozenset(("sound", "mild")), frozenset(("sound", "bad"))}

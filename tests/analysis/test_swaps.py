@@ -109,12 +109,12 @@ def test_a_planted_interaction_is_found_and_flags_the_main_effect():
         assert fixed.differs and (fixed["first"], fixed.second) == ("code", "prose")
         assert fixed.low > 0 or fixed.high < 0
     asked = interaction.modelled_frame(logs, POINTS, "t", "family")
-    told = flagged(
+    reported = flagged(
         data_equivalents.equivalents_frame(logs, POINTS, "t", "joint"), asked
     )
-    main = told[(told.fixed == "*") & (told.kind == "architecture")].iloc[0]
+    main = reported[(reported.fixed == "*") & (reported.kind == "architecture")].iloc[0]
     assert "varies with what is held" in main.flag
-    assert not told[told.params.notna()].flag.str.contains("varies").any()
+    assert not reported[reported.params.notna()].flag.str.contains("varies").any()
 
 
 def test_no_interaction_is_rarely_found_where_there_is_none():

@@ -133,11 +133,11 @@ def main() -> int:
         for name in KINDS:
             one = functools.partial(shown_of, name, args.draws)
             found = list(pool.map(one, range(args.studies), chunksize=8))
-            wrong += told(name, found)
+            wrong += reported(name, found)
     return wrong
 
 
-def told(name: str, found: Sequence[dict[str, Array]]) -> int:
+def reported(name: str, found: Sequence[dict[str, Array]]) -> int:
     """Prints a line a measure; how many are out of bounds."""
     wrong, shares = 0, KINDS[name][2]
     for measure in given.MEASURES:

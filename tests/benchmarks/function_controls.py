@@ -125,10 +125,10 @@ def asymptote(
         held += bool(
             not found.refused and end is not None and found.low <= end <= found.high
         )
-    told = studies - refused
-    if end is None or not told:
+    reported = studies - refused
+    if end is None or not reported:
         return {"refused": refused / studies, "held": np.nan}
-    return {"refused": refused / studies, "held": held / told}
+    return {"refused": refused / studies, "held": held / reported}
 
 
 def within(value: float, low: float, high: float, studies: int) -> bool:
@@ -152,21 +152,21 @@ def main() -> int:
             # Two seeds have too wide an interval for this margin, and say so.
             good = plan.seeds < 3 or within(row["same"], 0.93, 1, n)
             good &= within(row["different"], 0, 0.05, n)
-            wrong += told(f"equality, {name}", row, good)
+            wrong += reported(f"equality, {name}", row, good)
     for name, plan in GAPS.items() if "gap" in wanted else ():
         row = gap(plan, n, draws)
         good = row["found"] >= 0.95 and within(row["held"], 0.93, 0.97, n)
-        wrong += told(f"gap, {name}", row, good)
+        wrong += reported(f"gap, {name}", row, good)
     for name, curve in CURVES.items() if "asymptote" in wanted else ():
         row = asymptote(*curve, n, draws)
         good = within(row["held"], 0.93, 0.97, n)
         if curve[-1] is None or curve[0] < 4:  # there is none to be told
             good = row["refused"] >= 0.95
-        wrong += told(f"asymptote, {name}", row, good)
+        wrong += reported(f"asymptote, {name}", row, good)
     return wrong
 
 
-def told(name: str, row: dict[str, float], good: bool) -> bool:
+def reported(name: str, row: dict[str, float], good: bool) -> bool:
     values = ", ".join(f"{key} {value:.3f}" for key, value in row.items())
     print(f"{name}: {values}{'' if good else '  OUT OF BOUNDS'}", flush=True)
     return not good

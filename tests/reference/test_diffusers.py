@@ -44,17 +44,17 @@ def channels_first(x):
     return torch.tensor(np.moveaxis(np.asarray(x), -1, 1).copy(), requires_grad=True)
 
 
-def assert_same(block, x, told, reference, read, written):
+def assert_same(block, x, condition, reference, read, written):
     """Outputs are equal, and so are gradients of a weighting of them by the input.
 
     Args:
       read: from an array of ours to one of theirs.
       written: the reverse.
     """
-    weights = draw(*block((x, told))[0].shape, seed=9)
+    weights = draw(*block((x, condition))[0].shape, seed=9)
 
     def scalar(x):
-        y, _ = block((x, told))
+        y, _ = block((x, condition))
         return jnp.sum(y * weights), y
 
     gradient, y = jax.jit(jax.grad(scalar, has_aux=True))(jnp.asarray(x))
@@ -90,7 +90,9 @@ def test_it_is_dits_block():
     reference.norm1.emb = Told()
     qkv = block.mixing.qkv.kernel[...].reshape(width, 3, width)
     weights = {
-        "norm1.linear.weight": block.modulation.told.kernel[...].reshape(width, -1).T,
+        "norm1.linear.weight": block.modulation.condition.kernel[...]
+        .reshape(width, -1)
+        .T,
         "attn1.to_q.weight": qkv[:, 0].T,
         "attn1.to_k.weight": qkv[:, 1].T,
         "attn1.to_v.weight": qkv[:, 2].T,
@@ -99,10 +101,10 @@ def test_it_is_dits_block():
         "ff.net.2.weight": block.mlp.down.kernel[...].T,
     }
     give(reference, weights)
-    told = draw(2, width, seed=1)  # theirs applies SiLU to it, ours has it applied
-    call = functools.partial(reference, timestep=torch.tensor(told))
+    condition = draw(2, width, seed=1)  # theirs applies SiLU to it, ours has it applied
+    call = functools.partial(reference, timestep=torch.tensor(condition))
     read = lambda x: torch.tensor(np.asarray(x), requires_grad=True)
-    activated = jax.nn.silu(jnp.asarray(told))
+    activated = jax.nn.silu(jnp.asarray(condition))
     assert_same(block, draw(2, 9, width), activated, call, read, lambda y: y)
 
 
@@ -119,7 +121,7 @@ def test_it_is_the_residual_block(inputs, platform):
     reference = ResnetBlock2D(
         in_channels=inputs,
         out_channels=outputs,
-        temb_channels=CONFIG.told,
+        temb_channels=CONFIG.condition,
         groups=groups_of(inputs),
         groups_out=groups_of(outputs),
         eps=1e-5,
@@ -131,20 +133,22 @@ def test_it_is_the_residual_block(inputs, platform):
         "norm1.weight": block.norm.scale[...],
         "norm1.bias": block.norm.bias[...],
         "conv1.weight": taps(block.into),
-        "time_emb_proj.weight": block.told.kernel[...].reshape(CONFIG.told, -1).T,
-        "norm2.weight": block.told_norm.scale[...],
-        "norm2.bias": block.told_norm.bias[...],
+        "time_emb_proj.weight": block.condition.kernel[...]
+        .reshape(CONFIG.condition, -1)
+        .T,
+        "norm2.weight": block.condition_norm.scale[...],
+        "norm2.bias": block.condition_norm.bias[...],
         "conv2.weight": taps(block.out),
     }
     if block.skip:
         weights["conv_shortcut.weight"] = block.skip.kernel[...].T[..., None, None]
     give(reference, weights)
-    told = draw(2, CONFIG.told, seed=1)
-    call = lambda x: reference(x, torch.tensor(told))
+    condition = draw(2, CONFIG.condition, seed=1)
+    call = lambda x: reference(x, torch.tensor(condition))
     back = lambda y: np.moveaxis(y, 1, -1)
     with _layers.tracing(_layers.Tracing(Layout(platform), lambda tree: tree)):
         x = draw(2, 6, 4, inputs)
-        assert_same(block, x, told, call, channels_first, back)
+        assert_same(block, x, condition, call, channels_first, back)
 
 
 def test_it_is_the_attention_block():

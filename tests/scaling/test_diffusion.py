@@ -71,10 +71,10 @@ def test_denoise_is_equation_7_and_tells_the_network_its_level():
     x = jnp.asarray(normal(2), jnp.float32)
     sigma = jnp.array([0.1, 3.0])
     labels = jnp.array([4, 5])
-    told = []
+    condition = []
 
     def network(x, cond):
-        told.append(cond)
+        condition.append(cond)
         return Output(jnp.sin(x), {})
 
     found = diffusion.denoise(network, x, sigma, Conditions(None, label=labels))
@@ -82,11 +82,11 @@ def test_denoise_is_equation_7_and_tells_the_network_its_level():
         c = diffusion.coefficients(level)
         wanted = c.skip * x[n] + c.out * jnp.sin(c.into * x[n])
         np.testing.assert_allclose(found[n], wanted, rtol=1e-6)
-    np.testing.assert_allclose(told[0].noise, np.log(sigma) / 4, rtol=1e-6)
-    assert told[0].label is labels and told[0].caption is None
+    np.testing.assert_allclose(condition[0].noise, np.log(sigma) / 4, rtol=1e-6)
+    assert condition[0].label is labels and condition[0].caption is None
     one = diffusion.denoise(network, x, 0.1)
     np.testing.assert_allclose(one[0], found[0], rtol=1e-6)
-    assert told[1].noise.shape == (2,)
+    assert condition[1].noise.shape == (2,)
 
 
 # --- Sampling ----------------------------------------------------------------

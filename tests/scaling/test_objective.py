@@ -170,9 +170,9 @@ def test_objectives_refuse_what_they_do_not_read():
 def test_labels_and_captions_reach_the_model():
     spec = Images(2, 2, labels=3, caption=2)
     batch = jnp.array([[0, 0, 0, 255, 2, 65, 256]])
-    y, told = objective.Denoise(spec).pictures(batch)
+    y, condition = objective.Denoise(spec).pictures(batch)
     assert y.shape == (1, 2, 2, 1) and y[0, 1, 1, 0] == 0.5
-    assert told.label.tolist() == [2] and told.caption.tolist() == [[65, 256]]
+    assert condition.label.tolist() == [2] and condition.caption.tolist() == [[65, 256]]
 
 
 def test_excess_over_the_truth_is_the_gap_between_scores():

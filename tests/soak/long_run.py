@@ -47,8 +47,8 @@ def main() -> int:
     disturbed = Disturbed(root, study, flags)
     said = disturbed.finish()
     taken = time.monotonic() - began
-    told, _ = straight.communicate()
-    print(f"undisturbed: exit code {straight.returncode}: {told.splitlines()[-1:]}")
+    reported, _ = straight.communicate()
+    print(f"undisturbed: exit code {straight.returncode}: {reported.splitlines()[-1:]}")
     print(f"stopped {disturbed.stops} times, then: {said.splitlines()[-1:]}")
 
     runs = home / "runs"
@@ -64,7 +64,7 @@ def main() -> int:
             f"final loss {loss!r}, loss curve {curve}"
         )
     causes = [a.cause for a in Store(runs / "cut").attempts()]
-    tracebacks = (said + told + disturbed.said).count("Traceback")
+    tracebacks = (said + reported + disturbed.said).count("Traceback")
     print(f"causes of failed attempts: {causes}; {tracebacks} tracebacks")
     print(f"{taken / 60:.1f} minutes; the same bits: {same}")
     elsewhere.mkdir(exist_ok=True)

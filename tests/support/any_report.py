@@ -81,11 +81,11 @@ def judged(
         with _strict(), _limited(seconds), _cheaper():
             return _judged(path, rows, options, folder / "report")
     except Warning as error:
-        return Judged("warning", (_told(error),))
+        return Judged("warning", (_reported(error),))
     except TimeoutError as error:
-        return Judged("hang", (_told(error),))
+        return Judged("hang", (_reported(error),))
     except (Exception, SystemExit) as error:  # whatever it is, a user would see it
-        return Judged("traceback", (_told(error),))
+        return Judged("traceback", (_reported(error),))
 
 
 def by_the_command(
@@ -114,7 +114,7 @@ def by_the_command(
     return _refused(ended.stderr) if refused else Judged("reported")
 
 
-def _told(error: BaseException) -> str:
+def _reported(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)[-14:]).strip()
 
 
@@ -165,7 +165,7 @@ def _judged(path: Path, rows: int, options: list[str], folder: Path) -> Judged:
             try:
                 kept.append(analyse(loaded, **asked | {"processes": 1, "shown": False}))
             except UserError as error:  # what can be wrong is said when it is read
-                wrong.append(f"a table that was read is refused: {_told(error)}")
+                wrong.append(f"a table that was read is refused: {_reported(error)}")
                 raise
         return kept[0]
 

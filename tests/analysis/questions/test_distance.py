@@ -66,7 +66,7 @@ def test_distances_are_those_of_the_groups(made):
     assert found.floor == pytest.approx(found.distance - found.excess)
     assert found.excess_bits == pytest.approx(found.excess / np.log(2))
     assert found.excess_low <= found.excess_low_90 <= found.excess
-    assert found.seeds == 3 and found.told and found.own
+    assert found.seeds == 3 and found.reported and found.own
     floor = row(analysis, kind="seeds", baseline="lstm", fixed="docs", tokens=8192.0)
     assert np.isnan(floor.excess) and 0 < floor.distance < found.distance
 
@@ -87,13 +87,13 @@ def test_one_family_under_two_names_is_not_told_apart_and_others_are(made):
 
 def test_every_kind_of_swap_stands_on_one_scale(made):
     analysis, _ = made
-    told = analysis.distances[analysis.distances.told.astype(bool)]
-    assert set(told.kind) == {"seeds", "architecture", "corpus", "data"}
+    reported = analysis.distances[analysis.distances.reported.astype(bool)]
+    assert set(reported.kind) == {"seeds", "architecture", "corpus", "data"}
     ratios = analysis.function_ratios
     mine = ratios[(ratios.baseline == "gru") & (ratios.alternative == "lstm")]
     corpus = mine[(mine.fixed == "docs") & (mine.other_kind == "corpus")].iloc[0]
-    swaps = told[(told.kind == "corpus") & told.fixed.isin(("gru", "lstm"))]
-    swap = told[(told.alternative == "lstm") & (told.fixed == "docs")]
+    swaps = reported[(reported.kind == "corpus") & reported.fixed.isin(("gru", "lstm"))]
+    swap = reported[(reported.alternative == "lstm") & (reported.fixed == "docs")]
     wanted = swap.excess[swap.kind == "architecture"].item() / swaps.excess.mean()
     assert corpus.ratio == pytest.approx(wanted) and corpus.low < wanted < corpus.high
     assert corpus.high < 1
@@ -145,8 +145,8 @@ def test_classes_of_swaps_stand_on_one_ladder(made):
         "another text",
     ]
     assert list(ladder.side) == ["model", "data", "model", "data"]
-    told = analysis.distances[analysis.distances.told & analysis.distances.own]
-    mine = told[told.kind == "architecture"]
+    reported = analysis.distances[analysis.distances.reported & analysis.distances.own]
+    mine = reported[reported.kind == "architecture"]
     family = ladder.loc["another family"]
     assert family.pairs == len(mine) == 3
     assert family.distance == pytest.approx(mine.distance.mean())

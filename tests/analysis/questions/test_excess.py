@@ -71,9 +71,9 @@ def test_the_floor_of_the_planted_scale_is_told_or_refused(made):
         for name in ("lstm", "gru")
     )
     wanted = Compared(far.predictions(), 1).excess(f, g)[0]
-    told = data[data.refused == ""]
-    assert len(told) and (told.floor < told["last"]).all()
-    assert ((told.low < 1.5 * wanted) & (told.high > wanted / 1.5)).all()
+    reported = data[data.refused == ""]
+    assert len(reported) and (reported.floor < reported["last"]).all()
+    assert ((reported.low < 1.5 * wanted) & (reported.high > wanted / 1.5)).all()
 
 
 def test_equal_loss_is_read_between_points_of_the_better_path(made):

@@ -117,9 +117,9 @@ def test_a_planted_floor_is_held_by_its_interval_or_refused():
     for k in range(25):  # studies of six families each
         study = [curve(f"{k}/{n}", law(2.0), rng=rng) for n in range(6)]
         found += [exhausted_data._floor(one, EARLY) for one in moderated(study)]
-    told = [one for one in found if not one.refused]
-    assert len(told) >= 140
-    held = np.mean([one.low <= 2.0 <= one.high for one in told])
+    reported = [one for one in found if not one.refused]
+    assert len(reported) >= 140
+    held = np.mean([one.low <= 2.0 <= one.high for one in reported])
     assert 0.91 <= held <= 0.99
     (slow,) = moderated([curve("a", lambda e, u: 3.0 - 0.1 * np.log(e), noise=0.02)])
     assert "a fall without an end" in exhausted_data._floor(slow, EARLY).refused
@@ -159,11 +159,11 @@ def test_a_planted_efficiency_is_found_in_both_units():
     assert good.factor == pytest.approx(0.5, abs=0.03) and good.low < good.high < 0.55
     assert bad.beyond and not good.beyond
     flat = [curve(n, lambda e, u: 2.0, k) for n in ("a", "b") for k in (0, 1)]
-    told = pd.DataFrame(list(exhausted_data._efficiency(flat)))
-    assert told.refused.str.contains("not shown to lower").all()
+    reported = pd.DataFrame(list(exhausted_data._efficiency(flat)))
+    assert reported.refused.str.contains("not shown to lower").all()
     alone = [curve(n, law(2.0)) for n in ("a", "b")]
-    told = pd.DataFrame(list(exhausted_data._efficiency(alone)))
-    assert told.refused.str.contains("one amount of unique data").all()
+    reported = pd.DataFrame(list(exhausted_data._efficiency(alone)))
+    assert reported.refused.str.contains("one amount of unique data").all()
 
 
 def test_an_ensemble_is_the_mean_of_kept_predictions(made):

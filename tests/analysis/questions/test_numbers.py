@@ -40,11 +40,11 @@ class Read(dict):
 def said(question: Question, analysis: Analysis) -> tuple[list[str], set[str]]:
     """What a question says, in its section and elsewhere, and the frames it read."""
     view = analysis.view
-    told = view.told
-    frames = Read(dict(analysis.frames)), Read(dict(told.frames))
+    reported = view.reported
+    frames = Read(dict(analysis.frames)), Read(dict(reported.frames))
     view = Analysis(analysis.title, analysis.unit, analysis.targets, frames[0]).view
-    view.__dict__["told"] = told.__class__(
-        told.title, told.unit, told.targets, frames[1]
+    view.__dict__["reported"] = reported.__class__(
+        reported.title, reported.unit, reported.targets, frames[1]
     )
     texts = [*question.said(view), *(one.text for one in question.answers(view))]
     texts += [one.text for one in question.findings(view)]
@@ -167,12 +167,12 @@ def intervals(text: str) -> Iterator[list[tuple[str, ...]]]:
 
 
 def test_a_value_and_its_interval_are_of_one_row(made):
-    told = 0
+    reported = 0
     for one in questions():
         texts, names = said(one, made)
         frames = [made.frames[name] for name in names]
         for text in dict.fromkeys(texts):
             for either in intervals(text):
-                told += 1
+                reported += 1
                 assert any(in_one_row(t, f) for t in either for f in frames), text
-    assert told > 100
+    assert reported > 100

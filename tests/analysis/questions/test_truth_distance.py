@@ -86,8 +86,8 @@ def test_twins_make_the_same_mistakes_and_others_some(made):
 def test_what_is_said_follows_from_the_numbers(made):
     analysis, _ = made
     said = truth_distance.said(analysis.view)
-    (told,) = truth_distance.answers(analysis.view)
-    assert " at equal loss: " in told.text or " at equal budget: " in told.text
+    (reported,) = truth_distance.answers(analysis.view)
+    assert " at equal loss: " in reported.text or " at equal budget: " in reported.text
     assert any(
         "from the truth" in line and "the mean over seeds" in line for line in said
     )

@@ -38,12 +38,12 @@ def rows(analysis):
 
 
 def test_what_is_planted_is_told(made):
-    told = rows(made)
-    assert len(told) == 8 and set(told.index.get_level_values(0)) == {
+    reported = rows(made)
+    assert len(reported) == 8 and set(reported.index.get_level_values(0)) == {
         "at the end",
         "early-stopped",
     }
-    end = told.loc["at the end"]
+    end = reported.loc["at the end"]
     assert (end.right == 1).all() and (end.p < 0.05).all()
     assert set(end.chance.round(3)) == {0.5, 0.333}
     assert (end.information > 0.8 * end.most).all() and (end.high <= end.most).all()
@@ -55,12 +55,12 @@ def test_what_is_planted_is_told(made):
 def test_what_is_not_planted_is_not_told(tmp_path):
     """One family under three names: its name is not in the predictions."""
     same = (("conv", "gru"), ("conv", "lstm"))
-    told = rows(result(dataclasses.replace(PLAN, same=same, stop=None), tmp_path))
+    reported = rows(result(dataclasses.replace(PLAN, same=same, stop=None), tmp_path))
     for unseen in ("seed", "seed and corpus"):
-        family = told.loc["at the end", "family", unseen]
+        family = reported.loc["at the end", "family", unseen]
         assert family.low < 0.1 and family.p > 0.05
         assert 0 < family.right < 0.7 and abs(family.permuted - 1 / 3) < 0.15
-    corpus = told.loc["at the end", "corpus", "seed and family"]
+    corpus = reported.loc["at the end", "corpus", "seed and family"]
     assert corpus.right == 1 and corpus.low > 0.5
 
 

@@ -38,8 +38,8 @@ def test_the_unit_is_read_from_the_column(name, unit):
 @pytest.mark.parametrize(("name", "given"), [("val_ppl", None), ("loss", "perplexity")])
 def test_perplexities_become_nats(name, given):
     frame = grid()
-    told = frame.assign(loss=np.exp(frame.loss)).rename(columns={"loss": name})
-    table = from_frame(told, unit=given)
+    reported = frame.assign(loss=np.exp(frame.loss)).rename(columns={"loss": name})
+    table = from_frame(reported, unit=given)
     np.testing.assert_allclose(table.readings.loss, frame.loss)
     assert table.unit == "nats/token"
     assert any("natural logarithm" in text for text in table.said)

@@ -34,31 +34,31 @@ def kernel(inputs: int, outputs: int, taps: int = 3) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    def __init__(self, told: int, inputs: int, hidden: int, outputs: int):
+    def __init__(self, condition: int, inputs: int, hidden: int, outputs: int):
         super().__init__()
         self.norm, self.into = norm(inputs), kernel(inputs, hidden)
-        self.told = nn.Linear(told, 2 * hidden, bias=False)
-        self.told_norm, self.out = norm(hidden), kernel(hidden, outputs)
+        self.condition = nn.Linear(condition, 2 * hidden, bias=False)
+        self.condition_norm, self.out = norm(hidden), kernel(hidden, outputs)
         nn.init.zeros_(self.out.weight)
         self.skip = kernel(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
-    def forward(self, x, told):
+    def forward(self, x, condition):
         h = self.into(F.silu(self.norm(x)))
-        scale, shift = self.told(told)[:, :, None, None].chunk(2, dim=1)
-        h = F.silu(self.told_norm(h) * (1 + scale) + shift)
+        scale, shift = self.condition(condition)[:, :, None, None].chunk(2, dim=1)
+        h = F.silu(self.condition_norm(h) * (1 + scale) + shift)
         return self.skip(x) + self.out(h)
 
 
 class UNet(nn.Module):
     def __init__(self, c: dict):
         super().__init__()
-        told, depth = 4 * c["width"], c["depth"]
+        condition, depth = 4 * c["width"], c["depth"]
         wide = lambda channels, level: channels * (1 if level == 0 else 2)
         self.levels = c["levels"]
         turns = torch.logspace(math.log2(LOWEST), math.log2(HIGHEST), WAVES, 2.0)
         self.register_buffer("turns", turns)
-        self.noise = nn.Linear(2 * WAVES, told, bias=False)
-        self.mix = nn.Linear(told, told, bias=False)
+        self.noise = nn.Linear(2 * WAVES, condition, bias=False)
+        self.mix = nn.Linear(condition, condition, bias=False)
         self.into = kernel(c["channels"], c["width"])
         self.stages = nn.ModuleList()
         down, before = list(range(self.levels)), c["width"]
@@ -67,7 +67,9 @@ class UNet(nn.Module):
             inputs = before + size if n >= self.levels else before
             sizes = [inputs] + [size] * (depth - 1)
             self.stages.append(
-                nn.ModuleList(Block(told, inputs, hidden, size) for inputs in sizes)
+                nn.ModuleList(
+                    Block(condition, inputs, hidden, size) for inputs in sizes
+                )
             )
             before = size
         self.norm, self.out = norm(c["width"]), kernel(c["width"], c["channels"])
@@ -75,14 +77,14 @@ class UNet(nn.Module):
     def forward(self, x, noise):
         angles = noise[:, None] * self.turns
         waves = math.sqrt(2) * torch.cat([angles.sin(), angles.cos()], dim=1)
-        told = F.silu(self.mix(F.silu(self.noise(waves))))
+        condition = F.silu(self.mix(F.silu(self.noise(waves))))
         h, beside = self.into(x), []
         for n, stage in enumerate(self.stages):
             if n >= self.levels:
                 h = F.interpolate(h, scale_factor=2, mode="nearest")
                 h = torch.cat([h, beside.pop()], dim=1)
             for block in stage:
-                h = block(h, told)
+                h = block(h, condition)
             if n < self.levels - 1:
                 beside.append(h)
                 h = F.avg_pool2d(h, 2)

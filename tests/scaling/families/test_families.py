@@ -221,8 +221,8 @@ def test_stated_size_is_what_the_model_has(name, size):
     if own is TEXT:
         assert embedding == 2 * spec.vocab * config.width
     else:  # tables of labels and of bytes
-        told = getattr(config, "told", config.width)
-        assert embedding == spec.labels * told + 257 * max(8, told // 2)
+        condition = getattr(config, "condition", config.width)
+        assert embedding == spec.labels * condition + 257 * max(8, condition // 2)
 
 
 @every_family

@@ -119,13 +119,13 @@ def test_padding_says_nothing_and_order_does():
     model = stirred(build("dit", spec))
     x, cond = inputs(spec)
     caption = cond.caption.at[:].set(256).at[:, :4].set(jnp.array([97, 98, 99, 100]))
-    told = lambda caption: apply(model, x, cond._replace(caption=caption))
-    shorter = told(caption[:, :4])
-    np.testing.assert_allclose(told(caption), shorter, rtol=1e-4, atol=1e-5)
+    condition = lambda caption: apply(model, x, cond._replace(caption=caption))
+    shorter = condition(caption[:, :4])
+    np.testing.assert_allclose(condition(caption), shorter, rtol=1e-4, atol=1e-5)
     backwards = caption.at[:, :4].set(caption[:, 3::-1])
-    assert float(jnp.abs(told(backwards) - shorter).max()) > 1e-4
+    assert float(jnp.abs(condition(backwards) - shorter).max()) > 1e-4
     # One that is withheld is no caption, and not a number out of nothing.
-    assert np.isfinite(told(jnp.full_like(caption, 256))).all()
+    assert np.isfinite(condition(jnp.full_like(caption, 256))).all()
 
 
 def test_a_withheld_label_adds_nothing():
@@ -133,7 +133,7 @@ def test_a_withheld_label_adds_nothing():
     model = stirred(build("mixer", spec))
     x, cond = inputs(spec)
     withheld = apply(model, x, cond._replace(label=jnp.full(2, 3)))
-    model.told.label = None
+    model.condition.label = None
     np.testing.assert_allclose(withheld, apply(model, x, cond), rtol=1e-5, atol=1e-6)
 
 
