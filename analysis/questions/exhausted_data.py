@@ -66,7 +66,7 @@ FRAMES = (
     ),
     declare(
         "exhausted_floors",
-        "What the loss of each family tends to, or why that cannot be told.",
+        "What the loss of each family tends to, or why that is not known.",
         "family corpus params unique_tokens",
         SCORED,
         Column("axis", "what grows: epochs, size or unique data"),
@@ -358,8 +358,8 @@ def gap_text(row: Any, unit: str) -> str:
         if row.exhausted
         else "though held-out loss was still falling at the end of some"
     )
-    gap = f"{number(row.gap)} ({interval_text(row.gap_low, row.gap_high)})"
-    once = f"{number(row.once)} ({interval_text(row.once_low, row.once_high)})"
+    gap = _with_interval(row.gap, row.gap_low, row.gap_high)
+    once = _with_interval(row.once, row.once_low, row.once_high)
     change = interval_text(row.change_low, row.change_high)
     lie = verdict(row.change_low, row.change_high, 0.0)
     said = {
@@ -367,6 +367,8 @@ def gap_text(row: Any, unit: str) -> str:
         "above": f"it is larger by {number(row.change)} (change {change})",
         "undetermined": f"whether it shrinks {UNDETERMINED} (change {change})",
     }[lie]
+    if np.isnan(row.change_low):
+        said = "one seed gives no interval, so whether it shrinks is not known"
     sides = {
         verdict(row.once_low, row.once_high, 0.0),
         verdict(row.gap_low, row.gap_high, 0.0),
@@ -377,6 +379,11 @@ def gap_text(row: Any, unit: str) -> str:
         f"{where}, {place}times, each run at its best step, {falls}: the gap in "
         f"held-out loss is {gap} {unit} against {once} after one epoch: {said}"
     )
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    ends = "" if np.isnan(low) else f" ({interval_text(low, high)})"
+    return f"{number(value)}{ends}"
 
 
 def factor_text(row: Any, unit: str) -> str:
@@ -396,11 +403,11 @@ def floor_text(row: Any, unit: str) -> str:
     moves = {
         "below": "still falls with more epochs",
         "above": "rises with more epochs",
-        "undetermined": "no longer falls by more than can be told",
+        "undetermined": "no longer falls by a measurable amount",
     }[lie]
     text = f"{what}: early-stopped loss is {last} {unit} and {moves}"
     if row.refused:
-        return f"{text}; no floor can be told: {row.refused}"
+        return f"{text}; no floor can be given: {row.refused}"
     ends = interval_text(row.low, row.high)
     return f"{text}; it tends to {number(row.floor)} ({ends})"
 

@@ -56,6 +56,7 @@ FRAMES = (
         Column("trajectory", "runs that share one are resampled together"),
         Column("trained", "whether gradient steps trained it; n-grams are counted"),
         Column("wall_seconds", "time of training", "s"),
+        Column("usable", "whether a loss of it could be used, in a fit or beside one"),
         Column("used", "whether a fit saw it"),
         more=True,
     ),
@@ -116,11 +117,14 @@ def concludes(whole: Whole) -> Answer:
 
 
 def _runs(table: Runs, every: pd.DataFrame) -> pd.DataFrame:
-    """The table's runs, with which of them some target's fits saw."""
+    """The table's runs, with which could be used and which some target's fits saw."""
     seen = table.readings[["run_id", "target"]]
     both = seen.merge(every[["run_id", "target"]], how="left", indicator=True)
     used = both.run_id[both["_merge"] == "left_only"]
-    return table.runs.assign(used=table.runs.run_id.isin(set(used)))
+    return table.runs.assign(
+        usable=table.runs.run_id.isin(set(seen.run_id)),
+        used=table.runs.run_id.isin(set(used)),
+    )
 
 
 def of_table(table: Runs, every: pd.DataFrame) -> list[Note]:

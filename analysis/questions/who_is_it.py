@@ -194,8 +194,9 @@ def sentence(row: Any) -> str:
         f"chance {percent(row.chance)}; with permuted labels at most "
         f"{percent(row.permuted_high)} in 95% of cases)"
     )
-    ends = interval_text(row.low, row.high)
-    reported = f"{number(row.information)} of {number(row.most)} bits ({ends})"
+    reported = f"{number(row.information)} of {number(row.most)} bits"
+    if row.high > row.low:  # where every run is right nothing is left to vary
+        reported += f" ({interval_text(row.low, row.high)})"
     if row.low > 0:
         return f"{text}: at least {reported} about it."
     if row.high < 0:

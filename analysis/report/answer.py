@@ -23,8 +23,8 @@ def summary(analysis: Analysis) -> list[str]:
 def extent(analysis: Analysis) -> str:
     """One line on what was measured."""
     runs, used = analysis.runs, int(analysis.runs.used.sum())
-    # A row that was left out may give any number for its size.
-    sized = runs[runs.used] if used else runs
+    # A row that cannot be used may give any number for its size.
+    sized = runs[runs.usable] if runs.usable.any() else runs
     families, corpora = runs.family.nunique(), runs.corpus.nunique()
     sizes, budgets = _range(sized.params), _range(sized.tokens)
     every = len(runs) + int(analysis.excluded.unnamed.sum())

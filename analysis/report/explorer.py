@@ -25,8 +25,8 @@ VEGA = "vega/vega-6.2.0.min.js"
 # Points of all learning curves together, and of one: a page is to stay small.
 MOST_POINTS, MOST_OF_A_CURVE = 30_000, 60
 DIGITS = 6
-# What is told of a run that is picked, beside its losses.
-HIDDEN = {"trajectory", "used"}
+# Columns that are not shown of a run that is picked.
+HIDDEN = {"trajectory", "usable", "used"}
 
 
 def section(analysis: Analysis) -> str:

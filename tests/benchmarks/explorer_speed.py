@@ -75,6 +75,7 @@ def made(seed: int = 0) -> Analysis:
             "seed": rng.integers(3, size=RUNS).astype(str),
             "status": "done",
             "trajectory": "",
+            "usable": True,
             "used": rng.random(RUNS) < 0.9,
         }
     )

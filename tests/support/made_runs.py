@@ -89,6 +89,7 @@ def _run(rng, family, corpus, size, tokens, rate, seed=0, epochs=1.0, diverged=F
         "data_seed": seed,
         "status": "diverged" if diverged else "done",
         "wall_seconds": 6e-11 * params * tokens + 1.5,
+        "usable": not diverged,
         "used": not diverged and epochs == 1.0,
         **losses,
     }
