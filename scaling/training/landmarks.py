@@ -233,7 +233,7 @@ class Optimal(NamedTuple):
 
 
 class Normal(NamedTuple):
-    """The exact denoiser where a picture's mean is told, and white noise is on it."""
+    """The exact denoiser where a picture's mean is known and its noise is white."""
 
     mean: jax.Array
     variance: jax.Array
@@ -255,7 +255,7 @@ def _exact(part: Part, images: Images, made: SampleSet) -> Any:
         spread = jnp.float32(variance * unit**2)
         if not images.labels:
             return diffusion.Mixture(rows, spread)
-        own = rows[made.rows[:, images.size]]  # a model is told which template it is
+        own = rows[made.rows[:, images.size]]  # models read which it is
         return Normal(own.reshape(-1, *images.shape), spread)
     return None
 
