@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 HOMES = {
     "Claim": "claim",
     "Record": "record",
-    "Store": "record",
+    "Store": "store",
     "Data": "run",
     "EvaluationSet": "run",
     "Model": "run",

@@ -69,7 +69,7 @@ def test_the_public_face_of_scaling_runs():
         assert getattr(scaling, name).__name__ == name
 
 
-@pytest.mark.parametrize("name", ["claim", "run", "study", "record"])
+@pytest.mark.parametrize("name", ["claim", "run", "study", "store"])
 def test_examples_of_public_functions_run(name):
     globs: dict = {}
     for example in doctest.DocTestParser().get_examples(scaling.__doc__):
