@@ -1,4 +1,4 @@
-"""Command `scaling`: plan, freeze, run, status. Each command imports what it needs."""
+"""Command `scaling`: plan, freeze, run, status, watch; each imports what it needs."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     run = commands.add_parser("run", help="train what is missing; resumes after a stop")
     status = commands.add_parser("status", help="show what a workdir holds")
+    watch = commands.add_parser("watch", help="show a workdir live, in the browser")
     freeze = commands.add_parser(
         "freeze", help="record a study's plan (grid, probes, claims) before it trains"
     )
@@ -72,6 +73,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "machine)",
     )
     run.add_argument(
+        "--tracker",
+        choices=("wandb", "trackio", "tensorboard"),
+        default="",
+        help="log each run to Weights & Biases, trackio, or TensorBoard's event files "
+        "in the workdir too",
+    )
+    run.add_argument(
         "--retry_oom", action="store_true", help="try again what ran out of memory"
     )
     run.add_argument(
@@ -81,8 +89,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
         metavar="S",
         help="seconds between checkpoints of unfinished runs (default: 300)",
     )
-    status.add_argument(
-        "workdir", metavar="WORKDIR", help="a local folder or gs://BUCKET/FOLDER"
+    for command in (status, watch):
+        command.add_argument(
+            "workdir", metavar="WORKDIR", help="a local folder or gs://BUCKET/FOLDER"
+        )
+    watch.add_argument(
+        "--port",
+        type=int,
+        default=8321,
+        help="of the page on 127.0.0.1, 0 for a free one (default: 8321)",
     )
     return parser.parse_args(argv[1:])
 
@@ -163,6 +178,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         cut=arguments.cut,
         engine=getattr(arguments, "engine", "local"),
         address=getattr(arguments, "address", ""),
+        tracker=getattr(arguments, "tracker", ""),
     )
 
 
@@ -218,8 +234,15 @@ def _status(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _watch(arguments: argparse.Namespace) -> int:
+    from scaling.watching import server
+
+    return server.watch(arguments.workdir, arguments.port)
+
+
 def main(arguments: argparse.Namespace) -> int:
     commands = {"plan": _plan, "run": _run, "freeze": _freeze, "status": _status}
+    commands["watch"] = _watch
     command = commands[arguments.command]
     try:
         return command(arguments)

@@ -103,6 +103,7 @@ class Event:
     so far); "done" (status "done" or "diverged": its record stands); "failed" (this
     attempt ended with `cause`; message and log tail are in the attempt's file); "note"
     (`message` is a line for the user, such as why a checkpoint is not used).
+    host: the machine, "" for this one.
     """
 
     kind: Literal["started", "step", "done", "failed", "note"]
@@ -114,6 +115,7 @@ class Event:
     status: str = ""
     cause: Cause | None = None
     message: str = ""
+    host: str = ""
 
 
 def pack_to_json(pack: Pack) -> dict[str, Any]:

@@ -235,7 +235,7 @@ class Fleet:
                 job.done.add(said.run_id)
             elif said.cause == "preemption" and not self.stop:
                 said = dataclasses.replace(said, cause="lost")  # the machine is going
-            events(said)
+            events(dataclasses.replace(said, host=job.host))
             return
         host = self._hosts[job.host]
         host.job = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from scaling import corpora, frozen, intact, plugins
@@ -12,6 +13,10 @@ from scaling.engines import Engine
 from scaling.engines.local import Local
 from scaling.engines.stop import Stop
 from scaling.errors import UserError, disk_errors
+from scaling.following import trackers
+from scaling.following.journal import Journal
+from scaling.following.listeners import Apart, Listener, heard
+from scaling.packs import Event
 from scaling.scheduling.lock import locked
 from scaling.scheduling.progress import Progress, describe
 from scaling.scheduling.queue import Queue
@@ -114,6 +119,8 @@ def run(options: Options, progress: Progress) -> int:
     Raises:
       Ended: stopped before it trained, or the child could not be used.
     """
+    if options.tracker:
+        trackers.check(options.tracker, options.workdir)
     with (
         disk_errors(),
         locked(options.workdir),
@@ -121,7 +128,8 @@ def run(options: Options, progress: Progress) -> int:
         opened(options, stop, progress) as study,
     ):
         queue = Queue(study, options.retry_oom)
-        study.engine.run(queue, study.store, queue.note)
+        with _heard(study, queue, options, progress) as tell:
+            study.engine.run(queue, study.store, tell)
         entries = study.remember()
         if stop:
             progress.note(
@@ -130,6 +138,25 @@ def run(options: Options, progress: Progress) -> int:
             )
             return 128 + stop.signal
         return _summary(entries, queue.given_up, options, progress)
+
+
+@contextlib.contextmanager
+def _heard(
+    study: StudyPlan, queue: Queue, options: Options, progress: Progress
+) -> Iterator[Callable[[Event], None]]:
+    """What the engine calls with each event: the queue, the journal, the tracker."""
+    note, name = progress.note, options.tracker
+    journal = Journal(study.store, progress.machine_seconds_left, note)
+    others: list[Listener] = [journal]
+    if name:
+        make = functools.partial(trackers.make, name, study.study.name, options.workdir)
+        others.append(Apart(name, make, note))
+    progress.hear = journal.note
+    try:
+        with heard(queue.note, progress.run, others) as tell:
+            yield tell
+    finally:
+        progress.hear = lambda line: None
 
 
 def _done(entries: Iterable[Entry]) -> int:

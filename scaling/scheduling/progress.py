@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TextIO
 
 from scaling.packs import Event
@@ -54,6 +54,7 @@ class _Running:
     step: int = 0
     steps: int = 1
     loss: float | None = None
+    host: str = ""
 
 
 class Progress:
@@ -73,6 +74,7 @@ class Progress:
         self._speed = 0.0  # FLOP/s where last measured
         self._drawn = 0
         self._last = 0.0
+        self.hear: Callable[[str], None] = lambda line: None  # is given every note
 
     def expect(
         self,
@@ -99,12 +101,14 @@ class Progress:
 
     def note(self, text: str) -> None:
         """One line that stays."""
+        self.hear(text)
         self._erase()
         print(text, file=self.stream, flush=True)
 
     def __call__(self, event: Event) -> None:
         if event.kind == "started":
-            self._running[event.run_id] = _Running(event.step, event.steps or 1)
+            now = _Running(event.step, event.steps or 1, host=event.host)
+            self._running[event.run_id] = now
             self._failed.discard(event.run_id)
         elif event.kind == "step":
             self._step(event)
@@ -118,7 +122,8 @@ class Progress:
         self._erase()
 
     def _step(self, event: Event) -> None:
-        self._running[event.run_id] = _Running(event.step, event.steps, event.loss)
+        now = _Running(event.step, event.steps, event.loss, event.host)
+        self._running[event.run_id] = now
         run = self._runs.get(event.run_id)
         if run is not None and event.tokens_per_second > 0:
             self._rates[run.program()] = event.tokens_per_second
@@ -144,7 +149,17 @@ class Progress:
     def _count(self) -> str:
         return f"{len(self._ended)}/{len(self._runs) + self._waiting}"
 
+    def run(self, run_id: str) -> Run | None:
+        """The planned run of an id."""
+        return self._runs.get(run_id)
+
     def seconds_left(self) -> float | None:
+        """Of the work for one machine, shared by those that train now."""
+        left = self.machine_seconds_left()
+        machines = len({now.host for now in self._running.values()})
+        return None if left is None else left / max(1, machines)
+
+    def machine_seconds_left(self) -> float | None:
         """From measured rates; another program's FLOP/s where it has none yet."""
         if not self._speed:
             return None

@@ -49,6 +49,7 @@ class Options:
       cut: the smaller study of the file that is meant; "" for `study` itself.
       retry_oom: try again what ran out of memory alone.
       layout: the user's own, as `layouts.parse` reads it; "" to have it measured.
+      tracker: where runs are logged too, one of `trackers.NAMES`; "" for nowhere.
       engine: "local" for this machine, "ray" for a cluster, whose head is at `address`
         ("" for the one that Ray finds).
     """
@@ -62,6 +63,7 @@ class Options:
     cut: str = ""
     engine: str = "local"
     address: str = ""
+    tracker: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

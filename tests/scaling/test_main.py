@@ -1,7 +1,9 @@
 """The command as users meet it: a real parent, a real child, made-up training."""
 
+import importlib.util
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 
 from scaling.record import substance
 from scaling.store import Store
+from scaling.watching.state import State
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -73,11 +76,33 @@ def test_a_study_ends_with_its_records(write_study, tmp_path):
     body = Store(workdir).studies()["little"]
     assert sorted(body["runs"]) == [r.run_id for r in records]
 
-    again = scaling("run", write_study(), "--workdir", workdir)
+    state = State(str(workdir))  # what `scaling watch` shows
+    state.update()
+    assert {run.state for run in state.runs.values()} == {"done"}
+    assert {run.host for run in state.runs.values()} == {platform.node()}
+    assert state.since(0)["begun"] is False
+
+    logged = ("--workdir", workdir, "--tracker", "tensorboard")
+    again = scaling("run", write_study(), *logged)
     assert again.returncode == 0 and Store(workdir).records()[0] == records
+    assert not (workdir / "tensorboard").exists()  # nothing was trained
 
     status = scaling("status", workdir)
     assert status.stdout == "little: 5 done, 0 diverged, 0 missing\n"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorboard") is None,
+    reason="tensorboard is not installed",
+)
+def test_a_tracker_that_cannot_write_stops_no_run(write_study, tmp_path):
+    logged = ("--workdir", tmp_path / "w", "--tracker", "tensorboard")
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "tensorboard").write_text("in the way")
+    done = scaling("run", write_study(), *logged)
+    assert done.returncode == 0 and "5 of 5 runs are done" in done.stderr, done.stderr
+    assert done.stderr.count("tensorboard is told no more, the study goes on") == 1
+    assert "Traceback" not in done.stderr
 
 
 def test_the_plan_says_what_is_provisional(write_study, tmp_path):

@@ -50,6 +50,20 @@ def _loading() -> Iterator[str]:
             server.shutdown()
 
 
+def visited(address: str) -> tuple[str, list[str]]:
+    """The HTML of a served page some seconds after it was opened, and its console."""
+    assert BROWSER is not None
+    with tempfile.TemporaryDirectory() as folder:
+        wait = ("--virtual-time-budget=5000", f"--user-data-dir={folder}")
+        done = subprocess.run(
+            [BROWSER, *FLAGS, *wait, "--dump-dom", address],
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+        )
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
 def opened(
     page: Path, script: str, anchor: str = "", real_time: bool = False
 ) -> tuple[str, list[str]]:

@@ -1,0 +1,1 @@
+"""What hears a study while it trains: its journal and trackers."""
