@@ -32,19 +32,22 @@ class Suggestion:
     text: str
 
 
-def refuse(law: Law, columns: Columns, weights: Array | None = None) -> str:
+def refuse(
+    law: Law, columns: Columns, weights: Array | None = None, advise: bool = True
+) -> str:
     """Why this design cannot identify the law, or "" where nothing speaks against it.
 
     Args:
       columns: arrays [n].
       weights: [n]; rows of weight zero do not count.
+      advise: name the run that would help most; to find it can take as long as a fit.
 
     Returns:
-      A clause, with the run that would help most.
+      A clause.
     """
     used = _used(columns, weights)
     reason = _reason(law, used)
-    return f"{reason}{_advice(law, used)}" if reason else ""
+    return f"{reason}{_advice(law, used)}" if reason and advise else reason
 
 
 def _reason(law: Law, used: Columns) -> str:

@@ -143,6 +143,7 @@ def fit(
     seed: int = 0,
     scale: Scale = "log",
     keep_flat: bool = False,
+    advise: bool = True,
 ) -> Fit | Refusal:
     """The law's best fit over all starts, or why there is none.
 
@@ -154,8 +155,9 @@ def fit(
       scale: residuals of the log loss or of the loss itself.
       keep_flat: keep a best fit that leaves some combination of parameters unknown: the
         curve along the runs is known all the same.
+      advise: a refusal names the run that would help most.
     """
-    reason = refuse(law, columns, weights)
+    reason = refuse(law, columns, weights, advise)
     if reason:
         return Refusal(law.name, reason)
     columns, loss, weights = _used(columns, loss, weights)
@@ -181,7 +183,7 @@ def fit(
         law, columns, weights * reweight(fitted, delta), theta, scale
     )
     if flat and not keep_flat:
-        advice = suggest(law, columns, theta=theta)
+        advice = suggest(law, columns, theta=theta) if advise else None
         more = f"; the run that would help most: {advice.text}" if advice else ""
         return Refusal(law.name, f"no run tells {flat} apart at the best fit{more}")
     mean = np.average(np.log(loss), weights=weights)

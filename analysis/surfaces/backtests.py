@@ -122,7 +122,7 @@ def tried(fitted: Fitted, draws: Draws, delta: float, seed: int) -> Tried:
 
     def again(small: Draws) -> Fitted:
         rows = np.ones(small.data.loss.size, bool)
-        return fit_one(fitted.law.name, head, small, rows, delta, seed)
+        return fit_one(fitted.law.name, head, small, rows, delta, seed, advise=False)
 
     for share in SHARES:
         rest = fitted.rows & ~_dearer(fitted, draws, share)

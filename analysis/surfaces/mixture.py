@@ -201,8 +201,9 @@ def candidates(
     own = surfaces.single.get((family, corpus))
     found = []
     if own is not None:
+        head = (family, corpus, np.nan)
         found = [own] + [
-            fit_one(name, (family, corpus, np.nan), fewer, own.rows, delta, seed)
+            fit_one(name, head, fewer, own.rows, delta, seed, advise=False)
             for name in _of_size_and_data()
             if name != own.law.name
         ]

@@ -278,16 +278,18 @@ def fit_one(
     delta: float,
     seed: int,
     options: Options | None = None,
+    advise: bool = True,
 ) -> Fitted:
     """One law on the chosen rows, and on every draw of them.
 
     Args:
       options: of the law's `bind`.
+      advise: a refusal names the run that would help most.
     """
     columns = columns_of(draws.data, rows)
     law = bind(name, columns, draws.data, options)
     columns = {key: columns[key] for key in ("params", "tokens", *law.columns)}
-    outcome, theta = _fit(law, columns, draws, rows, delta, seed)
+    outcome, theta = _fit(law, columns, draws, rows, delta, seed, advise)
     return Fitted(law, *head, rows, outcome, theta, columns)
 
 
@@ -298,10 +300,11 @@ def _fit(
     rows: Array,
     delta: float,
     seed: int,
+    advise: bool,
 ) -> tuple[Fit | Refusal, Array | None]:
     """The fit and its coordinates in every draw, those of the fit first."""
     loss, chosen = draws.data.loss[rows], draws.chosen[rows]
-    outcome = fit(law, columns, loss, chosen, delta=delta, seed=seed)
+    outcome = fit(law, columns, loss, chosen, delta=delta, seed=seed, advise=advise)
     if isinstance(outcome, Refusal):
         return outcome, None
     theta = np.full((len(draws), outcome.theta.size), np.nan)

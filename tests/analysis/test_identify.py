@@ -27,6 +27,17 @@ def test_unidentifiable_designs_are_refused_with_the_reason():
     assert "4 runs for 5" in refused("joint", four, loss[[0, 7, 14, 21]])
 
 
+def test_a_refusal_that_nobody_reads_looks_for_no_run():
+    columns = grid()
+    few = columns["params"] < 3e8
+    two = {key: values[few] for key, values in columns.items()}
+    law, loss = bind("chinchilla", two), additive(columns)[few]
+    whole, brief = fit(law, two, loss), fit(law, two, loss, advise=False)
+    assert isinstance(whole, Refusal) and isinstance(brief, Refusal)
+    assert "run that would help most" in whole.reason
+    assert whole.reason.startswith(brief.reason) and brief.reason != whole.reason
+
+
 def test_a_family_with_one_run_leaves_its_multipliers_open():
     columns, loss = joint_table()
     smallest = columns["params"].min()
