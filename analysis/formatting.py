@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -88,6 +89,28 @@ def scale(params: float, tokens: float) -> str:
     if not math.isnan(tokens):
         places.append(f"{count(tokens)} tokens")
     return joined(places)
+
+
+# What budgets count, unless a table says otherwise.
+TOKENS = "tokens"
+
+
+def worded(text: str, counted: str) -> str:
+    """A sentence, label or heading in the words of what its table's budgets count.
+
+    Args:
+      text: speaks of tokens, as all questions do.
+      counted: "tokens", "pictures" and the like.
+
+    >>> worded("At 20k parameters and 64 tokens, each token once", "pictures")
+    'At 20k parameters and 64 pictures, each picture once'
+    """
+    if counted == TOKENS:
+        return text
+    for one, other in ((TOKENS, counted), ("token", counted.removesuffix("s"))):
+        text = re.sub(rf"\b{one}\b", other, text)
+        text = re.sub(rf"\b{capitalised(one)}\b", capitalised(other), text)
+    return text
 
 
 def at(row: Any) -> str:

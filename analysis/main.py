@@ -96,7 +96,7 @@ def _described(table: Table) -> str:
     lines += [f"read as: {text}" for text in table.said]
     lines.append(
         f"units: losses in {table.unit} on {', '.join(table.targets)}; params (counted "
-        f"{table.counting}) and tokens as plain counts"
+        f"{table.counting}) and {table.counted} as plain counts"
     )
     left = table.exclusions
     lines.append(
@@ -246,6 +246,7 @@ def _fit_one(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    from analysis.formatting import worded
     from analysis.surfaces import places
 
     if not args.at:
@@ -255,7 +256,8 @@ def _predict(args: argparse.Namespace) -> int:
     predicted = found.predict(asked)
     said = _refused(found)
     if not predicted.empty:
-        said += places.sentences(predicted, table.unit)
+        shown = places.sentences(predicted, table.unit)
+        said += [worded(text, table.counted) for text in shown]
     _print(args, {"predictions": predicted} | _left_out(table), said)
     return NOTHING if predicted.empty else DONE
 
@@ -284,6 +286,7 @@ def _compare(args: argparse.Namespace) -> int:
 def _attribute(args: argparse.Namespace) -> int:
     """The gap between two named runs, by cause."""
     from analysis.effects import attribution
+    from analysis.formatting import worded
 
     for option, name in (("from", args.source_run), ("to", args.to_run)):
         if not name:
@@ -299,7 +302,8 @@ def _attribute(args: argparse.Namespace) -> int:
         bootstrap=args.bootstrap,
     )
     frames = {"attribution": found} | _left_out(table)
-    _print(args, frames, attribution.sentences(found, table.unit))
+    said = attribution.sentences(found, table.unit)
+    _print(args, frames, [worded(text, table.counted) for text in said])
     return DONE
 
 

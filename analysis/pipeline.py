@@ -7,6 +7,7 @@ reason stands in `notes`. Questions are known by their interface alone.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -16,6 +17,7 @@ from analysis import forks, progress, schema
 from analysis.design import factors
 from analysis.design.swaps import Described
 from analysis.fitting.fit import DELTA
+from analysis.formatting import worded
 from analysis.inference import intervals
 from analysis.predictions.groups import comparison
 from analysis.questions._asked import Asked, Measured, Whole
@@ -90,6 +92,7 @@ def analyse(
     whole = Analysis(
         title=table.title,
         unit=table.unit,
+        counted=table.counted,
         targets=table.targets,
         frames={name: known[name].join(parts) for name, parts in frames.items()},
         notes=tuple(found),
@@ -119,7 +122,11 @@ def _concluded(whole: Whole) -> Analysis:
 def _noted(analysis: Analysis) -> Analysis:
     """With the notes that questions make of the frames, each note once."""
     reported = [note for one in questions() for note in one.notes(analysis.view)]
-    return analysis.replace(notes=tuple(dict.fromkeys([*analysis.notes, *reported])))
+    every = dict.fromkeys(
+        dataclasses.replace(note, text=worded(note.text, analysis.counted))
+        for note in (*analysis.notes, *reported)
+    )
+    return analysis.replace(notes=tuple(every))
 
 
 def _of_predictions(

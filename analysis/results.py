@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis import schema
+from analysis.formatting import TOKENS, worded
 from scaling.errors import unknown
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Analysis:
     Attributes:
       title: of the report.
       unit: what losses are in.
+      counted: what the frames' `tokens` are: "tokens", or "pictures".
       targets: the evaluation sets, in order; sentences are about the first.
       frames: by name; see analysis.schema.frames for which there are.
       notes: doubts, refusals and what was left out.
@@ -62,6 +64,7 @@ class Analysis:
     targets: tuple[str, ...]
     frames: Mapping[str, pd.DataFrame]
     notes: tuple[Note, ...] = ()
+    counted: str = TOKENS
 
     @classmethod
     def of(
@@ -71,12 +74,13 @@ class Analysis:
         unit: str,
         targets: tuple[str, ...],
         notes: tuple[Note, ...] = (),
+        counted: str = TOKENS,
         **frames: pd.DataFrame,
     ) -> Analysis:
         """An Analysis of these frames; those not given are empty.
 
         Args:
-          title, unit, targets, notes: as the class has them.
+          title, unit, targets, notes, counted: as the class has them.
           frames: by name.
 
         Returns:
@@ -93,7 +97,7 @@ class Analysis:
         for name in frames:
             if name not in whole:
                 raise unknown("frame", name, sorted(whole))
-        return cls(title, unit, targets, whole | frames, notes)
+        return cls(title, unit, targets, whole | frames, notes, counted)
 
     def __getattr__(self, name: str) -> pd.DataFrame:
         frames = self.__dict__.get("frames", {})
@@ -159,7 +163,8 @@ class Analysis:
             return pd.DataFrame(every, columns=["frame", "rows", "meaning"])
         if name not in known:
             raise unknown("frame", name, sorted(known))
-        columns = [(c.name, c.unit, c.meaning) for c in known[name].columns]
+        of = self.counted
+        columns = [(c.name, c.unit, worded(c.meaning, of)) for c in known[name].columns]
         return pd.DataFrame(columns, columns=["column", "unit", "meaning"])
 
     @functools.cached_property

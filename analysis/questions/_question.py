@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis import questions as folder
+from analysis.formatting import worded
 from analysis.questions._view import View
 from analysis.report.style import Draw
 from analysis.results import Note
@@ -308,4 +309,5 @@ def sentences(view: View, part: str, more: Sequence[Sentence] = ()) -> list[str]
       more: what is to stand among it.
     """
     mine = [one for one in (*view.answers, *more) if one.part == part]
-    return [one.text for one in sorted(mine, key=lambda one: -one.weight)]
+    counted = view.analysis.counted
+    return [worded(s.text, counted) for s in sorted(mine, key=lambda s: -s.weight)]

@@ -36,7 +36,7 @@ def extent(analysis: Analysis) -> str:
         f"{every} runs ({used} {way}), {families} "
         f"{'family' if families == 1 else 'families'}, {corpora} "
         f"{'corpus' if corpora == 1 else 'corpora'}; {sizes} parameters, "
-        f"{budgets} training tokens; losses in {analysis.unit}{texts}."
+        f"{budgets} training {analysis.counted}; losses in {analysis.unit}{texts}."
     )
 
 

@@ -94,7 +94,10 @@ def _unwritable(folder: str | os.PathLike[str], why: str) -> UserError:
 def page(analysis: Analysis, drawn: Mapping[str, str]) -> str:
     """The whole page; `drawn` are SVG elements by name."""
     placed = functools.partial(figures.captioned, analysis, drawn)
-    parts = sections(analysis, placed)
+    parts = [
+        (name, *(markup.worded_html(html, analysis.counted) for html in told))
+        for name, *told in sections(analysis, placed)
+    ]
     contents = "".join(
         f'<a href="#{name}">{place}. {title}</a>'
         for place, (name, title, _) in enumerate(parts, 1)

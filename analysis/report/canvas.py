@@ -12,7 +12,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from analysis.formatting import worded
 from analysis.report import style
 from analysis.results import Analysis
 
@@ -26,6 +28,9 @@ def figure(draw: style.Draw, analysis: Analysis, target: str) -> Figure:
     with style.styled():
         drawn = Figure(figsize=(style.WIDTH, 4.0), dpi=style.DPI, layout="constrained")
         draw(drawn, analysis, target)
+        for text in drawn.findobj(Text):
+            assert isinstance(text, Text)
+            text.set_text(worded(text.get_text(), analysis.counted))
     if not any(_shows(axes) for axes in drawn.axes):
         raise style.Nothing
     return drawn

@@ -101,7 +101,7 @@ def _training(analysis: Analysis) -> dict[str, Answer]:
             " counting otherwise moves"
         ),
         "training data": sorted(map(str, runs.corpus.unique())),
-        "budgets, in tokens": _levels(runs.tokens),
+        f"budgets, in {analysis.counted}": _levels(runs.tokens),
         "runs that repeat data": int((runs.epochs > 1.001).sum()),
         "compute, in FLOPs": _range(runs.flops),
         "how compute is counted": "as the table gives it; where it does not, 6 N D",

@@ -22,6 +22,8 @@
     const [code, body] = await Promise.all(["explorer-vega", "explorer-data"].map(text));
     (0, eval)(code);
     data = JSON.parse(body);
+    // The page's words speak of tokens; a table may count something else.
+    AXES.tokens = form.x.options[0].textContent = `training ${data.counted}`;
     runs = Object.fromEntries(
       Object.entries(data.runs).map(([name, values]) => [name, column(values)]));
     runs.place = runs.run_id.map((_, i) => i);
@@ -273,7 +275,7 @@
     const value = form.what.value === "residual" ? `residual ${row.y.toFixed(2)}%`
       : `loss ${short(row.y)} ${data.unit}`;
     tip.textContent = `${name}${data.families[row.family]}, trained on ${data.corpora[corpus]}\n`
-      + `${short(params)} parameters, ${short(tokens)} tokens\n${value}`;
+      + `${short(params)} parameters, ${short(tokens)} ${data.counted}\n${value}`;
     const box = root.querySelector(".chart").getBoundingClientRect();
     tip.style.left = `${Math.min(event.clientX - box.left + 14, box.width - 220)}px`;
     tip.style.top = `${event.clientY - box.top + 12}px`;
@@ -289,7 +291,7 @@
       if (value === null || value === "") continue;
       const row = document.createElement("div");
       const [key, cell] = ["dt", "dd"].map((kind) => document.createElement(kind));
-      key.textContent = name.replaceAll("_", " ");
+      key.textContent = name.replaceAll("_", " ").replace(/\btokens\b/, data.counted);
       cell.textContent = short(value);
       cell.title = String(value);
       row.append(key, cell);

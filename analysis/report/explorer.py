@@ -53,6 +53,7 @@ def data(analysis: Analysis) -> dict[str, Any]:
     families, corpora = families_of(analysis), corpora_of(analysis)
     return {
         "unit": analysis.unit,
+        "counted": analysis.counted,
         "targets": list(analysis.targets),
         "families": [str(name) for name in families],
         "corpora": [str(name) for name in corpora],

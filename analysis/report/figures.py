@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from matplotlib.figure import Figure
 
 from analysis import forks
-from analysis.formatting import capitalised, scored
+from analysis.formatting import capitalised, scored, worded
 from analysis.questions._question import drawings
 from analysis.report import canvas, markup, style
 from analysis.report.answer import summary
@@ -116,7 +116,8 @@ def captioned(
     svg = canvas.identified(figures[key], key if on == "figure" else f"{on}-{key}")
     drawing, of = drawings()[name], target or analysis.targets[0]
     more = drawing.more(analysis.view.reported, of)
-    caption = markup.text_of(f"{drawing.caption} {more}".strip())
+    said = worded(f"{drawing.caption} {more}".strip(), analysis.counted)
+    caption = markup.text_of(said)
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{caption}" ', 1)
     if drawing.scored and scored(of):
         caption += f" {capitalised(markup.text_of(scored(of, '')))}."

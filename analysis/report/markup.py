@@ -6,13 +6,14 @@ import base64
 import gzip
 import html
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
 from analysis import schema
-from analysis.formatting import among, count, number
+from analysis.formatting import TOKENS, among, count, number, worded
 from analysis.questions._question import Absent, Finding, Placed, Question
 from analysis.questions._view import View
 from analysis.results import Analysis, Note
@@ -172,6 +173,27 @@ def packed(inner: str, at_once: bool = False) -> str:
 def squeezed(text: str) -> str:
     """Text as gzip in base64, the same on every day."""
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+_PACKED = re.compile(r'(<script type="text/plain" class="packed[^>]*>)([^<]+)')
+
+
+def worded_html(inner: str, counted: str) -> str:
+    """HTML whose text, packed or not, speaks of what its table's budgets count."""
+    if counted == TOKENS:
+        return inner
+    inner = re.sub(
+        r"(<(?:style|script)\b.*?</(?:style|script)>)|(?:^|>)[^<]+",
+        lambda found: found[0] if found[1] else worded(found[0], counted),
+        inner,
+        flags=re.DOTALL,
+    )
+    return _PACKED.sub(lambda found: found[1] + _repacked(found[2], counted), inner)
+
+
+def _repacked(held: str, counted: str) -> str:
+    plain = gzip.decompress(base64.b64decode(held)).decode()
+    return squeezed(worded_html(plain, counted))
 
 
 def fold(

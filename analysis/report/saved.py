@@ -79,6 +79,8 @@ def read(path: str | os.PathLike[str]) -> Any:
 
 def _lacking(body: Mapping[str, Any]) -> str:
     """What a saved analysis lacks of what questions read now, in words."""
+    if "counted" not in body:
+        return "results do not say what their budgets count"
     known = schema.frames()
     for name, columns in body.get("frames", {}).items():
         asked = known[name].names if name in known else []
@@ -99,6 +101,7 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
         "schema": SCHEMA,
         "title": analysis.title,
         "unit": analysis.unit,
+        "counted": analysis.counted,
         "targets": list(analysis.targets),
         "encoding": 'in number columns "NaN", "Infinity" and "-Infinity" are numbers; '
         "in columns of text null is none",
@@ -124,6 +127,7 @@ def from_json(body: Mapping[str, Any]) -> Analysis:
         unit=body["unit"],
         targets=tuple(body["targets"]),
         notes=tuple(Note(**note) for note in body["notes"]),
+        counted=body["counted"],
         **frames,
     )
     return analysis.replace(**others)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.design import settings
+from analysis.formatting import TOKENS
 from analysis.tables import truth as true_losses
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Table:
 
     Attributes:
       unit: of every loss.
+      counted: what the counts of data are of: "tokens", or "pictures".
       targets: evaluation sets; with a foreign table, its loss columns.
       runs: one row a run, columns `COLUMNS` and `loss:TARGET` for each target. quality
         is the share of the training text that is sound; damage names what was done to
@@ -114,6 +116,7 @@ class Table:
     )
     predictions: tuple[Predictions, ...] = ()
     promises: tuple[Promise, ...] = ()
+    counted: str = TOKENS
 
     def text(self, target: str) -> str:
         """The corpus that a target is held-out text of.

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.design.settings import APART, SETTING
-from analysis.formatting import joined
+from analysis.formatting import TOKENS, joined
 from analysis.predictions import load as predictions
 from analysis.tables import (
     artifacts,
@@ -76,11 +76,14 @@ def load_workdir(
     pairs = pd.MultiIndex.from_frame(readings[["run_id", "target"]])
     readings = readings[~pairs.isin(apart)].reset_index(drop=True)
     probed, unprobed = predictions.of_workdir(store, kept, set(wanted))
-    unit = _one_unit([r for r in kept if r.run_id not in set(gone)])
+    asked = [r for r in kept if r.run_id not in set(gone)]
+    unit = _one_unit(asked)
     scored = _scored(kept, apart)
     whole = Table(
         title=" + ".join(chosen) or Path(os.fspath(store.root)).name,
         unit=unit,
+        # Losses of one unit are of one kind of data.
+        counted=asked[0].data_unit if asked else TOKENS,
         targets=targets,
         runs=runs,
         readings=readings,

@@ -33,7 +33,7 @@ class Cost:
       flops: of training, the whole run: three times the forward matrix products (once
         what a family counts, where it is fitted and not trained by gradient).
       flops_per_token: `flops` / `tokens`.
-      evaluation_flops: of the run's scorings, forward alone.
+      evaluation_flops: of the run's scorings and samples, forward alone.
       memory: bytes of one training step at the width and precision asked for.
       state: those of them that last from step to step: parameters, optimiser.
       depth: how often like blocks of layers repeat, as `_layers.depth` counts.
@@ -84,11 +84,21 @@ def describe(
         tokens=run.tokens,
         flops=flops,
         flops_per_token=flops / run.tokens,
-        evaluation_flops=forward * scored / run.length * reads,
+        evaluation_flops=forward * (scored / run.length * reads + _sampled(run, spec)),
         memory=width * memory,
         state=width * state,
         depth=depth,
     )
+
+
+def _sampled(run: Run, spec: families.Spec) -> int:
+    """Forward passes, of one example each, that the run's samples take."""
+    if isinstance(spec, families.Tokens):  # a pass for every pixel that is drawn
+        each = {entry: spec.length - spec.prefix for entry in run.samples}
+    else:
+        evaluations = 2 * objective.STEPS - 1
+        each = {entry: evaluations + len(entry.sigmas) for entry in run.samples}
+    return sum(n * entry.count * len(entry.at) for entry, n in each.items())
 
 
 @functools.cache

@@ -299,7 +299,7 @@ def _sentence(run: Run, tried: Tried) -> str:
     )
     return (
         f"layout: {words(tried[-1][0])}, measured with {run.model.family} "
-        f"{short(run.model.size)}, tokens/s: {rates}"
+        f"{short(run.model.size)}, {run.unit}/s: {rates}"
     )
 
 

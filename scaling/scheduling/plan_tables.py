@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 def plan_table(entries: Sequence[Entry]) -> str:
     """One row a run, a totals row, and what the states mean."""
-    units = sorted({entry.run.unit for entry in entries}, reverse=True)
-    unit = " or ".join(units or ["tokens"])
+    unit = _counted(entries)
     columns = ["family", "size", "corpus", "rate", "params", unit]
     columns += ["epochs", "seeds", "FLOPs", "memory", "time", "state"]
     rows: list[Sequence[str]] = [columns]
@@ -74,11 +73,21 @@ def plan_table(entries: Sequence[Entry]) -> str:
             f"predictions kept at probes take at most {short(kept)}B on disk ("
             f"{_probes(entries)})"
         )
+    if kept := sum(entry.samples for entry in entries):
+        lines.append(
+            f"samples take at most {short(kept)}B on disk ({_samples(entries)})"
+        )
     if counts["provisional"]:
         lines.append(
             "provisional: its rate (?) is chosen once the tuning runs are done"
         )
     return "\n".join(lines)
+
+
+def _counted(entries: Iterable[Entry]) -> str:
+    """What the runs' budgets count."""
+    units = sorted({entry.run.unit for entry in entries}, reverse=True)
+    return " or ".join(units or ["tokens"])
 
 
 def _probes(entries: Iterable[Entry]) -> str:
@@ -97,6 +106,17 @@ def _probes(entries: Iterable[Entry]) -> str:
     return "; ".join(f"{', '.join(of)}: {said}" for said, of in names.items())
 
 
+def _samples(entries: Iterable[Entry]) -> str:
+    """The sample sets of the runs in a few words."""
+    every = {sample for entry in entries for sample in entry.run.samples}
+    said = {
+        f"{entry.name}: {entry.count:,} pictures, at "
+        f"{', '.join(f'{fraction:g}' for fraction in entry.at)} of the training"
+        for entry in every
+    }
+    return "; ".join(sorted(said))
+
+
 def plan_json(entries: Iterable[Entry]) -> str:
     rows: list[dict[str, Any]] = [
         {
@@ -104,6 +124,7 @@ def plan_json(entries: Iterable[Entry]) -> str:
             "state": entry.state,
             "seconds": entry.seconds,
             "predictions_bytes": entry.predictions,
+            "samples_bytes": entry.samples,
             "shared_steps": entry.shared,
             "cost": entry.cost,
             "run": entry.run.flat(),
@@ -116,10 +137,10 @@ def plan_json(entries: Iterable[Entry]) -> str:
 def target_table(forecasts: Sequence[Forecast], fleet: Fleet) -> str:
     """One row a run: what it takes on the target, and whether it fits there."""
     priced = any(f.cost is not None for f in forecasts)
-    columns = "family size corpus rate tokens pack memory fits FLOPs step time"
-    columns += " chip-hours"
-    columns += " cost" * priced + " smallest state"
-    rows: list[Sequence[str]] = [columns.split()]
+    columns = ["family", "size", "corpus", "rate", _counted(f.entry for f in forecasts)]
+    columns += ["pack", "memory", "fits", "FLOPs", "step", "time", "chip-hours"]
+    columns += ["cost"] * priced + ["smallest", "state"]
+    rows: list[Sequence[str]] = [columns]
     for f in forecasts:
         run = f.entry.run
         hours = None if f.seconds is None else f.seconds / 3600 * f.machine.chips

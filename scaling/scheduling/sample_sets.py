@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from scaling.corpora import Prepared, _samples
 from scaling.errors import UserError
+from scaling.families import Images
 from scaling.run import Run, Samples
 from scaling.store import Store
 from scaling.writing import write_once
@@ -48,3 +49,26 @@ class SampleSets:
                 path = self._store.path(_samples.FOLDER, f"{made.digest}.npz")
                 write_once(path, made.to_bytes())
                 self._kept.add(made.digest)
+
+
+# Known denoisers that are kept beside the samples, at most; see training/landmarks.py.
+LANDMARKS = 3
+
+
+def size(run: Run, images: Images | None) -> int:
+    """Bytes that a run's samples take on disk at most, before compression.
+
+    Args:
+      images: what its corpus holds; None of text.
+    """
+    if images is None:
+        return 0
+    total = 0
+    for samples in run.samples:
+        pictures = 2 * samples.count * images.size  # float16
+        denoises = run.objective == "denoise"
+        made = pictures * (1 + denoises * len(samples.sigmas))
+        # Of each sample: the nearest training picture in bytes, and four distances.
+        nearest = pictures // 2 + 4 * 4 * samples.count
+        total += len(samples.at) * (made + nearest) + denoises * LANDMARKS * made
+    return total

@@ -73,7 +73,7 @@ class Entry:
     Attributes:
       cost: has the fields of `cost.Cost`.
       seconds: a guess, of training the whole run.
-      predictions: bytes that its predictions take on disk at most.
+      predictions, samples: bytes that they take on disk at most.
       shared: steps of it that another run of the study trains too, before both decay;
         0 for what has a record, and for the longest run of a trunk.
     """
@@ -84,6 +84,7 @@ class Entry:
     cost: Mapping[str, Any]
     seconds: float
     predictions: int = 0
+    samples: int = 0
     shared: int = 0
 
 
@@ -332,6 +333,10 @@ class StudyPlan:
         """What the run's models read."""
         return corpora.spec_of(run, self._prepared[run.data.tokenizer])
 
+    def _images(self, run: Run) -> families.Images | None:
+        """What its corpora hold; None of text."""
+        return self._prepared[run.data.tokenizer][run.data.corpus[0].key].images
+
     def _run_id(self, run: Run) -> str:
         run_id = self._ids.get(run)
         if run_id is None:
@@ -355,6 +360,7 @@ class StudyPlan:
                 cost=cost,
                 seconds=seconds * ratios[run.model.family],
                 predictions=probe_sets.size(run, self.spec(run)),
+                samples=sample_sets.size(run, self._images(run)),
                 shared=steps,
             )
             for run, run_id, state, cost, seconds, steps in zip(

@@ -73,7 +73,7 @@ class Compiled:
     read(model, rows, at) -> (values, log_probabilities): what one run says of windows
       or pictures, as `objective` defines it.
     denoiser: of an objective that denoises, (sample, denoised): as it has them, of one
-      run's model; else (). Compiled where they are first called.
+      run's model; else (). Not compiled: see `denoiser`.
     arguments: shapes and dtypes of what `advance` is called with.
     """
 
@@ -86,7 +86,7 @@ class Compiled:
     select: Callable[..., Any]
     insert: Callable[..., Any]
     read: Callable[..., Any]
-    denoiser: tuple[Callable[..., Any], ...]
+    denoiser: tuple[Any, ...]
     arguments: tuple[Any, ...]
     flops_xla: tuple[float | None, str] = (None, "not compiled yet")
 
@@ -142,6 +142,30 @@ def _ready(program: Program, layout: Layout, spec: families.Spec) -> Compiled:
     return dataclasses.replace(
         calls, **{name: future.result() for name, future in made.items()}
     )
+
+
+@functools.lru_cache(KEPT_PROGRAMS - 1)
+def denoiser(
+    program: Program, layout: Layout, spec: families.Spec
+) -> tuple[Callable[..., Any], ...]:
+    """`Compiled.denoiser`, compiled: what makes samples and what denoises pictures.
+
+    Apart from `ready`, since only runs that keep samples need them.
+    """
+    calls = ready(program, layout, spec)
+    if not calls.denoiser:
+        return ()
+    assert isinstance(spec, families.Images)
+    rows = evaluation.windows_per_call(spec.row, mesh.windows(calls.mesh))
+    batch = jax.ShapeDtypeStruct((rows, spec.row), jnp.int32)
+    noise = jax.ShapeDtypeStruct((rows, *spec.shape), jnp.float32)
+    sigma = jax.ShapeDtypeStruct((rows,), jnp.float32)
+    arguments = (batch, noise), (batch, noise, sigma)
+    with _compiling, jax.set_mesh(calls.mesh):
+        return tuple(
+            call.lower(calls.one.scored, *given).compile()
+            for call, given in zip(calls.denoiser, arguments, strict=True)
+        )
 
 
 def give_back() -> None:

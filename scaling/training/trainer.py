@@ -255,15 +255,21 @@ class Trainer:
         return scores
 
     def _keep(self, i: int, slot: Slot) -> None:
-        """Keeps what the run predicts now at the probes that are due."""
+        """Keeps what the run predicts now at the probes that are due, and its samples.
+
+        Its time is what that took; what makes samples is compiled before.
+        """
+        sampled = slot.step in slot.run.sample_marks()
+        given = (self.program, self.layout, self.spec)
+        denoiser = programs.denoiser(*given) if sampled else ()
         started = time.monotonic()
         best = slot.best_due
         if best or slot.step in slot.run.probe_marks():
             read = self._read(i)
             slot.kept |= self.scorer.predictions(slot.run, slot.step, read, best=best)
-        if slot.step in slot.run.sample_marks():
+        if sampled:
             model = self.pack.select(i).scored
-            calls = [functools.partial(c, model) for c in self.compiled.denoiser]
+            calls = [functools.partial(call, model) for call in denoiser]
             read = functools.partial(self.compiled.read, model)
             slot.made |= self.sampler.due(slot.run, slot.step, read, calls)
         slot.seconds += time.monotonic() - started

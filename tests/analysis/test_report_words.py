@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import gzip
 import math
 import re
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from analysis import formatting, schema
 from analysis.questions import (
@@ -27,7 +30,7 @@ from analysis.questions._question import (
     at_odds,
     sentences,
 )
-from analysis.report import answer, front, markup
+from analysis.report import answer, build, front, markup, saved
 from analysis.results import Note
 from tests.support.made_analysis import emptied
 
@@ -290,3 +293,23 @@ def test_counts():
     values = (950, 8_160, 72_000, 2_457_600, 1e9 - 0.1, 3e9, 2.5e15)
     shown = ["950", "8.16k", "72k", "2.46M", "1B", "3B", "2.50e15"]
     assert [formatting.count(value) for value in values] == shown
+
+
+def test_a_table_of_pictures_is_told_in_pictures(study):
+    pictures = study.replace(counted="pictures", unit="nats/dim")
+    page = build.page(pictures, {})
+    packed = re.findall(r'class="packed[^>]*>([^<]+)', page)
+    folds = [gzip.decompress(base64.b64decode(held)).decode() for held in packed]
+    assert "training pictures" in page and any("pictures" in fold for fold in folds)
+    for html in (page, *folds):
+        shown = re.sub(r"<(script|style)\b.*?</\1>", "", html, flags=re.DOTALL)
+        assert not re.findall(r">[^<]*\btokens?\b[^<]*", shown)
+    body = saved.to_json(pictures)
+    said = [*body["front"]["said"], *body["answer"], *body["checklist"]["training"]]
+    assert any("pictures" in text for text in said)
+    assert not any(re.search(r"\btokens?\b", text) for text in said)
+    assert saved.from_json(body).counted == "pictures"
+    assert "pictures" in pictures.describe("runs").meaning.str.cat(sep=" ")
+    labels = [text.get_text() for text in pictures.plot("loss").findobj(Text)]
+    assert any("training pictures" in label for label in labels)
+    assert not any("tokens" in label for label in labels)

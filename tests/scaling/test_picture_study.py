@@ -19,6 +19,7 @@ def test_a_study_of_pictures_is_planned_trained_and_read(tmp_path):
     where = ("--workdir", "runs", "--data_dir", "data", *CUT)
     code, said = real_studies.run("plan", STUDY, *where, cwd=tmp_path)
     assert code == 0 and "512 pictures, " in said, said
+    assert "samples take at most" in said and "shapes: 4 pictures" in said
     assert "pictures to train on" in said and "Traceback" not in said
     code, said = real_studies.run("run", STUDY, *where, *LAYOUT, cwd=tmp_path)
     assert code == 0 and "2 of 2 runs are done" in said, said
