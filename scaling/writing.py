@@ -43,7 +43,10 @@ def _out_of_the_way(folder: epath.Path) -> None:
 
 
 def write_once(path: epath.Path, data: bytes) -> bool:
-    """As `write_atomic`, but leaves an existing file alone and returns False."""
+    """As `write_atomic`, but leaves an existing file alone and returns False.
+
+    In a bucket, True also where the very same bytes are there already.
+    """
     if intact.is_remote(path):
         return _create(path, data)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,12 +68,16 @@ def _partial(path: epath.Path) -> epath.Path:
 
 
 def _create(path: epath.Path, data: bytes) -> bool:
-    """Makes an object where there is none: the bucket decides between two writers."""
+    """Makes an object where there is none: the bucket decides between two writers.
+
+    A request whose answer was lost is sent again, and is then refused for the object
+    that it made itself: what has these very bytes counts as made.
+    """
     bucket, _ = fsspec.core.url_to_fs(os.fspath(path))
     try:
         bucket.pipe_file(os.fspath(path), data, mode="create")
     except FileExistsError:
-        return False
+        return path.read_bytes() == data
     return True
 
 

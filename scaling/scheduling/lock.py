@@ -121,7 +121,8 @@ def _newest(folder: epath.Path) -> int:
 def _body(free: bool = False) -> bytes:
     pid = os.getpid()
     body = {"host": platform.node(), "pid": pid, "start": _start(pid), "free": free}
-    return json.dumps(body).encode()
+    only = {"of": uuid.uuid4().hex}  # no two are equal, see `write_once`
+    return json.dumps(body | only).encode()
 
 
 def _start(pid: int) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from scaling.scheduling import lock
 from tests.scaling.engines.test_engine import make_pack
 from tests.scaling.test_damaged_workdir import CURVE
 from tests.scaling.test_resume import wait_for
-from tests.support import fake_worker, gcs, real_studies
+from tests.support import fake_worker, faulty_http, gcs, real_studies
 
 FLAGS = ("--layout", "run=1,width=1")
 STEPS = 1_500
@@ -116,15 +117,101 @@ def test_a_workdir_in_a_bucket_is_reported_into_the_bucket(bucket, tmp_path):
 
 
 def test_an_object_is_made_once_by_one_of_many(bucket):
-    path = stores.Store(f"{bucket}/once").path("records", "a.json")
-    made = []
-    write = lambda i: made.append(writing.write_once(path, str(i).encode()))
-    threads = [threading.Thread(target=write, args=(i,)) for i in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(made) == [False] * 5 + [True]
+    for name in ("a", "b", "c"):
+        path = stores.Store(f"{bucket}/once").path("records", f"{name}.json")
+        made: dict[int, bool] = {}
+
+        def write(i, path=path, made=made):
+            made[i] = writing.write_once(path, str(i).encode())
+
+        threads = [threading.Thread(target=write, args=(i,)) for i in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (winner,) = [i for i, won in made.items() if won]
+        assert len(made) == 12 and path.read_text() == str(winner)
+
+
+THROUGH_FAULTS = """
+import asyncio, json, sys
+import gcsfs.retry
+from scaling import writing
+from scaling.record import Attempt
+from scaling.scheduling.lock import locked
+from scaling.store import Store
+
+real = asyncio.sleep
+gcsfs.retry.asyncio.sleep = lambda seconds: real(min(seconds, 0.01))
+store = Store(sys.argv[1])
+once = lambda name, data: writing.write_once(store.path("once", name), data)
+made = [once(f"{i}.json", b"mine") for i in range(4)]
+made.append(once("0.json", b"of another"))
+for i in range(3):
+    store.add_attempt(Attempt("a", 1, "crash", f"attempt {i}", "", "", ""))
+for _ in range(2):
+    with locked(sys.argv[1]):
+        pass
+messages = [attempt.message for attempt in store.attempts("a")]
+print(json.dumps([made, messages, store.path("once", "0.json").read_text()]))
+"""
+
+
+def test_answers_that_are_refused_or_lost_change_nothing(bucket):
+    """A third of the requests gets a 503, a fourth is carried out and gets one."""
+    behind = os.environ["STORAGE_EMULATOR_HOST"]
+    with faulty_http.proxy(behind, before=3, after=4) as (url, counts):
+        done = subprocess.run(
+            [sys.executable, "-c", THROUGH_FAULTS, f"{bucket}/faults"],
+            env=real_studies.environment(STORAGE_EMULATOR_HOST=url),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 0, done.stderr
+    made, messages, first = json.loads(done.stdout)
+    assert made == [True] * 4 + [False] and first == "mine"
+    assert messages == ["attempt 0", "attempt 1", "attempt 2"]
+    assert counts["refused"] > 10 and counts["lost"] > 5
+    locks = [n for n in gcs.names(f"{bucket}/faults") if n.startswith("lock/")]
+    assert locks == ["lock/000001.json", "lock/000002.json"]
+
+
+@pytest.mark.slow
+def test_a_killed_save_costs_an_attempt_and_what_is_there_is_not_repeated(
+    bucket, tmp_path
+):
+    """The child dies between the files of its first checkpoint and their manifest."""
+    text = real_studies.write_text(tmp_path / "text")
+    study = real_studies.write_study(tmp_path / "little.py", text, steps=STEPS)
+    arguments = ("run", study, "--data_dir", tmp_path / "data", *FLAGS)
+    arguments += ("--checkpoint_seconds", "0.5", "--workdir")
+    workdir = f"{bucket}/{tmp_path.name}"
+    fault = tmp_path / "faults" / "child: checkpoint without manifest"
+    fault.parent.mkdir()
+    fault.touch()
+    faults = {"SCALING_CHAOS": str(fault.parent)}
+    process = real_studies.start(*arguments, workdir, cwd=tmp_path, **faults)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0 and "1 of 1 runs are done" in said, said
+    assert not fault.exists()
+    (attempt,) = stores.Store(workdir).attempts()
+    assert attempt.cause == "crash" and "signal 9" in attempt.message
+    kept = lambda: {
+        name: version
+        for name, version in gcs.versions(workdir).items()
+        if {"records", "artifacts", "attempts"} & set(name.split("/"))
+    }
+    before = kept()
+    code, said = real_studies.run(*arguments, workdir, cwd=tmp_path)
+    assert code == 0 and "1 of 1 runs are done" in said, said
+    assert kept() == before
+    code, said = real_studies.run(*arguments, tmp_path / "straight", cwd=tmp_path)
+    assert code == 0, said
+    (straight,) = real_studies.substances(tmp_path / "straight")
+    (name,) = [n for n in gcs.names(workdir) if n.startswith("records/")]
+    body = json.loads(gcs.read(f"{workdir}/{name}"))
+    assert record.substance(record.Record.from_json(body)) == straight
 
 
 def test_what_another_process_writes_is_seen(bucket):

@@ -111,11 +111,21 @@ def _wait_for(port: int, seconds: float = 30.0) -> None:
 
 def names(address: str) -> list[str]:
     """Every object under a gs:// address, by its name relative to it."""
+    prefix, items = _items(address)
+    return sorted(item["name"].removeprefix(prefix) for item in items)
+
+
+def _items(address: str) -> tuple[str, list[dict[str, str]]]:
+    """What all names begin with, and what the bucket says of each object."""
     bucket, _, prefix = address.removeprefix("gs://").partition("/")
     prefix = prefix.rstrip("/") + "/" if prefix else ""
     body = _call("GET", f"b/{bucket}/o?prefix={urllib.parse.quote(prefix, '')}")
-    items = json.loads(body).get("items", [])
-    return sorted(item["name"].removeprefix(prefix) for item in items)
+    return prefix, json.loads(body).get("items", [])
+
+
+def versions(address: str) -> dict[str, str]:
+    """The generation of every object under a gs:// address: another where rewritten."""
+    return {item["name"]: item["generation"] for item in _items(address)[1]}
 
 
 def read(address: str) -> bytes:
