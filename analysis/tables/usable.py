@@ -43,7 +43,7 @@ def select(table: Table, most: int, experiments: Experiments | None = None) -> T
     # A run that is left out of all targets is not listed for each besides.
     listed = listed[~listed.run_id.isin(names[gone])]
     used = ~bad & ~gone[place]
-    elsewhere, reported, asked = others(
+    elsewhere, warned, asked = others(
         runs, readings.assign(place=place)[used], experiments
     )
     pairs = pd.MultiIndex.from_frame(readings[["run_id", "target"]])
@@ -55,9 +55,7 @@ def select(table: Table, most: int, experiments: Experiments | None = None) -> T
     # The first reason of each row is enough.
     every = pd.concat(left).drop_duplicates(EXCLUSION[:2], ignore_index=True)
     readings = readings[used].reset_index(drop=True)
-    if readings.empty:
-        first = every.reason.iloc[0] if len(every) else "no reading"
-        raise UserError("table", table.title, f"no row can be used; the first: {first}")
+    _check_any(readings, every, table.title)
     thin = _thin_warnings(thinned.size, readings.run_id.nunique())
     # A target that only rows left out were read on has no answer to lead with.
     targets = tuple(t for t in table.targets if (readings.target == t).any())
@@ -72,11 +70,18 @@ def select(table: Table, most: int, experiments: Experiments | None = None) -> T
         best=table.best.merge(readings[["run_id", "target"]]),
         exclusions=every,
         warnings=table.warnings
-        + reported
+        + warned
         + _unit_warnings(runs, bool(table.mapping))
         + thin,
         asked=table.asked + asked,
     )
+
+
+def _check_any(readings: pd.DataFrame, left_out: pd.DataFrame, title: str) -> None:
+    """Raises UserError, with the first reason, where nothing is left."""
+    if readings.empty:
+        first = left_out.reason.iloc[0] if len(left_out) else "no reading"
+        raise UserError("table", title, f"no row can be used; the first: {first}")
 
 
 def _with_losses(table: Table) -> pd.DataFrame:
