@@ -18,6 +18,7 @@ from analysis.tables import (
     formulas,
     guesses,
     headers,
+    long_form,
     losses,
     nested,
     scored,
@@ -214,8 +215,9 @@ def from_frame(
         said=(*said, *converted, *_put_in(used)),
         counting="as the table gives them",
     )
-    found_apart = varied.experiments(frame, apart, used)
-    table = usable.select(_retargeted(whole, frame, target), rows, found_apart)
+    whole, kept = _by_target(whole, frame, target, taken)
+    found_apart = varied.experiments(frame[kept], apart, used)
+    table = usable.select(whole, rows, found_apart)
     _check_varies(table)
     _check_scale(table)
     return table if unit else _with_doubts(table, measured)
@@ -264,6 +266,17 @@ def _apart(
     unmapped = {ours for ours, theirs in mapping.items() if not theirs}
     names = varied.columns(frame, runs, taken)
     return [name for name in names if settings.APART + name not in unmapped]
+
+
+def _by_target(
+    table: Table, frame: pd.DataFrame, target: str | None, taken: Collection[str]
+) -> tuple[Table, np.ndarray]:
+    """The table with its targets, and which rows its runs are."""
+    long = "target" in table.mapping and len(table.targets) == 1
+    table = _retargeted(table, frame, target)
+    if long:
+        return long_form.joined(table, frame, taken)
+    return table, np.ones(len(frame), bool)
 
 
 def _retargeted(table: Table, frame: pd.DataFrame, target: str | None) -> Table:

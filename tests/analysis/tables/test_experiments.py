@@ -110,7 +110,7 @@ def test_targets_read_in_different_experiments_keep_one_each():
     frame["loss"] += 0.1 * (frame.subset == "b")
     table = from_frame(frame)
     assert table.readings.groupby("target").size().to_dict() == {"c4": 16, "x": 16}
-    assert set(table.exclusions.target) == {""} and len(table.exclusions) == 14
+    assert set(table.exclusions.target) == {"c4"} and len(table.exclusions) == 14
 
 
 def test_matched_cells_are_of_one_experiment():
