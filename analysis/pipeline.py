@@ -19,6 +19,7 @@ from analysis.design.swaps import Described
 from analysis.fitting.fit import DELTA
 from analysis.formatting import worded
 from analysis.inference import intervals
+from analysis.pictures.groups import pictured
 from analysis.predictions.groups import comparison
 from analysis.questions._asked import Asked, Measured, Whole
 from analysis.questions._question import Answer, questions
@@ -84,7 +85,11 @@ def analyse(
         found += said
         for name, some in several.items():
             frames[name] += some
-    for parts, reported in _of_predictions(table, described, draws, seed):
+    answers = [
+        *_of_predictions(table, described, draws, seed),
+        *_of_pictures(table, described, draws, seed),
+    ]
+    for parts, reported in answers:
         found += reported
         for name, part in parts.items():
             frames[name].append(part)
@@ -138,6 +143,17 @@ def _of_predictions(
         for question in questions():
             if question.compares is not None:
                 yield question.compares(asked)
+
+
+def _of_pictures(
+    table: Table, described: Described, draws: int, seed: int
+) -> Iterator[Answer]:
+    """The same of those that are about samples, at each set of them."""
+    for made in table.pictures:
+        shown = pictured(table, described, made, draws, seed)
+        for question in questions():
+            if question.pictures is not None:
+                yield question.pictures(shown)
 
 
 def _each(

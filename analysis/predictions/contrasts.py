@@ -21,9 +21,10 @@ Every statistic of an analysis has the same draws: ratios and differences are pa
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -52,12 +53,24 @@ class Resampling:
     def of(cls, predictions: Predictions, draws: int, seed: int = 0) -> Resampling:
         """Whole documents drawn with replacement, of the weights of positions."""
         probes = predictions.probes
-        _, document = np.unique(probes.document, return_inverse=True)
-        count = int(document.max()) + 1
+        return cls.over(probes.document, probes.weight, draws, seed)
+
+    @classmethod
+    def over(
+        cls, cluster: Array, weight: Array, draws: int, seed: int = 0
+    ) -> Resampling:
+        """Whole clusters drawn with replacement.
+
+        Args:
+          cluster: [positions], what is drawn together.
+          weight: [positions], of each.
+        """
+        _, cluster = np.unique(cluster, return_inverse=True)
+        count = int(cluster.max()) + 1
         rng = np.random.default_rng([seed, 0])
         times = rng.multinomial(count, np.full(count, 1.0 / count), size=draws)
         every = np.concatenate([np.ones((1, count)), times])
-        return cls(every[:, document] * probes.weight, seed)
+        return cls(every[:, cluster] * weight, seed)
 
     def __len__(self) -> int:
         return len(self.weights) - 1
@@ -74,43 +87,43 @@ class Resampling:
         return np.append(1.0, np.sqrt(freedom / quantiles.chi_squared(share, freedom)))
 
 
-class Compared:
-    """Distances of one probe set's runs, each computed once and kept.
+# Of points and pairs of places among them [pairs, 2], and of weights [weightings,
+# positions]: how far apart each pair is, [weightings, pairs].
+Measure = Callable[[Sequence[Point], Array, Array], Array]
 
-    All answers are float64 [1 + draws]: the estimate, then its draws; nats.
+
+class Contrasts:
+    """Distances between runs in one measure, each computed once and kept.
+
+    All answers are float64 [1 + draws]: the estimate, then its draws.
+
+    Args:
+      resampling: the draws, which several measures may share.
+      measure: how far apart two runs are.
     """
 
-    def __init__(self, predictions: Predictions, draws: int, seed: int = 0):
-        self.predictions = predictions
-        self.resampling = Resampling.of(predictions, draws, seed)
+    def __init__(self, resampling: Resampling, measure: Measure):
+        self.resampling, self._measure = resampling, measure
         self._distance: dict[tuple[Point, Point], Array] = {}
-        self._product: dict[tuple[Point, Point], Array] = {}
-        self._loss: dict[Point, Array] = {}
         self._normal: dict[str, Array] = {}
 
     def need(self, groups: Iterable[tuple[Group, Group]]) -> None:
         """Computes in one pass the distances between and within pairs of groups."""
-        self._fill(self._distance, _asked(groups), pairs.distances)
+        self._fill(self._distance, _asked(groups), self._measure)
 
-    def need_products(self, groups: Iterable[tuple[Group, Group]]) -> None:
-        """The same of the products of what runs get wrong; see pairs.products."""
-        asked = [(one, one) for f, g in groups for one in (*f, *g)]
-        self._fill(self._product, [*asked, *_asked(groups)], pairs.products)
-
-    def _fill(self, known, asked, measure) -> None:
+    def _fill(self, known, asked, measure: Measure) -> None:
         new = [pair for pair in dict.fromkeys(map(_key, asked)) if pair not in known]
         points = sorted({point for pair in new for point in pair})
         place = {point: k for k, point in enumerate(points)}
         ends = np.array([[place[a], place[b]] for a, b in new]).reshape(-1, 2)
-        weights = self.resampling.weights
-        values = measure(self.predictions, points, ends, weights).T
+        values = measure(points, ends, self.resampling.weights).T
         known.update(zip(new, values, strict=True))
 
     def distance(self, one: Point, two: Point) -> Array:
         """Of two runs, over documents alone."""
         key = _key((one, two))
         if key not in self._distance:
-            self._fill(self._distance, [key], pairs.distances)
+            self._fill(self._distance, [key], self._measure)
         return self._distance[key]
 
     def _block(self, f: Group, g: Group) -> Array:
@@ -167,22 +180,10 @@ class Compared:
         floors = [_floor(self._block(group, group))[0] for group in (f, g)]
         return mean - 0.5 * (floors[0] + floors[1])
 
-    def loss(self, f: Group) -> Array:
-        """Mean loss at the probes of a group's runs, nats."""
-        for point in f:
-            if point not in self._loss:
-                lost = self.predictions.losses([point])[0]
-                self._loss[point] = self.over_documents(lost)
-        own = np.array([self._loss[point] for point in f])
+    def mean(self, f: Group, own: Array) -> Array:
+        """Mean over a group's runs of what each has over documents, [f, 1 + draws]."""
         mean = own.mean(axis=0)
         return self.together(mean, _parts(f, (own - mean) / len(f)), (f,))
-
-    def product(self, one: Point, two: Point) -> Array:
-        """Mean product of what two runs get wrong, over documents alone."""
-        key = _key((one, two))
-        if key not in self._product:
-            self._fill(self._product, [key], pairs.products)
-        return self._product[key]
 
     def over_documents(self, values: Array) -> Array:
         """Mean of what there is at each position [positions], over documents alone."""
@@ -218,6 +219,41 @@ class Compared:
         freedom = sum(len(group) - 1 for group in groups)
         own = math.sqrt(1.0 - shared / gross)
         return value + own * noise * self.resampling.widened(freedom)
+
+
+class Compared(Contrasts):
+    """Divergences, losses and products of errors of one probe set's runs, in nats."""
+
+    def __init__(self, predictions: Predictions, draws: int, seed: int = 0):
+        resampling = Resampling.of(predictions, draws, seed)
+        super().__init__(resampling, functools.partial(pairs.distances, predictions))
+        self.predictions = predictions
+        self._product: dict[tuple[Point, Point], Array] = {}
+        self._loss: dict[Point, Array] = {}
+
+    def need_products(self, groups: Iterable[tuple[Group, Group]]) -> None:
+        """In one pass the products of what runs get wrong; see pairs.products."""
+        asked = [(one, one) for f, g in groups for one in (*f, *g)]
+        self._fill(self._product, [*asked, *_asked(groups)], self._products)
+
+    def _products(self, points: Sequence[Point], ends: Array, weights: Array) -> Array:
+        return pairs.products(self.predictions, points, ends, weights)
+
+    def loss(self, f: Group) -> Array:
+        """Mean loss at the probes of a group's runs, nats."""
+        for point in f:
+            if point not in self._loss:
+                lost = self.predictions.losses([point])[0]
+                self._loss[point] = self.over_documents(lost)
+        own = np.array([self._loss[point] for point in f])
+        return self.mean(f, own)
+
+    def product(self, one: Point, two: Point) -> Array:
+        """Mean product of what two runs get wrong, over documents alone."""
+        key = _key((one, two))
+        if key not in self._product:
+            self._fill(self._product, [key], self._products)
+        return self._product[key]
 
 
 def _asked(groups: Iterable[tuple[Group, Group]]) -> list[tuple[Point, Point]]:

@@ -26,15 +26,15 @@ from analysis.tables.table import Table
 
 # What a group is at: levels of size, of tokens seen and of unique tokens.
 PLACE = ["level", "budget", "unique"]
+# Two rows of groups.
+Pair = tuple[Any, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
-    """All that a question may ask of one probe set.
+class Grouped:
+    """Groups of seeds, and which of them differ in one thing.
 
     Attributes:
-      predictions: what runs predicted there.
-      compared: distances between groups, each computed once.
       groups: a row a group and fraction of training: group (its number), fraction
         (BEST for the best scoring), family and corpus (with other factors folded in,
         as in `described`), level, budget, unique (codes), params, tokens (of the whole
@@ -42,15 +42,15 @@ class Comparison:
         BEST those of the whole training), seeds, run_id (of the first).
       members: the runs of each row of `groups`.
       described: what families and corpora are made of; see design/swaps.py.
+      own: the corpus that runs are compared on; "" where that is not known.
       settings: how many runs were left out for a better setting of their cell.
       seeds: of each run, what says which seed it is: of the weights, and of the data.
     """
 
-    predictions: Predictions
-    compared: Compared
     groups: pd.DataFrame
     members: Mapping[int, Sequence[Point]]
     described: Described
+    own: str = ""
     settings: int = 0
     seeds: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
 
@@ -64,6 +64,11 @@ class Comparison:
         """The groups at the best scoring of each of their runs."""
         return self.groups[self.groups.fraction == BEST]
 
+    @property
+    def ordered(self) -> bool:
+        """Whether groups of one cell are apart by the order of their data."""
+        return bool(self.ends.duplicated(["cell"]).any())
+
     @functools.cached_property
     def swaps(self) -> list[Swap]:
         """Pairs of family and corpus that differ in one factor alone."""
@@ -72,11 +77,6 @@ class Comparison:
         # The corpus that the probes are of comes first, so that others are swapped in.
         corpora.sort(key=lambda name: name != self.own)
         return swaps(families, corpora, self.described)
-
-    @property
-    def own(self) -> str:
-        """The corpus that the probes are text of; "" where that is not known."""
-        return str(self.predictions.probes.facts.get("corpus", ""))
 
     @functools.cached_property
     def place(self) -> tuple[int, ...]:
@@ -107,7 +107,7 @@ class Comparison:
         """Whether a row of `groups` is at the place that sentences are about."""
         return tuple(int(row[name]) for name in PLACE) == self.place
 
-    def pairs(self, rows: pd.DataFrame, swap: Swap) -> list[tuple[Any, Any]]:
+    def pairs(self, rows: pd.DataFrame, swap: Swap) -> list[Pair]:
         """Rows before and after a swap that share size, data and fraction."""
         keys = [*PLACE, "fraction"]
         sides = []
@@ -126,9 +126,37 @@ class Comparison:
             for one, two in zip(shared.index_before, shared.index_after, strict=True)
         ]
 
+    def steps(self, rows: pd.DataFrame, by: str, rest: Sequence[str]) -> list[Pair]:
+        """Each row and that of the most of `by` among those that share all else.
+
+        Args:
+          by: one of PLACE, or data_seed.
+          rest: columns that are shared beside family and corpus.
+        """
+        found = []
+        for _, some in rows.groupby(["family", "corpus", *rest], sort=True):
+            *fewer, last = (
+                row for _, row in some.sort_values([by, "group"]).iterrows()
+            )
+            found += [(row, last) for row in fewer if row[by] != last[by]]
+        return found
+
     def points(self, row: Any) -> Sequence[Point]:
         """The runs of a row of `groups`."""
         return self.members[int(row.name)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison(Grouped):
+    """All that a question may ask of one probe set.
+
+    Attributes:
+      predictions: what runs predicted there.
+      compared: distances between groups, each computed once.
+    """
+
+    predictions: Predictions
+    compared: Compared
 
 
 def comparison(
@@ -143,20 +171,43 @@ def comparison(
     Args:
       table: with optimisers and damage folded into families and corpora.
     """
-    frame = target_frame(table, _target(table, predictions))
-    frame = frame[frame.run_id.isin(predictions.runs)].reset_index(drop=True)
+    own = str(predictions.probes.facts.get("corpus", ""))
+    found = grouped(table, described, own, predictions.fractions, predictions.stopped)
     compared = Compared(predictions, draws, seed)
+    return Comparison(**vars(found), predictions=predictions, compared=compared)
+
+
+def grouped(
+    table: Table,
+    described: Described,
+    key: str,
+    fractions: Mapping[str, Sequence[float]],
+    stopped: Mapping[str, float],
+    own: str | None = None,
+) -> Grouped:
+    """Groups of the runs that kept something at fractions of their training.
+
+    Args:
+      table: with optimisers and damage folded into families and corpora.
+      key: the corpus that they are compared on, by whose losses settings are chosen.
+      fractions: by run_id.
+      stopped: by run_id, the fraction at which the best scoring was, of those with it.
+      own: what `Grouped.own` is, where it is not the key.
+    """
+    own = key if own is None else own
+    frame = target_frame(table, _target(table, key))
+    frame = frame[frame.run_id.isin(fractions)].reset_index(drop=True)
     if frame.empty:
-        return Comparison(predictions, compared, _nothing(), {}, described)
+        return Grouped(_nothing(), {}, described, own)
     best = seeds_of_cells(frame)
     rows, members = [], {}
     for group, runs in best.groupby("group", sort=True):
         first = runs.iloc[0]
-        kept = [set(predictions.fractions[i]) for i in runs.run_id]
+        kept = [set(fractions[i]) for i in runs.run_id]
         for fraction in sorted(set.intersection(*kept)):
             share = fraction
             if fraction == BEST:
-                share = float(np.mean([predictions.stopped[i] for i in runs.run_id]))
+                share = float(np.mean([stopped[i] for i in runs.run_id]))
             seen = share * first.tokens
             names = ["family", "corpus", *PLACE, "params", "tokens", "unique_tokens"]
             row = {"group": group, "fraction": fraction}
@@ -171,7 +222,7 @@ def comparison(
     left = int(len(frame) - len(best))
     each = zip(best.seed.astype(str), best.data_seed.astype(str), strict=True)
     seeds = dict(zip(best.run_id, each, strict=True))
-    return Comparison(predictions, compared, groups, members, described, left, seeds)
+    return Grouped(groups, members, described, own, left, seeds)
 
 
 def seeds_of_cells(frame: pd.DataFrame) -> pd.DataFrame:
@@ -198,9 +249,8 @@ def _nothing() -> pd.DataFrame:
     return pd.DataFrame(columns=names)
 
 
-def _target(table: Table, predictions: Predictions) -> str:
-    """The evaluation set of the probes' corpus, or the first."""
-    key = str(predictions.probes.facts.get("corpus", ""))
+def _target(table: Table, key: str) -> str:
+    """The evaluation set of a corpus, or the first."""
     for target in table.targets:
         keys = {name.rsplit(":", 1)[0] for name in table.parts.get(target, {})}
         if keys == {key}:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis import schema
 from analysis.inference.margins import Interval
+from analysis.pictures.groups import ACROSS
 from analysis.questions import excess
 from analysis.questions._view import at_largest, headline
 from analysis.results import Analysis
@@ -52,6 +53,18 @@ NAMED = {
     ),
     "excess in the limit": Quantity(
         "function_trends", "floor", {"axis": "training", "own": True}
+    ),
+    # Agreement of samples from the same noises beyond linear ones: of two architectures
+    # that share no picture, and what they lack of two halves of one architecture.
+    "same picture": Quantity(
+        "same_pictures", "beyond_linear", {"kind": ACROSS, "reported": True}
+    ),
+    "shortfall of pictures": Quantity(
+        "same_pictures", "shortfall", {"kind": ACROSS, "reported": True}
+    ),
+    # Squared distance of their denoised pictures beyond that, in errors.
+    "excess of scores": Quantity(
+        "score_distances", "excess", {"kind": ACROSS, "reported": True}
     ),
     # Times the data that one family needs for the loss of another.
     "multiplier": Quantity(

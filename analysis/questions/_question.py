@@ -22,6 +22,7 @@ from analysis.report.style import Draw
 from analysis.results import Note
 
 if TYPE_CHECKING:
+    from analysis.pictures.groups import Pictured
     from analysis.predictions.groups import Comparison
     from analysis.questions._asked import Asked, Measured, Whole
     from analysis.results import Analysis
@@ -169,6 +170,12 @@ UNKEPT = (
     "docs/studies.md."
 )
 
+# The same of a question about samples.
+UNSAMPLED = (
+    "The runs of this table kept no samples; a study of pictures keeps them by "
+    "samples=(Samples(...),), see docs/pictures.md."
+)
+
 
 # Frames by name, and what a reader must know before believing them.
 Answer = tuple[Mapping[str, pd.DataFrame], Sequence[Note]]
@@ -217,6 +224,7 @@ class Question:
         the rows, and what no row says: a law that is refused has none.
       compares: its frames from the predictions kept at one probe set, for questions
         that are about predictions and not about losses.
+      pictures: its frames from the samples that runs made of one set of noises.
       concludes: its frames from the table and from what was answered on all targets.
         Questions conclude in turn, the last of the report first.
       notes: what a reader must know before believing the rows, as they say themselves.
@@ -241,6 +249,7 @@ class Question:
     compute: Callable[[Asked], Mapping[str, pd.DataFrame]] | None = None
     warns: Callable[[Asked], Iterable[Note]] = _unwarned
     compares: Callable[[Comparison], Answer] | None = None
+    pictures: Callable[[Pictured], Answer] | None = None
     concludes: Callable[[Whole], Answer] | None = None
     notes: Callable[[View], Iterable[Note]] = _unnoted
 

@@ -138,38 +138,26 @@ def _pairs(asked: Comparison) -> Iterator[tuple[dict[str, Any], Any, Any]]:
         head = {"kind": swap.kind, "baseline": swap.baseline}
         head |= {"alternative": swap.alternative, "fixed": swap.fixed}
         for before, after in asked.pairs(ends, swap):
-            if before.data_seed == after.data_seed or not _ordered(ends):
+            if before.data_seed == after.data_seed or not asked.ordered:
                 yield head, before, after
     for by, of, text in (
         ("level", "params", "size"),
         ("budget", "tokens", "data"),
         ("data_seed", "data_seed", "order"),
     ):
-        shared = (*PLACE, "data_seed") if _ordered(ends) else PLACE
-        rest = [c for c in shared if c != by]
+        shared = (*PLACE, "data_seed") if asked.ordered else PLACE
+        rest, rows = [c for c in shared if c != by], ends
         if by == "budget":  # more of it is more unique data, seen once
             rest.remove("unique")
-        for _, some in ends.groupby(["family", "corpus", *rest], sort=True):
-            if by == "budget":
-                some = some[some.tokens == some.unique_tokens]
-            if some[by].nunique() < 2:
-                continue
-            *fewer, last = _rows(some.sort_values([by, "group"]))
-            for row in fewer:
-                if row[by] == last[by]:
-                    continue
-                head = {"kind": text, "baseline": _text(of, row)}
-                head |= {"alternative": _text(of, last)}
-                yield head | {"fixed": f"{row.family}, {row.corpus}"}, row, last
+            rows = ends[ends.tokens == ends.unique_tokens]
+        for row, last in asked.steps(rows, by, rest):
+            head = {"kind": text, "baseline": _text(of, row)}
+            head |= {"alternative": _text(of, last)}
+            yield head | {"fixed": f"{row.family}, {row.corpus}"}, row, last
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[Any]:
     return (row for _, row in frame.iterrows())
-
-
-def _ordered(ends: pd.DataFrame) -> bool:
-    """Whether groups of one cell are apart by the order of their data."""
-    return bool(ends.duplicated(["cell"]).any())
 
 
 def _text(of: str, row: Any) -> str:

@@ -64,7 +64,8 @@ def _shows(axes: Axes) -> bool:
     ]
     bars = [bar for bar in axes.containers if isinstance(bar, BarContainer)]
     drawn += [np.array([bar.get_bbox().max for bar in each]) for each in bars]
-    return any(np.isfinite(points).all(axis=-1).any() for points in drawn)
+    shown = any(np.isfinite(points).all(axis=-1).any() for points in drawn)
+    return shown or bool(axes.images)
 
 
 def _tidy(svg: str) -> str:

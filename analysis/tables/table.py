@@ -18,6 +18,7 @@ from analysis.formatting import TOKENS
 from analysis.tables import truth as true_losses
 
 if TYPE_CHECKING:
+    from analysis.pictures.load import Pictures
     from analysis.predictions.load import Predictions
     from analysis.tables.promises import Promise
 
@@ -87,6 +88,8 @@ class Table:
       truth: the targets whose true loss is known, columns `truth.FACTS`.
       predictions: what runs predicted at a study's probe positions, one a probe set;
         none for tables that are no workdir.
+      pictures: what runs made of a study's noises, one a set of samples and tokenizer,
+        of runs of any objective; none for tables that are no workdir.
       promises: what studies said before they trained; none for other tables.
     """
 
@@ -115,6 +118,7 @@ class Table:
         default_factory=lambda: pd.DataFrame(columns=BEST)
     )
     predictions: tuple[Predictions, ...] = ()
+    pictures: tuple[Pictures, ...] = ()
     promises: tuple[Promise, ...] = ()
     counted: str = TOKENS
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.design.settings import APART, SETTING
 from analysis.formatting import TOKENS, joined
+from analysis.pictures import load as pictures
 from analysis.predictions import load as predictions
 from analysis.tables import (
     artifacts,
@@ -76,6 +77,7 @@ def load_workdir(
     pairs = pd.MultiIndex.from_frame(readings[["run_id", "target"]])
     readings = readings[~pairs.isin(apart)].reset_index(drop=True)
     probed, unprobed = predictions.of_workdir(store, kept, set(wanted))
+    made, unmade = pictures.of_workdir(store, kept, runs, set(wanted))
     asked = [r for r in kept if r.run_id not in set(gone)]
     unit = _one_unit(asked)
     scored = _scored(kept, apart)
@@ -88,13 +90,14 @@ def load_workdir(
         runs=runs,
         readings=readings,
         best=_best_readings(kept),
-        exclusions=pd.concat([*excluded, bad, unprobed], ignore_index=True),
+        exclusions=pd.concat([*excluded, bad, unprobed, unmade], ignore_index=True),
         warnings=tuple(map(str, pool.texts)),
         parts=_parts(scored),
         counting="with embeddings" if embeddings else "without embeddings",
         estimates=run_times.compared(store, records),
         truth=_truth(chosen.values(), scored),
         predictions=probed,
+        pictures=made,
         promises=promises.of_workdir(store, chosen, records),
     )
     selected = usable.select(whole, rows, _experiments(plain, runs))

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis import schema
 from analysis.questions import known_floor, loss_to_loss
 from analysis.tables import truth
-from tests.support import made_function
+from tests.support import made_function, made_pictures
 from tests.support.made_analysis import made_analysis
 from tests.support.made_runs import CORPORA, FAMILIES, SIZES, TARGETS, surface
 
@@ -280,5 +280,5 @@ def _references() -> pd.DataFrame:
 def answers() -> dict[str, pd.DataFrame]:
     scored = loss_to_loss.frame(made_analysis().runs, TARGETS, 0)
     made = lines() | swaps() | choices() | checks() | conclusions() | known()
-    made |= dict(made_function.frames()) | {"lines": scored}
+    made |= {**made_function.frames(), **made_pictures.frames(), "lines": scored}
     return {name: schema.frames()[name].join([part]) for name, part in made.items()}

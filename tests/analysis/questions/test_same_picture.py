@@ -1,0 +1,210 @@
+"""Planted twins agree at the floor, strangers at the null, and copies are found."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from analysis import schema
+from analysis.pictures.agreement import BEYOND
+from analysis.pictures.groups import ACROSS, ARCHITECTURE, HALVES, SEEDS
+from analysis.questions import (
+    _quantities,
+    memorisation,
+    same_picture,
+    score_distance,
+)
+from analysis.questions._same_picture_words import pair_text, plain_text
+from analysis.report.style import Nothing
+from analysis.results import Analysis
+from tests.support.made_pictures import PLAN, Plan, answered, asked, planted
+
+SMALL = Plan(families=("unet", "dit"), noises=12)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return planted()[1]
+
+
+@pytest.fixture(scope="module")
+def study(frames):
+    return Analysis.of(
+        title="made", unit="weighed squared error", targets=("held out",), **frames
+    )
+
+
+def reported(frames, kind, *families):
+    frame = frames["same_pictures"]
+    frame = frame[frame.reported.astype(bool) & (frame.kind == kind)]
+    if kind == HALVES:
+        return frame[frame.fixed.isin(families)]
+    return frame[frame.baseline.isin(families) & frame.alternative.isin(families)]
+
+
+@pytest.mark.parametrize("kind", [ARCHITECTURE, ACROSS])
+def test_twins_agree_at_the_floor_and_others_below_it(kind, frames):
+    twins = reported(frames, kind, "twin", "unet")
+    others = reported(frames, kind, "dit", "unet")
+    assert len(twins) == 2 and len(others) == 2
+    assert (twins.shortfall_low < 0.01).all() and (twins.shortfall.abs() < 0.02).all()
+    assert (others.shortfall_low > 0).all() and (others.shortfall > 0.04).all()
+    assert set(others.floor_of) == {"halves" if kind == ACROSS else "seeds"}
+    assert (others.null_high < others.beyond_linear_low).all()
+
+
+def test_the_numbers_are_those_of_a_plain_loop(frames):
+    made, _, _ = planted()
+    row = reported(frames, ARCHITECTURE, "dit", "unet").iloc[0]
+    runs = {
+        family: [i for i in made.pictures.runs.run_id if i.startswith(f"{family}-1-")]
+        for family in ("dit", "unet")
+    }
+    runs = {f: [i for i in ids if "-4096-" in i] for f, ids in runs.items()}
+
+    def beyond(one, two):
+        x, y, a, b = (
+            made.pictures.read(*of).reshape(24, -1)
+            for of in (
+                (one, "pictures", 1.0),
+                (two, "pictures", 1.0),
+                (one, "linear"),
+                (two, "linear"),
+            )
+        )
+        x, y, a, b = (s - s.mean(axis=0) for s in (x, y, a, b))
+        given = np.stack([a.ravel(), b.ravel()], axis=1)
+        x, y = (
+            s.ravel() - given @ np.linalg.lstsq(given, s.ravel(), rcond=None)[0]
+            for s in (x, y)
+        )
+        return x @ y / np.sqrt((x @ x) * (y @ y))
+
+    across = np.mean([beyond(a, b) for a in runs["dit"] for b in runs["unet"]])
+    floor = np.mean([beyond(*ids) for ids in runs.values()])
+    assert row.beyond_linear == pytest.approx(across, abs=1e-6)
+    assert row.floor == pytest.approx(floor, abs=1e-6)
+    assert row.shortfall == pytest.approx(floor - across, abs=1e-6)
+
+
+def test_halves_come_nearer_with_data_and_copies_have_nothing_in_common(frames):
+    trends = frames["same_picture_trends"]
+    mine = trends[(trends.kind == HALVES) & (trends.axis == "data")]
+    assert set(mine.fixed) == {*PLAN.families}
+    grown = mine[mine.fixed != "copier"]
+    # Two seeds make wide intervals: Student's t of two degrees of freedom.
+    assert (grown.change > 0.02).all() and (grown.closed > 0.02).all()
+    assert (grown.change_high > grown.change).all()
+    copies = reported(frames, HALVES, "copier").iloc[0]
+    assert copies.beyond_linear == pytest.approx(copies.copies, abs=1e-9)
+    assert abs(copies.beyond_linear) < 0.2 < copies.shortfall_low
+
+
+def test_strangers_are_at_the_null(tmp_path):
+    plan = dataclasses.replace(SMALL, shared=0.0, half=0.0, linear=0.1, own=0.0)
+    rows = answered(asked(plan, tmp_path), "same_picture")[0]
+    mine = reported(rows, ARCHITECTURE, "dit", "unet")
+    assert (mine.beyond_linear.abs() < 0.15).all()
+    assert (mine.beyond_linear_low < mine.null_high).all()
+    # As they are they correlate all the same: the linear part does that.
+    assert (mine.correlation > 0.7).all()
+
+
+def test_scores_of_twins_are_as_far_apart_as_seeds(frames):
+    frame = frames["score_distances"]
+    frame = frame[frame.reported.astype(bool) & (frame.kind == ARCHITECTURE)]
+    pairs = frame.baseline + frame.alternative
+    assert (frame[pairs == "twinunet"].excess_low < 0.01).all()
+    assert (frame[pairs == "ditunet"].excess_low > 0).all()
+    assert set(frame.sigma) == {0.1, 0.8} and (frame.linear > 1).all()
+    assert not frame.duplicated(["baseline", "alternative", "fixed", "sigma"]).any()
+
+
+def test_copies_are_found_and_the_other_half_is_not(frames):
+    frame = frames["memorisation"]
+    copier = frame[frame.family == "copier"]
+    assert (copier.copied == 1).all() and (copier.copied_other == 0).all()
+    assert (copier.nearer == 1).all()
+    others = frame[frame.family != "copier"]
+    assert (others.copied == 0).all() and (others.nearer == 0.5).all()
+    near = np.array([[0.1, 0.2], [0.1, 0.31], [0.0, 0.5], [np.nan, 1.0]])
+    np.testing.assert_array_equal(memorisation.copied(near), [0, 1, 1, np.nan])
+
+
+def test_one_seed_and_one_half_are_said_in_one_line_each(tmp_path):
+    alone = dataclasses.replace(SMALL, seeds=1, halves=(0,), bare=True)
+    frames, notes = answered(asked(alone, tmp_path))
+    texts = [note.text for note in notes]
+    assert sum("One seed only" in text for text in texts) == 1
+    assert sum("disjoint halves" in text for text in texts) == 1
+    assert sum("kept no linear samples" in text for text in texts) == 1
+    assert sum("kept no nearest training pictures" in text for text in texts) == 1
+    rows = frames["same_pictures"]
+    assert set(rows.kind) == {ARCHITECTURE} and rows.shortfall.isna().all()
+    assert rows.correlation.notna().all() and rows.beyond_linear.isna().all()
+    bare = Analysis.of(title="made", unit="", targets=("held out",), **frames)
+    assert any("is not known" in text for text in same_picture.said(bare.view))
+    assert len(frames["memorisation"]) == 0
+
+
+def test_a_report_of_sequences_compares_no_samples(tmp_path):
+    made = asked(dataclasses.replace(SMALL, readers=("lstm",)), tmp_path)
+    none = dataclasses.replace(made, groups=made.groups[:0])
+    frames, notes = answered(none, "same_picture")
+    assert all(frame.empty for frame in frames.values())
+    assert [n.text for n in notes] == [
+        "Samples of shapes are not compared noise by noise: the runs of this report do "
+        "not denoise."
+    ]
+
+
+def test_what_is_said_follows_from_the_intervals(study, frames):
+    lines = same_picture.said(study.view)
+    assert lines[0].startswith("At 8k parameters, 4.1k different pictures of 16.4k")
+    whole = "\n".join(lines)
+    assert (
+        "Dit on templates[size=4], half 1 and on templates[size=4], half 2: " in whole
+    )
+    row = reported(frames, ARCHITECTURE, "dit", "unet").iloc[0].copy()
+    ends = {"above": (0.05, 0.1), "no less": (-0.2, -0.1), "undetermined": (-0.1, 0.1)}
+    said = {}
+    for name, (low, high) in ends.items():
+        row["shortfall_low"], row["shortfall_high"] = low, high
+        said[name] = pair_text(row)
+    assert "less than the" in said["above"] and "no less than" in said["no less"]
+    assert "is undetermined on this grid" in said["undetermined"]
+    assert all("other noises give" in text for text in said.values())
+    assert "share nothing" in plain_text(
+        reported(frames, ACROSS, "dit", "unet").iloc[0]
+    )
+    assert len(score_distance.said(study.view)) > 2
+
+
+@pytest.mark.parametrize("name", ["same picture", "shortfall of pictures"])
+def test_claims_can_name_them(name, study):
+    claim = {"quantity": name, "where": {"baseline": "dit", "alternative": "unet"}}
+    rows = _quantities.rows_of(claim, study)
+    values = _quantities.intervals(_quantities.quantity(name), rows)
+    assert len(values) == 2 and all(v.low < v.value < v.high for v in values)
+    assert all(v.low <= v.low_90 <= v.high_90 <= v.high for v in values)
+
+
+def test_figures_are_drawn_and_the_grid_has_a_row_a_run(study):
+    for question in (same_picture, score_distance, memorisation):
+        for drawing in question.QUESTION.figures.values():
+            figure = Figure(layout="constrained")
+            drawing.draw(figure, study, "held out")
+            assert figure.axes
+    grid = study.picture_grid
+    assert grid.column.max() == 9 and set(grid.height) == {4}
+    assert (grid.what == "linear sample").sum() == 10
+    samples = grid[grid.what == "sample"]
+    assert grid[grid.what == "nearest training picture"].run_id.nunique() == 6
+    assert samples.run_id.nunique() == 6
+    wide = study.replace(picture_grid=schema.frames()["picture_grid"].join([]))
+    with pytest.raises(Nothing):
+        same_picture.draw_grid(Figure(), wide, "held out")
+    assert BEYOND in planted()[0].measured and SEEDS in set(study.same_pictures.kind)
