@@ -107,10 +107,16 @@ def worded(text: str, counted: str) -> str:
     """
     if counted == TOKENS:
         return text
-    for one, other in ((TOKENS, counted), ("token", counted.removesuffix("s"))):
+    words = {"tokens": counted, "token": counted.removesuffix("s")} | _NO_TEXT
+    for one, other in words.items():
         text = re.sub(rf"\b{one}\b", other, text)
         text = re.sub(rf"\b{capitalised(one)}\b", capitalised(other), text)
     return text
+
+
+# What is said of a text, of what is none.
+_NO_TEXT = {"text": "data", "texts": "corpora", "documents": "groups"}
+_NO_TEXT |= {"document": "group"}
 
 
 def at(row: Any) -> str:

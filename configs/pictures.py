@@ -16,10 +16,11 @@ either half of the characters, for three lengths of training. Budgets count pict
 The Transformer and the LSTM read the first half alone, for the two shorter lengths, and
 the other half where there is most data: a picture is 64 tokens to them.
 
-Learning rates are tuned with the same trials for every family and size, on the most
-data. Where there is least and most data the longest training has more initial weights.
-Every family and size also reads Gaussian fields, of which the best denoiser and the
-entropy are known. One row of 16 x 16 pixels has letters that a person can read.
+Two more amounts are read once alone, for laws of one epoch. Learning rates are tuned
+with the same trials for every family and size, on the most data. Where there is least
+and most data the longest training has more initial weights. Every family and size also
+reads Gaussian fields, of which the best denoiser and the entropy are known. One row of
+16 x 16 pixels has letters that a person can read.
 
 Every run makes 256 pictures of stated noises, the same for all, and denoises as many
 held-out pictures at three levels. See docs/pictures.md.
@@ -34,6 +35,7 @@ from scaling import (
     Samples,
     Schedule,
     corpus,
+    together,
     vary,
 )
 
@@ -42,9 +44,11 @@ READERS = ("transformer", "lstm")  # of pixels, one after the other
 SMALL, LARGE = SIZES = (20_000, 80_000)
 BATCH = 32
 UNIQUE = (64, 512, 4_096, 16_384)
+ONCE = (4_096, 8_192)  # and the most, in the shortest training
 LENGTHS = (16_384, 32_768, 65_536)
 READ = LENGTHS[:2]  # by models of pixels
 TUNED = LENGTHS[1]
+AMOUNTS = ("tokens", "unique_tokens")
 # The same for every family and size.
 RATES = (2e-3, 6e-3, 1.8e-2)
 GLYPHS = corpus("glyphs", size=8)
@@ -68,6 +72,7 @@ def of(results, denoisers, readers, sizes):
             best = yield from tuned(results, family, size)
             lengths = LENGTHS if family in DENOISERS else READ
             yield from cells(best, lengths)
+            yield from together(best, {f"data.{n}": ONCE for n in AMOUNTS})
             yield from other_half(best, lengths, everywhere=family in DENOISERS)
             yield from other_weights(best, lengths[-1], 2 if size == SMALL else 1)
             yield from known(best, lengths)
@@ -86,7 +91,7 @@ def glyphs(family, size):
         model=Model(family, size),
         data=Data(GLYPHS, TUNED, UNIQUE[-1], half=1),
         optimiser=Optimiser(learning_rate=RATES[1]),
-        schedule=Schedule(warmup_tokens=100 * BATCH),
+        schedule=Schedule(warmup_tokens=50 * BATCH),
         batch=BATCH,
         length=1,
         evaluation=(EvaluationSet("new characters", GLYPHS, 768),),

@@ -153,13 +153,16 @@ def curves(table: Table) -> list[Curve]:
 
 
 def _own_sets(table: Table) -> dict[str, str]:
-    """The evaluation set of each corpus, where there is one."""
-    out: dict[str, str] = {}
+    """By corpus, the first target that is held-out text of it alone."""
+    own: dict[str, str] = {}
     for target in table.targets:
         keys = {name.rsplit(":", 1)[0] for name in table.parts.get(target, {})}
         if len(keys) == 1:
-            out.setdefault(keys.pop(), target)
-    return {corpus: out[corpus] for corpus in sorted(set(table.runs.corpus) & set(out))}
+            own.setdefault(keys.pop(), target)
+    sources = {name: table.sources.get(name, name) for name in table.runs.corpus}
+    return {
+        name: own[source] for name, source in sorted(sources.items()) if source in own
+    }
 
 
 def _curve(some: pd.DataFrame, scored: str, documents: _Documents) -> Curve:

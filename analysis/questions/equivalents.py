@@ -187,7 +187,8 @@ def centre(by_target: Mapping[str, str], families: int) -> list[str]:
     firsts = joined(f"{family} ({target})" for target, family in by_target.items())
     pairs = families * (families - 1) // 2
     return [
-        f"Figures and text show only pairs with the best family on a target: {firsts}. "
+        "Figures and sentences show only pairs with the best family on a target: "
+        f"{firsts}. "
         f"All {pairs} pairs are in report.json."
     ]
 

@@ -63,6 +63,7 @@ class Table:
     Attributes:
       unit: of every loss.
       counted: what the counts of data are of: "tokens", or "pictures".
+      sources: of a corpus that is a half of another, as runs name it, the other.
       targets: evaluation sets; with a foreign table, its loss columns.
       runs: one row a run, columns `COLUMNS` and `loss:TARGET` for each target. quality
         is the share of the training text that is sound; damage names what was done to
@@ -121,6 +122,7 @@ class Table:
     pictures: tuple[Pictures, ...] = ()
     promises: tuple[Promise, ...] = ()
     counted: str = TOKENS
+    sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def text(self, target: str) -> str:
         """The corpus that a target is held-out text of.

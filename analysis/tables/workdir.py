@@ -64,9 +64,10 @@ def load_workdir(
     pool = pooling.choose(records, set(wanted), text)
     apart = {(a.run_id, a.target) for a in pool.apart}
     kept = [r for r in records if (r.run_id, "") not in apart]
-    runs = _varied(pd.DataFrame([_run_row(r, embeddings) for r in records]))
+    every = pd.DataFrame([_run_row(r, embeddings) for r in records])
+    unmet = conditions_.left_out(_plainly_named(every), conditions, {})
+    runs = _varied(every)
     plain = _plainly_named(runs)
-    unmet = conditions_.left_out(plain, conditions, {})
     gone = runs.run_id[unmet != ""].to_numpy()
     excluded = [unread, exclusions.excluded(gone, unmet[unmet != ""])]
     excluded += [
@@ -96,6 +97,7 @@ def load_workdir(
         counting="with embeddings" if embeddings else "without embeddings",
         estimates=run_times.compared(store, records),
         truth=_truth(chosen.values(), scored),
+        sources={_corpus(r.run): _source(r.run) for r in kept},
         predictions=probed,
         pictures=made,
         promises=promises.of_workdir(store, chosen, records),
@@ -243,11 +245,10 @@ def _lacking(record: Record) -> list[str]:
 def _run_row(record: Record, embeddings: bool) -> dict[str, Any]:
     body = record.run
     outside = 0 if embeddings else record.params_embedding
-    parts = tuple(pooling.part(entry) for entry in body["data.corpus"])
     return {
         "run_id": record.run_id,
         "family": _family(body),
-        "corpus": label(parts) + _half(body),
+        "corpus": _corpus(body),
         "size": body["model.size"],
         "params": float(record.params_total - outside),
         "params_total": float(record.params_total),
@@ -296,10 +297,15 @@ def _family(body: Mapping[str, Any]) -> str:
     return f"{body['model.family']}[{chosen}]" if chosen else body["model.family"]
 
 
-def _half(body: Mapping[str, Any]) -> str:
-    """Which half of the corpus's groups was read; halves are two corpora."""
+def _corpus(body: Mapping[str, Any]) -> str:
+    """What was read; halves of a corpus's groups are two corpora."""
     half = body.get("data.half")
-    return f", half {half}" if half else ""
+    return _source(body) + (f", half {half}" if half else "")
+
+
+def _source(body: Mapping[str, Any]) -> str:
+    """The corpus, whichever half of it was read."""
+    return label(tuple(pooling.part(entry) for entry in body["data.corpus"]))
 
 
 def _damage(body: Mapping[str, Any]) -> str:

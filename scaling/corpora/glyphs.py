@@ -28,7 +28,7 @@ from scaling.errors import UserError
 LICENCE = "Bitstream Vera and BaKoMa licences, as matplotlib distributes the fonts"
 SOURCE = "https://matplotlib.org"
 
-SIZES = (8, 12, 16, 32)
+SIZES = (8, 12, 16, 32, 64)
 BASELINE = 0.8
 # LastResort has a glyph for each of a million code points, none of them of its own.
 _SKIPPED = ("LastResort",)
@@ -58,7 +58,7 @@ def pictures(size: int = 8, captions: int = 0) -> Iterator[Picture]:
     """The glyphs, font by font.
 
     Args:
-      size: pixels of a side: 8, 12, 16 or 32.
+      size: pixels of a side: 8, 12, 16, 32 or 64.
       captions: bytes of a caption that are kept, 0 for none.
     """
     for path in _fonts():

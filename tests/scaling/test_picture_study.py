@@ -43,4 +43,7 @@ def test_a_study_of_pictures_is_planned_trained_and_read(tmp_path):
             str(tmp_path / "runs"), where=[f"objective == {objective}"]
         )
         assert table.unit == unit and len(table.readings) == 1
-        assert table.runs.corpus.iloc[0] == "templates[pictures=700,size=4], half 1"
+        assert table.counted == "pictures"
+        half = table.runs.corpus.iloc[0]
+        assert table.sources == {half: "templates[pictures=700,size=4]"}
+        assert half == "templates[pictures=700,size=4], half 1"
