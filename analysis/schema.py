@@ -234,6 +234,7 @@ HEADINGS = {
     "small_rank": "rank in the smallest cell",
     "small_tokens": "tokens of the smallest cell",
     "starts_agreeing": "starts that agree",
+    "started": "began with other weights",
     "stated": "when it was stated",
     "step": "last step",
     "target": "scored on",

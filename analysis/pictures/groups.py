@@ -121,14 +121,14 @@ class Pictured(Grouped):
         if pair.kind == SEEDS:
             within = contrasts.within(f)
             return Apart(within, within, nothing)
-        distance = contrasts.between(f, g)
+        distance = self._between(pair.before, pair.after, contrasts)
         if pair.kind == ACROSS:
             floors = [self._halves(row, contrasts) for row in pair[-2:]]
         else:
             floors = [contrasts.within(f), contrasts.within(g)]
         known = [one for one in floors if np.isfinite(one[0])]
         floor = np.mean(known, axis=0) if known else nothing
-        if pair.kind != ACROSS and len(known) == 2:
+        if pair.kind == ARCHITECTURE and len(known) == 2:
             return Apart(distance, floor, contrasts.excess(f, g))
         return Apart(distance, floor, distance - floor)
 
@@ -137,7 +137,28 @@ class Pictured(Grouped):
         other = self.of_half(row, "2" if half_of(row.corpus) == "1" else "1")
         if other is None:
             return np.full(self.draws + 1, np.nan)
-        return contrasts.between(self.points(row), self.points(other))
+        return self._between(row, other, contrasts)
+
+    def _between(self, one: Any, two: Any, contrasts: Contrasts) -> Array:
+        """Of runs that do not begin with the same weights, where there are such."""
+        f, g = self.points(one), self.points(two)
+        apart = self.started_apart(one, two)
+        return contrasts.between(f, g, apart if apart.any() else None)
+
+    def started_apart(self, one: Any, two: Any) -> Array:
+        """bool [f, g]: which pairs of runs begin with different weights.
+
+        Two models of one shape and seed begin with the same weights, which brings them
+        nearer to each other than two seeds are.
+        """
+        start = [
+            [
+                (row.family, row.params, self.seeds[run][0])
+                for run, _ in self.points(row)
+            ]
+            for row in (one, two)
+        ]
+        return np.array([[a != b for b in start[1]] for a in start[0]])
 
     def of_half(self, row: Any, half: str) -> Any | None:
         """The group like a row that read a half; None where there is none."""

@@ -135,13 +135,25 @@ class Contrasts:
 
     # Statistics
 
-    def between(self, f: Group, g: Group) -> Array:
-        """D_fg: a run of one against a run of the other."""
+    def between(self, f: Group, g: Group, pairs: Array | None = None) -> Array:
+        """D_fg: a run of one against a run of the other.
+
+        Args:
+          pairs: bool [f, g], those that are compared; all of them by default.
+        """
         self.need([(f, g)])
         block = self._block(f, g)
-        mean = block.mean(axis=(0, 1))
+        chosen = np.ones(block.shape[:2]) if pairs is None else pairs.astype(float)
+        sums = np.einsum("fgb,fg->fb", block, chosen)
+        mean = sums.sum(axis=0) / chosen.sum()
         parts: dict[Point, Array] = {}
-        for group, own in ((f, block.mean(axis=1)), (g, block.mean(axis=0))):
+        for group, total, count in (
+            (f, sums, chosen.sum(axis=1)),
+            (g, np.einsum("fgb,fg->gb", block, chosen), chosen.sum(axis=0)),
+        ):
+            # A run that is compared with none moves nothing.
+            own = total / np.maximum(count, 1.0)[:, None]
+            own[count == 0] = mean
             parts |= _parts(group, (own - own.mean(axis=0)) / len(group))
         return self.together(mean, parts, (f, g))
 

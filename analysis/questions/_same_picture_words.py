@@ -89,6 +89,8 @@ def pair_text(row: Any) -> str:
     if math.isnan(row.beyond_linear):
         return f"{who_text(row)}: what lies beyond linear is not known"
     agreed = f"samples of the same noises agree {beyond_text(row)} beyond linear"
+    if not row.started:
+        agreed += " (both began with the same weights, as no two seeds do)"
     return f"{who_text(row)}: {agreed}, {floor_text(row)}; {beside_text(row)}"
 
 

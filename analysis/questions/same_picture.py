@@ -59,6 +59,7 @@ FRAMES = (
         FRACTION,
         "reported",
         Column("seeds", "runs of the smaller of the two groups"),
+        Column("started", "whether runs that are compared began with other weights"),
         *measured("correlation", "of the values of a picture, mean over noises"),
         Column("r2", "share of the variance of one that the other tells"),
         Column("psnr", "of one as the other, mean over noises", "dB"),
@@ -143,7 +144,7 @@ def _row(asked: Pictured, one: Found) -> dict[str, Any]:
     pair, contrasts = one.pair, asked.measured
     f, g = asked.points(pair.before), asked.points(pair.after)
     agreed = {
-        name: 1.0 - (of.within(f) if pair.kind == SEEDS else of.between(f, g))
+        name: 1.0 - asked.contrasted(pair, of).distance
         for name, of in contrasts.items()
     }
     first = (f[0], f[1]) if pair.kind == SEEDS else (f[0], g[0])
@@ -154,6 +155,7 @@ def _row(asked: Pictured, one: Found) -> dict[str, Any]:
         **pair.head(),
         "reported": asked.reported(pair.after) and pair.after.fraction == 1.0,
         "seeds": int(min(pair.before.seeds, pair.after.seeds)),
+        "started": pair.kind == SEEDS or bool(asked.started_apart(*pair[-2:]).any()),
         **_measured("correlation", agreed[CORRELATION]),
         **{"r2": float(agreed[R2][0]), "psnr": float(agreed[PSNR][0])},
         **_measured("beyond_linear", one.beyond, narrow=True),

@@ -3,7 +3,8 @@
 A run's sample of a noise is a linear part and what lies beyond it, in pixels over 255:
 
     0.5 + linear * (L + own * M[half])
-        + beyond * (shared * S + family * F[family] + half * H[half] + seed * Z[run])
+        + beyond * (shared * S + family * F[family] + half * H[half] + seed * Z[run]
+                    + start * I[family, seed])
 
 each drawn once for every noise and value with standard deviation 1; H counts as
 (unique / 64) ** -rate. Families that are `same` share F: twins. With shared = 0 two
@@ -76,7 +77,8 @@ class Plan:
     Attributes:
       halves: that are read; 0 for a corpus that has none.
       copiers: families whose samples are training pictures.
-      readers: families of pixels in order; their samples are real pictures and noise.
+      readers: families of pixels in order; their samples are of the distribution of
+        the real pictures, but for a spread that is `wide` times theirs.
       noises: how many; each held-out picture has a group of `per_group`.
       bare: nothing stands beside the samples.
     """
@@ -85,6 +87,7 @@ class Plan:
     same: tuple[tuple[str, str], ...] = ()
     copiers: tuple[str, ...] = ()
     readers: tuple[str, ...] = ()
+    wide: float = 1.0
     halves: tuple[int, ...] = (1, 2)
     sizes: tuple[int, ...] = (8_000,)
     budgets: tuple[int, ...] = (16_384,)
@@ -100,6 +103,7 @@ class Plan:
     family: float = 0.3
     half: float = 0.2
     seed: float = 0.2
+    start: float = 0.0
     rate: float = 0.5
     draw: int = 0
     bare: bool = False
@@ -130,6 +134,7 @@ class Plan:
             + self.family * self.normal(what, "family", family) / np.sqrt(fraction)
             + self.half * less * self.normal(what, "half", one.half)
             + self.seed * self.normal(what, "seed", *one)
+            + self.start * self.normal(what, "start", family, one.seed)
         )
 
     def linear_of(self, half: int) -> Array:
@@ -148,7 +153,7 @@ class Plan:
         if one.family in self.copiers:
             return self.read_by(one.half)
         if one.family in self.readers:
-            return self.real[::-1] + 0.02 * self.normal("pixels", *one)
+            return 0.5 + self.wide * self.normal("pixels", *one) * 50 / 255
         return self.linear_of(one.half) + self._beyond(one, "made", fraction)
 
     def denoised(self, one: One, level: int, fraction: float = 1.0) -> Array:
