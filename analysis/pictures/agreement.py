@@ -183,6 +183,11 @@ class Scores:
     pictures: Pictures
     level: int
 
+    @property
+    def sigma(self) -> float:
+        """The level, as a study states it: float32 is rounded."""
+        return float(f"{self.pictures.sigmas[self.level]:.4g}")
+
     def distances(self, points: Sequence[Point], ends: Array, weights: Array) -> Array:
         """Squared distances over errors [weightings, pairs], as `contrasts.Measure`."""
         said = {k: self.said(points[k]) for k in np.unique(ends)}

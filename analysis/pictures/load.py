@@ -13,7 +13,7 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -51,8 +51,10 @@ class Pictures:
       real: float64 [n, height, width, channels], the held-out pictures.
       sigmas: noise levels at which they were denoised, in a corpus deviation of 0.5.
       groups: [n], the group of each.
+      levels: of 256 into which the held-out pictures' values are cut.
       runs: a row a run: run_id, objective, family, corpus, params, tokens,
-        unique_tokens, bits (per dimension; a bound of denoisers), bits_se.
+        unique_tokens, setting (what was tried of it), bits (per dimension; a bound of
+        denoisers), bits_se.
       fractions: by run_id, those after which samples were kept, rising.
       source: gives a run's arrays.
     """
@@ -62,6 +64,7 @@ class Pictures:
     real: Array
     sigmas: Array
     groups: Array
+    levels: int
     runs: pd.DataFrame
     fractions: Mapping[str, tuple[float, ...]]
     source: Source
@@ -94,28 +97,6 @@ class Pictures:
         name = what if fraction is None else f"{fraction:g}:{what}"
         found = self.source(run_id, name)
         return None if found is None else np.asarray(found, np.float64)
-
-
-def held(
-    real: Array,
-    sigmas: Sequence[float],
-    runs: pd.DataFrame,
-    arrays: Mapping[str, Mapping[str, Array]],
-    groups: Array | None = None,
-    name: str = "made",
-    corpus: str = "made",
-) -> Pictures:
-    """Samples that are in memory: by run_id, arrays by their name."""
-    fractions = {
-        i: tuple(
-            sorted(float(n.partition(":")[0]) for n in a if n.endswith(":pictures"))
-        )
-        for i, a in sorted(arrays.items())
-    }
-    number = np.arange(len(real)) if groups is None else groups
-    source = lambda run_id, what: arrays[run_id].get(what)
-    levels = np.asarray(sigmas, float)
-    return Pictures(name, corpus, real, levels, number, runs, fractions, source)
 
 
 # --- Of a workdir --------------------------------------------------------------------
@@ -223,6 +204,8 @@ def of_workdir(
         for name, wrong in reasons.items()
     ]
     out.append(exclusions.excluded([], []))
+    # Sentences are about the first: that of the most runs.
+    made.sort(key=lambda one: -len(one.fractions))
     return tuple(made), pd.concat(out, ignore_index=True)
 
 
@@ -301,6 +284,7 @@ class Cut(NamedTuple):
     real: Array
     sigmas: Array
     groups: Array
+    levels: int
 
 
 def _set(store: Store, digest: str, record: Record, name: str) -> Cut:
@@ -318,11 +302,12 @@ def _set(store: Store, digest: str, record: Record, name: str) -> Cut:
     if noise.ndim != 4 or rows.shape[:1] != noise.shape[:1] or rows.shape[1] < size:
         raise intact.Unreadable(f"is damaged: noises are of shape {noise.shape}")
     tokenizer = str(record.run.get("data.tokenizer", "bytes"))
-    wide = 256 / int(tokenizer.rpartition(":")[2]) if ":" in tokenizer else 1.0
-    real = ((rows[:, :size] + 0.5) * wide - 0.5) / 255.0
+    levels = int(tokenizer.rpartition(":")[2]) if ":" in tokenizer else 256
+    real = ((rows[:, :size] + 0.5) * (256 / levels) - 0.5) / 255.0
     entry = next(e for e in record.run["samples"] if e["name"] == name)
     part = entry["parts"][0]
-    return Cut(_key(part), real.reshape(noise.shape), sigmas.astype(float), groups)
+    shaped = real.reshape(noise.shape)
+    return Cut(_key(part), shaped, sigmas.astype(float), groups, levels)
 
 
 def _key(part: Mapping[str, Any]) -> str:
@@ -361,6 +346,7 @@ def _facts(record: Record, rows: pd.DataFrame) -> dict[str, Any]:
     first = bits[0] if bits else None
     names = ("family", "corpus", "params", "tokens", "unique_tokens", "seed")
     known = {name: row[name] for name in names}
+    known["setting"] = f"{row.learning_rate:g}, {row.batch}, {row.optimiser}"
     return {"run_id": record.run_id, "objective": str(record.run["objective"])} | {
         **known,
         "bits": math.nan if first is None or first.value is None else first.value,

@@ -105,7 +105,7 @@ def _row(
     ends, wide = interval(distance[1:]), interval(excess[1:])
     narrow = interval(excess[1:], 0.9)
     errors = [scores.errors(scores.said(some[0])).mean() for some in (f, g)]
-    row |= {"reported": asked.reported(pair.after), "sigma": _sigma(scores)}
+    row |= {"reported": asked.reported(pair.after), "sigma": scores.sigma}
     row |= {"seeds": int(min(pair.before.seeds, pair.after.seeds))}
     row |= {"distance": distance[0], "low": float(ends[0]), "high": float(ends[1])}
     row |= {
@@ -119,10 +119,6 @@ def _row(
         far = [known_distance(scores, some[0], which) for some in (f, g)]
         row[which] = float(np.mean(far))
     return row
-
-
-def _sigma(scores: Scores) -> float:
-    return float(f"{scores.pictures.sigmas[scores.level]:.4g}")
 
 
 def known_distance(scores: Scores, point: Any, which: str) -> float:
