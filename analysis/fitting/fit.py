@@ -28,13 +28,11 @@ __all__ = [
     "DELTA",
     "DELTAS",
     "Fit",
-    "Influence",
     "Refusal",
     "Scale",
     "Solution",
     "fit",
     "huber",
-    "influence",
     "log_gradient",
     "minimise",
     "refit",
@@ -62,10 +60,6 @@ MORE_STEPS = 120
 FEW = 20
 # A threshold this many times delta smooths them out.
 WIDE = 30.0
-# Residuals that stand this many robust standard deviations out are flagged: of tails as
-# heavy as those of Student's t with 3 degrees of freedom, one in a thousand. Chosen
-# with the scores of the Chinchilla table in sight; see `influence`.
-OUTLYING = 12.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,25 +108,6 @@ class Refusal:
     reason: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Influence:
-    """What leaving one run out does, for each of n runs; each is an exact fit.
-
-    Attributes:
-      change: of every reported parameter, fit without the run less the fit, [n, R];
-        NaN where the law cannot be identified without it.
-      objective: by how much the objective falls, [n].
-      score: distance from the curve that the flagged runs did not shape, in robust
-        standard deviations, [n].
-      flagged: [n], score above `OUTLYING`.
-    """
-
-    change: Array
-    objective: Array
-    score: Array
-    flagged: Array
-
-
 def fit(
     law: Law,
     columns: Columns,
@@ -162,17 +137,7 @@ def fit(
         return Refusal(law.name, reason)
     columns, loss, weights = _used(columns, loss, weights)
     own, extra = _starts(law, columns, loss, weights, delta, scale, random_starts, seed)
-    starts = np.concatenate([own, extra])
-    if law.designs is None:
-        starts = _smoothed(law, columns, loss, weights, own, extra, delta, scale)
-    batch = np.broadcast_to(weights, (len(starts), loss.size))
-    few = loss.size < FEW * starts.shape[1]
-    steps = MORE_STEPS if few or law.designs is None else STEPS
-    end = minimise(law, columns, loss, batch, starts, delta, steps, scale)
-    best = int(np.argmin(end.objective))
-    last = minimise(
-        law, columns, loss, batch[:1], end.theta[best : best + 1], delta, scale=scale
-    )
+    end, last = _descended(law, columns, loss, weights, own, extra, delta, scale)
     theta, lowest = last.theta[0], float(last.objective[0])
     # Between exact fits differences are rounding: log residuals under 1e-6 are alike.
     unit = max(lowest, 1e-12 * float(weights.sum()))
@@ -186,9 +151,7 @@ def fit(
         advice = suggest(law, columns, theta=theta) if advise else None
         more = f"; the run that would help most: {advice.text}" if advice else ""
         return Refusal(law.name, f"no run tells {flat} apart at the best fit{more}")
-    mean = np.average(np.log(loss), weights=weights)
-    spread = np.average((np.log(loss) - mean) ** 2, weights=weights)
-    mse = float(np.average(residual**2, weights=weights))
+    r2, mse = _explained(loss, residual, weights)
     return Fit(
         law=law,
         theta=theta,
@@ -199,13 +162,45 @@ def fit(
         starts_agreeing=float(np.mean(end.objective <= lowest + 1e-3 * unit)),
         condition=number,
         at_bound=at_bound(law, theta),
-        r2=1.0 - mse / spread if spread > 0 else np.nan,
+        r2=r2,
         rmse_log=float(np.sqrt(mse)),
         rows=loss.size,
         delta=delta,
         scale=scale,
         ends=_different(theta, end),
     )
+
+
+def _descended(
+    law: Law,
+    columns: Columns,
+    loss: Array,
+    weights: Array,
+    own: Array,
+    extra: Array,
+    delta: float,
+    scale: Scale,
+) -> tuple[Solution, Solution]:
+    """The ends of all starts after a few steps, and the best of them to the last."""
+    starts = np.concatenate([own, extra])
+    if law.designs is None:
+        starts = _smoothed(law, columns, loss, weights, own, extra, delta, scale)
+    batch = np.broadcast_to(weights, (len(starts), loss.size))
+    few = loss.size < FEW * starts.shape[1]
+    steps = MORE_STEPS if few or law.designs is None else STEPS
+    end = minimise(law, columns, loss, batch, starts, delta, steps, scale)
+    best = int(np.argmin(end.objective))
+    lowest = end.theta[best : best + 1]
+    last = minimise(law, columns, loss, batch[:1], lowest, delta, scale=scale)
+    return end, last
+
+
+def _explained(loss: Array, residual: Array, weights: Array) -> tuple[float, float]:
+    """R squared in ln loss, and the mean squared residual."""
+    mean = np.average(np.log(loss), weights=weights)
+    spread = np.average((np.log(loss) - mean) ** 2, weights=weights)
+    mse = float(np.average(residual**2, weights=weights))
+    return (1.0 - mse / spread if spread > 0 else np.nan), mse
 
 
 def _smoothed(
@@ -389,65 +384,6 @@ def sweep(
         delta: fit(law, columns, loss, weights, delta, seed=seed, scale=scale)
         for delta in deltas
     }
-
-
-def influence(
-    fitted: Fit, columns: Columns, loss: Array, weights: Array | None = None
-) -> Influence:
-    """What leaving each run out does to the fit, by exact refits in one batch.
-
-    Runs are flagged by their residual, against the spread of the inner half. Outliers
-    hide each other, since those that stay pull the curve to those left out: so the
-    flagged ones leave, the rest is fitted again, and so on until none is flagged anew
-    (Hadi and Simonoff 1993).
-
-    The threshold is a convention and no test. It was set after seeing that the fifth of
-    the Chinchilla table's outliers scores 12.4 and the next run 10.3. A test against
-    tails estimated from the residuals themselves (a fitted Student's t of about 2
-    degrees of freedom, the chance of the largest of n below 5%) names none of the five
-    in the first round, since they are what makes the tails that heavy, and four of
-    them when it is fitted to the other 240.
-
-    Args:
-      columns, loss, weights: those of the fit, [n].
-    """
-    loss = np.asarray(loss, np.float64)
-    weights = np.ones_like(loss) if weights is None else np.asarray(weights, float)
-    law, delta, scale = fitted.law, fitted.delta, fitted.scale
-    without = weights * (1.0 - np.eye(loss.size))
-    theta = refit(fitted, columns, loss, without)
-    known = ~np.isnan(theta[:, 0])
-    change = np.full((loss.size, fitted.values.size), np.nan)
-    change[known] = law.natural(theta[known]) - fitted.values
-    drop = np.full(loss.size, np.nan)
-    for row in np.flatnonzero(known):
-        at = theta[row : row + 1]
-        left = objectives(law, columns, loss, without[row], at, delta, scale)
-        drop[row] = fitted.objective - left[0]
-    score = _scores(fitted, columns, loss, weights)
-    return Influence(change, drop, score, (score > OUTLYING) & (weights > 0))
-
-
-def _scores(fitted: Fit, columns: Columns, loss: Array, weights: Array) -> Array:
-    """Residuals [n] from the fit without the outlying runs, in its robust spreads."""
-    theta, kept = fitted.theta, weights > 0
-    while True:
-        predicted = fitted.law.predict(theta, columns)
-        raw = fitted.scale == "raw"
-        residual = predicted - loss if raw else np.log(predicted) - np.log(loss)
-        low, middle, high = np.quantile(residual[kept], [0.25, 0.5, 0.75])
-        # The inner half of a normal distribution is 1.349 standard deviations wide;
-        # residuals of an exact fit are rounding.
-        spread = max((high - low) / 1.349, 1e-9)
-        score = np.abs(residual - middle) / spread
-        new = kept & (score > OUTLYING)
-        if not new.any():
-            return score
-        kept = kept & ~new
-        found = refit(fitted, columns, loss, (weights * kept)[None])[0]
-        if np.isnan(found).any():
-            return score
-        theta = found
 
 
 def fill_linear(

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.fitting.fit import Fit, Refusal, influence, sweep
+from analysis.fitting.fit import Fit, Refusal, sweep
+from analysis.fitting.influence import influence
 from analysis.formatting import MOST_SENTENCES, count, joined, number, on, scale
 from analysis.inference.likelihood import Likelihood
 from analysis.inference.profiles import profile

@@ -17,11 +17,11 @@ from analysis.fitting.fit import (
     Refusal,
     fit,
     huber,
-    influence,
     minimise,
     refit,
     sweep,
 )
+from analysis.fitting.influence import influence
 from analysis.fitting.models import Smooth, Sums, model
 from analysis.fitting.starts import nnls
 from analysis.inference.profiles import by_value
