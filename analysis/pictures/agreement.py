@@ -39,7 +39,7 @@ CORRELATION, R2, PSNR, BEYOND = MEASURES = (
     "beyond_linear",
 )
 # The null reads other noises at so many distances from the same.
-SHIFTS = 20
+SHIFTS = 10
 # A mean squared difference counts as no less than this: float16 keeps no finer ones.
 LEAST = 1e-8
 # Linear samples of one direction leave one condition: smaller shares are rounding.

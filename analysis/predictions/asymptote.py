@@ -57,6 +57,8 @@ def floor(x: Array, y: Array, least: float = 0.0) -> Floor:
     count, freedom = len(np.unique(x)), len(x) - PARAMETERS
     if count <= PARAMETERS:
         return _refused(f"{count} points for a curve of {PARAMETERS} parameters")
+    if not np.ptp(y[1:], axis=0).any():
+        return _refused("the points are the same in all draws")
     # Draws give the covariance with as many degrees of freedom as there are.
     draws = len(y) - 1 - len(x)
     room = quantiles.fisher(0.95, 1, draws)

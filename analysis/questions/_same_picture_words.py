@@ -203,9 +203,9 @@ def answers(view: View) -> list[Sentence]:
 def plain_text(row: Any) -> str:
     """The same for a person who is no statistician."""
     pair = f"{row.baseline} and {row.alternative}"
-    data = "on pictures that share nothing" if row.kind == ACROSS else f"on {row.fixed}"
+    data = f"disjoint halves ({row.fixed})" if row.kind == ACROSS else row.fixed
     text = (
-        f"Trained {data}, {pair} make pictures of the same noises that agree "
+        f"Trained on {data}, {pair} make pictures of the same noises that agree "
         f"{beyond_text(row)} beyond what a linear denoiser gives, where 1 is the same "
         f"picture and other noises give {number(row.null, 2)}"
     )

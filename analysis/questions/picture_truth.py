@@ -353,7 +353,7 @@ def _places(frame: pd.DataFrame) -> list[str]:
     rung = frame.groupby("family").params.rank(method="dense").astype(int)
     sizes = frame.groupby(rung).params.min()
     return [
-        f"{count(sizes[k])}, {count(tokens)} read"
+        f"{count(sizes[k])} parameters,\n{count(tokens)} read"
         for k, tokens in zip(rung, frame.tokens, strict=True)
     ]
 

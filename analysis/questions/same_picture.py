@@ -9,6 +9,7 @@ nothing, and what denoisers that copy their training pictures would agree on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from analysis.pictures.groups import (
     half_of,
 )
 from analysis.pictures.load import LINEAR, NEXT_TOKEN
-from analysis.predictions.asymptote import floor
+from analysis.predictions.asymptote import Floor, floor
 from analysis.questions._picture_grid import GRID, draw_grid, grid
 from analysis.questions._question import (
     UNSAMPLED,
@@ -107,6 +108,10 @@ AXES = {
 }
 # Whose agreement is followed along axes.
 FOLLOWED = (SEEDS, HALVES, ARCHITECTURE, ACROSS)
+
+
+NOWHERE = math.nan, math.nan, math.nan, math.nan
+NO_FLOOR = Floor(*NOWHERE, "not every point has a floor to compare")
 
 
 class Found(NamedTuple):
@@ -210,7 +215,8 @@ def _trend(path: Sequence[Found], x: Array) -> dict[str, Any]:
     first, last = path[0], path[-1]
     row = last.pair.head()
     place = {name: row[name] for name in ("params", "tokens", "unique_tokens")}
-    tends = floor(x, np.stack([one.shortfall for one in path], axis=1), -1.0)
+    short = np.stack([one.shortfall for one in path], axis=1)
+    tends = floor(x, short, -1.0) if np.isfinite(short).all() else NO_FLOOR
     return {
         **place,
         "points": len(path),

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from analysis.predictions.load import Predictions
     from analysis.tables.promises import Promise
 
-# Nats and tokens of each held-out document, by corpus key.
+# Nats and tokens of each held-out document, by corpus key; with no caption and with a
+# wrong one by CORPUS:no_caption and CORPUS:wrong_caption.
 Documents = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 COLUMNS = (

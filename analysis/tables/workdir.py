@@ -34,6 +34,8 @@ from scaling.record import Reading, Record
 from scaling.run import label
 from scaling.store import Store
 
+# Names of the sums of held-out pictures that were scored without their caption.
+CAPTIONS = ("no_caption", "wrong_caption")
 # Readers are given as many points of a loss curve as a figure can show.
 CURVE_POINTS = 200
 
@@ -392,14 +394,16 @@ def _documents(store: Store, record: Record, scored: Scored) -> Documents:
     arrays = artifacts.arrays(store, record, "nats")
     sets = scored[record.run_id].values()
     keys = {key for entry in sets for key in _keys(entry)}
-    return {
-        key: (
-            arrays[f"{key}:nats"].astype(np.float64),
-            arrays[f"{key}:tokens"].astype(np.float64),
-        )
-        for key in keys
-        if _alike(arrays, f"{key}:nats", f"{key}:tokens")
-    }
+    # Of pictures with captions the loss is known with none and with wrong ones, too.
+    names = {f"{key}:nats": key for key in keys}
+    names |= {f"{key}:{how}": f"{key}:{how}" for key in keys for how in CAPTIONS}
+    out = {}
+    for name, known in names.items():
+        tokens = f"{name.rpartition(':')[0]}:tokens"
+        if _alike(arrays, name, tokens):
+            sums, sizes = arrays[name], arrays[tokens]
+            out[known] = sums.astype(np.float64), sizes.astype(np.float64)
+    return out
 
 
 def _alike(arrays: Mapping[str, np.ndarray], *names: str) -> bool:

@@ -281,4 +281,5 @@ def answers() -> dict[str, pd.DataFrame]:
     scored = loss_to_loss.frame(made_analysis().runs, TARGETS, 0)
     made = lines() | swaps() | choices() | checks() | conclusions() | known()
     made |= {**made_function.frames(), **made_pictures.frames(), "lines": scored}
+    made["captions"] = made["captions"].assign(target=TARGETS[0])
     return {name: schema.frames()[name].join([part]) for name, part in made.items()}

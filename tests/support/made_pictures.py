@@ -34,9 +34,13 @@ import pandas as pd
 import analysis
 from analysis import schema
 from analysis.design import factors
+from analysis.design.swaps import Described
 from analysis.pictures.groups import Pictured, pictured
+from analysis.questions import captions
+from analysis.questions._asked import Measured
 from analysis.questions._question import questions
 from analysis.results import Note
+from analysis.tables.table import Table
 from scaling.corpora._samples import SampleSet
 from scaling.record import Reading, Record
 from scaling.run import (
@@ -81,6 +85,8 @@ class Plan:
         the real pictures, but for a spread that is `wide` times theirs.
       noises: how many; each held-out picture has a group of `per_group`.
       bare: nothing stands beside the samples.
+      captions: what the right caption saves of the loss over none and over a wrong one,
+        where pictures have some.
     """
 
     families: tuple[str, ...] = ("unet", "dit")
@@ -107,6 +113,7 @@ class Plan:
     rate: float = 0.5
     draw: int = 0
     bare: bool = False
+    captions: tuple[float, ...] = ()
 
     def runs(self) -> Iterator[One]:
         every = itertools.product(
@@ -223,9 +230,23 @@ class Plan:
         store.write_study("made", {"runs": ids})
         return store
 
+    def scores(self, one: One) -> dict[str, Array]:
+        """Sums of each of 64 groups of held-out pictures: nats.npz."""
+        rng = np.random.default_rng(hash_of(run_id(one)))
+        tokens = np.repeat([4.0, 12.0], 32)
+        sums = {"nats": 0.5 + 0.2 * rng.random(64), "tokens": np.ones(64)}
+        names = ("no_caption", "wrong_caption")
+        for name, saved in zip(names, self.captions, strict=True):
+            noise = 0.05 * rng.standard_normal(64)
+            sums[name] = sums["nats"] + saved + 0.01 * one.seed + noise
+        return {f"{PART.key}:512:{name}": tokens * x for name, x in sums.items()}
+
     def record(self, store: Store, one: One, digest: str) -> Record:
         body = file_of(self.arrays(one), digest)
-        artifact = store.write_artifact(run_id(one), "samples.npz", body)
+        kept = [store.write_artifact(run_id(one), "samples.npz", body)]
+        if self.captions:
+            scores = npz(self.scores(one))
+            kept.append(store.write_artifact(run_id(one), "nats.npz", scores))
         reads = one.family in self.readers
         made = Run(
             model=Model(one.family, one.size),
@@ -255,7 +276,7 @@ class Plan:
             flops_xla=None,
             flops_xla_reason="made",
             readings=self._readings(one, made.steps),
-            artifacts=(artifact,),
+            artifacts=tuple(kept),
             attempt=1,
             layout={},
             wall_seconds=1.0,
@@ -311,6 +332,7 @@ PLAN = Plan(
     readers=("lstm",),
     unique=(64, 4096),
     noises=24,
+    captions=(0.1, 0.3),
 )
 
 
@@ -324,9 +346,21 @@ def of_workdir(
     folder: str | os.PathLike[str], mixed: bool = False, draws: int = 40
 ) -> Pictured:
     """The same of a workdir as it is; `mixed` where readers are in it, too."""
-    chosen = ["objective == denoise"] if mixed else []
-    table, described = factors.fold(analysis.load(str(folder), where=chosen))
+    table, described = loaded(folder, mixed)
     return pictured(table, described, table.pictures[0], draws)
+
+
+def loaded(folder: str | os.PathLike[str], mixed: bool) -> tuple[Table, Described]:
+    """The table of the runs that denoise."""
+    chosen = ["objective == denoise"] if mixed else []
+    return factors.fold(analysis.load(str(folder), where=chosen))
+
+
+def saved(folder: str | os.PathLike[str], mixed: bool = False) -> pd.DataFrame:
+    """What captions save, of a workdir's runs that denoise."""
+    table, described = loaded(folder, mixed)
+    rows = captions.measures(Measured(table, described, "held out", False, 0))
+    return schema.frames()["captions"].join(list(rows.values()))
 
 
 def answered(made: Pictured, *names: str) -> tuple[dict[str, pd.DataFrame], list[Note]]:
@@ -348,7 +382,8 @@ def planted() -> tuple[Pictured, dict[str, pd.DataFrame], list[Note]]:
     """PLAN's comparison and all that is answered of it, made once."""
     with tempfile.TemporaryDirectory() as folder:
         made = asked(PLAN, folder)
-        return made, *answered(made)
+        frames, notes = answered(made)
+        return made, frames | {"captions": saved(folder, mixed=True)}, notes
 
 
 def frames() -> Mapping[str, pd.DataFrame]:

@@ -42,3 +42,8 @@ def test_what_points_cannot_tell_is_refused():
 def test_no_floor_is_below_the_least():
     found = floor(X, drawn(X**-0.8, 0.005))
     assert found.low == 0 and found.high < 0.05
+
+
+def test_points_without_noise_tell_no_floor():
+    found = floor(np.array([1.0, 2.0, 4.0, 8.0]), np.ones((30, 4)))
+    assert found.refused == "the points are the same in all draws"

@@ -171,6 +171,14 @@ def test_one_seed_and_one_half_are_said_in_one_line_each(tmp_path):
     assert len(frames["memorisation"]) == 0
 
 
+def test_a_path_without_a_floor_tends_to_nothing(tmp_path):
+    unique = (64, 128, 256, 512)
+    plan = dataclasses.replace(SMALL, halves=(1,), seeds=1, unique=unique)
+    trends = answered(asked(plan, tmp_path), "same_picture")[0]["same_picture_trends"]
+    assert (trends.points == 4).all() and trends.tends.isna().all()
+    assert set(trends.refused) == {"not every point has a floor to compare"}
+
+
 def test_a_report_of_sequences_compares_no_samples(tmp_path):
     made = asked(dataclasses.replace(SMALL, readers=("lstm",)), tmp_path)
     none = dataclasses.replace(made, groups=made.groups[:0])
@@ -198,7 +206,7 @@ def test_what_is_said_follows_from_the_intervals(study, frames):
     assert "less than the" in said["above"] and "no less than" in said["no less"]
     assert "is undetermined on this grid" in said["undetermined"]
     assert all("other noises give" in text for text in said.values())
-    assert "share nothing" in plain_text(
+    assert "disjoint halves" in plain_text(
         reported(frames, ACROSS, "dit", "unet").iloc[0]
     )
     assert len(score_distance.said(study.view)) > 2
