@@ -60,6 +60,8 @@ class Settings:
       platforms: that JAX may use, "" for all; see JAX_PLATFORMS.
       attempt: names this attempt's own checkpoints where another one may still write;
         "" where the workdir's lock keeps others away.
+      coordinator, processes, process: HOST:PORT of the first of several processes that
+        train the same runs, how many they are, and the number of this one.
     """
 
     data_dir: str
@@ -71,6 +73,9 @@ class Settings:
     worker: str = "scaling.training.worker"
     platforms: str = ""
     attempt: str = ""
+    coordinator: str = ""
+    processes: int = 1
+    process: int = 0
 
 
 class Child:
@@ -95,6 +100,9 @@ class Child:
             "--checkpoint_seconds": str(settings.checkpoint_seconds),
             "--texts": settings.texts,
             "--attempt": settings.attempt,
+            "--coordinator": settings.coordinator,
+            "--processes": str(settings.processes),
+            "--process": str(settings.process),
         }
         flat = [text for option in options.items() for text in option]
         flat += [text for path in settings.include for text in ("--include", path)]

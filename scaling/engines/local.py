@@ -175,12 +175,27 @@ class Local:
 
     def _use(self, layout: Layout) -> None:
         """The child for a layout; the number of CPU devices is fixed at its start."""
-        if layout.platform == "cpu" and layout.devices > self._devices:
+        here = -(-layout.devices // self.settings.processes)
+        if layout.platform == "cpu" and here > self._devices:
             self._end_child()
-            self._devices = layout.devices
+            self._devices = here
+
+    def train_along(self, pack: Pack) -> None:
+        """Trains a pack together with the first process, which tells of it.
+
+        Raises:
+          Failed: the child died or reported a failure.
+        """
+        self._use(pack.layout)
+        self._ask({"do": "train", "pack": pack_to_json(pack)})
 
     def trained(self, pack: Pack) -> Iterator[Event]:
-        """Trains a pack; its events as they come, and how each run that began ended."""
+        """Trains a pack; its events as they come, and how each run that began ended.
+
+        Raises:
+          Failed: with other processes of a slice, since what is wrong may be that one
+            of them is gone; no attempt is kept.
+        """
         started: set[str] = set()
         ended: set[str] = set()
         self._use(pack.layout)
@@ -190,6 +205,8 @@ class Local:
                 failure = Failed("preemption", "stopped on request")
                 self._end_child()
         except Failed as error:
+            if self.settings.processes > 1 and error.cause == "crash" and not self.stop:
+                raise
             failure = error
         missing = [i for i in pack.run_ids if not self.store.exists(i)]
         # Written just before the child died, or by an attempt that was thought lost.

@@ -3,19 +3,26 @@
 A task asks for all of its node, and starts the same child program there as the engine
 for one machine does, so that a crash of XLA ends no process of Ray. The child ends with
 the task's process; Ray ends that with the driver.
+
+A slice of several hosts is one machine, by the labels that Ray gives its nodes. A job
+is a task on each of them, whose children are the processes of one `jax.distributed`;
+the first one tells what happens, and if one goes the job is over and all go.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import itertools
+import math
 import os
 import platform
 import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from scaling import chaos, corpora, plugins
@@ -32,6 +39,11 @@ EVENT_SECONDS = 2.0  # between the messages of steps that a task sends
 # out to be the loss of the machine.
 SUSPECT_SECONDS = 30.0
 CONNECT_SECONDS = 20.0
+
+# Of the first host of a slice; a job takes the next one, since an old one may be held.
+COORDINATOR_PORT, COORDINATOR_PORTS = 8476, 256
+SLICE, WORKER = "ray.io/tpu-slice-name", "ray.io/tpu-worker-id"
+TOPOLOGY = "ray.io/tpu-topology"
 
 Message = tuple[str, Any]
 
@@ -67,10 +79,12 @@ class RayCluster:
 
     def __init__(self, address: str, settings: Settings, workdir: str):
         self.address, self.settings, self.workdir = address, settings, workdir
-        self._jobs: dict[Any, Job] = {}  # by the stream of what each says
-        self._pids: dict[Job, int] = {}  # of the processes of their tasks
+        # By the stream of what a task says: its job, and which host of a slice it is.
+        self._jobs: dict[Any, tuple[Job, int]] = {}
+        self._pids: dict[tuple[Job, int], int] = {}  # of the processes of their tasks
         self._suspects: dict[Job, tuple[float, str]] = {}
-        self._nodes: dict[str, dict[str, Any]] = {}
+        self._nodes: dict[str, list[dict[str, Any]]] = {}
+        self._ports = itertools.count()
 
     def __enter__(self) -> Self:
         import ray
@@ -103,31 +117,43 @@ class RayCluster:
     def hosts(self) -> Mapping[str, str]:
         import ray
 
-        self._nodes = {
-            f"{node['NodeManagerHostname']} {node['NodeID'][:8]}": node
-            for node in ray.nodes()
-            if node["Alive"] and _devices(node)
-        }
-        kinds = {name: _devices(node) for name, node in self._nodes.items()}
+        there = [node for node in ray.nodes() if node["Alive"] and _devices(node)]
+        self._nodes = _machines(there)
+        kinds = {name: _devices(nodes[0]) for name, nodes in self._nodes.items()}
         # Beside machines with accelerators, the others do something else.
         least = 1 + any(len(devices) > 1 for devices in kinds.values())
-        return {name: str(d) for name, d in kinds.items() if len(d) >= least}
+        return {
+            name: f"{len(self._nodes[name])} x {devices}"
+            for name, devices in kinds.items()
+            if len(devices) >= least
+        }
 
     def start(self, job: Job) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        node = self._nodes[job.host]
-        devices = _devices(node)
-        task = ray.remote(max_retries=0, num_returns="streaming")(carried_out)
-        stream = task.options(
-            name=type(job.work).__name__,
-            num_cpus=devices.pop("CPU"),
-            num_gpus=devices.pop("GPU", 0),
-            resources=devices,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], False),
-        ).remote(job.work, self.settings, self.workdir)
-        self._jobs[stream] = job
+        nodes = self._nodes[job.host]
+        settings = dataclasses.replace(self.settings, attempt=uuid.uuid4().hex[:8])
+        if len(nodes) > 1:
+            first = int(os.environ.get("JAX_COORDINATOR_PORT", COORDINATOR_PORT))
+            port = first + next(self._ports) % COORDINATOR_PORTS
+            where = f"{nodes[0]['NodeManagerAddress']}:{port}"
+            settings = dataclasses.replace(
+                settings, coordinator=where, processes=len(nodes)
+            )
+        for process, node in enumerate(nodes):
+            devices, node_id = _devices(node), node["NodeID"]
+            task = ray.remote(max_retries=0, num_returns="streaming")(carried_out)
+            stream = task.options(
+                name=type(job.work).__name__,
+                num_cpus=devices.pop("CPU"),
+                num_gpus=devices.pop("GPU", 0),
+                resources=devices,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, False),
+            ).remote(
+                job.work, dataclasses.replace(settings, process=process), self.workdir
+            )
+            self._jobs[stream] = job, process
 
     def wait(self, seconds: float) -> Iterator[tuple[Job, Said]]:
         import ray
@@ -142,19 +168,20 @@ class RayCluster:
             streams, num_returns=len(streams), timeout=0, fetch_local=False
         )
         for stream in ready:
-            yield from self._said(stream)
+            if stream in self._jobs:  # else its job has ended meanwhile
+                yield from self._said(stream)
         for stream in set(streams) - set(ready):
             # Ray itself says so minutes later where no connection was closed.
-            if self._jobs[stream].host not in self._nodes:
-                job = self._jobs.pop(stream)
-                self._pids.pop(job, None)
+            if stream in self._jobs and self._jobs[stream][0].host not in self._nodes:
+                job = self._jobs[stream][0]
+                self._forget(job)
                 yield job, Gone("it does not answer any more", lost=True)
 
     def _said(self, stream: Any) -> Iterator[tuple[Job, Said]]:
         """The next message of a task."""
         import ray
 
-        job = self._jobs[stream]
+        job, process = self._jobs[stream]
         try:
             kind, body = ray.get(next(stream))
         except StopIteration:
@@ -164,17 +191,30 @@ class RayCluster:
             lost = isinstance(error, _lost())
             kind, body = ("lost" if lost else "suspect"), why
         if kind == "begun":
-            self._pids[job] = body
+            self._pids[job, process] = body
         elif kind == "events":
             for event in body:
                 yield job, event
+        elif kind == "result" and process:
+            del self._jobs[stream]  # the first one says what it was
         else:
-            del self._jobs[stream]
-            self._pids.pop(job, None)
+            self._forget(job, all_go=kind != "result")
             if kind == "suspect":
                 self._suspects[job] = time.monotonic(), body
             else:
                 yield job, _END[kind](body)
+
+    def _forget(self, job: Job, all_go: bool = True) -> None:
+        """The job is over; its other tasks are ended where one of them failed."""
+        import ray
+
+        of_job = [s for s, (other, _) in self._jobs.items() if other is job]
+        for stream in of_job:
+            del self._jobs[stream]
+            if all_go and len(of_job) > 1:  # they would wait for the one that went
+                ray.cancel(stream, force=True)
+        for key in [key for key in self._pids if key[0] is job]:
+            del self._pids[key]
 
     def _judged(self) -> Iterator[tuple[Job, Said]]:
         """Those whose process went, once it is clear whether the node went too."""
@@ -192,14 +232,14 @@ class RayCluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         task = ray.remote(max_retries=0, num_cpus=0)(terminate)
-        for job, pid in self._pids.items():
+        for (job, process), pid in self._pids.items():
             if job.host not in self._nodes:
                 continue
-            node = self._nodes[job.host]["NodeID"]
+            node = self._nodes[job.host][process]["NodeID"]
             strategy = NodeAffinitySchedulingStrategy(node, False)
             task.options(scheduling_strategy=strategy).remote(pid)
-        for stream, job in list(self._jobs.items()):
-            if job not in self._pids:  # not begun: nothing to save
+        for stream, key in list(self._jobs.items()):
+            if key not in self._pids:  # not begun: nothing to save
                 ray.cancel(stream)
 
 
@@ -235,6 +275,40 @@ _END: dict[str, Callable[[Any], Said]] = {
 }
 
 
+def _machines(nodes: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The nodes of each machine by its name, those of a slice in the order of hosts.
+
+    A slice that lacks a host is none yet, or none any more. One that lost a host and
+    has another in its place has another name.
+    """
+    slices: dict[str, dict[int, dict[str, Any]]] = {}
+    machines: dict[str, list[dict[str, Any]]] = {}
+    for node in nodes:
+        labels = node.get("Labels") or {}
+        if _hosts(node) > 1:
+            hosts = slices.setdefault(labels[SLICE], {})
+            hosts[int(labels.get(WORKER, "0"))] = node
+        else:
+            name = f"{node['NodeManagerHostname']} {node['NodeID'][:8]}"
+            machines[name] = [node]
+    for name, by_number in slices.items():
+        ordered = [by_number[number] for number in sorted(by_number)]
+        if len(ordered) == _hosts(ordered[0]):
+            ids = " ".join(node["NodeID"] for node in ordered)
+            of_these = hashlib.sha256(ids.encode()).hexdigest()[:8]
+            machines[f"{name} {of_these}"] = ordered
+    return machines
+
+
+def _hosts(node: Mapping[str, Any]) -> int:
+    """Of the slice that the node belongs to; 1 where it is a machine by itself."""
+    labels, chips = node.get("Labels") or {}, node["Resources"].get("TPU", 0)
+    sizes = labels.get(TOPOLOGY, "").split("x")
+    if SLICE not in labels or not chips or not all(s.isdecimal() for s in sizes):
+        return 1
+    return max(1, int(math.prod(map(int, sizes)) // chips))
+
+
 def _devices(node: Mapping[str, Any]) -> dict[str, float]:
     """What a pack asks of a node: all its cores and accelerators; {} without cores."""
     resources = node["Resources"]
@@ -253,7 +327,6 @@ def carried_out(
     """The task: says that it has begun, what happens, and how it ended."""
     yield "begun", os.getpid()
     chaos.point("task: begun")
-    settings = dataclasses.replace(settings, attempt=uuid.uuid4().hex[:8])
     store = Store(workdir)
     try:
         for path in settings.include:
@@ -268,6 +341,10 @@ def carried_out(
             elif isinstance(work, Search):
                 measure = lambda layout: engine.measure(work.run, work.spec, layout)
                 yield "result", work.choose(measure)
+            elif settings.process:
+                _prepare(work, settings)
+                engine.train_along(work)
+                yield "result", None
             else:
                 _prepare(work, settings)
                 for events in _gathered(engine.trained(work)):
@@ -278,8 +355,8 @@ def carried_out(
         yield "gone", str(error)
     except UserError as error:
         yield "user", (error.field, str(error.value), error.expected)
-    except (Ended, Failed) as error:
-        yield "gone", str(error)
+    except (Ended, Failed) as error:  # of a slice: another host may be gone
+        yield ("suspect" if settings.processes > 1 else "gone"), str(error)
 
 
 def _prepare(pack: Pack, settings: Settings) -> None:

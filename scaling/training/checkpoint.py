@@ -22,16 +22,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from scaling import chaos
 from scaling.store import Store
+from scaling.training import mesh
 from scaling.writing import write_atomic
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest and of the checkpoint's content
+LONGEST = 4096  # bytes of a path
 
 # What orbax and tensorstore raise where an undamaged checkpoint has other shapes than
 # the model, as after a change of code.
@@ -77,6 +80,8 @@ def save(
             return  # the one that the run went on from
         manager.save(step, args=arguments, force=True)
     chaos.point("child: checkpoint without manifest")
+    if jax.process_index():
+        return  # the first process signs what all have written
     sign(store, run_id, step)
     for folder in store.all_checkpoints(run_id):
         if folder != store.checkpoints(run_id):
@@ -112,16 +117,20 @@ def restore(
       shardings: a tree like it; need not be those it was saved with.
     """
     wrong: list[str] = []
+
+    def say_wrong(path: epath.Path, error: Damaged) -> None:
+        wrong.append(f"checkpoint {path.name} of run {run_id} {error}")
+        # Else it is not ours to remove.
+        if path.parent == store.checkpoints(run_id) and not jax.process_index():
+            _remove(path)
+
     saved = None
-    for path in _candidates(store, run_id):
+    for path in _whole(store, run_id, steps, say_wrong):
         try:
-            step = _checked(path, run_id, steps)
-            saved = _read(path.parent, step, abstract, shardings)
+            saved = _read(path.parent, int(path.name), abstract, shardings)
             break
         except Damaged as error:
-            wrong.append(f"checkpoint {path.name} of run {run_id} {error}")
-            if path.parent == store.checkpoints(run_id):  # else not ours to remove
-                _remove(path)
+            say_wrong(path, error)
     if wrong:
         start = f"step {saved.step}" if saved else "the start"
         say(f"{'; '.join(wrong)}: not used, the run goes on from {start}")
@@ -130,6 +139,8 @@ def restore(
 
 def delete(store: Store, run_id: str) -> None:
     """Drops the checkpoints of a finished run."""
+    if jax.process_index():
+        return
     folder = store.path("checkpoints", run_id)
     try:
         folder.rmtree(missing_ok=True)
@@ -138,6 +149,38 @@ def delete(store: Store, run_id: str) -> None:
 
 
 # --- Which checkpoints count --------------------------------------------------
+
+
+def _whole(
+    store: Store, run_id: str, steps: int, say: Callable[[epath.Path, Damaged], None]
+) -> Iterator[epath.Path]:
+    """The undamaged checkpoints, the highest first; `say` is told of the others.
+
+    Of several processes the first one looks, and tells the others where.
+    """
+    found = _undamaged(store, run_id, steps, say)
+    if jax.process_count() == 1:
+        yield from found
+        return
+    while True:
+        path = "" if jax.process_index() else os.fspath(next(found, ""))
+        text = np.frombuffer(path.encode().ljust(LONGEST, b"\0"), np.uint8)
+        told = mesh.agreed(text).astype(np.uint8).tobytes().rstrip(b"\0").decode()
+        if not told:
+            return
+        yield epath.Path(told)
+
+
+def _undamaged(
+    store: Store, run_id: str, steps: int, say: Callable[[epath.Path, Damaged], None]
+) -> Iterator[epath.Path]:
+    for path in _candidates(store, run_id):
+        try:
+            _checked(path, run_id, steps)
+        except Damaged as error:
+            say(path, error)
+        else:
+            yield path
 
 
 def _candidates(store: Store, run_id: str) -> list[epath.Path]:

@@ -42,12 +42,13 @@ def make(layout: Layout, devices: Sequence[Any] | None = None) -> Rules:
     """The rules over a mesh of the first `layout.devices` devices.
 
     Args:
-      devices: by default this machine's; those of a topology can be compiled for.
+      devices: by default those there are, as many of each process; those of a topology
+        can be compiled for.
 
     Raises:
-      UserError: fewer devices than the layout needs.
+      UserError: fewer devices than the layout needs, or processes that get none.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = _of_all_processes(layout) if devices is None else devices
     if layout.devices > len(devices):
         raise UserError("layout", layout.to_json(), f"there are {len(devices)} devices")
     mesh = jax.make_mesh(
@@ -57,6 +58,22 @@ def make(layout: Layout, devices: Sequence[Any] | None = None) -> Rules:
         devices=devices[: layout.devices],
     )
     return Rules(mesh, layout.replicate)
+
+
+def _of_all_processes(layout: Layout) -> Sequence[Any]:
+    """The devices, as many of each process first as the layout has for it."""
+    devices, processes = jax.devices(), jax.process_count()
+    if processes == 1:
+        return devices
+    if layout.devices % processes:
+        text = f"{processes} hosts train together: give a multiple of that in devices"
+        raise UserError("layout", layout.to_json(), text)
+    each = layout.devices // processes
+    taken = [
+        [device for device in devices if device.process_index == process][:each]
+        for process in range(processes)
+    ]
+    return [device for some in taken for device in some]
 
 
 def _parameter(axes: tuple[str | None, ...], shape: tuple[int, ...], rules: Rules) -> P:
@@ -179,6 +196,21 @@ def get(array: jax.Array) -> np.ndarray:
     if array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     return multihost_utils.process_allgather(array, tiled=True)
+
+
+def agreed(mine: Any) -> np.ndarray:
+    """What the first process says, in every process; all have to ask at once."""
+    if jax.process_count() == 1:
+        return np.asarray(mine)
+    return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(mine)))
+
+
+def any_process(*mine: bool) -> list[bool]:
+    """Each of the flags, true where it is in any process; all have to ask at once."""
+    if jax.process_count() == 1:
+        return list(mine)
+    told = multihost_utils.process_allgather(np.asarray(mine))
+    return [bool(flag) for flag in told.any(0)]
 
 
 def check(batch: int, layout: Layout) -> None:

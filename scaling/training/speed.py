@@ -35,19 +35,19 @@ def tokens_per_second(
     with jax.set_mesh(calls.mesh):
         on_slots = mesh.slots(calls.mesh)
         values = {n: np.full(width, value) for n, value in run.values().items()}
-        values = jax.device_put(values, on_slots)
-        fresh = jax.device_put(np.ones(width, bool), on_slots)
+        values, fresh = mesh.put((values, np.ones(width, bool)), on_slots)
         state = calls.refill(calls.empty(), values, fresh)
-        while sum(taken[1:]) < seconds:  # the first call warms up
+        while mesh.agreed(sum(taken[1:]) < seconds):  # the first call warms up
             started = time.monotonic()
             until = np.full(width, (len(taken) + 1) * steps, np.int32)
             batches = draw.integers(0, ids, shape, np.int32)
             state, losses = calls.advance(
                 state,
                 values,
-                jax.device_put(until, on_slots),
-                jax.device_put(batches, mesh.batches(calls.mesh)),
+                mesh.put(until, on_slots),
+                mesh.put(batches, mesh.batches(calls.mesh)),
             )
             jax.block_until_ready(losses)
             taken.append(time.monotonic() - started)
-    return width * steps * run.tokens_per_step / min(taken[1:])
+    rate = width * steps * run.tokens_per_step / min(taken[1:])
+    return float(mesh.agreed(rate))  # on which all processes of a mesh choose

@@ -118,11 +118,12 @@ class Trainer:
                 self._advance()
                 self._branch()
                 self._score()
-                if stopping():
+                late = time.monotonic() - self.saved > self.checkpoint_seconds
+                stop, late = mesh.any_process(stopping(), late)
+                if stop or late:
                     self._checkpoint()
+                if stop:
                     return
-                if time.monotonic() - self.saved > self.checkpoint_seconds:
-                    self._checkpoint()
                 self._fill()
 
     def _fill(self) -> None:

@@ -39,6 +39,8 @@ from scaling.packs import CHECKPOINT_SECONDS, Event, Pack, pack_from_json
 from scaling.run import Part, Run
 from scaling.store import Store
 
+PATIENCE = "SCALING_INITIALIZATION_SECONDS"  # for the other processes to begin
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _DISK_WORDS = tuple(os.strerror(number) for number in _FULL)
 _MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "bad_alloc", "Out of memory")
@@ -69,8 +71,15 @@ class Worker(Protocol):
 class JaxWorker:
     """Trains with JAX. Everything heavy is imported on first use."""
 
-    def __init__(self, data_dir: str, checkpoint_seconds: float = CHECKPOINT_SECONDS):
+    def __init__(
+        self,
+        data_dir: str,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        processes: int = 1,
+    ):
+        """Args: processes: that train the same runs, each on devices of its own."""
         self.data_dir, self.checkpoint_seconds = data_dir, checkpoint_seconds
+        self.processes = processes
         self._opened: dict[tuple[str, str], Any] = {}
 
     def _prepared(self, part: Part, tokenizer: str) -> Any:
@@ -96,6 +105,10 @@ class JaxWorker:
             for run in runs
             for part in run.corpora()
         }
+        if self.processes > 1:
+            from scaling.training.together import Together
+
+            store = Together(store.root, store.attempt)
         trainer.train(pack, prepared, store, emit, stopping, self.checkpoint_seconds)
         programs.give_back()
 
@@ -134,7 +147,7 @@ class JaxWorker:
     def probe(self) -> dict[str, Any]:
         import jax
 
-        devices = jax.local_devices()
+        devices = jax.devices()
         return {
             "platform": jax.default_backend(),
             "devices": len(devices),
@@ -236,14 +249,33 @@ def _requests() -> Iterator[dict[str, Any]]:
         yield request
 
 
-def configure(devices: int, cache: str) -> None:
-    """Host devices and the compilation cache, before JAX is first used."""
+def configure(
+    devices: int,
+    cache: str,
+    coordinator: str = "",
+    processes: int = 1,
+    process: int = 0,
+) -> None:
+    """Host devices, compilation cache and other processes, before JAX is first used.
+
+    Args:
+      coordinator: HOST:PORT of the first of several processes; "" for one alone.
+    """
     import jax
 
     # A thread that traces the next program holds the interpreter, and the one that
     # trains waits for it at every call.
     sys.setswitchinterval(0.0005)
     jax.config.update("jax_num_cpu_devices", devices)
+    if coordinator:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            coordinator_bind_address=coordinator,
+            initialization_timeout=int(os.environ.get(PATIENCE, 300)),
+        )
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -260,14 +292,19 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--include", action="append", default=[])
     parser.add_argument("--texts", default="")
     parser.add_argument("--attempt", default="")
+    parser.add_argument("--coordinator", default="")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--process", type=int, default=0)
     parser.add_argument("--checkpoint_seconds", type=float, default=CHECKPOINT_SECONDS)
     return parser.parse_args(argv)
 
 
 def main() -> None:
     arguments = parse(sys.argv[1:])
-    configure(arguments.devices, arguments.cache)
-    serve(JaxWorker(arguments.data_dir, arguments.checkpoint_seconds), arguments)
+    together = arguments.coordinator, arguments.processes, arguments.process
+    configure(arguments.devices, arguments.cache, *together)
+    given = arguments.data_dir, arguments.checkpoint_seconds, arguments.processes
+    serve(JaxWorker(*given), arguments)
 
 
 if __name__ == "__main__":

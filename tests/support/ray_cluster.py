@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -128,14 +129,21 @@ class Cluster:
             node.kill()
         self._temporary.cleanup()
 
-    def add(self, *before: str, address: str = "") -> Node:
+    def add(
+        self, *before: str, address: str = "", tpus: int = 0, **environment: str
+    ) -> Node:
         """Another node with one place.
 
         Args:
           before: a command that runs the node's, such as `ip netns exec NAME`.
+          tpus: chips that it claims to have.
+          environment: of the node alone, such as that of a host of a slice.
         """
         self._added += 1
         flags = ["--address", self.address, "--num-cpus", "1"]
+        if tpus:
+            flags += ["--resources", json.dumps({"TPU": tpus})]
+        before = (*before, *_env(environment))
         node = self._start(address or self._free(), flags, before)
         self.nodes.append(node)
         return node
@@ -190,6 +198,11 @@ class Cluster:
             if node.process.poll() is not None or time.monotonic() > late:
                 raise _Slow(f"{node.address} did not start:\n{said}")
             time.sleep(0.1)
+
+
+def _env(environment: dict[str, str]) -> list[str]:
+    """A command that runs another one with changes of its environment."""
+    return ["env", *(f"{k}={v}" for k, v in environment.items())] if environment else []
 
 
 class Network:

@@ -1,0 +1,75 @@
+"""One of the processes of a slice that trains a run of the tests' made text.
+
+    python -m tests.support.slice_trainer WORKDIR DATA TEXT COORDINATOR PROCESSES RANK \
+        [--stop_at STEP] [--attempt NAME]
+
+Trains as a child of the engine does, on two CPU devices in all. With
+--stop_at it kills itself by SIGKILL once it has gone that far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+
+from scaling.corpora import prepare
+from scaling.layout import Layout
+from scaling.packs import Event, Pack
+from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run, Schedule
+from scaling.store import Store
+from scaling.training import worker
+
+STEPS = 96
+
+
+def run(text: str) -> Run:
+    part = Part("files", options=(("path", text), ("unit", "line")))
+    return Run(
+        model=Model("lstm", 8_000),
+        data=Data(corpus=(part,), tokens=STEPS * 4 * 16),
+        optimiser=Optimiser(learning_rate=3e-3),
+        schedule=Schedule(warmup_tokens=256),
+        batch=4,
+        length=16,
+        evaluation=(EvaluationSet("made", (part,), tokens=512),),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("workdir", "data", "text", "coordinator"):
+        parser.add_argument(name)
+    parser.add_argument("processes", type=int)
+    parser.add_argument("rank", type=int)
+    parser.add_argument("--stop_at", type=int, default=0)
+    parser.add_argument("--attempt", default="")
+    parser.add_argument("--checkpoint_seconds", type=float, default=300.0)
+    given = parser.parse_args()
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    worker.configure(
+        2 // given.processes, "", given.coordinator, given.processes, given.rank
+    )
+    made = run(given.text)
+    prepared = prepare(made.corpora(), given.data, progress=False)
+    run_id = made.run_id({key: text.digest for key, text in prepared.items()})
+    pack = Pack((made,), (run_id,), Layout(data=2))
+    calls = 0
+
+    def stopping() -> bool:
+        nonlocal calls
+        calls += 1  # after every eight steps
+        if given.stop_at and 8 * calls > given.stop_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    def emit(event: Event) -> None:
+        print(event.kind, event.step, flush=True)
+
+    seconds = given.checkpoint_seconds
+    trains = worker.JaxWorker(given.data, seconds, given.processes)
+    trains.train(pack, Store(given.workdir, given.attempt), emit, stopping)
+
+
+if __name__ == "__main__":
+    main()
