@@ -6,9 +6,10 @@ see analysis/inference/margins.py for the rules. Rows of any frame may decide on
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -136,7 +137,7 @@ def concludes(whole: Whole) -> Answer:
     analysis = whole.analysis
     rows, kept, notes = [], [], []
     for promise in whole.table.promises:
-        for claim in promise.claims:
+        for claim in _own(promise, whole.table.promises):
             row = {"study": promise.study, "claim": claim.get("sentence", "")}
             row |= {"stated": claim["stated"], "rows": 0, "verdict": OPEN}
             try:
@@ -148,6 +149,15 @@ def concludes(whole: Whole) -> Answer:
                 notes.append(Note("refused", "claims", text))
         kept += _kept(promise, analysis)
     return {"claims": pd.DataFrame(rows), "promises": pd.DataFrame(kept)}, notes
+
+
+def _own(promise: Promise, every: Sequence[Promise]) -> Iterator[Mapping[str, Any]]:
+    """Its claims without those that an earlier study states, such as its whole."""
+    earlier = itertools.takewhile(lambda one: one is not promise, every)
+    known = [dict(claim) | {"stated": ""} for one in earlier for claim in one.claims]
+    for claim in promise.claims:
+        if dict(claim) | {"stated": ""} not in known:
+            yield claim
 
 
 NEEDED = ("sentence", "quantity", "rule", "margin")

@@ -314,7 +314,8 @@ def answers(view: View) -> list[Sentence]:
         fitted = analysis.runs[used] if used.any() else analysis.runs
         worth = [nothing(fitted.family.nunique(), fitted.corpus.nunique())]
     said = [Sentence(text, 90) for text in [*worth, *measured]] + plainly(view)
-    said += [Sentence(text, 80, FRONT) for text, decided in changed if decided]
+    decided = [text for text, known in changed if known]
+    said += [Sentence(text, 50 if k else 80, FRONT) for k, text in enumerate(decided)]
     if not any(one.part == FRONT for one in said):
         text = changed[0][0] if changed else [*worth, *measured][0]
         said.append(Sentence(text, 80, FRONT))
@@ -322,7 +323,7 @@ def answers(view: View) -> list[Sentence]:
     if len(doubling):
         text = doubling_sentence(doubling, target, analysis.unit)
         said += [Sentence(text, 75), Sentence(text, 40, FRONT)]
-    limits = [*_open(found), *(text for text, decided in changed if not decided)]
+    limits = [*_open(found), *(text for text, known in changed if not known)]
     return said + [Sentence(text, 60, LIMIT) for text in limits]
 
 

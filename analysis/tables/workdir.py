@@ -85,7 +85,7 @@ def load_workdir(
     unit = _one_unit(asked)
     scored = _scored(kept, apart)
     whole = Table(
-        title=" + ".join(chosen) or Path(os.fspath(store.root)).name,
+        title=_titled(chosen) or Path(os.fspath(store.root)).name,
         unit=unit,
         # Losses of one unit are of one kind of data.
         counted=asked[0].data_unit if asked else TOKENS,
@@ -106,6 +106,13 @@ def load_workdir(
     )
     selected = usable.select(whole, rows, _experiments(plain, runs))
     return _with_artifacts(selected, store, kept, scored)
+
+
+def _titled(studies: Mapping[str, Mapping[str, Any]]) -> str:
+    """Their names, but for those whose runs are all of one larger study."""
+    runs = {name: set(body.get("runs", ())) for name, body in studies.items()}
+    cuts = {a for a in runs for b in runs if runs[a] < runs[b]}
+    return " + ".join(name for name in runs if name not in cuts)
 
 
 def _one_unit(records: Sequence[Record]) -> str:

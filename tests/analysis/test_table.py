@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.tables import workdir
 from analysis.tables.guesses import guess_mapping
 from analysis.tables.load import from_frame, load
 from scaling.errors import UserError
@@ -286,3 +287,10 @@ def test_a_workdir_gives_final_losses_curves_and_documents(tmp_path):
     assert load(tmp_path, embeddings=True).runs.params.max() == 10_000
     with pytest.raises(UserError, match="did you mean 'first'"):
         load(tmp_path, study="frist")
+
+
+def test_a_cut_of_a_study_is_not_in_the_title():
+    studies = {"all": {"runs": list("abc")}, "cut": {"runs": ["a"]}}
+    assert workdir._titled(studies) == "all"
+    assert workdir._titled(studies | {"other": {"runs": ["d"]}}) == "all + other"
+    assert workdir._titled({}) == ""

@@ -111,6 +111,18 @@ def test_a_claim_is_decided_by_the_rows_it_names():
     assert found.change[1].startswith("A margin that does not hold all of 0.0300 to")
 
 
+def test_a_cut_that_states_the_claims_of_its_whole_adds_none():
+    claim = plain(Claim("Little.", "share of architecture", "below", 0.1))
+    other = plain(dataclasses.replace(SAME, where={"factor": "corpus"}))
+    promises = (
+        Promise("whole", (claim | {"stated": "before training"},)),
+        Promise("cut", (claim | {"stated": "not frozen"}, other | {"stated": ""})),
+    )
+    table = type("Table", (), {"promises": promises})()
+    found = claims.concludes(Whole(table, made()))[0]["claims"]
+    assert list(found.study) == ["whole", "cut"] and found.claim.is_unique
+
+
 def test_the_front_page_names_the_claims_that_were_decided():
     one = Claim("Architecture matters little.", "share of architecture", "below", 0.1)
     two = dataclasses.replace(SAME, where={"factor": "corpus"})
