@@ -143,17 +143,15 @@ class Contrasts:
         """
         self.need([(f, g)])
         block = self._block(f, g)
-        chosen = np.ones(block.shape[:2]) if pairs is None else pairs.astype(float)
-        sums = np.einsum("fgb,fg->fb", block, chosen)
-        mean = sums.sum(axis=0) / chosen.sum()
+        if pairs is None:
+            pairs = np.ones(block.shape[:2], bool)
+        where = np.broadcast_to(pairs[..., None], block.shape)
+        mean = block.mean(axis=(0, 1), where=where)
         parts: dict[Point, Array] = {}
-        for group, total, count in (
-            (f, sums, chosen.sum(axis=1)),
-            (g, np.einsum("fgb,fg->gb", block, chosen), chosen.sum(axis=0)),
-        ):
-            # A run that is compared with none moves nothing.
-            own = total / np.maximum(count, 1.0)[:, None]
-            own[count == 0] = mean
+        for group, axis in ((f, 1), (g, 0)):
+            some = pairs.any(axis=axis)
+            own = np.tile(mean, (len(group), 1))  # of none compared: it moves nothing
+            own[some] = block.mean(axis=axis, where=where | ~_beside(some, axis))[some]
             parts |= _parts(group, (own - own.mean(axis=0)) / len(group))
         return self.together(mean, parts, (f, g))
 
@@ -292,6 +290,11 @@ def _floor(block: Array) -> tuple[Array, Array]:
     # of a(i) it shows (count - 2) / (count - 1). A single pair shows none of it.
     mean = own.mean(axis=0)
     return mean, (own - mean) * ((count - 1) / (count - 2) if count > 2 else 0.0)
+
+
+def _beside(marks: Array, axis: int) -> Array:
+    """Marks of one side's runs in the shape of a block, the other side along `axis`."""
+    return np.expand_dims(marks, (axis, 2))
 
 
 def _parts(group: Group, values: Array) -> dict[Point, Array]:

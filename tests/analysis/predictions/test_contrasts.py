@@ -88,3 +88,17 @@ def test_seeds_that_spread_widen_the_interval_and_documents_are_not_counted_twic
     for point in f:
         noisy[point][0] = steady[point][0]
     np.testing.assert_array_equal(compared.together(value, noisy, [f]), value)
+
+
+def test_a_choice_of_pairs_is_their_mean_and_all_of_them_the_plain_one():
+    compared = Compared(PLAN.predictions(), draws=20)
+    f, g = group("lstm"), group("transformer")
+    each = np.array([[compared.distance(a, b) for b in g] for a in f])
+    whole = compared.between(f, g)
+    np.testing.assert_array_equal(whole[0], each.mean(axis=(0, 1))[0])
+    every = np.ones((3, 3), bool)
+    np.testing.assert_array_equal(compared.between(f, g, every), whole)
+    chosen = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0]], bool)  # one with none
+    some = compared.between(f, g, chosen)
+    assert some[0] == pytest.approx(each[chosen].mean(axis=0)[0], abs=1e-15)
+    assert np.isfinite(some).all() and some[1:].std() > 0
