@@ -372,6 +372,9 @@ def test_a_wrong_study_is_one_clear_line(write_study, tmp_path, case):
         (("plan", __file__), "must define `study(results)`"),
         (("run", __file__, "--include", "mine.py"), "invalid include '"),
         (("status", "/nowhere"), "no study was run there"),
+        (("watch", "/nowhere"), "no study was run there"),
+        (("plan", __file__, "--count", "4"), "give the --target"),
+        (("plan", __file__, "--target", "cpu", "--count", "0"), "1 or more"),
     ],
 )
 def test_a_wrong_argument_is_one_clear_line(arguments, says):
