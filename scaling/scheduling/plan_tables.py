@@ -216,7 +216,10 @@ def _fleet_lines(fleet: Fleet, machine: Hardware) -> list[str]:
         paid += f", cost {fleet.cost:,.2f}"
     held = fleet.machines * there.seconds
     idle = 1.0 - there.busy / held if held else 0.0
-    paid += f"; compiling {fleet.compiling / there.busy:.0%} of the working time"
+    if fleet.compiling:
+        paid += f"; compiling {fleet.compiling / there.busy:.0%} of the working time"
+    else:
+        paid += "; compiling is not in it"
     paid += f", machines without work {max(0.0, idle):.0%} of all time" * many
     lines = [text, paid]
     if many:

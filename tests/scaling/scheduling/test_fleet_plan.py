@@ -58,7 +58,7 @@ def test_a_third_machine_has_nothing_to_do():
     assert plan.compiling == 10 and plan.starting == pytest.approx(0.25)
     lines = plan_tables.target_table(runs, plan).splitlines()
     assert "3 machines: the study ends after 35 s, in 2 packs; one machine" in lines[6]
-    assert "machines without work 52% of all time" in lines[7]
+    assert "; compiling 20% of the working time, machines without work 52%" in lines[7]
     assert lines[8].endswith("one pack a program would end it at the same time")
     assert lines[9].startswith(
         "starting operations takes 25% of the training time, at 1"
