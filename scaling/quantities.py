@@ -50,16 +50,24 @@ DENOISE = (
 )
 
 
-def of(spec: Spec, pictures: bool) -> tuple[Quantity, ...]:
+# The loss where a model is told no caption, or another picture's.
+CAPTIONS = ("no_caption", "wrong_caption")
+
+
+def of(spec: Spec, pictures: bool, captions: bool = False) -> tuple[Quantity, ...]:
     """The quantities of runs that read `spec`, the loss first.
 
     Args:
       pictures: whether a sequence is that of a picture's pixels.
+      captions: whether pictures have some.
     """
-    if isinstance(spec, Images):
-        return DENOISE
-    assert isinstance(spec, Tokens)
-    return SEQUENCE if pictures else TEXT
+    if not isinstance(spec, Images):
+        assert isinstance(spec, Tokens)
+    known = DENOISE if isinstance(spec, Images) else SEQUENCE if pictures else TEXT
+    if not captions:
+        return known
+    more = (Quantity(f"loss_{how}", known[0].unit, of=how) for how in CAPTIONS)
+    return (*known, *more)
 
 
 def loss_unit(run: Run) -> str:

@@ -178,6 +178,8 @@ class Data:
       seed: keys the order of the training windows.
       half: 1 or 2 for either half of a corpus of pictures, which share no group (no
         character of glyphs); 0 for all of it.
+      caption_dropout: share of the pictures that are read without their caption, other
+        ones in each epoch, so that a model knows what to make of one without.
 
     >>> from scaling import corpus
     >>> data = Data(corpus("kjv"), 400_000, unique_tokens=100_000)  # four epochs
@@ -195,6 +197,7 @@ class Data:
     tokenizer: str = "bytes"
     seed: int = 0
     half: int = 0
+    caption_dropout: float = 0.0
 
     @property
     def label(self) -> str:

@@ -71,6 +71,12 @@ def _check_numbers(run: Run) -> None:
 
 
 def _check_choices(run: Run) -> None:
+    if not 0.0 <= run.data.caption_dropout < 1.0:
+        raise UserError(
+            "data.caption_dropout",
+            run.data.caption_dropout,
+            "give the share of captions that are left out: 0 or more, below 1",
+        )
     if run.data.half not in (0, 1, 2):
         raise UserError("data.half", run.data.half, "give 1 or 2, or 0 for all")
     if run.precision not in ("auto", "float32", "bfloat16"):

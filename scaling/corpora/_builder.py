@@ -19,12 +19,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
+from scaling.corpora._splits import HELD_OUT, LEFT_OUT, SHARE, SPLITS, TRAIN, held_out
 from scaling.errors import UserError
 
-HELD_OUT = 0.05
-RULE = f"sha256 of the text below {HELD_OUT} is held out; exact duplicates dropped"
+RULE = f"sha256 of the text below {SHARE} is held out; exact duplicates dropped"
 PICTURE_RULE = (
-    f"sha256 of the group below {HELD_OUT} is held out, its last bit is the half; "
+    f"sha256 of the group below {SHARE} is held out, its last bit is the half; "
     "exact duplicates dropped"
 )
 
@@ -36,11 +36,6 @@ SPLIT_BYTES = 128 << 20
 MOST_BYTES = 1 << 30
 
 _SIZE = struct.Struct("<I")
-
-
-def text_hash(text: bytes) -> int:
-    """64-bit hash that decides a document's split and its place in evaluation sets."""
-    return int.from_bytes(hashlib.sha256(text).digest()[:8])
 
 
 # An example as bytes by feature.
@@ -62,8 +57,8 @@ class Kind(Protocol):
     def content(self, example: Example) -> bytes:
         """Examples of one content are one example."""
 
-    def fate(self, example: Example) -> bytes:
-        """What is hashed to decide the split."""
+    def split(self, example: Example) -> str:
+        """TRAIN, HELD_OUT or LEFT_OUT."""
 
     def decoded(self, example: Example) -> dict[str, Any]:
         """The values of its features."""
@@ -98,8 +93,8 @@ class TextKind:
     def content(self, example: Example) -> bytes:
         return example["text"]
 
-    def fate(self, example: Example) -> bytes:
-        return example["text"]
+    def split(self, example: Example) -> str:
+        return HELD_OUT if held_out(example["text"]) else TRAIN
 
     def decoded(self, example: Example) -> dict[str, Any]:
         return dict(example)
@@ -119,6 +114,7 @@ class PictureKind:
             "group": text,
             "label": tfds.features.Scalar(np.int64),
             "caption": text,
+            "split": text,
         }
 
     def check(self, corpus: str, example: Example) -> None:
@@ -130,8 +126,9 @@ class PictureKind:
     def content(self, example: Example) -> bytes:
         return example["pixels"]
 
-    def fate(self, example: Example) -> bytes:
-        return example["group"]
+    def split(self, example: Example) -> str:
+        by_group = HELD_OUT if held_out(example["group"]) else TRAIN
+        return example["split"].decode() or by_group
 
     def decoded(self, example: Example) -> dict[str, Any]:
         pixels = np.frombuffer(example["pixels"], np.uint8).reshape(self.shape)
@@ -167,15 +164,13 @@ class Documents(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
         del dl_manager
-        splits = {"train": _Spool(self._spool, "train")}
-        splits["held_out"] = _Spool(self._spool, "held_out")
+        splits = {name: _Spool(self._spool, name) for name in SPLITS}
         for example in self._distinct():
-            held_out = text_hash(self._kind.fate(example)) < HELD_OUT * 2**64
-            splits["held_out" if held_out else "train"].add(example)
+            splits[self._kind.split(example)].add(example)
         generators: dict[str, Iterator[Any]] = {}
         for name, spool in splits.items():
             spool.close()
-            if not spool.paths:
+            if not spool.paths and name != LEFT_OUT:
                 raise UserError("data.corpus", self._corpus, self._too_few(name))
             for i, path in enumerate(spool.paths):
                 generators[f"{name}_{i}" if i else name] = self._read_spool(path)
@@ -275,7 +270,7 @@ def read(folder: Path, split: str) -> Iterator[dict[str, Any]]:
     """The examples that `build` stored, in their order, by feature.
 
     Args:
-      split: "train" or "held_out".
+      split: TRAIN, HELD_OUT or LEFT_OUT, which need not be there.
 
     Raises:
       UserError: the files were damaged since they were stored.
@@ -284,6 +279,8 @@ def read(folder: Path, split: str) -> Iterator[dict[str, Any]]:
         (metadata,) = folder.glob("documents/*/dataset_info.json")
         builder = tfds.builder_from_directory(metadata.parent)
         splits = [n for n in builder.info.splits if n.rpartition("_")[0] == split]
+        if split == LEFT_OUT and split not in builder.info.splits:
+            return
         for name in [split, *sorted(splits, key=lambda n: (len(n), n))]:
             source = builder.as_data_source(split=name)
             for start in range(0, len(source), 64):

@@ -15,8 +15,9 @@ import numpy as np
 
 from scaling import families
 from scaling.corpora import _pictures
-from scaling.corpora._builder import Example, PictureKind, text_hash
+from scaling.corpora._builder import Example, PictureKind
 from scaling.corpora._pictures import Picture
+from scaling.corpora._splits import LEFT_OUT, text_hash
 from scaling.corpora._tokens import DOCUMENT
 from scaling.errors import UserError
 
@@ -57,6 +58,7 @@ def _example(picture: Picture) -> Example:
         "group": picture.group.encode("utf-8", "replace"),
         "label": str(picture.label).encode(),
         "caption": picture.caption,
+        "split": picture.split.encode(),
     }
 
 
@@ -106,7 +108,10 @@ class _Split:
 def write(
     folder: Path, splits: Mapping[str, Iterator[dict[str, Any]]], tokenizer: str
 ) -> tuple[families.Images, dict[str, dict[str, Any]]]:
-    """Writes SPLIT.tokens and SPLIT.documents of every split.
+    """Writes SPLIT.tokens and SPLIT.documents of what is read and what is held out.
+
+    What is left out counts for what is known of the whole set: its mean, its deviation
+    and its longest caption.
 
     Args:
       splits: stored examples by split.
@@ -119,7 +124,11 @@ def write(
     shape: tuple[int, ...] = ()
     read = {}
     for name, stored in splits.items():
-        read[name], shape = _collected(folder / f"{name}.raw", stored, shape)
+        found, shape = _collected(folder / f"{name}.raw", stored, shape)
+        if len(found.groups):
+            read[name] = found
+        else:
+            found.raw.unlink()
     height, width, channels = shape
     size = height * width * channels
     values = sum(len(split.groups) for split in read.values()) * size
@@ -135,10 +144,14 @@ def write(
         std=max(square - mean**2, 0.0) ** 0.5 or 1.0,
     )
     quantum = 256 // _pictures.levels(tokenizer)
+    left = read.pop(LEFT_OUT, None)
     counts = {
         name: _write_split(folder, name, split, images, quantum)
         for name, split in read.items()
     }
+    if left is not None:
+        left.raw.unlink()
+        counts[LEFT_OUT] = {"tokens": len(left.groups)}
     return images, counts
 
 

@@ -18,9 +18,11 @@ from typing import NamedTuple
 import numpy as np
 
 from scaling import corpora, families
+from scaling.corpora._chance import below, keys
 from scaling.corpora._prepare import Prepared
 from scaling.corpora._tokens import DOCUMENT, TokenFile
 from scaling.errors import UserError
+from scaling.quantities import CAPTIONS
 from scaling.run import Data, Run, label
 
 
@@ -33,6 +35,7 @@ class Picture(NamedTuple):
       group: pictures of one group are held out, or read, together.
       label: number of its class, -1 in a corpus without labels.
       caption: b"" in a corpus without captions.
+      split: "train", "held_out" or, for neither, "left_out"; "": as its group.
     """
 
     key: str
@@ -40,6 +43,7 @@ class Picture(NamedTuple):
     group: str
     label: int = -1
     caption: bytes = b""
+    split: str = ""
 
 
 PAD = 256  # behind a caption's last byte
@@ -88,6 +92,28 @@ def arranged(rows: np.ndarray, made: Prepared, wanted: families.Spec) -> np.ndar
     return np.concatenate([prefix, pixels], axis=1)
 
 
+def retold(
+    rows: np.ndarray, made: Prepared, spec: families.Spec, how: str
+) -> np.ndarray:
+    """Rows of an evaluation set [n, row] with no captions, or with wrong ones.
+
+    Args:
+      how: one of `quantities.CAPTIONS`. A wrong caption is that of the picture half the
+        set away, which is of another group.
+    """
+    images = made.images
+    assert images is not None
+    rows, last = rows.copy(), spec.row
+    if isinstance(spec, families.Tokens):  # it stands before the pixels
+        last = spec.prefix
+    captions = rows[:, last - images.caption : last]
+    if how == CAPTIONS[0]:
+        captions[:] = PAD if isinstance(spec, families.Images) else made.separator
+    else:
+        captions[:] = np.roll(captions, len(rows) // 2, axis=0)
+    return rows
+
+
 class Pictures:
     """The training pictures that a run may read, as the stream reads a text.
 
@@ -101,6 +127,8 @@ class Pictures:
         self._row = made.images.row
         self._file = TokenFile(made.folder / "train.tokens")
         self._numbers = of_half(made, data.half)
+        self._dropout = data.caption_dropout
+        (self._key,) = keys(f"captions/{data.seed}", 1)
         self.tokens = len(self._numbers)
 
     def source(self, index: np.ndarray) -> np.ndarray:
@@ -111,6 +139,18 @@ class Pictures:
         """int32 [n, row]: pictures by their number among those it may read."""
         rows = self._file.windows(self._row, self._numbers[numbers])
         return arranged(rows, self._made, self._spec)
+
+    def withheld(self, rows: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Rows, of which a share has lost its captions.
+
+        Args:
+          position: of each row in the run's whole reading, which decides.
+        """
+        if not self._dropout:
+            return rows
+        gone = below(position, self._key, self._dropout)[:, None]
+        plain = retold(rows, self._made, self._spec, CAPTIONS[0])
+        return np.where(gone, plain, rows)
 
 
 def of_half(made: Prepared, half: int) -> np.ndarray:
@@ -190,6 +230,12 @@ def _check_text(run: Run) -> None:
             run.data.half,
             f"only pictures have halves, and {name} is text: leave it out",
         )
+    if run.data.caption_dropout:
+        raise UserError(
+            "data.caption_dropout",
+            run.data.caption_dropout,
+            f"leaves out captions of pictures, and {name} is text: leave it out",
+        )
     if run.samples:
         raise UserError(
             "samples",
@@ -213,13 +259,20 @@ def _check_text(run: Run) -> None:
 def check_alike(run: Run, prepared: Mapping[str, Prepared]) -> None:
     """Refuses a run over picture corpora of which one differs from the others.
 
-    A model reads pictures of one shape, standardised by one pair of constants.
+    A model reads pictures of one shape, standardised by one pair of constants. Captions
+    are left out only where there are some.
 
     Raises:
       UserError: names the first difference.
     """
     parts = run.corpora()
     first, *rest = [prepared[part.key] for part in parts]
+    if run.data.caption_dropout and not (first.images and first.images.caption):
+        raise UserError(
+            "data.caption_dropout",
+            run.data.caption_dropout,
+            f"{first.key} has no captions to leave out: give 0",
+        )
     for other in rest:
         if other.images == first.images:
             continue

@@ -27,7 +27,7 @@ from typing import Any
 from tqdm import tqdm
 
 from scaling import corpora, families
-from scaling.corpora import _tokens
+from scaling.corpora import _splits, _tokens
 from scaling.errors import UserError
 from scaling.run import Part, Run
 
@@ -263,7 +263,8 @@ def _build_tokens(
     else:
         manifest |= _text_tokens(documents, partial, tokenizer, model)
     counted = "tokens" if pictures else "documents"
-    stored = sum(manifest[split][counted] for split in _SPLITS)
+    left = manifest.pop("left_out", {counted: 0})
+    stored = left[counted] + sum(manifest[split][counted] for split in _SPLITS)
     if stored != about["documents"]:
         raise UserError(
             "data.corpus",
@@ -296,7 +297,7 @@ def _text_tokens(
     said: dict[str, Any] = {"vocab": encoder.separator + 1}
     for split in _SPLITS:
         texts = (row["text"] for row in _builder.read(documents, split))
-        hashed = ((text, _builder.text_hash(text)) for text in texts)
+        hashed = ((text, _splits.text_hash(text)) for text in texts)
         said[split] = _tokens.write(partial, split, encoder, hashed)
     return said
 
@@ -305,7 +306,7 @@ def _picture_rows(documents: Path, partial: Path, tokenizer: str) -> dict[str, A
     """Writes the row files of pictures; what the manifest says of them."""
     from scaling.corpora import _builder, _picture_files, _pictures
 
-    stored = {split: _builder.read(documents, split) for split in _SPLITS}
+    stored = {split: _builder.read(documents, split) for split in _splits.SPLITS}
     images, counts = _picture_files.write(partial, stored, tokenizer)
     vocab = _pictures.vocabulary(images, tokenizer)
     return {"vocab": vocab, "images": list(images), **counts}

@@ -161,13 +161,17 @@ class TokenStream:
         self._read = start, self._tokens(start, stop)
 
     def _tokens(self, start: int, stop: int) -> np.ndarray:
-        part, window = self._places(start * self._batch, stop * self._batch)
+        first, last = start * self._batch, stop * self._batch
+        part, window = self._places(first, last)
         if len(self._texts) == 1:
             tokens = self._texts[0].windows(self._row, window)
         else:
             tokens = np.empty((len(window), self._row), np.int32)
             for i, text in enumerate(self._texts):
                 tokens[part == i] = text.windows(self._row, window[part == i])
+        one = self._texts[0]
+        if isinstance(one, Pictures):  # all parts are, and are alike
+            tokens = one.withheld(tokens, np.arange(first, last))
         return tokens.reshape(stop - start, self._batch, self._row)
 
     def _places(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,12 @@ there already. A group is a character, in whichever fonts it is drawn.
 A caption names the style of the font and the character, as Unicode does: "sans bold:
 latin small letter a". The symbol fonts have other signs at their code points, so their
 pictures have groups of their own and no caption.
+
+`new` says what is held out. By default it is characters. For studies of captions, a
+model should know the character and the font of a caption, and not the two together: a
+twentieth of the pictures of every other character is left out of training too, and
+"combinations" holds these out, "characters" the pictures of characters that are not
+read at all. What is read is the same with both; what has no caption is left out.
 """
 
 from __future__ import annotations
@@ -23,7 +29,8 @@ import matplotlib.ft2font
 import numpy as np
 
 from scaling.corpora._pictures import Picture
-from scaling.errors import UserError
+from scaling.corpora._splits import HELD_OUT, LEFT_OUT, TRAIN, held_out
+from scaling.errors import UserError, unknown
 
 LICENCE = "Bitstream Vera and BaKoMa licences, as matplotlib distributes the fonts"
 SOURCE = "https://matplotlib.org"
@@ -45,7 +52,12 @@ _STYLES = {
 _KINDS = ("Bold", "Oblique", "Italic")
 
 
-def version(size: int = 8, captions: int = 0) -> str:
+NEW = ("", "characters", "combinations")
+
+
+def version(size: int = 8, captions: int = 0, new: str = "") -> str:
+    if new not in NEW:
+        raise unknown("data.corpus new", new, NEW[1:])
     if size not in SIZES:
         known = ", ".join(map(str, SIZES))
         raise UserError("data.corpus size", size, f"glyphs have {known} pixels")
@@ -54,13 +66,28 @@ def version(size: int = 8, captions: int = 0) -> str:
     return f"matplotlib {matplotlib.__version__}"
 
 
-def pictures(size: int = 8, captions: int = 0) -> Iterator[Picture]:
+def pictures(size: int = 8, captions: int = 0, new: str = "") -> Iterator[Picture]:
     """The glyphs, font by font.
 
     Args:
       size: pixels of a side: 8, 12, 16, 32 or 64.
       captions: bytes of a caption that are kept, 0 for none.
+      new: what is held out of studies of captions; "" in others.
     """
+    known = _known(size) if new else set()
+    for path, code, pixels in _glyphs(size):
+        key, signs = f"{path.stem}/{code:04X}", _symbols(path)
+        yield Picture(
+            key,
+            pixels[..., None],
+            key if signs else f"{code:04X}",
+            caption=b"" if signs else _caption(path, code)[:captions],
+            split=_split(new, path, code, known) if new else "",
+        )
+
+
+def _glyphs(size: int) -> Iterator[tuple[Path, int, np.ndarray]]:
+    """Each character of each font with its picture, of which some pixel shows."""
     for path in _fonts():
         font = matplotlib.ft2font.FT2Font(str(path))
         font.set_size(size, 72)
@@ -69,13 +96,40 @@ def pictures(size: int = 8, captions: int = 0) -> Iterator[Picture]:
                 continue
             pixels = _drawn(font, code, size)
             if pixels.any():
-                key = f"{path.stem}/{code:04X}"
-                yield Picture(
-                    key,
-                    pixels[..., None],
-                    key if _symbols(path) else f"{code:04X}",
-                    caption=b"" if _symbols(path) else _caption(path, code)[:captions],
-                )
+                yield path, code, pixels
+
+
+# --- Studies of captions ------------------------------------------------------
+
+
+def _kind(path: Path, code: int) -> str:
+    """What of a picture is new, by hashes: "" nothing, so that it is read."""
+    if held_out(f"{code:04X}".encode()):
+        return "characters"
+    return "combinations" if held_out(f"{path.stem}/{code:04X}".encode()) else ""
+
+
+def _known(size: int) -> set[int]:
+    """Characters of which some picture is read, of those that are no copies."""
+    seen: set[bytes] = set()
+    known = set()
+    for path, code, pixels in _glyphs(size):
+        if pixels.tobytes() not in seen:
+            seen.add(pixels.tobytes())
+            if not _symbols(path) and not _kind(path, code):
+                known.add(code)
+    return known
+
+
+def _split(new: str, path: Path, code: int, known: set[int]) -> str:
+    """Of a character in a font. What has no caption is left out."""
+    if _symbols(path):
+        return LEFT_OUT
+    kind = _kind(path, code)
+    if not kind:
+        return TRAIN
+    meant = kind == new and (kind == "characters" or code in known)
+    return HELD_OUT if meant else LEFT_OUT
 
 
 def _fonts() -> list[Path]:

@@ -68,7 +68,9 @@ def _fitted(slot: Slot, scorer: outcome.Scorer, store: Store, layout: Layout) ->
         slot.kept |= kept
     scores = scorer(run, _reads(fitted))
     slot.seconds = time.monotonic() - started
-    asked = quantities.of(slot.stream.spec, run.of_pictures)
+    images = scorer.prepared[run.data.corpus[0].key].images
+    captions = images is not None and images.caption > 0
+    asked = quantities.of(slot.stream.spec, run.of_pictures, captions)
     final = evaluation.readings(run.evaluation, scores, "final", slot.step, asked)
     readings = final + evaluation.better([], final)
     files = {

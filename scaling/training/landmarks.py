@@ -80,7 +80,10 @@ class Reading:
     def rows(self) -> Iterator[np.ndarray]:
         """int32 [n, row], each picture once, as they are read."""
         prepared = {part.key: part for part in self.parts}
-        reader = dataclasses.replace(self.run, objective="denoise")
+        # What it is scored on and asked for may lie in corpora that are not at hand.
+        reader = dataclasses.replace(
+            self.run, objective="denoise", evaluation=(), samples=()
+        )
         stream = TokenStream(reader, prepared)
         steps = max(1, AT_ONCE // self.batch)
         for start in range(0, self.run.unique_steps, steps):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import functools
 import importlib.metadata
@@ -11,10 +12,11 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from scaling import plugins, probe_file, trunks
+from scaling import plugins, probe_file, quantities, trunks
 from scaling.corpora import (
     EvaluationWindows,
     Prepared,
+    _pictures,
     _probes,
     evaluation_rows,
     evaluation_windows,
@@ -99,10 +101,29 @@ class Scorer:
                 if key not in self._windows:
                     self._windows[key] = self._cut(part, held_out.tokens, run)
                 if key not in scores:
-                    scores[key] = evaluation.score(
-                        read, self._windows[key], self.sharding, self.columns
-                    )
+                    scores[key] = self._score(read, key, part, run)
         return scores
+
+    def _score(
+        self, read: evaluation.Read, key: tuple[str, int], part: Part, run: Run
+    ) -> evaluation.Score:
+        """Where there are captions, also without them and with wrong ones."""
+        windows, corpus = self._windows[key], self.prepared[part.key]
+        ask = lambda rows: evaluation.score(
+            read,
+            dataclasses.replace(windows, tokens=rows),
+            self.sharding,
+            self.columns,
+        )
+        score = ask(windows.tokens)
+        if corpus.images is None or not corpus.images.caption:
+            return score
+        spec = corpus.spec(run)
+        retold = {
+            how: ask(_pictures.retold(windows.tokens, corpus, spec, how)).nats
+            for how in quantities.CAPTIONS
+        }
+        return dataclasses.replace(score, others={**score.others, **retold})
 
     def _cut(self, part: Part, tokens: int, run: Run) -> EvaluationWindows:
         if self.prepared[part.key].images is None:

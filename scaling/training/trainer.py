@@ -103,7 +103,9 @@ class Trainer:
         self.compiled = self.pack.compiled
         self.slots: list[Slot | None] = [None] * self.layout.width
         pictures = pack.runs[0].of_pictures
-        self.quantities = quantities.of(self.spec, pictures)
+        images = prepared[pack.runs[0].data.corpus[0].key].images
+        captions = images is not None and images.caption > 0
+        self.quantities = quantities.of(self.spec, pictures, captions)
         columns = objective.make(self.program.objective, self.spec).columns
         sharding = mesh.windows(self.compiled.mesh)
         self.scorer = outcome.Scorer(prepared, sharding, columns)

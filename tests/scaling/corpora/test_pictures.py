@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from scaling import corpora, study
-from scaling.corpora import TokenStream, evaluation_rows, glyphs, prepare
+from scaling import corpora, quantities, study
+from scaling.corpora import TokenStream, _pictures, evaluation_rows, glyphs, prepare
 from scaling.errors import UserError
 from scaling.families import Tokens
+from scaling.layout import Layout
+from scaling.objective import make
+from scaling.quantities import CAPTIONS
 from scaling.run import (
     Data,
     EvaluationSet,
@@ -23,6 +27,7 @@ from scaling.run import (
     Run,
     options,
 )
+from scaling.training import mesh, outcome
 
 FONTS = ("DejaVuSansMono-BoldOblique.ttf", "STIXGeneral.ttf", "cmr10.ttf")
 
@@ -37,14 +42,14 @@ def index(made, split):
     return np.fromfile(made.folder / f"{split}.documents", corpora._tokens.DOCUMENT)
 
 
-def run_of(part, objective="denoise", tokens=256, **data):
+def run_of(part, objective="denoise", tokens=256, evaluation=(), **data):
     return Run(
         model=Model("lstm", 8_000),
         data=Data((part,), tokens, **data),
         optimiser=Optimiser(1e-3),
         batch=8,
         length=1,
-        evaluation=(EvaluationSet("seen", (part,), 20),),
+        evaluation=evaluation or (EvaluationSet("seen", (part,), 20),),
         objective=objective,
     )
 
@@ -204,6 +209,111 @@ def test_held_out_pictures_are_whole_groups_and_never_move(letters):
         evaluation_rows(part, 90_000, run_of(part), prepared)
 
 
+# Captions.
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Glyphs of three fonts for a study of captions: each way of holding some out."""
+    both = [
+        Part("glyphs", options=options(size=8, captions=40, new=new))
+        for new in ("combinations", "characters")
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        few_fonts(patch)
+        return both, prepare(both, tmp_path_factory.mktemp("told"), progress=False)
+
+
+def test_new_combinations_are_of_known_characters_and_new_characters_are_not(told):
+    both, prepared = told
+    combinations, characters = (prepared[part.key] for part in both)
+    assert combinations.images == characters.images
+    np.testing.assert_array_equal(
+        *(rows(m, "train") for m in (combinations, characters))
+    )
+    known = set(index(combinations, "train")["hash"])
+    new = index(characters, "held_out")["hash"]
+    assert len(new) and not known & set(new)
+    again = index(combinations, "held_out")["hash"]
+    assert len(again) and set(again) <= known
+    assert (rows(combinations, "held_out")[:, 64] != 256).all()  # all have captions
+    run = run_of(
+        both[0], evaluation=tuple(EvaluationSet(p.key, (p,), 20) for p in both)
+    )
+    study.validate([run])
+    corpora.check_alike(run, prepared)
+    with pytest.raises(UserError, match="new 'combos': did you mean 'combinations'"):
+        glyphs.version(new="combos")
+
+
+@pytest.mark.parametrize("objective", ["denoise", "next_token"])
+def test_captions_are_withheld_and_exchanged_alone(told, objective):
+    (part, _), prepared = told
+    made, spec = prepared[part.key], prepared[part.key].spec(run_of(part, objective))
+    cut = evaluation_rows(part, 40, run_of(part, objective), prepared).tokens
+    none, wrong = (_pictures.retold(cut, made, spec, how) for how in CAPTIONS)
+    start = 0 if objective == "next_token" else 64
+    captions = slice(start, start + 40)
+    others = np.delete(np.arange(spec.row), np.r_[captions])
+    for changed in (none, wrong):
+        np.testing.assert_array_equal(changed[:, others], cut[:, others])
+    nothing = made.separator if objective == "next_token" else 256
+    assert (none[:, captions] == nothing).all()
+    assert (wrong[:, captions] != cut[:, captions]).any(1).all()
+    assert {*map(bytes, wrong[:, captions])} == {*map(bytes, cut[:, captions])}
+    run = run_of(
+        part, objective, 2048, unique_tokens=1024, half=1, caption_dropout=0.25
+    )
+    read = TokenStream(run, prepared).batches(0, 256).reshape(2048, -1)
+    full = (
+        TokenStream(
+            dataclasses.replace(
+                run, data=dataclasses.replace(run.data, caption_dropout=0.0)
+            ),
+            prepared,
+        )
+        .batches(0, 256)
+        .reshape(2048, -1)
+    )
+    gone = (read[:, captions] == nothing).all(1)
+    assert 0.2 < gone.mean() < 0.3 and gone[:1024].sum() != gone[1024:].sum()
+    np.testing.assert_array_equal(read[~gone], full[~gone])
+    np.testing.assert_array_equal(read[:, others], full[:, others])
+
+
+@pytest.mark.parametrize("objective", ["denoise", "next_token"])
+def test_a_set_with_captions_is_read_with_the_right_none_and_a_wrong_one(
+    told, objective
+):
+    (part, _), prepared = told
+    run = run_of(part, objective)
+    images = prepared[part.key].images
+    spec = prepared[part.key].spec(run)
+    columns = make(objective, spec).columns
+
+    def read(rows, at):
+        """As large as the first byte of the caption."""
+        told = rows[:, :1] if objective == "next_token" else rows[:, images.size :]
+        told = jnp.where(told == prepared[part.key].separator, 256, told)[:, :1]
+        shape = len(rows), len(columns) or spec.row
+        return jnp.broadcast_to(told, shape), None
+
+    one = mesh.make(Layout()).mesh
+    (score,) = outcome.Scorer(prepared, mesh.windows(one), columns)(run, read).values()
+    known = {q.name: q for q in quantities.of(spec, True, True)}
+    right, none, wrong = (
+        score.mean(known[name])[0]
+        for name in ("loss", "loss_no_caption", "loss_wrong_caption")
+    )
+    assert none == pytest.approx(256) != right
+    # All captions of the set are there once more, at other pictures.
+    assert wrong == pytest.approx(right)
+    assert {known[n].unit for n in known if n.startswith("loss")} == {
+        known["loss"].unit
+    }
+    assert len(known) == 2 + len(quantities.of(spec, True))
+
+
 # Known truth.
 
 
@@ -309,6 +419,7 @@ def test_a_cut_picture_and_missing_labels_are_refused(tmp_path):
         ({"tokenizer": "levels:5"}, "levels:N of 2, 4"),
         ({"quality": "truncation", "quality_level": 0.5}, "truncation': damages text"),
         ({"half": 3}, "data.half 3: give 1 or 2, or 0 for all"),
+        ({"caption_dropout": 1.0}, "captions that are left out: 0 or more, below 1"),
         (
             {"probes": (Probes("p", (Part("templates"),)),)},
             "lie in text, and templ",
@@ -334,6 +445,7 @@ def test_fields_that_pictures_do_not_have_are_refused(changes, says):
     [
         ({"half": 1}, "data.half 1: only pictures have halves, and kjv is text"),
         ({"tokenizer": "levels:16"}, "cuts pixels, and kjv is text: give bytes"),
+        ({"caption_dropout": 0.1}, "leaves out captions of pictures, and kjv is text"),
     ],
 )
 def test_fields_that_text_does_not_have_are_refused(changes, says):

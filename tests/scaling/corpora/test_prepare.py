@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from scaling import corpora, plugins
-from scaling.corpora import _builder, _tokens, open_prepared, prepare
+from scaling.corpora import _builder, _splits, _tokens, open_prepared, prepare
 from scaling.errors import UserError
 from scaling.run import Data, Part
 from tests.support.made_text import TEXTS, file_part, texts
@@ -22,8 +22,8 @@ def test_documents_are_deduplicated_and_split_by_their_text_alone(lines, tmp_pat
     train, held_out = texts(made, "train"), texts(made, "held_out")
     assert made.documents == 120 and made.duplicates == 10
     assert sorted(train + held_out) == sorted(text.encode() for text in TEXTS)
-    assert all(_builder.text_hash(text) < 0.05 * 2**64 for text in held_out)
-    assert all(_builder.text_hash(text) >= 0.05 * 2**64 for text in train)
+    assert all(_splits.text_hash(text) < 0.05 * 2**64 for text in held_out)
+    assert all(_splits.text_hash(text) >= 0.05 * 2**64 for text in train)
     assert made.train_bytes == sum(map(len, train))
     assert made.train_tokens == made.train_bytes + len(train)
     assert made.vocab == 257 and made.separator == 256
