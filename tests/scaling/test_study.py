@@ -201,6 +201,38 @@ def test_same_data_tunes_alike_and_ends_in_seeds():
         assert kept == {(0.125, 0.25, 0.5, 1.0)}
 
 
+def test_pictures_are_tuned_alike_and_set_side_by_side():
+    path = next(path for path in CONFIGS if path.stem == "pictures")
+    diverged = make_record(status="diverged", readings=())
+    whole = None
+    for cut in ("", "quick"):
+        loaded = study.load(str(path), cut=cut)
+        runs = loaded.runs(Results(lambda run: diverged))
+        whole = whole or set(runs)
+        assert set(runs) <= whole  # so that the whole goes on from its cut
+        trials, cells = {}, {}
+        for r in runs:
+            one = r.model.family, r.model.size
+            trials.setdefault(one, set()).add(r.optimiser.learning_rate)
+            read = r.data.unique_tokens, r.data.tokens, r.data.half
+            cells.setdefault(r.objective, {}).setdefault(read, set()).add(r.model)
+        assert {len(tried) for tried in trials.values()} == {3}
+        # What models of pixels read, denoisers read as well, of the same sizes.
+        assert set(cells["next_token"]) <= set(cells["denoise"])
+        ends = {
+            read
+            for read, models in cells["denoise"].items()
+            if read[2] and len(models) == sum(f in DENOISE for f, _ in trials)
+        }
+        assert {(u, 65_536, half) for u in (64, 16_384) for half in (1, 2)} <= ends
+        # Noises are compared between runs of one shape: one set of samples for each.
+        made = {(s.name, s.parts, s.count) for r in runs for s in r.samples}
+        assert len({name for name, _, _ in made}) == len(made)
+
+
+DENOISE = ("unet", "dit", "mixer")
+
+
 def test_the_quick_study_is_what_it_says():
     path = next(path for path in CONFIGS if path.stem == "quickstart")
     loaded = study.load(str(path))
