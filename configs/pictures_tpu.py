@@ -31,7 +31,7 @@ DENOISERS = ("unet", "dit")
 READER = "transformer"
 SIZES = (1_000_000, 8_000_000, 64_000_000, 300_000_000)
 TUNED = SIZES[1]
-BATCH = 256
+BATCH, SEQUENCES = 256, 32  # of pictures, and of 1,024 pixels each
 HALF = 16_384  # pictures: what whole steps take of either half
 LENGTHS = (2**18, 2**20, 2**22)
 RATES = (5e-4, 2e-3, 8e-3)
@@ -58,13 +58,14 @@ def of(results, family, pixels):
 
 def run(family, pixels):
     glyphs = corpus("glyphs", size=pixels)
+    batch = BATCH if family in DENOISERS else SEQUENCES
     name = f"{pixels} x {pixels} glyphs"
     return Run(
         model=Model(family, TUNED),
         data=Data(glyphs, LENGTHS[0], HALF, half=1),
         optimiser=Optimiser(learning_rate=RATES[1]),
-        schedule=Schedule(warmup_tokens=200 * BATCH),
-        batch=BATCH,
+        schedule=Schedule(warmup_tokens=200 * batch),
+        batch=batch,
         length=1,
         evaluation=(EvaluationSet(name, glyphs, 1_024),),
         objective="denoise" if family in DENOISERS else "next_token",
