@@ -205,6 +205,8 @@ class Data:
         named = label(self.corpus)
         if self.half:
             named += f", half {self.half}"
+        if self.caption_dropout:
+            named += f", {self.caption_dropout:.3g} of captions dropped"
         if not self.quality:
             return named
         return f"{named}, {self.quality} {self.quality_level:g}"

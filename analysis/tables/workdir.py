@@ -307,9 +307,13 @@ def _family(body: Mapping[str, Any]) -> str:
 
 
 def _corpus(body: Mapping[str, Any]) -> str:
-    """What was read; halves of a corpus's groups are two corpora."""
-    half = body.get("data.half")
-    return _source(body) + (f", half {half}" if half else "")
+    """What was read; halves of a corpus's groups are two corpora.
+
+    So are two shares of captions that are left out, which are no setting to tune.
+    """
+    half, dropped = body.get("data.half"), body.get("data.caption_dropout")
+    name = _source(body) + (f", half {half}" if half else "")
+    return name + (f", {dropped:.3g} of captions dropped" if dropped else "")
 
 
 def _source(body: Mapping[str, Any]) -> str:

@@ -36,6 +36,11 @@ RUN = Run(
 )
 
 
+def test_what_is_read_is_told_apart_by_its_half_and_its_captions():
+    data = Data((Part("glyphs"),), 64, half=2, caption_dropout=0.1)
+    assert data.label == "glyphs, half 2, 0.1 of captions dropped"
+
+
 def test_the_golden_id():
     """Changing it orphans every record ever written: add fields with defaults."""
     assert RUN.run_id(DIGESTS) == "29f0813ddc1ed95a"
