@@ -17,7 +17,8 @@ from etils import epath
 
 from analysis.formatting import joined, percent
 from analysis.inference.verdict import DECIDES
-from analysis.questions._question import Placed, at_odds, questions
+from analysis.questions._question import Placed, Question, at_odds, questions
+from analysis.questions._view import View
 from analysis.report import explorer, figures, markup, saved
 from analysis.report.answer import extent, summary
 from analysis.report.checklist import checklist
@@ -129,8 +130,10 @@ def sections(analysis: Analysis, figure: Placed) -> list[tuple[str, str, str]]:
         *(
             (one.name, markup.text_of(one.title), markup.section(one, view, figure))
             for one in questions()
+            if not _unasked(one, view)
         ),
         ("limits", "What cannot be concluded", limits(analysis)),
+        *unasked(analysis),
         ("method", "How it was computed", method(analysis)),
     ]
 
@@ -147,6 +150,31 @@ def answer(analysis: Analysis) -> str:
     lead = markup.paragraph(first)
     body = f'<div class="answer">{lead}{markup.bullets(sentences)}</div>'
     return body + markup.side_by_side(at_odds(analysis.view))
+
+
+def _unasked(question: Question, view: View) -> bool:
+    """Whether the runs lack what the question is about, as text lacks pictures.
+
+    A question that was asked and refused has a note with the reason, and a section.
+    """
+    missing = question.absent
+    return (
+        missing is not None
+        and missing.holds(view)
+        and not markup.reasons(missing, view)
+    )
+
+
+def unasked(analysis: Analysis) -> list[tuple[str, str, str]]:
+    """A section of the questions without one and what each would need, if any."""
+    view = analysis.view
+    lines = [
+        f"<h3>{markup.text_of(one.title)}</h3>{markup.absent_of(one.absent, view)}"
+        for one in questions()
+        if one.absent is not None and _unasked(one, view)
+    ]
+    title = "Questions that these runs do not answer"
+    return [("unasked", title, "".join(lines))] if lines else []
 
 
 def limits(analysis: Analysis) -> str:

@@ -86,14 +86,18 @@ def absent(analysis: Analysis, what: str, *about: str) -> str:
 
 def absent_of(missing: Absent, view: View) -> str:
     """The same, of what a question declares."""
-    reasons = [
+    reason = " ".join(reasons(missing, view)) or missing.reason
+    return f'<p class="none">No {text_of(missing.what)}. {text_of(reason)}</p>'
+
+
+def reasons(missing: Absent, view: View) -> list[str]:
+    """What notes say of why a question has no answer; none where it was not asked."""
+    return [
         note.text
         for note in view.analysis.notes
         if note.about in missing.about
         and note.kind in ("asked", "refused", "undetermined")
     ]
-    reason = " ".join(reasons) or missing.reason
-    return f'<p class="none">No {text_of(missing.what)}. {text_of(reason)}</p>'
 
 
 # Counts read better with a suffix; what is exact stays in the sort key and the JSON.

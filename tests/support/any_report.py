@@ -33,7 +33,7 @@ from analysis.fitting import fit
 from analysis.inference import profiles
 from analysis.questions import leading_law, model_choice, optima, sensitivity
 from analysis.questions._question import questions
-from analysis.report import answer, canvas, saved, style
+from analysis.report import answer, canvas, markup, saved, style
 from analysis.results import Analysis
 from analysis.surfaces import mixture
 from analysis.tables import table
@@ -220,10 +220,12 @@ def _whole(analysis: Analysis, folder: Path) -> list[str]:
         elif not _alike(one, two):
             wrong.append(f"{field.name} read back differs")
     page = (folder / "report.html").read_text("utf-8")
+    titles = {one.name: markup.text_of(one.title) for one in questions()}
     wrong += [
         f"no section {name}"
-        for name in ("answer", *(one.name for one in questions()), "limits", "method")
+        for name in ("answer", *titles, "limits", "method")
         if f'<section id="{name}">' not in page
+        and f"<h3>{titles.get(name)}</h3>" not in page
     ]
     return wrong
 
