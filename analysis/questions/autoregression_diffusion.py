@@ -77,7 +77,7 @@ FRAMES = (
         "tokens unique_tokens",
         Column("bound", "of the denoiser: an upper bound", BITS),
         Column("exact", "of the reader", BITS),
-        *measured("difference", "the bound less the exact", BITS),
+        *measured("bound_less_exact", "the bound less the exact", BITS),
         Column("pictures", "of each kind that a classifier saw"),
         *measured("apart", "share of samples of the two that are told apart"),
         Column("denoiser_found", "of the denoiser's samples, the share assigned to it"),
@@ -144,9 +144,9 @@ def _row(
         **{"samples": asked.pictures.name, "denoiser": a.family, "reader": b.family},
         **{"corpus": a.corpus, "params": a.params, "reader_params": b.params},
         **{"tokens": a.tokens, "unique_tokens": a.unique_tokens},
-        **{"bound": bits[0], "exact": bits[1], "difference": less},
-        "difference_low": less - NORMAL * error,
-        "difference_high": less + NORMAL * error,
+        **{"bound": bits[0], "exact": bits[1], "bound_less_exact": less},
+        "bound_less_exact_low": less - NORMAL * error,
+        "bound_less_exact_high": less + NORMAL * error,
     }
     sets = [
         {i: source.read(i, "pictures", source.fractions[i][-1]) for i in some.run_id}
@@ -244,8 +244,8 @@ def place_text(row: Any) -> str:
 
 
 def bits_text(row: Any) -> str:
-    less = f"{number(row.difference)} ({_ends(row, 'difference')})"
-    lie = verdict(row.difference_low, row.difference_high, 0.0)
+    less = f"{number(row.bound_less_exact)} ({_ends(row, 'bound_less_exact')})"
+    lie = verdict(row.bound_less_exact_low, row.bound_less_exact_high, 0.0)
     bound = f"the bound of {number(row.bound)} bits/dim"
     exact = f"the exact {number(row.exact)}"
     if lie == "below":

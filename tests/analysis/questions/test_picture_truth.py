@@ -96,14 +96,16 @@ def test_bits_and_kinds_are_compared_at_one_place(frames):
     for family, name in ((row.denoiser, "bound"), (row.reader, "exact")):
         mine = runs.bits[runs.family == family]
         assert len(mine) == 2 and row[name] == pytest.approx(mine.mean())
-    assert row.difference == pytest.approx(row.bound - row.exact)
+    assert row.bound_less_exact == pytest.approx(row.bound - row.exact)
     se = np.hypot(
         *(
             np.hypot(0.01, runs.bits[runs.family == f].sem())
             for f in (row.denoiser, row.reader)
         )
     )
-    assert row.difference_high - row.difference == pytest.approx(1.96 * se, rel=1e-3)
+    assert row.bound_less_exact_high - row.bound_less_exact == pytest.approx(
+        1.96 * se, rel=1e-3
+    )
     # Real pictures against each other are at chance, with as many as the samples have.
     assert (frame.real_real_low < 0.5).all() and (frame.real_real_high > 0.5).all()
     assert (frame.pictures == made.pictures.count // 2).all()
@@ -144,7 +146,7 @@ def test_what_a_bound_can_say_follows_from_where_it_lies(study):
     row = study.two_objectives.iloc[0].copy()
     said = {}
     for name, low, high in (("below", -2, -1), ("above", 1, 2), ("open", -1, 1)):
-        row["difference_low"], row["difference_high"] = low, high
+        row["bound_less_exact_low"], row["bound_less_exact_high"] = low, high
         said[name] = autoregression_diffusion.bits_text(row)
     assert "so the denoiser's bits are fewer" in said["below"]
     assert "is not known" in said["above"] and "undetermined" in said["open"]
