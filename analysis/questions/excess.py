@@ -404,6 +404,10 @@ def answers(view: View) -> list[Sentence]:
 # --- Figure ------------------------------------------------------------------------
 
 
+# Panels beside each other.
+MOST_WIDE = 3
+
+
 def draw_excess(figure: Figure, analysis: Analysis, target: str) -> None:
     """Excess of each pair of architectures along every axis that was varied."""
     frame, reported = probed(analysis.function_excess), _reported(analysis)
@@ -414,10 +418,13 @@ def draw_excess(figure: Figure, analysis: Analysis, target: str) -> None:
     both = zip(reported.baseline, reported.alternative, strict=True)
     pairs = list(dict.fromkeys(both))
     axes_of = [name for name in AXES if name in set(lines.axis) | set(equal.axis)]
-    resize(figure, 3.4, max(4.6, 0.8 + 2.6 * len(axes_of)))
-    panels = panels_of(figure, 1, len(axes_of))[0]
+    deep, wide = math.ceil(len(axes_of) / MOST_WIDE), min(len(axes_of), MOST_WIDE)
+    resize(figure, 0.8 + 2.6 * deep, max(4.6, 0.8 + 2.6 * wide))
+    panels = panels_of(figure, deep, wide).ravel()
     panels[0].set_ylim(*reach(lines.excess, lines.low, lines.high, [0.0]))
-    for axes, name in zip(panels, axes_of, strict=True):
+    for axes in panels[len(axes_of) :]:
+        axes.set_axis_off()
+    for axes, name in zip(panels, axes_of, strict=False):
         mine = lines[lines.axis == name]
         if name == "loss":
             axes.set_xlim(*reach(mine.x)[::-1])
@@ -445,7 +452,8 @@ def draw_excess(figure: Figure, analysis: Analysis, target: str) -> None:
         axes.set_title(_title(name))
         axes.set_xlabel(AXES[name])
         axes.grid(True)
-    panels[0].set_ylabel("excess over two seeds (nats/token)")
+    for axes in panels[::wide]:
+        axes.set_ylabel("excess over two seeds (nats/token)")
     handles = [key(f"{a} → {b}", *looks(pairs, (a, b))) for a, b in pairs]
     legend(figure, handles)
 
