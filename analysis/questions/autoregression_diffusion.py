@@ -81,9 +81,14 @@ FRAMES = (
         Column("pictures", "of each kind that a classifier saw"),
         *measured("apart", "share of samples of the two that are told apart"),
         Column("denoiser_found", "of the denoiser's samples, the share assigned to it"),
-        Column("reader_found", "of the reader's samples, the share assigned to it"),
+        Column(
+            "reader_found",
+            "of the samples of the model of pixels, the share assigned to it",
+        ),
         *measured("denoiser_real", "the denoiser's samples against held-out pictures"),
-        *measured("reader_real", "the reader's samples against held-out pictures"),
+        *measured(
+            "reader_real", "samples of the model of pixels against held-out pictures"
+        ),
         *measured("real_real", "held-out pictures against other held-out pictures"),
     ),
 )
@@ -272,9 +277,9 @@ def apart_text(row: Any) -> str:
         text = f"whether their samples can be told apart {UNDETERMINED}: {share} are"
     return (
         f"{text}, where chance is 50%; from held-out pictures it tells "
-        f"{percent(row.denoiser_real)} ({_percents(row, 'denoiser_real')}) of the "
-        f"denoiser's and {percent(row.reader_real)} ({_percents(row, 'reader_real')}) "
-        f"of the reader's, and held-out pictures from each other "
+        f"{percent(row.denoiser_real)} ({_percents(row, 'denoiser_real')}) of those of "
+        f"the denoiser, {percent(row.reader_real)} ({_percents(row, 'reader_real')}) "
+        f"of those of the model of pixels, and held-out pictures from each other "
         f"{percent(row.real_real)} ({_percents(row, 'real_real')})"
     )
 

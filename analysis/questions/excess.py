@@ -345,7 +345,7 @@ def trend_text(row: Any) -> str:
     last = f"{number(row.last)} ({interval_text(row.last_low, row.last_high)})"
     text = f"{what}: {said}, to {last}"
     if row.refused:
-        return f"{text}; no floor can be told: {row.refused}"
+        return f"{text}; no floor can be given: {row.refused}"
     return (
         f"{text}; it tends to {number(row.floor)} ({interval_text(row.low, row.high)})"
     )

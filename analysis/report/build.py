@@ -115,7 +115,7 @@ def page(analysis: Analysis, drawn: Mapping[str, str]) -> str:
         dek=markup.text_of(extent(analysis)),
         css=_asset("report.css"),
         js=_asset("report.js"),
-        front=front_page(analysis, shown),
+        front=front_page(analysis, markup.worded_html(shown, analysis.counted)),
         contents=contents,
         sections="\n".join(body),
     )

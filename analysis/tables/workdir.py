@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import os
@@ -81,8 +82,8 @@ def load_workdir(
     readings = readings[~pairs.isin(apart)].reset_index(drop=True)
     probed, unprobed = predictions.of_workdir(store, kept, set(wanted))
     made, unmade = pictures.of_workdir(store, kept, runs, set(wanted))
-    asked = [r for r in kept if r.run_id not in set(gone)]
-    unit = _one_unit(asked)
+    met = [r for r in kept if r.run_id not in set(gone)]
+    asked, unit, other, warned = _of_one_unit(met)
     scored = _scored(kept, apart)
     whole = Table(
         title=_titled(chosen) or Path(os.fspath(store.root)).name,
@@ -93,8 +94,10 @@ def load_workdir(
         runs=runs,
         readings=readings,
         best=_best_readings(kept),
-        exclusions=pd.concat([*excluded, bad, unprobed, unmade], ignore_index=True),
-        warnings=tuple(map(str, pool.texts)),
+        exclusions=pd.concat(
+            [*excluded, other, bad, unprobed, unmade], ignore_index=True
+        ),
+        warnings=(*map(str, pool.texts), *warned),
         parts=_parts(scored),
         counting="with embeddings" if embeddings else "without embeddings",
         estimates=run_times.compared(store, records),
@@ -115,18 +118,38 @@ def _titled(studies: Mapping[str, Mapping[str, Any]]) -> str:
     return " + ".join(name for name in runs if name not in cuts)
 
 
-def _one_unit(records: Sequence[Record]) -> str:
-    """The unit of their losses. Raises UserError where they have several."""
-    units = {x.unit for r in records for x in _losses(r)}
-    if len(units) > 1:
-        named = sorted({f"objective == {r.run['objective']}" for r in records})
-        raise UserError(
-            "table",
-            sorted(units),
-            "losses of several units are not set side by side; choose runs, as by "
-            f"--where '{named[0]}'",
-        )
-    return units.pop() if units else "nats/token"
+def _of_one_unit(
+    records: Sequence[Record],
+) -> tuple[list[Record], str, pd.DataFrame, tuple[str, ...]]:
+    """The runs of the unit that most losses are in; that unit, the others, a warning.
+
+    Losses of several units, as of two objectives, are not set side by side. What runs
+    made, such as samples, is compared all the same.
+    """
+    units = {r.run_id: next((x.unit for x in _losses(r)), "") for r in records}
+    count = collections.Counter(unit for unit in units.values() if unit)
+    if not count:
+        return list(records), "nats/token", exclusions.excluded([], []), ()
+    unit = min(count, key=lambda name: (-count[name], name))
+    kept = [r for r in records if units[r.run_id] in (unit, "")]
+    others = [r for r in records if units[r.run_id] not in (unit, "")]
+    left = exclusions.excluded(
+        [r.run_id for r in others],
+        [
+            f"its loss is in {units[r.run_id]}, and most are in {unit}: --where "
+            f"'objective == {r.run['objective']}' fits it instead"
+            for r in others
+        ],
+    )
+    if not others:
+        return kept, unit, left, ()
+    instead = sorted({f"--where 'objective == {r.run['objective']}'" for r in others})
+    text = (
+        f"{len(kept)} runs have losses in {unit} and are fitted; {len(others)} have "
+        f"losses in {joined(sorted({units[r.run_id] for r in others}))}, which are not "
+        f"set beside them: {joined(instead, 'or')} fits those"
+    )
+    return kept, unit, left, (text,)
 
 
 def _with_artifacts(

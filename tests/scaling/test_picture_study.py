@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 import analysis
-from scaling.errors import UserError
 from scaling.store import Store
 from tests.support import real_studies
 
@@ -33,8 +31,11 @@ def test_a_study_of_pictures_is_planned_trained_and_read(tmp_path):
             digest = str(arrays["shapes:digest"])
             assert arrays["shapes:1:pictures"].shape == (4, 4, 4, 1)
         assert store.path("samples", f"{digest}.npz").exists()
-    with pytest.raises(UserError, match=r"several units .*objective == denoise"):
-        analysis.load(store.root)
+    both = analysis.load(store.root)
+    assert len(both.runs) == 2 and len(both.readings) == 1
+    (left,) = both.exclusions.reason
+    assert "most are in" in left and "--where 'objective == " in left
+    assert any("not set beside them" in line for line in both.warnings)
     for objective, unit in (
         ("denoise", "weighed squared error"),
         ("next_token", "nats/dim"),
