@@ -323,7 +323,7 @@ def answers(view: View) -> list[Sentence]:
 SHOWN = {
     "apart": ("the two", PALETTE[0], "o"),
     "denoiser_real": ("denoiser from real", PALETTE[1], "s"),
-    "reader_real": ("reader from real", PALETTE[2], "^"),
+    "reader_real": ("model of pixels from real", PALETTE[2], "^"),
     "real_real": ("real from real", FAINT, "D"),
 }
 MOST = 12
