@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -103,6 +104,8 @@ def _run(words: list[str], environment: dict[str, str], folder: str) -> None:
 
     os.environ.update(environment)
     os.environ["HOME"] = folder
+    # What a shell starts in the background ignores Ctrl-C, and so would this process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name, number in (("out", 1), ("err", 2)):
         file = os.open(f"{folder}/{name}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
         os.dup2(file, number)

@@ -86,7 +86,10 @@ def test_a_line_that_leaves_the_picture_is_drawn_as_far_as_the_picture_goes():
     table.loc[::12, "loss:x"] = 1e300
     table["loss:y"] = np.tile([1.0, 2.0, 4.0, 9.0], len(table) // 4)
     shown = types.SimpleNamespace(
-        lines=moved(table).reset_index(), runs=table, unit="nats/token"
+        lines=moved(table).reset_index(),
+        runs=table,
+        unit="nats/token",
+        counted="tokens",
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")

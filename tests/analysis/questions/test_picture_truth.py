@@ -124,7 +124,10 @@ def test_samples_of_another_spread_are_told_from_real_ones(tmp_path):
         ].iloc[0]
     assert apart[1.0].reader_real_low < 0.6 and apart[2.0].reader_real_low > 0.6
     text = autoregression_diffusion.apart_text(apart[2.0])
-    assert "of those of the model of pixels" in text and "held-out pictures from each other" in text
+    assert (
+        "of those of the model of pixels" in text
+        and "held-out pictures from each other" in text
+    )
 
 
 def test_unequal_models_are_not_set_beside_each_other(tmp_path):
