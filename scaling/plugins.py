@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -43,10 +44,17 @@ def names(package: ModuleType, *attributes: str) -> list[str]:
     Nothing is imported: a file whose name begins with an underscore is a helper
     and not a plug-in, every other one is.
     """
-    known = {m.name for m in pkgutil.iter_modules(package.__path__)}
     wanted = set(attributes)
-    known |= {name for name, file in _included.items() if wanted & file.defines}
+    known = _files(tuple(package.__path__)) | {
+        name for name, file in _included.items() if wanted & file.defines
+    }
     return sorted(name for name in known if not name.startswith("_"))
+
+
+@functools.cache  # a plan of 20,000 runs asks three times a run
+def _files(path: tuple[str, ...]) -> frozenset[str]:
+    """Names of the modules in the folders of a package."""
+    return frozenset(module.name for module in pkgutil.iter_modules(path))
 
 
 def load(package: ModuleType, name: str, field: str, *attributes: str) -> ModuleType:
@@ -57,9 +65,8 @@ def load(package: ModuleType, name: str, field: str, *attributes: str) -> Module
     """
     if name in _included and set(attributes) & _included[name].defines:
         return _run(name, _included[name].path)
-    known = names(package, *attributes)
-    if name not in known:
-        raise unknown(field, name, known)
+    if name.startswith("_") or name not in _files(tuple(package.__path__)):
+        raise unknown(field, name, names(package, *attributes))
     module = importlib.import_module(f"{package.__name__}.{name}")
     if not any(hasattr(module, attribute) for attribute in attributes):
         wanted = " or ".join(f"`{attribute}`" for attribute in attributes)

@@ -58,6 +58,8 @@ def _fields(owner: type) -> dict[str, Any]:
 
 def _fits(value: Any, kind: Any) -> bool:
     """Whether a value is of a kind; numpy's numbers are not, which JSON has not."""
+    if type(value) is kind:  # most values: the quick test first
+        return True
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
         if not isinstance(value, tuple):
