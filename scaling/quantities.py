@@ -50,7 +50,7 @@ DENOISE = (
 )
 
 
-# The loss where a model is told no caption, or another picture's.
+# The loss where a model reads no caption, or another picture's.
 CAPTIONS = ("no_caption", "wrong_caption")
 
 

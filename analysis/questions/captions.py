@@ -44,9 +44,10 @@ from analysis.report.style import (
 )
 from analysis.results import Analysis
 from analysis.schema import LOSS, Column, declare, measured
+from scaling.quantities import CAPTIONS
 
 # Columns of scores beside the right caption's.
-NONE, WRONG = ("no_caption", "wrong_caption")
+NONE, WRONG = CAPTIONS
 DRAWS = 300
 FRAMES = (
     declare(

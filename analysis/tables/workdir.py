@@ -31,12 +31,11 @@ from analysis.tables.experiments import Experiments, options
 from analysis.tables.table import BEST, PATH, Documents, Table
 from scaling import pooling
 from scaling.errors import UserError, unknown
+from scaling.quantities import CAPTIONS
 from scaling.record import Reading, Record
 from scaling.run import label
 from scaling.store import Store
 
-# Names of the sums of held-out pictures that were scored without their caption.
-CAPTIONS = ("no_caption", "wrong_caption")
 # Readers are given as many points of a loss curve as a figure can show.
 CURVE_POINTS = 200
 
