@@ -17,11 +17,13 @@ The Transformer and the LSTM read the first half alone, for the two shorter leng
 the other half where there is most data: a picture is 64 tokens to them.
 
 Two more amounts are read once alone, for laws of one epoch. Learning rates are tuned
-with the same trials for every family and size, on the most data. Where there is least
-and most data the longest training has a second initialisation. Every family and size
-also reads Gaussian fields, of which the best denoiser and the entropy are known. At the
-smaller size it reads captioned glyphs, too, and is scored with the right caption, with
-none and with a wrong one. One row of 16 x 16 pixels has letters that a person can read.
+with the same trials for every family and size, on the most data. Denoisers have a
+second initialisation in every cell of the longest training or the most data, models of
+pixels where there is least and most. Every family and size also reads Gaussian fields,
+of which the best denoiser and the entropy are known: denoisers for five lengths, so
+that a curve of their error shows whether it tends to nothing. At the smaller size it
+reads captioned glyphs, too, and is scored with the right caption, with none and with a
+wrong one. One row of 16 x 16 pixels has letters that a person can read.
 
 Every run makes pictures of stated noises, 256 glyphs, and denoises as many
 held-out pictures at three levels. See docs/pictures.md.
@@ -50,6 +52,7 @@ ONCE = (4_096, 8_192)  # and the most, in the shortest training
 LENGTHS = (16_384, 32_768, 65_536)
 READ = LENGTHS[:2]  # by models of pixels
 TUNED = LENGTHS[1]
+KNOWN = (8_192, *LENGTHS, 131_072)  # of Gaussian fields, by denoisers
 AMOUNTS = ("tokens", "unique_tokens")
 # The same for every family and size.
 RATES = (2e-3, 6e-3, 1.8e-2)
@@ -112,8 +115,8 @@ def of(results, denoisers, readers, sizes):
             yield from cells(best, lengths)
             yield from together(best, {f"data.{n}": ONCE for n in AMOUNTS})
             yield from other_half(best, lengths, everywhere=family in DENOISERS)
-            yield from other_weights(best, lengths[-1])
-            yield from known(best, lengths)
+            yield from other_weights(best, lengths, everywhere=family in DENOISERS)
+            yield from known(best, KNOWN if family in DENOISERS else lengths)
             if size == SMALL:
                 yield from captioned(best, lengths[-1])
 
@@ -156,10 +159,20 @@ def other_half(best, lengths, everywhere):
         yield from vary(other, least)
 
 
-def other_weights(best, length):
-    """A second initialisation at the least and the most data."""
-    ends = {"data.unique_tokens": (UNIQUE[0], UNIQUE[-1]), "data.tokens": (length,)}
-    return vary(best, ends | {"init_seed": (1,)})
+def other_weights(best, lengths, everywhere):
+    """A second initialisation: how far apart two runs of one model are.
+
+    everywhere: with any amount of data for the longest training, for any length with
+    the most data, and there a third for the longest.
+    """
+    longest = {"data.tokens": lengths[-1:]}
+    ends = {"data.unique_tokens": (UNIQUE[0], UNIQUE[-1])} | longest
+    yield from vary(best, ends | {"init_seed": (1,)})
+    if everywhere:
+        between = {"data.unique_tokens": UNIQUE[1:-1]} | longest
+        yield from vary(best, between | {"init_seed": (1,)})
+        yield from vary(best, {"data.tokens": lengths[:-1], "init_seed": (1,)})
+        yield from vary(best, longest | {"init_seed": (2,)})
 
 
 def known(best, lengths):
