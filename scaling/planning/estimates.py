@@ -49,6 +49,9 @@ def modelled(cost: Mapping[str, Any], layout: Layout) -> Step:
 
     Each device gathers the compute copy of the parameters twice, for the forward and
     the backward pass, and scatters their float32 gradients (Rajbhandari et al. 2020).
+    Where activations are computed again, a layer's input stays and, while its turn
+    lasts, all of one layer: 2 of 34 bytes an activation (Korthikanti et al. 2022,
+    arXiv 2205.05198, section 4); products of the forward pass are done twice.
 
     Args:
       cost: fields of `cost.Cost` of one run.
@@ -57,10 +60,15 @@ def modelled(cost: Mapping[str, Any], layout: Layout) -> Step:
     size = 4 if layout.precision == "float32" else 2
     others = (layout.data - 1) / layout.data
     params = cost["params_total"] * layout.width / (layout.run * layout.model)
+    state = cost.get("state", 0.0)
+    activations = (cost["memory"] - state) / layout.accumulate
+    again = layout.remat != "none"
+    if again:
+        activations *= min(1.0, 2 / 34 + 1 / max(1, cost.get("depth", 1)))
     return Step(
-        memory=cost["memory"] * slots,
-        state=cost.get("state", 0.0) * slots,
-        flops=cost["flops"] / cost["steps"] * slots,
+        memory=(state + activations) * slots,
+        state=state * slots,
+        flops=cost["flops"] / cost["steps"] * slots * (4 / 3 if again else 1),
         moved=cost["memory"] * slots,
         sent=params * (2 * size + 4) * others,
         how="modelled",

@@ -2,8 +2,10 @@
 
 The search keeps doubling for as long as that is faster: first the number of devices
 that train separate runs, then, on accelerators, the slots of each. Tiny models gain
-from both, large ones from neither. The layers of deep models run as a loop, whose
-compile time does not grow with depth, unless unrolled layers are faster. The choice is
+from both, large ones from neither. On accelerators a run that does not fit computes
+activations again in the backward pass and, if that is not enough, takes its step in
+parts. The layers of deep models run as a loop, whose compile time does not grow with
+depth, unless unrolled layers are faster. The choice is
 kept in the workdir's layout.json; the width of a pack affects the last bits of its
 results, so it must not change within a study.
 """
@@ -96,8 +98,11 @@ def choose(
     best = dataclasses.replace(_narrowest(base, batch), scan_layers=deep)
     rate = measure(best)
     tried: Tried = [(best, rate)]
+    while rate is None and (layout := _lighter(best, batch)) is not None:
+        best, rate = layout, measure(layout)
+        tried.append((best, rate))
     if rate is None:  # training will say why, run by run
-        return tried
+        return tried[:1]
     for wider, gain in ((_spread, 1.0), (_deepen, GAIN)):
         while (layout := wider(best, base, runs)) is not None:
             new_rate = measure(layout)
@@ -122,6 +127,22 @@ def _narrowest(base: Layout, batch: int) -> Layout:
     if base.platform == "cpu":
         return dataclasses.replace(base, run=1, width=1)
     return dataclasses.replace(base, data=math.gcd(base.data, batch))
+
+
+def _lighter(layout: Layout, batch: int) -> Layout | None:
+    """The next layout that needs less memory for the same step; None on a CPU.
+
+    Activations are computed again before a step is cut: a third more FLOPs, where
+    cutting starts every operation several times and fills the devices less.
+    """
+    if layout.platform == "cpu":
+        return None
+    if layout.remat == "none":
+        return dataclasses.replace(layout, remat="full")
+    parts = 4 * layout.accumulate
+    if batch % (parts * layout.data):
+        return None
+    return dataclasses.replace(layout, accumulate=parts)
 
 
 def _spread(layout: Layout, base: Layout, runs: int) -> Layout | None:
@@ -305,5 +326,10 @@ def _sentence(run: Run, tried: Tried) -> str:
 
 def words(layout: Layout) -> str:
     devices = f"{layout.devices} device{'s' * (layout.devices > 1)}"
-    looped = ", layers in a loop" if layout.scan_layers else ""
-    return f"{layout.width} run{'s' * (layout.width > 1)} at once on {devices}{looped}"
+    runs = f"{layout.width} run{'s' * (layout.width > 1)} at once on {devices}"
+    how = [
+        (layout.scan_layers, "layers in a loop"),
+        (layout.remat != "none", "activations computed again"),
+        (layout.accumulate > 1, f"a step in {layout.accumulate} parts"),
+    ]
+    return ", ".join([runs, *(text for so, text in how if so)])

@@ -40,6 +40,8 @@ def chosen(
 
     def rate(layout: Layout) -> float | None:
         """Tokens/s, None where it does not work: as `engines.Local.measure`."""
+        if any(step.reason and not step.memory for step in known.values()):
+            return None  # not for want of memory, which another layout could mend
         step = known.get(layout) or _like(known, cost, layout)
         if step.host or not fits(step, machine.memory):
             return None

@@ -12,6 +12,7 @@ from scaling import families
 from scaling.errors import UserError
 from scaling.families import _layers
 from scaling.layout import Layout
+from scaling.planning.estimates import modelled
 from scaling.run import Model
 from scaling.scheduling import layouts
 from scaling.store import Store
@@ -64,6 +65,34 @@ def test_accelerators_trade_shards_of_a_run_for_runs():
     assert found.precision == "bfloat16"
     # A batch of 6 lies over two devices, not four.
     assert layouts._narrowest(base, 6).data == 2
+
+
+def test_a_run_that_does_not_fit_keeps_less_and_then_takes_its_step_in_parts():
+    def fits(least):
+        return lambda l: 1.0 if (l.remat, l.accumulate) in least else None
+
+    base = Layout("tpu", data=4)
+    again, parts = ("full", 1), ("full", 4)
+    assert layouts.choose(base, 64, 1, fits({again}))[-1][0].remat == "full"
+    found = layouts.choose(base, 64, 1, fits({parts}))[-1][0]
+    assert (found.remat, found.accumulate, found.data) == ("full", 4, 4)
+    words = layouts.words(found)
+    assert words.endswith("activations computed again, a step in 4 parts")
+    # A step of 8 examples on 4 devices is not cut into four: it is trained as it is.
+    tried = layouts.choose(base, 8, 1, fits({parts}))
+    assert tried == [(layouts._narrowest(base, 8), None)]
+    assert layouts.choose(CPU, 64, 1, fits({again}))[-1][1] is None
+
+
+def test_less_memory_is_expected_of_lighter_layouts():
+    cost = {"memory": 100.0, "state": 20.0, "flops": 8.0, "steps": 1, "depth": 16}
+    cost["params_total"] = 5
+    plain, again, parts = (
+        modelled(cost, Layout("tpu", remat=remat, accumulate=parts))
+        for remat, parts in (("none", 1), ("full", 1), ("full", 4))
+    )
+    assert 100.0 == plain.memory > again.memory > parts.memory > 20.0
+    assert again.flops == pytest.approx(plain.flops * 4 / 3)
 
 
 def test_deep_models_loop_over_layers_unless_that_is_slower(tmp_path):
