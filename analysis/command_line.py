@@ -6,8 +6,7 @@ import argparse
 import re
 from typing import Any
 
-from absl.flags import argparse_flags
-
+from scaling.arguments import Parser
 from scaling.errors import UserError
 
 MAP_HELP = (
@@ -29,7 +28,7 @@ EXIT = (
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The command line; `--help` and mistakes end the program here."""
-    parser = argparse_flags.ArgumentParser(
+    parser = Parser(
         prog="scaling-analysis",
         description="Architecture or data? From runs to laws and effects.",
         epilog=EXIT,

@@ -19,15 +19,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from absl import app
-from absl.flags import argparse_flags
 
 from launch.machines import LaunchError, note
 from scaling import quiet
+from scaling.arguments import Parser
 from scaling.errors import UserError
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse_flags.ArgumentParser(
+    parser = Parser(
         prog="scaling-launch", description="Runs a study on machines of Google Cloud."
     )
     commands = parser.add_subparsers(dest="command", required=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import app
-from absl.flags import argparse_flags
 
 from scaling import quiet
+from scaling.arguments import Parser
 from scaling.errors import Ended, UserError
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse_flags.ArgumentParser(
-        prog="scaling", description="Trains the runs of a scaling study."
-    )
+    parser = Parser(prog="scaling", description="Trains the runs of a scaling study.")
     commands = parser.add_subparsers(dest="command", required=True)
     plan = commands.add_parser(
         "plan", help="show what a study would train, and its cost"
