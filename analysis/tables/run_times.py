@@ -48,11 +48,7 @@ def _here(
     targets: Mapping[str, Mapping[str, Any]], record: Record
 ) -> Iterator[Mapping[str, Any]]:
     """The estimates that were made for the machine of the record."""
-    there = record.device.lower()
+    chips = record.layout["run"] * record.layout["data"] * record.layout["model"]
     for estimate in targets.values():
-        chips = record.layout["run"] * record.layout["data"] * record.layout["model"]
-        device = estimate["device"].lower()
-        cpu = device == there == "cpu"  # a CPU's cores and its host devices differ
-        same = device == there or (there.startswith("nvidia") and device in there)
-        if estimate["seconds"] and (cpu or (same and estimate["devices"] == chips)):
+        if estimate["seconds"] and estimates.is_for(estimate, record.device, chips):
             yield estimate

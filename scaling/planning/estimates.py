@@ -87,6 +87,7 @@ class Estimate:
       seconds: of training and scoring the run, as records count them; None where
         unknown.
       memory: bytes of each device; None where unknown.
+      compiling: seconds that its program takes to compile; None where unknown.
     """
 
     run_id: str
@@ -96,6 +97,7 @@ class Estimate:
     how: str
     seconds: float | None
     memory: float | None
+    compiling: float | None = None
 
 
 def read(store: Store) -> dict[str, dict[str, dict[str, Any]]]:
@@ -109,14 +111,28 @@ def read(store: Store) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _is_whole(body: Any) -> bool:
-    names = [field.name for field in dataclasses.fields(Estimate)]
-    if not isinstance(body, dict) or set(body) != set(names):
+    names = {field.name for field in dataclasses.fields(Estimate)}
+    if not isinstance(body, dict) or set(body) | {"compiling"} != names:
         return False
     words = [body[name] for name in ("run_id", "target", "device", "how")]
     numbers = [body[name] or 0 for name in ("devices", "seconds", "memory")]
+    numbers.append(body.get("compiling") or 0)  # the first ones had none
     return all(isinstance(word, str) for word in words) and all(
         isinstance(number, int | float) for number in numbers
     )
+
+
+def is_for(estimate: Mapping[str, Any], device: str, devices: int) -> bool:
+    """Whether a kept estimate is for such devices, and so many of them.
+
+    Args:
+      device: in JAX's words.
+    """
+    named, there = estimate["device"].lower(), device.lower()
+    if named == there == "cpu":  # a CPU's cores and its host devices differ
+        return True
+    same = named == there or (there.startswith("nvidia") and named in there)
+    return same and bool(estimate["devices"] == devices)
 
 
 def keep(store: Store, estimates: Iterable[Estimate], replace: bool = False) -> None:

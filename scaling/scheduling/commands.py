@@ -18,6 +18,7 @@ from scaling.following.journal import Journal
 from scaling.following.listeners import Apart, Listener, heard
 from scaling.packs import Event
 from scaling.scheduling.lock import locked
+from scaling.scheduling.paper import Rule
 from scaling.scheduling.progress import Progress, describe
 from scaling.scheduling.queue import Queue
 from scaling.scheduling.study_plan import Entry, Options, StudyPlan
@@ -127,7 +128,7 @@ def run(options: Options, progress: Progress) -> int:
         Stop() as stop,
         opened(options, stop, progress) as study,
     ):
-        queue = Queue(study, options.retry_oom)
+        queue = Queue(study, options.retry_oom, Rule(study))
         with _heard(study, queue, options, progress) as tell:
             study.engine.run(queue, study.store, tell)
         entries = study.remember()

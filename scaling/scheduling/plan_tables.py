@@ -15,7 +15,7 @@ from scaling.layout import Layout
 from scaling.planning.hardware import EFFICIENCY, START, Hardware
 from scaling.record import Attempt, Record
 from scaling.run import Run
-from scaling.scheduling.progress import describe, duration, short
+from scaling.scheduling.progress import describe, duration, short, timed
 from scaling.store import Store
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def target_table(forecasts: Sequence[Forecast], fleet: Fleet) -> str:
             {True: "yes", False: "no", None: "?"}[f.fits],
             short(f.entry.cost["flops"]),
             "?" if f.step_seconds is None else f"{1e3 * f.step_seconds:.3g} ms",
-            "?" if f.seconds is None else _time(f.seconds),
+            "?" if f.seconds is None else timed(f.seconds),
             "?" if hours is None else f"{hours:.3g}",
         ]
         row += ["?" if f.cost is None else f"{f.cost:,.2f}"] * priced
@@ -181,7 +181,7 @@ def _target_lines(forecasts: Sequence[Forecast]) -> list[str]:
     if machine.kind != "gpu" and known:
         count += f", median {statistics.median(s.seconds for s in known):.1f} s each"
     total = (
-        f"time for the runs left: {_time(3600 * hours)}, {hours * machine.chips:.3g} "
+        f"time for the runs left: {timed(3600 * hours)}, {hours * machine.chips:.3g} "
         "chip-hours, one pack after the other"
     )
     if any(f.cost is not None for f in left):
@@ -202,14 +202,14 @@ def _target_lines(forecasts: Sequence[Forecast]) -> list[str]:
 
 def _fleet_lines(fleet: Fleet, machine: Hardware) -> list[str]:
     """When the machines have ended, what they cost, and what cutting packs gains."""
-    there, one, whole = fleet.scheduled, fleet.one, fleet.whole
+    there, one = fleet.scheduled, fleet.one
     if not fleet.runs:
         return []
     many = fleet.machines > 1
     text = f"{fleet.machines} machine{'s' * many}: the study ends after "
-    text += f"{_time(there.seconds)}, in {there.packs} pack{'s' * (there.packs != 1)}"
+    text += f"{timed(there.seconds)}, in {there.packs} pack{'s' * (there.packs != 1)}"
     if many:
-        text += f"; one machine alone would take {_time(one.seconds)}"
+        text += f"; one machine alone would take {timed(one.seconds)}"
     chips = fleet.hours * machine.chips
     paid = f"{fleet.hours:.3g} machine-hours ({chips:.3g} chip-hours)"
     if fleet.cost is not None:
@@ -223,15 +223,7 @@ def _fleet_lines(fleet: Fleet, machine: Hardware) -> list[str]:
     paid += f", machines without work {max(0.0, idle):.0%} of all time" * many
     lines = [text, paid]
     if many:
-        gain = whole.seconds - there.seconds
-        cut = "runs of one program are cut into packs for several machines: "
-        if gain > 0:
-            cut += f"with one pack a program the study would end {_time(gain)} later"
-        elif gain < 0:
-            cut += f"one pack a program would end the study {_time(-gain)} sooner"
-        else:
-            cut += "one pack a program would end it at the same time"
-        lines.append(cut)
+        lines.append(fleet.ways.words())
     if fleet.left_out:
         lines.append(
             f"{fleet.left_out} of the runs left are in no pack: their program does not "
@@ -243,10 +235,6 @@ def _fleet_lines(fleet: Fleet, machine: Hardware) -> list[str]:
             f"{1e6 * start:g} us each on a {machine.kind.upper()} (not measured here)"
         )
     return lines
-
-
-def _time(seconds: float) -> str:
-    return duration(seconds) if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def _basis(machine: Hardware) -> str:

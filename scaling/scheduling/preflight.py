@@ -34,6 +34,7 @@ from scaling.run import Program, Run
 from scaling.scheduling import layouts, packing
 from scaling.scheduling.commands import opened
 from scaling.scheduling.cost_cache import code_digest
+from scaling.scheduling.paper import Work
 from scaling.scheduling.progress import Progress, describe
 from scaling.scheduling.queue import at_once
 from scaling.scheduling.study_plan import Entry, Options, StudyPlan
@@ -77,7 +78,17 @@ class Forecast:
             how=f"{self.step.how} step, roofline",
             seconds=self.seconds,
             memory=self.step.memory or None,
+            compiling=self.compiling,
         )
+
+    @property
+    def compiling(self) -> float:
+        """Seconds that compiling its program took here; 0 where it was not done."""
+        return self.step.seconds if self.step.how == "compiled" else 0.0
+
+    def work(self) -> Work:
+        """What a schedule on paper knows of it."""
+        return Work(self.entry, self.layout, self.seconds or 0.0, self.compiling)
 
 
 def plan(

@@ -49,6 +49,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def timed(seconds: float) -> str:
+    """As `duration`, with two digits of less than ten seconds."""
+    return duration(seconds) if seconds >= 10 else f"{seconds:.2g} s"
+
+
 @dataclasses.dataclass
 class _Running:
     step: int = 0

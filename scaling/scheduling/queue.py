@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from scaling import trunks
 from scaling.layout import Layout
@@ -19,6 +19,11 @@ TRIES = 3  # attempts at a run without a newer checkpoint between them
 # of the time.
 PLANNING = 0.05
 QUICK = 0.5  # seconds; a plan that takes less is always made again
+
+
+# Given what waits, a kind of machine and how many places there are: whether the runs of
+# a program are cut into packs for several of them, or stay one pack (paper.py).
+Cut = Callable[[Sequence[Entry], Machine, int], bool]
 
 
 class _Group:
@@ -81,11 +86,16 @@ class Queue:
     there, so that each is compiled as rarely as possible; then comes the program with
     the most FLOPs left, so that a program which does not fit or is too slow shows
     early, and no large pack is left for the end. For one place a pack is everything
-    left of the program; for several it is cut, see `_share`.
+    left of the program; for several it is cut where `cut` says so, see `_share`.
     """
 
-    def __init__(self, plan: StudyPlan, retry_oom: bool):
-        self.plan, self.progress = plan, plan.progress
+    def __init__(
+        self,
+        plan: StudyPlan,
+        retry_oom: bool,
+        cut: Cut = lambda waiting, machine, places: True,
+    ):
+        self.plan, self.progress, self._cut = plan, plan.progress, cut
         self.given_up: dict[str, str] = {}
         self._tries: dict[str, int] = {}
         self._step: dict[str, int] = {}
@@ -102,6 +112,7 @@ class Queue:
         self._stale = True  # the plan is older than some record
         self._planned_until = 0.0
         self._unsure = False
+        self._decided: tuple[int, bool] | None = None  # for so many places: cut?
         if not retry_oom:
             for attempt in plan.store.attempts():
                 if attempt.cause == "out of memory" and attempt.together == 1:
@@ -206,6 +217,7 @@ class Queue:
     def _put(self, entry: Entry) -> None:
         group = self._groups.setdefault(entry.run.program(), _Group())
         if entry.run_id not in self._bundles:
+            self._decided = None  # there is more to do than was known
             alone = trunks.fork(entry.run) == 0
             key = entry.run_id if alone else f"{hash(trunks.trunk(entry.run))}"
             self._bundles[entry.run_id] = key
@@ -263,25 +275,39 @@ class Queue:
                 choose = layouts.search(run, *runs)
                 return Search(run, self.plan.spec(run), choose)
             layout = kept
-        entries = self._share(group, layout.width, places)
+        entries = self._share(group, layout.width, place.machine, places)
         pack = _packed(entries, _as_asked(layout, run))
         if places > 1:  # the next may go elsewhere
             return pack
         return dataclasses.replace(pack, ahead=self._ahead(program, layouts))
 
-    def _share(self, group: _Group, width: int, places: int) -> list[Entry]:
+    def _share(
+        self, group: _Group, width: int, machine: Machine, places: int
+    ) -> list[Entry]:
         """The runs of a program that one of `places` is given.
 
-        All for one place. For several, half of an equal share of all that waits, and
-        at least as many as are trained at once: large packs first, smaller ones as
-        less is left, so that fast and slow places end together (guided
+        All for one place, or where programs are not cut. Else half of an equal share of
+        all that waits, and at least as many as are trained at once: large packs first,
+        smaller ones as less is left, so that fast and slow places end together (guided
         self-scheduling, Polychronopoulos & Kuck 1987). Runs that share a trunk stay
         together.
         """
         load = sum(g.load for g in self._groups.values())
-        if places == 1:
+        if not self._cuts(machine, places):
             return group.share(load, group.size)
         return group.share(load / (2 * places), width)
+
+    def _cuts(self, machine: Machine, places: int) -> bool:
+        """Whether programs are cut; decided again where places doubled or halved."""
+        if places == 1:
+            return False
+        if self._decided is None or not (
+            self._decided[0] < 2 * places and places < 2 * self._decided[0]
+        ):
+            groups = [g.bundles.values() for g in self._groups.values()]
+            waiting = [e for bundles in groups for b in bundles for e in b.values()]
+            self._decided = places, self._cut(waiting, machine, places)
+        return self._decided[1]
 
     def _ahead(self, program: Program, layouts: Layouts) -> tuple[Run, Layout] | None:
         """The program that is likely next, to be compiled meanwhile."""

@@ -1,34 +1,43 @@
 """Plans for several machines, against schedules that were worked out by hand."""
 
 import dataclasses
+import types
 
 import pytest
 
 from scaling.layout import Layout
-from scaling.planning import hardware
+from scaling.packs import Machine
+from scaling.planning import estimates, hardware
 from scaling.planning.estimates import Step
 from scaling.run import Data, Model
-from scaling.scheduling import fleet_plan, packing, plan_tables
-from scaling.scheduling.fleet_plan import schedule
+from scaling.scheduling import fleet_plan, packing, paper, plan_tables
 from scaling.scheduling.preflight import Forecast
+from scaling.scheduling.queue import Queue
 from scaling.scheduling.study_plan import Entry
+from scaling.store import Store
 from tests.scaling.engines.test_engine import make_run
 
 V5E = hardware.lookup("v5e-8")
 
 
-def forecast(name, size, steps, width=1, scoring=0.0, state="left", **changes):
+def forecast(
+    name, size, steps, width=1, scoring=0.0, state="left", compiling=5.0, **changes
+):
     """A run whose pack takes a second a step and compiles for five."""
     run = make_run(rate=0.001 * (1 + ord(name)))
     data = Data(run.data.corpus, steps * run.tokens_per_step)
     run = dataclasses.replace(run, model=Model("transformer", size), data=data)
     cost = {"flops": 1.0 * steps, "evaluation_flops": scoring * steps, "steps": steps}
     entry = Entry(run, name, state, cost, 1.0, **changes)
-    step = Step(memory=1.0, starts=250_000.0, seconds=5.0)
+    step = Step(memory=1.0, starts=250_000.0, seconds=compiling)
     layout = Layout("tpu", run=width, width=width)
     seconds = steps * (1 + scoring) / width
     known = (True, 1.0, seconds, "v5litepod-1", None)
     return Forecast(entry, V5E, layout, step, 16e9, *known)
+
+
+def schedule(forecasts, machines, *how, **also):
+    return paper.schedule([f.work() for f in forecasts], machines, *how, **also)
 
 
 def test_runs_of_one_program_are_cut_into_packs():
@@ -63,6 +72,44 @@ def test_a_third_machine_has_nothing_to_do():
     assert lines[9].startswith(
         "starting operations takes 25% of the training time, at 1"
     )
+
+
+class Left:
+    """A study in a workdir, as far as the queue asks."""
+
+    settled = True
+
+    def __init__(self, folder, forecasts, machine):
+        self.store, self.here, self.notes = Store(folder), machine, []
+        self.forecasts, self.done = forecasts, set()
+        self.progress = paper.Nobody()
+        self.progress.note = self.notes.append
+        known = lambda run: forecasts[0].layout
+        self.layouts = types.SimpleNamespace(known=known, of=lambda run, *_: known(run))
+
+    def layouts_of(self, machine):
+        return self.layouts
+
+    def remember(self):
+        return [f.entry for f in self.forecasts if f.entry.run_id not in self.done]
+
+
+@pytest.mark.parametrize(("compiling", "packs"), [(100.0, 2), (1.0, 8)])
+def test_a_run_gives_out_the_packs_that_the_plan_recommends(tmp_path, compiling, packs):
+    """Two programs on two machines: the one that ends first may help the other."""
+    runs = [forecast(name, 1, 10, compiling=compiling) for name in "abcdef"]
+    runs += [forecast(name, 2, 10, compiling=compiling) for name in "ghi"]
+    plan = fleet_plan.fleet(runs, 2, None)
+    assert plan.ways.cuts == (packs > 2) and plan.scheduled.packs == packs
+    assert plan.scheduled.seconds == min(plan.ways.cut.seconds, plan.ways.whole.seconds)
+    there = Machine("tpu", V5E.devices, V5E.device)
+    study = Left(tmp_path, runs, there)
+    estimates.keep(study.store, [f.estimate() for f in runs])
+    queue = Queue(study, True, paper.Rule(study))
+    on_paper = paper.Paper([f.work() for f in runs])
+    study.done = on_paper.done
+    assert paper.played(queue, on_paper, 2) == plan.scheduled
+    assert study.notes == [plan.ways.words()]
 
 
 def test_scoring_takes_time_and_a_shared_trunk_is_trained_once():
