@@ -10,11 +10,14 @@ import fsspec
 from scaling.errors import UserError
 
 
-def absolute(workdir: str | os.PathLike[str]) -> str:
+def absolute(workdir: str | os.PathLike[str], field: str = "workdir") -> str:
     """A workdir's address, absolute where it is a local path.
 
     An absolute path means the same folder to every process and library that is given
     it; "~" is the home folder. A gs:// address is returned unchanged.
+
+    Args:
+      field: what the address is given for.
 
     Raises:
       UserError: "~name" of a user who does not exist, or a remote address that is not
@@ -22,29 +25,27 @@ def absolute(workdir: str | os.PathLike[str]) -> str:
     """
     text = os.fspath(workdir)
     if "://" in text:
-        _check_address(text)
+        _check_address(text, field)
         return text
     expanded = os.path.expanduser(text)
     if expanded.startswith("~"):
-        raise UserError(
-            "workdir", text, "there is no such user; write ./~... for a name"
-        )
+        raise UserError(field, text, "there is no such user; write ./~... for a name")
     return os.path.abspath(expanded)
 
 
-def _check_address(address: str) -> None:
+def _check_address(address: str, field: str) -> None:
     """Raises UserError for an address at which no workdir can be."""
     scheme, _, rest = address.partition("://")
     if scheme != "gs":
-        raise UserError("workdir", address, "give a local folder or gs://BUCKET/FOLDER")
+        raise UserError(field, address, "give a local folder or gs://BUCKET/FOLDER")
     if not rest.strip("/"):
-        raise UserError("workdir", address, "give a bucket: gs://BUCKET/FOLDER")
+        raise UserError(field, address, "give a bucket: gs://BUCKET/FOLDER")
     if set("[]*?") & set(
         rest
     ):  # gcsfs reads these characters as patterns and would find no file
-        raise UserError("workdir", address, "a gs:// name without [, ], * and ?")
+        raise UserError(field, address, "a gs:// name without [, ], * and ?")
     if importlib.util.find_spec("gcsfs") is None:
-        raise UserError("workdir", address, "gs:// needs: pip install 'datalaw[gcs]'")
+        raise UserError(field, address, "gs:// needs: pip install 'datalaw[gcs]'")
     # A listing that is kept does not show what the child wrote since. It has to be said
     # before the first gs:// path is opened, which fixes it for the process.
     fsspec.config.conf.setdefault("gs", {})["use_listings_cache"] = False

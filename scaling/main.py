@@ -107,7 +107,8 @@ def _add_study_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--data_dir",
-        help="folder of prepared corpora (default: $SCALING_DATA or ~/.cache/datalaw)",
+        help="folder of prepared corpora (default: $SCALING_DATA or ~/.cache/datalaw); "
+        "gs://BUCKET/FOLDER to share them, which a gs:// workdir does anyway",
     )
     command.add_argument(
         "--compilation_cache",
@@ -152,7 +153,8 @@ def _options(arguments: argparse.Namespace) -> Options:
     from scaling.packs import CHECKPOINT_SECONDS
     from scaling.scheduling.study_plan import Options
 
-    data_dir = os.path.abspath(corpora.data_folder(arguments.data_dir))
+    workdir = absolute(arguments.workdir or f"runs/{Path(arguments.study).stem}")
+    data_dir, shared = corpora.places(arguments.data_dir, workdir)
     seconds = getattr(arguments, "checkpoint_seconds", CHECKPOINT_SECONDS)
     if not seconds >= 0.0:  # NaN too
         raise UserError("checkpoint_seconds", seconds, "give seconds, 0 or more")
@@ -165,10 +167,11 @@ def _options(arguments: argparse.Namespace) -> Options:
         memory_limit_gb=arguments.memory_limit_gb,
         checkpoint_seconds=seconds,
         texts=os.path.dirname(absolute(arguments.study)),
+        shared=shared,
     )
     return Options(
         study=arguments.study,
-        workdir=absolute(arguments.workdir or f"runs/{Path(arguments.study).stem}"),
+        workdir=workdir,
         settings=settings,
         families=tuple(filter(None, arguments.families.split(","))),
         retry_oom=getattr(arguments, "retry_oom", False),

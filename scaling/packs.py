@@ -20,13 +20,15 @@ class Pack:
     """Runs of one program, to be trained together, `layout.width` at a time.
 
     ahead: a run of the program that is likely next, and its layout; it is compiled
-    while this pack trains.
+    while this pack trains. digests: by `Part.key`, of the texts that the runs are of;
+    empty for what each text is now.
     """
 
     runs: tuple[Run, ...]
     run_ids: tuple[str, ...]
     layout: Layout
     ahead: tuple[Run, Layout] | None = None
+    digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +126,7 @@ def pack_to_json(pack: Pack) -> dict[str, Any]:
         "run_ids": list(pack.run_ids),
         "layout": pack.layout.to_json(),
         "ahead": pack.ahead and [part.to_json() for part in pack.ahead],
+        "digests": dict(pack.digests),
     }
 
 
@@ -134,4 +137,5 @@ def pack_from_json(body: Mapping[str, Any]) -> Pack:
     if body["ahead"]:
         run, layout = body["ahead"]
         ahead = Run.from_json(run), Layout(**layout)
-    return Pack(runs, tuple(body["run_ids"]), Layout(**body["layout"]), ahead)
+    layout, digests = Layout(**body["layout"]), body["digests"]
+    return Pack(runs, tuple(body["run_ids"]), layout, ahead, digests)

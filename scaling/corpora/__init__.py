@@ -50,13 +50,14 @@ if TYPE_CHECKING:
     )
     from scaling.corpora._pictures import Picture, check_alike, check_kind
     from scaling.corpora._prepare import (
-        Prepared,
         data_folder,
+        obtain,
         open_prepared,
         prepare,
-        spec_of,
     )
+    from scaling.corpora._prepared import Prepared, spec_of
     from scaling.corpora._quality import check_quality
+    from scaling.corpora._shared import places
     from scaling.corpora._stream import TokenStream
     from scaling.corpora._text_files import seen_from
 
@@ -74,8 +75,10 @@ __all__ = [
     "evaluation_windows",
     "load",
     "names",
+    "obtain",
     "of_pictures",
     "open_prepared",
+    "places",
     "prepare",
     "ratio",
     "seen_from",
@@ -85,7 +88,7 @@ __all__ = [
 _WHERE = {
     "EvaluationWindows": "_evaluation",
     "Picture": "_pictures",
-    "Prepared": "_prepare",
+    "Prepared": "_prepared",
     "TokenStream": "_stream",
     "check_alike": "_pictures",
     "check_evaluation": "_evaluation",
@@ -94,11 +97,13 @@ _WHERE = {
     "data_folder": "_prepare",
     "evaluation_rows": "_evaluation",
     "evaluation_windows": "_evaluation",
+    "obtain": "_prepare",
     "open_prepared": "_prepare",
+    "places": "_shared",
     "prepare": "_prepare",
     "ratio": "_evaluation",
     "seen_from": "_text_files",
-    "spec_of": "_prepare",
+    "spec_of": "_prepared",
 }
 
 

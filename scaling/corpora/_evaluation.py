@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from scaling.corpora._pictures import arranged
-from scaling.corpora._prepare import Prepared
+from scaling.corpora._prepared import Prepared
 from scaling.corpora._tokens import DOCUMENT, TokenFile
 from scaling.errors import UserError
 from scaling.families import Tokens

@@ -19,7 +19,7 @@ import numpy as np
 
 from scaling import corpora, families
 from scaling.corpora._chance import below, keys
-from scaling.corpora._prepare import Prepared
+from scaling.corpora._prepared import Prepared
 from scaling.corpora._tokens import DOCUMENT, TokenFile
 from scaling.errors import UserError
 from scaling.quantities import CAPTIONS

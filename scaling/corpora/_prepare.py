@@ -5,123 +5,51 @@ folder in it, named by the corpus and a hash of its options, version and split r
     documents/          the TFDS builder's ArrayRecord files, all splits
     TOKENIZER/          token files, index of documents, vocabulary, manifest.json
 Each is written beside its place and renamed into it, under a lock of the corpus: two
-processes can prepare at once, and one that is killed leaves nothing that counts.
+processes can prepare at once, and one that is killed leaves nothing that counts. Hosts
+share what is prepared through a bucket (_shared.py).
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import errno
-import fcntl
 import hashlib
 import inspect
 import json
 import os
+import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from scaling import corpora, families
-from scaling.corpora import _splits, _tokens
+from scaling import corpora, intact
+from scaling.corpora import _shared, _splits, _tokens
+from scaling.corpora._folders import locked, replacing, say
+from scaling.corpora._prepared import (
+    FORMAT,
+    SPLITS,
+    Damaged,
+    Prepared,
+    content_digest,
+    opened,
+    sha256,
+)
 from scaling.errors import UserError
-from scaling.run import Part, Run
-
-FORMAT = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """A corpus in tokens, on disk.
-
-    Attributes:
-      key: `Part.key`.
-      digest: sha256 over what a run can read: both splits' token files, index and
-        vocabulary. Tokenizer, text and split rule all show in it.
-      folder: where the token files are.
-      vocab: number of ids, the separator (the last of them) included.
-      vocabulary: sha256 of a learnt vocabulary, "" for bytes.
-      train_tokens, held_out_tokens: separators included.
-      train_documents, held_out_documents: after exact duplicates were dropped.
-      train_bytes, held_out_bytes: of UTF-8 text, separators not counted.
-      images: what models of "denoise" read, where it is a corpus of pictures. In one,
-        a token is a picture, a document a group of them, a byte a value of a pixel.
-      halves: training pictures of either half.
-      documents: documents of both splits.
-      duplicates: documents dropped.
-      empty: documents left out since they have no text.
-    """
-
-    key: str
-    digest: str
-    folder: Path
-    tokenizer: str
-    vocab: int
-    vocabulary: str
-    train_tokens: int
-    held_out_tokens: int
-    train_documents: int
-    held_out_documents: int
-    train_bytes: int
-    held_out_bytes: int
-    duplicates: int
-    empty: int
-    licence: str
-    source: str
-    images: families.Images | None = None
-    halves: tuple[int, int] = (0, 0)
-
-    @property
-    def separator(self) -> int:
-        return self.vocab - 1
-
-    def spec(self, run: Run) -> families.Spec:
-        """What the models of a run of this corpus read."""
-        if self.images is None:
-            return families.Tokens(self.vocab, run.length)
-        if run.objective == "denoise":
-            return self.images
-        prefix = self.images.row - self.images.size
-        return families.Tokens(self.vocab, self.images.row, prefix)
-
-    def readable(self, half: int) -> int:
-        """Training tokens of a half; of the whole for half 0."""
-        return self.halves[half - 1] if half else self.train_tokens
-
-    @property
-    def unit(self) -> str:
-        """What its tokens are."""
-        return "tokens" if self.images is None else "pictures"
-
-    @property
-    def documents(self) -> int:
-        return self.train_documents + self.held_out_documents
-
-    @property
-    def bytes(self) -> int:
-        return self.train_bytes + self.held_out_bytes
-
-
-def spec_of(run: Run, prepared: Mapping[str, Prepared]) -> families.Spec:
-    """What the models of a run read.
-
-    Args:
-      prepared: by `Part.key`, for at least the run's training corpora.
-    """
-    return prepared[run.data.corpus[0].key].spec(run)
-
-
-class Damaged(Exception):
-    """Files of a prepared corpus are not what was written."""
+from scaling.run import Part
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where corpora are prepared: `data_dir`, else $SCALING_DATA, else the cache."""
-    chosen = data_dir or os.environ.get("SCALING_DATA") or "~/.cache/datalaw"
+    """Where corpora are prepared: `data_dir`, else $SCALING_DATA, else the cache.
+
+    Raises:
+      UserError: it is no local folder.
+    """
+    chosen = data_dir or os.environ.get("SCALING_DATA") or _shared.DEFAULT
+    if intact.is_remote(chosen):
+        raise UserError("data_dir", str(chosen), "give a local folder")
     return Path(chosen).expanduser()
 
 
@@ -130,8 +58,13 @@ def prepare(
     data_dir: str | os.PathLike[str] | None = None,
     tokenizer: str = "bytes",
     progress: bool = True,
+    shared: str = "",
 ) -> dict[str, Prepared]:
     """Prepares what is not prepared yet; by `Part.key`.
+
+    Args:
+      shared: a folder of a bucket that has prepared corpora (`_shared.py`). What it has
+        is copied from there, and what it lacks is put there.
 
     Raises:
       UserError: unknown corpus, option or tokenizer, a missing wheel, a corpus too
@@ -141,10 +74,62 @@ def prepare(
     prepared = {}
     for part in {part.key: part for part in parts}.values():
         try:
-            prepared[part.key] = _prepare(part, root, tokenizer, progress)
+            prepared[part.key] = _prepare(part, root, tokenizer, progress, shared)
         except OSError as error:
             raise _explained(error, root) from error
     return prepared
+
+
+def obtain(
+    part: Part, digest: str, root: Path, tokenizer: str, shared: str
+) -> Prepared:
+    """The corpus of a digest, on a host of a study that was begun on another one.
+
+    It is looked for here and then in the bucket; with no bucket, it is prepared from
+    what this host has.
+
+    Raises:
+      UserError: the bucket does not have it whole, or it has another content here.
+    """
+    if (here := _of_digest(part, root, tokenizer, digest)) is not None:
+        return here
+    try:
+        if not shared:
+            made = _prepare(part, root, tokenizer, False)
+            if made.digest != digest:
+                why = f"has another content on {platform.node()} than where the study "
+                why += "was started: install the same packages and copy the same texts "
+                raise UserError("data.corpus", part.key, f"{why}there")
+            return made
+        folder = root / _shared.folder_name(part.name, digest)
+        with locked(folder, part.key, False):
+            return _copied(part, folder / _slug(tokenizer), digest, shared)
+    except OSError as error:
+        raise _explained(error, root) from error
+    except _shared.NotThere as error:
+        _shared.forget(shared, part.name, digest)
+        raise UserError(
+            "data.corpus", part.key, f"{error}: start again, which puts it there anew"
+        ) from error
+
+
+def _copied(part: Part, tokens: Path, digest: str, shared: str) -> Prepared:
+    """Copies a corpus from the bucket, if nobody did meanwhile. Needs the lock."""
+    if not tokens.is_dir():
+        with replacing(tokens) as partial:
+            _shared.get(shared, part.name, digest, partial)
+    return opened(part, tokens)
+
+
+def _of_digest(part: Part, root: Path, tokenizer: str, digest: str) -> Prepared | None:
+    """What is prepared here with this digest, whatever it was prepared from."""
+    for folder in sorted(root.glob(f"{part.name}-*/{_slug(tokenizer)}")):
+        try:
+            if (made := opened(part, folder)).digest == digest:
+                return made
+        except Damaged:  # something else is said of it where it is needed
+            continue
+    return None
 
 
 def open_prepared(
@@ -152,57 +137,107 @@ def open_prepared(
     data_dir: str | os.PathLike[str] | None = None,
     tokenizer: str = "bytes",
     full: bool = False,
+    digest: str = "",
 ) -> Prepared:
     """Opens a prepared corpus; prepares nothing.
 
     Sizes are always checked; the content is too where `full`.
 
+    Args:
+      digest: of the one that is meant, if not what the corpus is now.
+
     Raises:
       UserError: it is not prepared, or its files are damaged.
     """
     root = data_folder(data_dir)
+    if digest and (there := _of_digest(part, root, tokenizer, digest)) is not None:
+        return there
     folder = _folder(part, root) / _slug(tokenizer)
     if not folder.is_dir():
         raise UserError("data.corpus", part.key, f"is not prepared under {root}")
     try:
-        return _open(part, folder, full)
+        return opened(part, folder, full)
     except Damaged as error:
         raise UserError(
             "data.corpus", part.key, f"{error}; delete {folder} and prepare it again"
         ) from error
 
 
-def _prepare(part: Part, root: Path, tokenizer: str, progress: bool) -> Prepared:
-    model = _model(part, root, tokenizer, progress)
+def _prepare(
+    part: Part, root: Path, tokenizer: str, progress: bool, shared: str = ""
+) -> Prepared:
+    model = _model(part, root, tokenizer, progress, shared)
     folder = _folder(part, root)
     tokens = folder / _slug(tokenizer)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder, part, progress):
-        if tokens.is_dir():
-            try:
-                return _open(part, tokens)
-            except Damaged as error:
-                _say(progress, f"{part.key}: {error}; preparing it again")
-                shutil.rmtree(tokens)
-        if not (folder / "documents").is_dir():
-            with _replacing(folder / "documents") as partial:
-                _build_documents(part, partial, progress)
-                _check_unchanged(part, folder, root)
-        with _replacing(tokens) as partial:
-            _build_tokens(part, folder / "documents", partial, tokenizer, model)
-        made = _open(part, tokens)
+    version = f"{folder.name}-{tokens.name}"
+    with locked(folder, part.key, progress):
+        made = _there(part, tokens, progress)
+        if made is None and shared:
+            made = _from_bucket(part, tokens, shared, version, progress)
+        if made is None:
+            made = _built(part, root, tokens, tokenizer, model, progress)
+    if shared and (there := _shared.put(made.folder, shared, part.name, version)):
+        say(progress, f"put {part.key} into {there}")
+    return made
+
+
+def _there(part: Part, tokens: Path, progress: bool) -> Prepared | None:
+    """What is prepared here already. Needs the lock."""
+    if not tokens.is_dir():
+        return None
+    try:
+        return opened(part, tokens)
+    except Damaged as error:
+        say(progress, f"{part.key}: {error}; preparing it again")
+        shutil.rmtree(tokens)
+        return None
+
+
+def _from_bucket(
+    part: Part, tokens: Path, shared: str, version: str, progress: bool
+) -> Prepared | None:
+    """What another host has prepared from the same version. Needs the lock."""
+    if not (digest := _shared.digest_of(shared, version)):
+        return None
+    try:
+        made = _copied(part, tokens, digest, shared)
+    except _shared.NotThere as error:
+        say(progress, f"{part.key}: {error}; preparing it again")
+        _shared.forget(shared, part.name, digest)
+        return None
+    say(progress, f"copied {part.key} from {shared}")
+    return made
+
+
+def _built(
+    part: Part,
+    root: Path,
+    tokens: Path,
+    tokenizer: str,
+    model: bytes | None,
+    progress: bool,
+) -> Prepared:
+    """Prepares a corpus from what it is made of. Needs the lock."""
+    folder = tokens.parent
+    if not (folder / "documents").is_dir():
+        with replacing(folder / "documents") as partial:
+            _build_documents(part, partial, progress)
+            _check_unchanged(part, folder, root)
+    with replacing(tokens) as partial:
+        _build_tokens(part, folder / "documents", partial, tokenizer, model)
+    made = opened(part, tokens)
     what = f"{made.documents:,} documents, {made.bytes / 1e6:.1f} MB"
     if made.images is not None:
         height, width, channels = made.images.shape
         what = f"{made.documents:,} groups, {width} x {height} x {channels}"
-    _say(
+    say(
         progress,
         f"prepared {part.key}: {what}, {made.duplicates:,} duplicates dropped; "
         f"{made.train_tokens:,} {made.unit} to train on, {made.held_out_tokens:,} held "
         "out",
     )
     for remark in _remarks(part, made):
-        _say(progress, f"{part.key}: {remark}")
+        say(progress, f"{part.key}: {remark}")
     return made
 
 
@@ -217,13 +252,15 @@ def _remarks(part: Part, made: Prepared) -> list[str]:
     return remarks
 
 
-def _model(part: Part, root: Path, tokenizer: str, progress: bool) -> bytes | None:
+def _model(
+    part: Part, root: Path, tokenizer: str, progress: bool, shared: str
+) -> bytes | None:
     """The vocabulary learnt from another corpus, where the tokenizer names one."""
     name = "" if corpora.of_pictures(part.name) else _tokens.trained_on(tokenizer)
     if not name:
         return None
     own = tokenizer.removesuffix(f":{name}")
-    teacher = _prepare(Part(name), root, own, progress)
+    teacher = _prepare(Part(name), root, own, progress, shared)
     return (teacher.folder / _tokens.MODEL).read_bytes()
 
 
@@ -264,7 +301,7 @@ def _build_tokens(
         manifest |= _text_tokens(documents, partial, tokenizer, model)
     counted = "tokens" if pictures else "documents"
     left = manifest.pop("left_out", {counted: 0})
-    stored = left[counted] + sum(manifest[split][counted] for split in _SPLITS)
+    stored = left[counted] + sum(manifest[split][counted] for split in SPLITS)
     if stored != about["documents"]:
         raise UserError(
             "data.corpus",
@@ -272,14 +309,11 @@ def _build_tokens(
             f"{documents} holds {stored} documents of {about['documents']}; delete it",
         )
     manifest["files"] = {
-        path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(partial.iterdir())
     }
-    manifest["digest"] = _digest(manifest)
+    manifest["digest"] = content_digest(manifest)
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
-
-
-_SPLITS = ("train", "held_out")
 
 
 def _text_tokens(
@@ -295,7 +329,7 @@ def _text_tokens(
         (partial / _tokens.MODEL).write_bytes(model)
     encoder = _tokens.load(tokenizer, model)
     said: dict[str, Any] = {"vocab": encoder.separator + 1}
-    for split in _SPLITS:
+    for split in SPLITS:
         texts = (row["text"] for row in _builder.read(documents, split))
         hashed = ((text, _splits.text_hash(text)) for text in texts)
         said[split] = _tokens.write(partial, split, encoder, hashed)
@@ -310,53 +344,6 @@ def _picture_rows(documents: Path, partial: Path, tokenizer: str) -> dict[str, A
     images, counts = _picture_files.write(partial, stored, tokenizer)
     vocab = _pictures.vocabulary(images, tokenizer)
     return {"vocab": vocab, "images": list(images), **counts}
-
-
-def _digest(manifest: dict[str, Any]) -> str:
-    """What identifies the content: not where, when or from which version it came."""
-    content = {name: file["sha256"] for name, file in manifest["files"].items()}
-    body = {"format": FORMAT, "tokenizer": manifest["tokenizer"], "files": content}
-    body |= {"rule": manifest["about"]["rule"]}
-    if "images" in manifest:
-        body |= {"images": manifest["images"]}
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _open(part: Part, folder: Path, full: bool = False) -> Prepared:
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        files, digest = manifest["files"], manifest["digest"]
-        sound = digest == _digest(manifest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(f"{folder}/manifest.json cannot be read") from error
-    if not sound:
-        raise Damaged(f"{folder}/manifest.json does not match its digest")
-    for name, file in files.items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != file["bytes"]:
-            raise Damaged(f"{path} should be a file of {file['bytes']} bytes")
-        if full and _sha256(path) != file["sha256"]:
-            raise Damaged(f"the content of {path} has changed")
-    about = manifest["about"]
-    halves = manifest["train"].pop("halves", (0, 0))
-    manifest["held_out"].pop("halves", None)
-    counts = {f"{s}_{n}": count for s in _SPLITS for n, count in manifest[s].items()}
-    images = families.Images(*manifest["images"]) if "images" in manifest else None
-    return Prepared(
-        key=part.key,
-        digest=digest,
-        folder=folder,
-        tokenizer=manifest["tokenizer"],
-        vocab=manifest["vocab"],
-        vocabulary=files.get(_tokens.MODEL, {}).get("sha256", ""),
-        duplicates=about["duplicates"],
-        empty=about["empty"],
-        licence=about["licence"],
-        source=about["source"],
-        images=images,
-        halves=tuple(halves),
-        **counts,
-    )
 
 
 def _examples(part: Part) -> tuple[Any, Iterator[dict[str, bytes]], str]:
@@ -395,46 +382,6 @@ def _slug(tokenizer: str) -> str:
     return tokenizer.replace(":", "-").replace("/", "-")
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, part: Part, progress: bool) -> Iterator[None]:
-    """One process at a time; the system lets go of the lock of one that dies."""
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say(progress, f"{part.key}: another process prepares it; waiting")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A folder to fill that takes its place when it is complete. Needs the lock."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    if partial.exists():  # of a process that was killed: the lock is ours
-        shutil.rmtree(partial)
-    partial.mkdir()
-    try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-    for path in partial.rglob("*"):
-        if path.is_file():
-            _sync(path)
-    os.replace(partial, folder)
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
 def _explained(error: OSError, root: Path) -> Exception:
     """The user's error behind a system's one, or the error itself."""
     while error.errno is None and isinstance(error.__cause__, OSError):
@@ -463,8 +410,3 @@ def _shown(
         for example in examples:
             bar.update(len(example.get("text", example.get("pixels", b""))))
             yield example
-
-
-def _say(progress: bool, line: str) -> None:
-    if progress:
-        print(line, file=sys.stderr, flush=True)

@@ -26,7 +26,7 @@ import numpy as np
 
 from scaling import corpora, probe_file
 from scaling.corpora import _classes, _tokens
-from scaling.corpora._prepare import Prepared
+from scaling.corpora._prepared import Prepared
 from scaling.corpora._tokens import DOCUMENT, TokenFile
 from scaling.errors import UserError
 from scaling.run import Probes

@@ -42,7 +42,7 @@ from scaling.errors import UserError, unknown
 from scaling.run import Data
 
 if TYPE_CHECKING:
-    from scaling.corpora._prepare import Prepared
+    from scaling.corpora._prepared import Prepared
 
 # Long enough that words move far apart, short enough to be read for each window.
 STRETCH = 1024

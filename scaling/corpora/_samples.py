@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.corpora._prepare import Prepared
+from scaling.corpora._prepared import Prepared
 from scaling.corpora._tokens import DOCUMENT, TokenFile
 from scaling.errors import UserError
 from scaling.run import Samples

@@ -17,7 +17,7 @@ import numpy as np
 
 from scaling.corpora._chance import keys, mix
 from scaling.corpora._pictures import Pictures, check_alike
-from scaling.corpora._prepare import Prepared, spec_of
+from scaling.corpora._prepared import Prepared, spec_of
 from scaling.corpora._quality import Text, check_quality, open_text
 from scaling.errors import UserError
 from scaling.run import Run

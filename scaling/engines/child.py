@@ -51,6 +51,7 @@ class Settings:
 
     Attributes:
       data_dir: where prepared corpora are.
+      shared: folder of a bucket through which hosts share them; "" for none.
       cache: JAX's persistent compilation cache.
       include: the user's own plug-in files.
       memory_limit_gb: resident memory (10^9 bytes) a child may use; 0 for no limit.
@@ -73,6 +74,7 @@ class Settings:
     worker: str = "scaling.training.worker"
     platforms: str = ""
     attempt: str = ""
+    shared: str = ""
     coordinator: str = ""
     processes: int = 1
     process: int = 0

@@ -17,12 +17,12 @@ import hashlib
 import itertools
 import math
 import os
-import platform
 import signal
 import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 from scaling import chaos, corpora, plugins
@@ -360,22 +360,16 @@ def carried_out(
 
 
 def _prepare(pack: Pack, settings: Settings) -> None:
-    """Prepares the pack's text on this machine, if it is not there yet.
+    """Sees to it that the pack's texts are on this machine.
 
     Raises:
-      UserError: it is not the text that the study was planned with.
+      UserError: they are not those that the study was planned with.
     """
-    for run, run_id in zip(pack.runs, pack.run_ids, strict=True):
-        made = corpora.prepare(
-            run.corpora(), settings.data_dir, run.data.tokenizer, progress=False
-        )
-        if run.run_id({key: text.digest for key, text in made.items()}) != run_id:
-            raise UserError(
-                "data.corpus",
-                ", ".join(made),
-                f"has another content on {platform.node()} than where the study was "
-                "started: install the same packages and copy the same texts there",
-            )
+    root, tokenizer = Path(settings.data_dir), pack.runs[0].data.tokenizer
+    parts = {part.key: part for run in pack.runs for part in run.corpora()}
+    for key, part in parts.items():
+        digest = pack.digests[key]
+        corpora.obtain(part, digest, root, tokenizer, settings.shared)
 
 
 def _gathered(events: Iterator[Event]) -> Iterator[list[Event]]:

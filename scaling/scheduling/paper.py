@@ -185,6 +185,9 @@ class Paper:
         certain = [e for e in entries if e.state == "left"]
         return certain or [dataclasses.replace(e, state="left") for e in entries]
 
+    def digests(self, run: Run) -> Mapping[str, str]:
+        return {}
+
     def seconds(self, pack: Pack) -> float:
         """Each slot trains run after run, for as long as steps of the whole pack take.
 

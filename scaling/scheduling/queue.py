@@ -320,6 +320,7 @@ class Queue:
 
     def _give(self, pack: Pack, place: Place) -> Pack:
         program = pack.runs[0].program()
+        pack = dataclasses.replace(pack, digests=self.plan.digests(pack.runs[0]))
         group = self._groups[program]
         for run_id in pack.run_ids:
             bundle = self._bundles[run_id]

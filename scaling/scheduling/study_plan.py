@@ -312,8 +312,9 @@ class StudyPlan:
         if not parts:
             return
         data_dir = self.options.settings.data_dir
+        shared = self.options.settings.shared
         with self.engine.stop.at_once():
-            made = corpora.prepare(parts, data_dir, tokenizer, True)
+            made = corpora.prepare(parts, data_dir, tokenizer, True, shared)
         for key, prepared in made.items():
             self._tell_others(key, tokenizer, prepared.digest)
         digests |= {key: prepared.digest for key, prepared in made.items()}
@@ -328,6 +329,10 @@ class StudyPlan:
                 f"{others} of the records in {self.options.workdir} have another text "
                 f"of {key}: they are kept, and not used here"
             )
+
+    def digests(self, run: Run) -> Mapping[str, str]:
+        """Those of the study's texts by `Part.key`, in the tokenizer of a run."""
+        return self._digests[run.data.tokenizer]
 
     def spec(self, run: Run) -> families.Spec:
         """What the run's models read."""

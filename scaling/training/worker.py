@@ -80,12 +80,14 @@ class JaxWorker:
         """Args: processes: that train the same runs, each on devices of its own."""
         self.data_dir, self.checkpoint_seconds = data_dir, checkpoint_seconds
         self.processes = processes
-        self._opened: dict[tuple[str, str], Any] = {}
+        self._opened: dict[tuple[str, str, str], Any] = {}
 
-    def _prepared(self, part: Part, tokenizer: str) -> Any:
-        key = (part.key, tokenizer)
+    def _prepared(self, part: Part, tokenizer: str, digest: str) -> Any:
+        key = (part.key, tokenizer, digest)
         if key not in self._opened:
-            self._opened[key] = corpora.open_prepared(part, self.data_dir, tokenizer)
+            self._opened[key] = corpora.open_prepared(
+                part, self.data_dir, tokenizer, digest=digest
+            )
         return self._opened[key]
 
     def train(
@@ -101,7 +103,7 @@ class JaxWorker:
         if pack.ahead is not None and pack.ahead[0].data.tokenizer == tokenizer:
             runs = (*runs, pack.ahead[0])
         prepared = {
-            part.key: self._prepared(part, tokenizer)
+            part.key: self._prepared(part, tokenizer, pack.digests.get(part.key, ""))
             for run in runs
             for part in run.corpora()
         }

@@ -90,6 +90,9 @@ class Left:
     def layouts_of(self, machine):
         return self.layouts
 
+    def digests(self, run):
+        return {}
+
     def remember(self):
         return [f.entry for f in self.forecasts if f.entry.run_id not in self.done]
 
