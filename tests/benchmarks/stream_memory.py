@@ -1,11 +1,13 @@
 """Resident memory of preparing a large made corpus and of reading it at random.
 
-    python tests/benchmarks/stream_memory.py [--gigabytes 2.1] [--folder DIR]
+    python -m tests.benchmarks.stream_memory [--gigabytes 2.1] [--folder DIR] [--bucket]
 
 Makes a corpus of random words, prepares it (about three times its size on disk, given
 back at the end) and reads random batches through a TokenStream until more pages than
 the whole token file has were touched. Preparing and reading run in a process each, so
-that the peak of one does not hide that of the other.
+that the peak of one does not hide that of the other. With --bucket the corpus is put
+into a bucket, of an emulator on loopback, and read by a second host, which copies it
+into a data folder of its own, in a third process.
 
 What a reader holds does not grow with the corpus: windows are found by a permutation
 without a table, and mapped pages are let go after every 128 MB touched. The slope from
@@ -26,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import psutil
@@ -55,7 +58,8 @@ def resident_mb() -> float:
     return psutil.Process().memory_info().rss / 1e6
 
 
-def prepare_child(folder: Path, megabytes: int) -> None:
+def prepare_child(folder: Path, megabytes: int, shared: str) -> None:
+    """Prepares the corpus, or copies it where the bucket has it."""
     import resource
 
     from scaling import corpora, plugins
@@ -63,12 +67,13 @@ def prepare_child(folder: Path, megabytes: int) -> None:
 
     plugins.include(__file__)
     part = Part("stream_memory", options=options(megabytes=megabytes))
+    _, shared = corpora.places(shared, "") if shared else ("", "")
     start = time.monotonic()
-    (prepared,) = corpora.prepare([part], folder).values()
+    (prepared,) = corpora.prepare([part], folder, shared=shared).values()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(
-        f"prepared {prepared.bytes / 1e9:.2f} GB, {prepared.documents:,} documents in "
-        f"{time.monotonic() - start:.0f} s; peak {peak:.0f} MB resident"
+        f"{folder.name}: {prepared.bytes / 1e9:.2f} GB, {prepared.documents:,} "
+        f"documents in {time.monotonic() - start:.0f} s; peak {peak:.0f} MB resident"
     )
 
 
@@ -100,25 +105,47 @@ def read_child(folder: Path, megabytes: int) -> None:
         print(f"peak {share:g} {peak:.1f}", file=sys.stderr)
 
 
+@contextmanager
+def _shared(folder: Path) -> Iterator[str]:
+    """A folder of a bucket that lies below a local one."""
+    from tests.support import gcs
+
+    tempfile.tempdir = str(folder)
+    with gcs.emulator() as bucket:
+        yield f"{bucket}/corpora"
+
+
+def measured(folder: Path, gigabytes: float, shared: str) -> str:
+    """Prepares and reads the corpus in processes of their own; what the reader said."""
+    command = [sys.executable, __file__, "--gigabytes", str(gigabytes)]
+    hosts = ("prepared", "copied") if shared else ("prepared",)
+    for host in hosts:
+        where = ["--folder", str(folder / host), "--shared", shared]
+        subprocess.run([*command, *where, "--child", "prepare"], check=True)
+    reads = [*command, "--folder", str(folder / hosts[-1]), "--child", "read"]
+    done = subprocess.run(reads, check=True, stderr=subprocess.PIPE, text=True)
+    return done.stderr
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=2.1)
     parser.add_argument("--folder", type=Path, help="where there is room")
+    parser.add_argument("--bucket", action="store_true", help="read from a bucket")
+    parser.add_argument("--shared", default="", help=argparse.SUPPRESS)
     parser.add_argument("--child", choices=("prepare", "read"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     megabytes = round(arguments.gigabytes * 1000)
     if arguments.child:
-        child = prepare_child if arguments.child == "prepare" else read_child
-        child(arguments.folder, megabytes)
+        if arguments.child == "prepare":
+            prepare_child(arguments.folder, megabytes, arguments.shared)
+        else:
+            read_child(arguments.folder, megabytes)
         return 0
     folder = Path(tempfile.mkdtemp(prefix="stream-memory-", dir=arguments.folder))
-    command = [sys.executable, __file__, "--gigabytes", str(arguments.gigabytes)]
-    command += ["--folder", str(folder), "--child"]
     try:
-        subprocess.run([*command, "prepare"], check=True)
-        said = subprocess.run(
-            [*command, "read"], check=True, stderr=subprocess.PIPE, text=True
-        ).stderr
+        with _shared(folder) if arguments.bucket else nullcontext("") as shared:
+            said = measured(folder, arguments.gigabytes, shared)
     finally:
         shutil.rmtree(folder)
     half, whole = (float(line.split()[2]) for line in said.splitlines())
