@@ -7,7 +7,7 @@ vocabulary: 256 for bytes.
 from __future__ import annotations
 
 import io
-import mmap
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -192,49 +192,58 @@ def write(
 
 
 class TokenFile:
-    """A flat file of uint16 tokens, memory-mapped, at a bounded resident size.
+    """A flat file of uint16 tokens, of which nothing stays in this process's memory.
 
-    A mapped page counts as resident until it is let go, and random reads in time touch
-    them all; so the pages of a larger file are let go after every RESIDENT bytes
-    touched. They stay in the system's page cache, so that costs next to nothing.
+    It is read piece by piece and not mapped: a mapped page counts as resident until it
+    is let go, and how many of them come with one that is touched is up to the kernel
+    (64 kB, or two MB of a file that was written at once). The system's cache has what
+    is read often.
     """
 
-    RESIDENT = 128 << 20
-    # The kernel maps this much around a page that is touched.
-    AROUND = 64 << 10
-
     def __init__(self, path: Path):
-        with open(path, "rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._tokens = np.frombuffer(self._map, "<u2")
-        self._touched = 0
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115, kept open
+        self._size = os.fstat(self._file.fileno()).st_size // 2
 
     def __len__(self) -> int:
-        return len(self._tokens)
+        return self._size
 
     def windows(self, length: int, numbers: np.ndarray) -> np.ndarray:
         """int32 [len(numbers), length]: the given windows of `length` tokens each."""
-        count = len(self) // length
-        rows = self._tokens[: count * length].reshape(count, length)[numbers]
-        self._touch(len(numbers), 2 * length)
-        return rows.astype(np.int32)
+        return self._pieces(numbers, length).reshape(len(numbers), length)
 
     def at(self, places: np.ndarray) -> np.ndarray:
         """int32 [...]: the tokens at places that mostly follow each other."""
-        tokens = self._tokens[places]
-        pieces = 1 + int(np.count_nonzero(np.diff(places.ravel()) != 1))
-        self._touch(pieces, 2 * places.size // pieces)
-        return tokens.astype(np.int32)
+        return self._pieces(places.ravel(), 1).reshape(places.shape)
 
     def slice(self, start: int, stop: int) -> np.ndarray:
         """int32 [stop - start]."""
-        part = self._tokens[start:stop].astype(np.int32)
-        self._touch(1, 2 * len(part))
-        return part
+        found = np.empty(stop - start, "<u2")
+        if len(found):
+            self._read(memoryview(found).cast("B"), 2 * start)
+        return found.astype(np.int32)
 
-    def _touch(self, places: int, size: int) -> None:
-        self._touched += places * max(size, self.AROUND)
-        most = min(self._touched, len(self._map))
-        if most > self.RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._touched = 0
+    def _pieces(self, numbers: np.ndarray, length: int) -> np.ndarray:
+        """int32 [len(numbers) * length]: windows, those that follow in one read."""
+        found = np.empty(len(numbers) * length, "<u2")
+        if not len(found):
+            return found.astype(np.int32)
+        cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
+        begins = np.concatenate(([0], cuts))
+        ends = np.append(cuts, len(numbers))
+        starts = numbers[begins] * length
+        if starts.min() < 0 or (starts + (ends - begins) * length).max() > self._size:
+            raise IndexError(f"{self._file.name} has {self._size} tokens")
+        into = memoryview(found).cast("B")
+        width = 2 * length
+        pieces = zip(begins.tolist(), ends.tolist(), starts.tolist(), strict=True)
+        for begin, end, start in pieces:
+            self._read(into[width * begin : width * end], 2 * start)
+        return found.astype(np.int32)
+
+    def _read(self, into: memoryview, offset: int) -> None:
+        descriptor = self._file.fileno()
+        while count := os.preadv(descriptor, [into], offset):
+            into, offset = into[count:], offset + count
+            if not into:
+                return
+        raise OSError(f"{self._file.name} was cut short while it was read")

@@ -107,8 +107,9 @@ class Queue:
         self._taken: dict[str, Entry] = {}  # runs in packs that are given out
         self._given: dict[int, Machine] = {}  # by the id of each such pack
         self._searched: set[tuple[Machine, str]] = set()
-        # Layouts that do not work; training says why, run by run.
-        self._unmeasured: dict[tuple[Machine, str], Layout] = {}
+        # Layouts that do not work; training says why, run by run. What is fitted has
+        # none, which says nothing about the programs that would share it.
+        self._unmeasured: dict[tuple[Machine, Program], Layout] = {}
         self._stale = True  # the plan is older than some record
         self._planned_until = 0.0
         self._unsure = False
@@ -181,12 +182,11 @@ class Queue:
     def chosen(self, search: Search, place: Place, rates: Rates) -> None:
         """The outcome of a search; empty where it was cut off."""
         layouts = self.plan.layouts_of(place.machine)
-        key = (place.machine, layouts.key(search.run))
-        self._searched.discard(key)
+        self._searched.discard((place.machine, layouts.key(search.run)))
         if rates:
             layout = layouts.learn(search.run, rates)
             if rates[-1][1] is None:
-                self._unmeasured[key] = layout
+                self._unmeasured[place.machine, search.run.program()] = layout
 
     def _plan(self) -> None:
         """Plans anew where records have come since, unless that was just done."""
@@ -267,7 +267,8 @@ class Queue:
             layout = layouts.of(run, *runs)
         else:
             key = (place.machine, layouts.key(run))
-            kept = layouts.kept(run) or self._unmeasured.get(key)
+            kept = layouts.kept(run)
+            kept = kept or self._unmeasured.get((place.machine, program))
             if kept is None and key in self._searched:
                 return None
             if kept is None:

@@ -1,6 +1,7 @@
 """Fits the families that are not trained by gradient descent, one run after another.
 
-They run on the host and have no checkpoints.
+They run on the host and have no checkpoints. Where several hosts train together, each
+fits the same, and the first one writes.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ def fit(
 ) -> None:
     """As `trainer.train`, each run whole: one that was cut short is fitted again."""
     layout = Layout()
-    scorer = outcome.Scorer(prepared, mesh.windows(mesh.make(layout).mesh))
+    here = mesh.make(layout, jax.local_devices())
+    scorer = outcome.Scorer(prepared, mesh.windows(here.mesh))
     for run, run_id in zip(pack.runs, pack.run_ids, strict=True):
         if store.exists(run_id):
             continue
-        if stopping():
+        if any(mesh.any_process(stopping())):
             return
         slot = Slot(run, run_id, TokenStream(run, prepared))
         emit(Event("started", run_id, steps=run.steps))

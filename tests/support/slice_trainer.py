@@ -1,32 +1,35 @@
 """One of the processes of a slice that trains a run of the tests' made text.
 
     python -m tests.support.slice_trainer WORKDIR DATA TEXT COORDINATOR PROCESSES RANK \
-        [--stop_at STEP] [--attempt NAME]
+        [--stop_at STEP] [--attempt NAME] [--family NAME] [--search]
 
-Trains as a child of the engine does, on two CPU devices in all. With
---stop_at it kills itself by SIGKILL once it has gone that far.
+Trains as a child of the engine does, on two CPU devices in all, or one for each process
+where there are more. With --stop_at it kills itself by SIGKILL once it has gone that
+far. With --search it prints the layout that is chosen for eight such runs instead.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 
-from scaling.corpora import prepare
+from scaling.corpora import prepare, spec_of
 from scaling.layout import Layout
 from scaling.packs import Event, Pack
 from scaling.run import Data, EvaluationSet, Model, Optimiser, Part, Run, Schedule
+from scaling.scheduling import layouts
 from scaling.store import Store
 from scaling.training import worker
 
 STEPS = 96
 
 
-def run(text: str) -> Run:
+def run(text: str, family: str) -> Run:
     part = Part("files", options=(("path", text), ("unit", "line")))
     return Run(
-        model=Model("lstm", 8_000),
+        model=Model(family, 8_000),
         data=Data(corpus=(part,), tokens=STEPS * 4 * 16),
         optimiser=Optimiser(learning_rate=3e-3),
         schedule=Schedule(warmup_tokens=256),
@@ -44,16 +47,18 @@ def main() -> None:
     parser.add_argument("rank", type=int)
     parser.add_argument("--stop_at", type=int, default=0)
     parser.add_argument("--attempt", default="")
+    parser.add_argument("--family", default="lstm")
+    parser.add_argument("--search", action="store_true")
     parser.add_argument("--checkpoint_seconds", type=float, default=300.0)
     given = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = "cpu"
-    worker.configure(
-        2 // given.processes, "", given.coordinator, given.processes, given.rank
-    )
-    made = run(given.text)
+    devices = max(2, given.processes)
+    together = given.coordinator, given.processes, given.rank
+    worker.configure(devices // given.processes, "", *together)
+    made = run(given.text, given.family)
     prepared = prepare(made.corpora(), given.data, progress=False)
     run_id = made.run_id({key: text.digest for key, text in prepared.items()})
-    pack = Pack((made,), (run_id,), Layout(data=2))
+    pack = Pack((made,), (run_id,), Layout(data=devices))
     calls = 0
 
     def stopping() -> bool:
@@ -68,6 +73,12 @@ def main() -> None:
 
     seconds = given.checkpoint_seconds
     trains = worker.JaxWorker(given.data, seconds, given.processes)
+    if given.search:
+        base, spec = Layout("tpu", data=devices), spec_of(made, prepared)
+        measure = lambda layout: trains.measure(made, spec, layout)
+        tried = layouts.choose(base, made.batch, 8, measure)
+        print(json.dumps([[layout.to_json(), rate] for layout, rate in tried]))
+        return
     trains.train(pack, Store(given.workdir, given.attempt), emit, stopping)
 
 

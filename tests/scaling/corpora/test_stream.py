@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,14 +194,44 @@ def test_damage_of_an_unknown_kind_is_refused(made):
         TokenStream(made.run(data=data), made.prepared)
 
 
-def test_pages_are_let_go_and_read_again(made, monkeypatch):
-    path = made.prepared[made.part.key].folder / "train.tokens"
-    once = TokenFile(path).windows(32, np.arange(100))
-    monkeypatch.setattr(TokenFile, "RESIDENT", 1)
-    file = TokenFile(path)
-    for _ in range(3):
-        np.testing.assert_array_equal(file.windows(32, np.arange(100)), once)
-        assert file._touched == 0
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf(
+        "SC_PAGESIZE"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_random_reads_of_a_large_file_keep_nothing_of_it(tmp_path):
+    tokens = np.arange(1 << 24).astype("<u2")
+    path = tmp_path / "train.tokens"
+    with open(path, "wb") as out:  # at once, so that the system keeps it in large pages
+        out.write(tokens.tobytes())
+    file, draw = TokenFile(path), np.random.default_rng(0)
+    before = resident_bytes()
+    for _ in range(20):
+        numbers = draw.integers(0, len(tokens) // 32, 64)
+        np.testing.assert_array_equal(
+            file.windows(32, numbers), tokens.reshape(-1, 32)[numbers]
+        )
+    assert resident_bytes() - before < 8e6 < len(tokens)
+
+
+def test_pieces_of_a_file_are_read_wherever_they_lie(tmp_path):
+    tokens = np.random.default_rng(0).integers(0, 257, 1_000).astype("<u2")
+    tokens.tofile(tmp_path / "t")
+    file, whole = TokenFile(tmp_path / "t"), tokens.astype(np.int32)
+    assert len(file) == 1_000
+    places = np.array([[3, 4, 5], [9, 8, 999], [0, 1, 1]])
+    np.testing.assert_array_equal(file.at(places), whole[places])
+    numbers = np.array([7, 8, 9, 2, 2, 61])
+    rows = whole[:992].reshape(-1, 16)[numbers]
+    np.testing.assert_array_equal(file.windows(16, numbers), rows)
+    np.testing.assert_array_equal(file.slice(10, 700), whole[10:700])
+    assert file.windows(16, numbers[:0]).shape == (0, 16)
+    assert file.at(places).dtype == file.slice(4, 4).dtype == np.int32
+    for wrong in (np.array([62]), np.array([-1])):
+        with pytest.raises(IndexError, match="has 1000 tokens"):
+            file.windows(16, wrong)
 
 
 def held_out(made, tokens=2_048, length=32):
