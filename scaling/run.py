@@ -359,6 +359,12 @@ class Run:
         return self.steps * self.tokens_per_step
 
     @property
+    def decay_step(self) -> np.generic:
+        """From which on the rate falls, in the precision in which it is compiled."""
+        step = self.steps * (1.0 - self.schedule.decay_fraction)
+        return VALUES["decay"](step)
+
+    @property
     def unique_steps(self) -> int:
         """Steps of one epoch."""
         wanted = self.data.unique_tokens
@@ -442,7 +448,7 @@ class Run:
             "weight_decay": self.optimiser.weight_decay,
             "clip_norm": self.optimiser.clip_norm,
             "warmup": self.schedule.warmup_tokens / self.tokens_per_step,
-            "decay": self.steps * (1.0 - self.schedule.decay_fraction),
+            "decay": self.decay_step,
             "steps": self.steps,
             "init_seed": self.init_seed,
             "data_seed": self.data.seed,

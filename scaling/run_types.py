@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 from scaling.errors import UserError
@@ -36,8 +37,11 @@ def check_types(run: Run) -> None:
 
 def _check(value: Any, prefix: str) -> None:
     owner: Any = type(value)  # mypy does not take a class for hashable
-    for name, kind in _fields(owner).items():
-        field, held = prefix + name, getattr(value, name)
+    for name, (kind, plain) in _fields(owner).items():
+        held = getattr(value, name)
+        if type(held) in plain:
+            continue  # most values: the quick test first, as studies have many runs
+        field = prefix + name
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             if not isinstance(held, kind):
                 raise UserError(field, held, f"give {kind.__name__}(...)")
@@ -51,9 +55,20 @@ def _check(value: Any, prefix: str) -> None:
 
 
 @functools.cache
-def _fields(owner: type) -> dict[str, Any]:
-    """The kinds of a dataclass's fields; of a model's family any is looked up later."""
-    return typing.get_type_hints(owner)
+def _fields(owner: type) -> dict[str, tuple[Any, frozenset[type]]]:
+    """The kinds of a dataclass's fields, and the types of which any value fits.
+
+    Of a model's family any is looked up later.
+    """
+    kinds = typing.get_type_hints(owner)
+    return {name: (kind, frozenset(_plain(kind))) for name, kind in kinds.items()}
+
+
+def _plain(kind: Any) -> Iterator[type]:
+    union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    for one in typing.get_args(kind) if union else (kind,):
+        if one in (int, float, str, bool, types.NoneType):
+            yield one
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -20,13 +20,16 @@ from scaling.canonical import canonical
 from scaling.run import Run
 
 
+SPLIT = "wsd"  # the schedule that has trunks
+
+
 def trunk(run: Run) -> Run | None:
     """The key of the run's trunk, equal for all runs that share it; None without one.
 
     With repeated data the key contains the size of the repeated prefix, and not the
     number of times that it is read.
     """
-    if run.schedule.name != "wsd":
+    if run.schedule.name != SPLIT:
         return None
     data = dataclasses.replace(run.data, tokens=0)
     return dataclasses.replace(
@@ -43,9 +46,9 @@ def fork(run: Run) -> int:
     on_its_way = run.evaluations > 1 or any(
         len(at) > 1 for at in [x.at for x in run.probes] + [x.at for x in run.samples]
     )
-    if trunk(run) is None or on_its_way:
+    if run.schedule.name != SPLIT or on_its_way:
         return 0
-    return min(int(run.values()["decay"]), run.steps - 1)
+    return min(int(run.decay_step), run.steps - 1)
 
 
 def shared(runs: Iterable[Run]) -> dict[Run, int]:

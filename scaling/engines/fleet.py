@@ -8,6 +8,8 @@ machine is of which kind, what is tried again, and when there is nothing left to
 from __future__ import annotations
 
 import dataclasses
+import heapq
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self
@@ -95,11 +97,13 @@ class Cluster(Protocol):
 class _Host:
     """A machine.
 
+    number: in the order in which they joined.
     faults: jobs in a row that were cut off there while the machine stayed. useful:
     whether the last one was not. What goes wrong in the child is the run's affair.
     """
 
     kind: str
+    number: int
     place: Place | None = None
     job: Job | None = None
     faults: int = 0
@@ -124,6 +128,11 @@ class Fleet:
         self.cluster, self.here, self.store = cluster, here, store
         self.stop, self.note = stop, note
         self._hosts: dict[str, _Host] = {}
+        # Without a job, by kind: a heap by when they joined. With thousands of machines
+        # a look at each of them after every event would take most of the time.
+        self._free: dict[str, list[tuple[int, str]]] = {}
+        self._joined = itertools.count()
+        self._jobs: set[Job] = set()
         self._machines: dict[str, Machine] = {}  # by what a kind has in common
         self._probed: set[str] = set()  # kinds for which that is under way
         self._aside: set[str] = set()
@@ -170,7 +179,7 @@ class Fleet:
         while not self.stop:
             self._look()
             idle = self._give_out(packs)
-            if not self._jobs() and (idle or self._nothing_left(packs)):
+            if not self._jobs and (idle or self._nothing_left(packs)):
                 return
             self._listen(packs, events)
         self._wind_up(packs, events)
@@ -185,9 +194,10 @@ class Fleet:
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked, there = now, self.cluster.hosts()
-        for name, kind in there.items():
-            if name not in self._hosts and name not in self._aside:
-                self._hosts[name] = _Host(kind)
+        for name in [n for n in there if n not in self._hosts]:
+            if name not in self._aside:
+                self._hosts[name] = _Host(there[name], next(self._joined))
+                self._set_free(name)
         for name in [n for n in self._hosts if n not in there]:
             if self._hosts[name].job is None:  # else its job says so first
                 del self._hosts[name]
@@ -199,27 +209,39 @@ class Fleet:
 
     def _give_out(self, packs: Packs | None) -> bool:
         """Work for every machine that is free; whether some found none."""
-        nothing: set[Machine] = set()  # kinds for which there is no work now
-        for name, host in self._hosts.items():
-            if host.job is not None:
-                continue
-            work: Pack | Search | Probe | None = None
-            machine = self._machines.get(host.kind)
-            if machine is None:
-                if host.kind not in self._probed:
-                    self._probed.add(host.kind)
-                    work = Probe()
-            else:
-                host.place = host.place or Place(name, machine)
-                if packs is not None and machine not in nothing:
-                    work = packs.take(host.place, len(self._hosts))
-                if work is None:
-                    nothing.add(machine)
-            if work is not None:
-                host.job, self._last = Job(name, work), host.place or self._last
-                self.cluster.start(host.job)
-                chaos.point("command: pack given")
-        return bool(nothing)
+        nothing = False
+        for kind, free in self._free.items():
+            while free:
+                number, name = free[0]
+                host = self._hosts.get(name)
+                if host is not None and host.number == number:
+                    work = self._work_for(name, host, packs)
+                    if work is None:  # nor is there any for the others of this kind
+                        nothing |= kind in self._machines
+                        break
+                    host.job, self._last = Job(name, work), host.place or self._last
+                    self._jobs.add(host.job)
+                    self.cluster.start(host.job)
+                    chaos.point("command: pack given")
+                heapq.heappop(free)
+        return nothing
+
+    def _work_for(
+        self, name: str, host: _Host, packs: Packs | None
+    ) -> Pack | Search | Probe | None:
+        machine = self._machines.get(host.kind)
+        if machine is None:
+            if host.kind in self._probed:
+                return None
+            self._probed.add(host.kind)
+            return Probe()
+        host.place = host.place or Place(name, machine)
+        return None if packs is None else packs.take(host.place, len(self._hosts))
+
+    def _set_free(self, name: str) -> None:
+        host = self._hosts[name]
+        free = self._free.setdefault(host.kind, [])
+        heapq.heappush(free, (host.number, name))
 
     def _hear(
         self,
@@ -239,6 +261,8 @@ class Fleet:
             return
         host = self._hosts[job.host]
         host.job = None
+        self._jobs.discard(job)
+        self._set_free(job.host)
         if isinstance(job.work, Pack):
             assert packs is not None
             if isinstance(said, Gone):
@@ -296,9 +320,6 @@ class Fleet:
 
     # --- The end ----------------------------------------------------------------
 
-    def _jobs(self) -> list[Job]:
-        return [host.job for host in self._hosts.values() if host.job is not None]
-
     def _nothing_left(self, packs: Packs) -> bool:
         """Whether there would be no work if a machine were there; with none there."""
         if self._hosts or self._last is None:
@@ -315,6 +336,6 @@ class Fleet:
         """Waits for what the jobs save, after a request to stop."""
         self.cluster.ask_to_stop()
         late = time.monotonic() + STOP_SECONDS + 30.0
-        while self._jobs() and not self.stop.now and time.monotonic() < late:
+        while self._jobs and not self.stop.now and time.monotonic() < late:
             for job, said in self.cluster.wait(1.0):
                 self._hear(job, said, packs, events)

@@ -112,7 +112,6 @@ class Queue:
         self._unmeasured: dict[tuple[Machine, Program], Layout] = {}
         self._stale = True  # the plan is older than some record
         self._planned_until = 0.0
-        self._unsure = False
         self._decided: tuple[int, bool] | None = None  # for so many places: cut?
         if not retry_oom:
             for attempt in plan.store.attempts():
@@ -169,8 +168,9 @@ class Queue:
             if run_id in self._failed
         }
         self._stale = True
-        # Nothing was heard of any run: what is left is looked up.
-        self._unsure |= not failed and not self._done & entries.keys()
+        if not failed and not self._done & entries.keys():
+            # Nothing was heard of any run: whether they ended is looked up.
+            self._done |= {i for i in entries if self.plan.store.exists(i)}
         if any(event.cause == "out of memory" for event in failed.values()):
             self._give_less(pack, machine)
         else:
@@ -193,11 +193,8 @@ class Queue:
         started = time.monotonic()
         if not self._stale or (self._taken and started < self._planned_until):
             return
-        if (
-            self.plan.settled
-            and not self._unsure
-            and any(group.size for group in self._groups.values())
-        ):
+        waits = any(group.size for group in self._groups.values())
+        if self.plan.settled and (waits or self._taken):
             return  # what ended is known, and no result changes what is left
         entries = self.plan.remember()
         self._show(entries)
@@ -209,7 +206,7 @@ class Queue:
                 and entry.run_id not in self._taken
             ):
                 self._put(entry)
-        self._stale = self._unsure = False
+        self._stale = False
         now = time.monotonic()
         if now - started > QUICK:
             self._planned_until = now + (now - started) / PLANNING

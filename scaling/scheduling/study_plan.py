@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from scaling import corpora, families, frozen, plugins, study, trunks
-from scaling.corpora import Prepared, _truth
+from scaling.corpora import Prepared, _truth, spec_of
 from scaling.engines import Engine
 from scaling.engines.child import Settings
 from scaling.engines.local import Local
@@ -336,7 +336,7 @@ class StudyPlan:
 
     def spec(self, run: Run) -> families.Spec:
         """What the run's models read."""
-        return corpora.spec_of(run, self._prepared[run.data.tokenizer])
+        return spec_of(run, self._prepared[run.data.tokenizer])
 
     def _images(self, run: Run) -> families.Images | None:
         """What its corpora hold; None of text."""

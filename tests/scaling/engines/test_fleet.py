@@ -164,6 +164,49 @@ def test_a_record_that_nobody_spoke_of_is_found(tmp_path):
     assert plan.done == set(plan.planned) and not any(plan.store.attempts())
 
 
+def test_a_study_that_no_result_changes_is_planned_at_its_start_and_end(tmp_path):
+    """With 100,000 runs a plan takes half a minute, in which machines would wait."""
+    plan, there = many(tmp_path), list("defgh")
+    plan.settled = True
+    cluster, made = Cluster(plan, "abc"), []
+    normal, remember = cluster.said, plan.remember
+    plan.remember = lambda: made.append(1) or remember()
+
+    def vanish(job):
+        if isinstance(job.work, Pack) and there:
+            del cluster.there[job.host]
+            cluster.there[there.pop()] = "cpu"
+            yield job, Gone("the node died", lost=True)
+        else:
+            yield from normal(job)
+
+    cluster.said = vanish
+    train(plan, cluster)
+    assert plan.done == set(plan.planned) and not there
+    assert len(made) == 2
+
+
+def test_a_machine_that_comes_back_has_one_job_at_a_time(tmp_path):
+    plan = many(tmp_path)
+    cluster, looks = Cluster(plan, "ab"), []
+
+    def hosts():
+        """b is gone at every second look."""
+        looks.append(1)
+        return {"a": "cpu", "b": "cpu"} if len(looks) % 2 else {"a": "cpu"}
+
+    def one_by_one(seconds):
+        while cluster.waiting:
+            busy = [job.host for job in cluster.waiting]
+            assert len(busy) == len(set(busy))
+            yield from cluster.said(cluster.waiting.pop(0))
+            return
+
+    cluster.hosts, cluster.wait = hosts, one_by_one
+    train(plan, cluster)
+    assert plan.done == set(plan.planned) and set(packs(cluster)) == set("ab")
+
+
 def test_a_machine_that_is_preempted_takes_no_tries(tmp_path):
     """The child saved its work when it was asked to end, by nobody here."""
     plan, left = many(tmp_path, sizes=(1,), rates=1), list(range(9))
