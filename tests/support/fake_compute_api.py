@@ -182,6 +182,9 @@ def serve(cloud: Cloud) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Head and body in one packet: the second of two waits for the launcher's system
+        # to acknowledge the first.
+        wbufsize = -1
 
         def _answer(self) -> None:
             url = urlsplit(self.path)
