@@ -22,6 +22,7 @@ from launch.compute_engine import TYPES, ComputeEngine
 from launch.fleet import Fleet, Up
 from launch.fleet import down as delete_all
 from launch.machines import Api, LaunchError, Want, note
+from scaling import chaos
 from scaling.errors import UserError
 from scaling.planning import hardware
 from scaling.planning.hardware import Hardware
@@ -155,6 +156,7 @@ def up(arguments: argparse.Namespace) -> int:
     source.pack(order.study, memory.with_suffix(".tar.gz"))
     folder = bucket.Folder(order.folder)
     token = folder.publish(memory.with_suffix(".tar.gz"))
+    chaos.point("launcher: source uploaded")
     memory.with_suffix(".workdir").write_text(order.study.workdir)
     note(
         f"{order.fleet.name}: at most {order.max_hours:g} machine-hours, of which "
@@ -175,6 +177,7 @@ def up(arguments: argparse.Namespace) -> int:
         poll_seconds=arguments.poll_seconds,
     )
     code = following.run()
+    chaos.point("launcher: fleet deleted")
     _forget(memory)
     if code == 0:  # the next study of this name has hours of its own
         memory.with_suffix(".json").unlink()

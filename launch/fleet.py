@@ -14,6 +14,7 @@ from typing import Protocol
 
 from launch.budget import Budget
 from launch.machines import Api, LaunchError, Lost, Refused, Seen, Want, note
+from scaling import chaos
 
 # Waits after the first and the last refusal in a row, in units of --poll_seconds.
 BACKOFF, LONGEST = 1, 32
@@ -224,6 +225,7 @@ class Up:
             hours = self.budget.grant(place.name, place.hosts, max(1, without))
             if not hours:
                 return "spent"
+        chaos.point("launcher: hours granted")
         self.known.add(place.name)
         if place.name in self.failed:  # of its life before
             self.word.forget(place.name)
@@ -232,6 +234,7 @@ class Up:
         except Refused as error:
             self._refuse(place, str(error))
             return "refused"
+        chaos.point("launcher: machine asked for")
         return "waiting"
 
     def _fail(self, place: _Place) -> None:
@@ -342,6 +345,7 @@ def down(fleet: Fleet, poll_seconds: float) -> list[str]:
                 fleet.api(thing.api).delete(thing)
             except LaunchError as error:
                 troubles[thing.name] = str(error)
+            chaos.point("launcher: deletion asked for")
         if not things:
             break
         time.sleep(poll_seconds)

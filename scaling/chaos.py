@@ -1,4 +1,4 @@
-"""Points with names at which a process can be made to die, for the soak of faults.
+"""Points with names at which a process can be made to die, for the soaks of faults.
 
 Off unless $SCALING_CHAOS names a folder. The first process that comes to a point whose
 name a file there has removes the file and kills itself, as a fault would at the worst
@@ -13,8 +13,8 @@ import signal
 
 FOLDER = os.environ.get("SCALING_CHAOS", "")
 
-# Where a process dies: the child (trainer, checkpoint), a task of a cluster, or the
-# command that gives out packs.
+# Where a process of a study dies: the child (trainer, checkpoint), a task of a cluster,
+# or the command that gives out packs.
 POINTS = (
     "child: checkpoint without manifest",
     "child: artifacts without record",
@@ -23,6 +23,14 @@ POINTS = (
     "task: ended",
     "command: pack given",
     "command: pack ended",
+)
+# Where `scaling-launch` dies, between its calls to a cloud.
+LAUNCHER = (
+    "launcher: source uploaded",
+    "launcher: hours granted",
+    "launcher: machine asked for",
+    "launcher: deletion asked for",
+    "launcher: fleet deleted",
 )
 
 

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from scaling.canonical import canonical
 from scaling.run import Run
 
-
 SPLIT = "wsd"  # the schedule that has trunks
 
 

@@ -258,7 +258,10 @@ def simulate(folder: Path, runs: int, hosts: int) -> int:
     packs = Queue(plan, False)
     entries = plan.remember()
     planned = time.process_time() - began
-    print(f"{len(entries)} runs, {hosts} machines: planned in {planned:.1f} CPU s")
+    print(
+        f"{len(entries)} runs, {hosts} machines: planned in {planned:.1f} CPU s",
+        flush=True,
+    )
     until_tail: list[float] = []
 
     class Watched(Queue):

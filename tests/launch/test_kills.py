@@ -6,6 +6,7 @@ One call of each kind here; every call with every signal is
 
 import pytest
 
+from scaling import chaos
 from tests.support import launch_kills
 
 
@@ -18,6 +19,11 @@ def test_what_a_stopped_launcher_leaves_is_found_and_ended(
     assert len({sent for _, _, sent in cases}) == 3
     for case in cases:
         launch_kills.stopped(launcher, cloud, study, order, *case)
+
+
+def test_a_launcher_that_dies_between_two_calls_leaves_nothing(launcher, cloud, study):
+    for number, point in enumerate(chaos.LAUNCHER):
+        launch_kills.died(launcher, cloud, study, "slices", point, again=number % 2 > 0)
 
 
 def test_a_stopped_launcher_is_continued_by_the_next(launcher, cloud, study):

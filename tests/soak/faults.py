@@ -4,9 +4,11 @@
 
 On the Ray cluster of `tests.soak.cluster` studies are disturbed until so many faults
 have happened: a process dies at one of the points of scaling/chaos.py, a node is killed
-or suspended for some seconds, a child or the command is killed or asked to stop. The
-command is given again whenever it has ended early. Ends with a table of the faults, and
-with the records that were lost or are not those of an undisturbed study.
+or suspended for some seconds, a child or the command is killed or asked to stop. Each
+kind happens once before any happens twice. The command is given again whenever it has
+ended early. Ends with a table of the faults, and with the exit code 1 where a record
+was lost or is not that of an undisturbed study, or where a command ended in a traceback
+or refused to go on. The launcher's own points are in `tests.soak.launch_kills`.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ OTHERS = (
     "child: SIGTERM",
     *(f"command: {name}" for name in SIGNALS),
 )
+A_STUDY = 7  # faults, at most
 
 
 class Faults:
@@ -46,28 +49,40 @@ class Faults:
         self.points.mkdir()
         self.draw = random.Random(seed)
         self.counts: collections.Counter[str] = collections.Counter()
+        self.armed: list[str] = []  # points that no process has come to yet
+        self.waiting: list[str] = []
         self.study = Study(root / "studies", steps=600)
-        self.lost = self.wrong = self.records = 0
+        self.lost = self.wrong = self.records = self.errors = 0
 
     def disturb(self, workdir: str, cluster: Cluster, most: int) -> None:
         """One study with a fault every few seconds, `most` in all."""
-        waiting = self.draw.sample((*chaos.POINTS, *OTHERS), min(most, 7))
-        points = {"SCALING_CHAOS": str(self.points)}
+        left = min(most, A_STUDY)
         for _ in range(40):
-            command = self.study.start(workdir, cluster, **points)
+            command = self.study.start(workdir, cluster, SCALING_CHAOS=str(self.points))
             while command.poll() is None:
-                time.sleep(self.draw.uniform(1.0, 6.0))
+                time.sleep(self.draw.uniform(0.5, 3.0))
                 while len(cluster.nodes) < NODES:
                     cluster.add()
-                if waiting and self._happens(waiting[-1], command, cluster):
-                    waiting.pop()
+                self._reached()
+                if left and self._happens(self._next(), command, cluster):
+                    self.waiting.pop()
+                    left -= 1
             said = command.communicate()[0]
-            self._count_points()
+            left += self._disarm()
+            if command.returncode == 2 or "Traceback" in said:
+                self.errors += 1
+            if command.returncode > 0 or "Traceback" in said:
+                print(f"exit code {command.returncode}\n{said}", flush=True)
             if command.returncode == 0:
                 break
-            if command.returncode in (1, 2) or "Traceback" in said:
-                print(said, flush=True)
         self._judge(workdir)
+
+    def _next(self) -> str:
+        """The fault that is next: each kind once before any happens twice."""
+        if not self.waiting:
+            self.waiting = [*chaos.POINTS, *OTHERS]
+            self.draw.shuffle(self.waiting)
+        return self.waiting[-1]
 
     def _happens(
         self, fault: str, command: subprocess.Popen[str], cluster: Cluster
@@ -75,7 +90,7 @@ class Faults:
         """Does it, or arms it; False where there is nothing to do it to now."""
         if fault in chaos.POINTS:
             (self.points / fault).touch()
-            self.counts[fault] += 1
+            self.armed.append(fault)
             return True
         whom, _, what = fault.partition(": ")
         busy = [node for node in cluster.nodes if trains(node)]
@@ -99,12 +114,24 @@ class Faults:
         self.counts[fault] += 1
         return True
 
-    def _count_points(self) -> None:
-        """Takes back what no process has come to, whose file is still there."""
-        for path in list(self.points.iterdir()):
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-                self.counts[path.name] -= 1
+    def _reached(self) -> None:
+        """Counts the points at which a process died: it has removed their files."""
+        for fault in [f for f in self.armed if not (self.points / f).exists()]:
+            self.armed.remove(fault)
+            self.counts[fault] += 1
+
+    def _disarm(self) -> int:
+        """Takes back points that no process came to, to be next; how many."""
+        back = []
+        for fault in self.armed:
+            try:
+                (self.points / fault).unlink()
+                back.append(fault)
+            except FileNotFoundError:
+                self.counts[fault] += 1
+        self.armed = []
+        self.waiting += back
+        return len(back)
 
     def _judge(self, workdir: str) -> None:
         found = self.study.found(workdir)
@@ -134,9 +161,13 @@ def main() -> int:
         print(f"| {fault} | {count} |")
     print(
         f"{faults.counts.total()} faults over {studies} studies: {faults.lost} lost, "
-        f"{faults.wrong} wrong records of {faults.records}"
+        f"{faults.wrong} wrong records of {faults.records}, {faults.errors} commands "
+        "that ended in a traceback or refused to go on"
     )
-    return int(bool(faults.lost or faults.wrong))
+    never = {*chaos.POINTS, *OTHERS} - faults.counts.keys()
+    if never:
+        print(f"did not happen: {', '.join(sorted(never))}")
+    return int(bool(faults.lost or faults.wrong or faults.errors))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.support.fake_cloud import PARTS, Cloud
-from tests.support.launching import ORDERS, Launcher
+from tests.support.launching import ORDERS, Done, Launcher
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 WHEN: tuple[Literal["before", "after"], ...] = ("before", "after")
@@ -19,7 +19,7 @@ def undisturbed(launcher: Launcher, cloud: Cloud, study: Path, order: str) -> li
     done = launcher.up(study, *ORDERS[order])
     assert done.returncode == 0, done.stderr
     calls = list(cloud.calls)
-    _anew(launcher, cloud)
+    anew(launcher, cloud)
     return calls
 
 
@@ -51,6 +51,42 @@ def stopped(
     done = launcher.up(study, *ORDERS[order])
     case = f"{order}: {sent.name} {when} call {number}: {done.stderr[-1500:]}"
     cloud.faults.clear()
+    _judge(launcher, cloud, study, order, done, case, sent, again)
+
+
+def died(
+    launcher: Launcher,
+    cloud: Cloud,
+    study: Path,
+    order: str,
+    point: str,
+    *,
+    again: bool = False,
+) -> None:
+    """As `stopped`, where `up` dies between two calls.
+
+    Args:
+      point: of scaling/chaos.py.
+    """
+    armed = launcher.points / point
+    armed.touch()
+    done = launcher.up(study, *ORDERS[order])
+    case = f"{order}: {point}: {done.stderr[-1500:]}"
+    assert not armed.exists(), f"{case}: it never came there"
+    _judge(launcher, cloud, study, order, done, case, signal.SIGKILL, again)
+
+
+def _judge(
+    launcher: Launcher,
+    cloud: Cloud,
+    study: Path,
+    order: str,
+    done: Done,
+    case: str,
+    sent: signal.Signals,
+    again: bool,
+) -> None:
+    """Asserts that `status` names all that is left, and that nothing stays."""
     assert done.returncode == (-sent if sent == signal.SIGKILL else 128 + sent), case
     assert "Traceback" not in done.stderr, case
     there = {thing.name for thing in cloud.things.values()}
@@ -70,7 +106,7 @@ def stopped(
     assert not cloud.things, case
     machines = [t.name for t in cloud.made if t.kind not in PARTS]
     assert again or len(machines) == len(set(machines)), case
-    _anew(launcher, cloud)
+    anew(launcher, cloud)
 
 
 def _shown(cloud: Cloud) -> set[str]:
@@ -78,8 +114,11 @@ def _shown(cloud: Cloud) -> set[str]:
     return {thing.name for thing in cloud.things.values()}
 
 
-def _anew(launcher: Launcher, cloud: Cloud) -> None:
+def anew(launcher: Launcher, cloud: Cloud) -> None:
+    """Nothing is in the cloud, and the computer remembers nothing."""
     cloud.empty()
     cloud.end = launcher.end
     for path in (launcher.folder / ".cache").rglob("*.json"):
+        path.unlink()
+    for path in launcher.points.iterdir():
         path.unlink()

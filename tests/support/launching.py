@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from launch import source
+from scaling import chaos
 from tests.support.fake_cloud import ZONE, Cloud
 
 PRELOADED = [
@@ -46,14 +47,20 @@ class Launcher:
     """The command, at a cloud; its home and the bucket are folders.
 
     Args:
-      folder: for what it keeps.
+      folder: for what it keeps; the points of scaling/chaos.py at which it is to die
+        are files in `points` there.
     """
 
     def __init__(self, cloud: Cloud, folder: Path):
         self.cloud, self.folder = cloud, folder
+        self.points.mkdir(exist_ok=True)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOADED)
         cloud.end = self.end
+
+    @property
+    def points(self) -> Path:
+        return self.folder / "points"
 
     @property
     def bucket(self) -> Path:
@@ -112,6 +119,7 @@ def _run(words: list[str], environment: dict[str, str], folder: str) -> None:
 
     os.environ.update(environment)
     os.environ["HOME"] = folder
+    chaos.FOLDER = f"{folder}/points"
     # What a shell starts in the background ignores Ctrl-C, and so would this process.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name, number in (("out", 1), ("err", 2)):
