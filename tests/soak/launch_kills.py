@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--every", type=int, default=1, help="only every so many-th case"
     )
+    parser.add_argument("--first", type=int, default=0, help="number of the first")
     arguments = parser.parse_args(argv)
     wrong = 0
     stops: collections.Counter[str] = collections.Counter()
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
             cloud.end = launcher.end
             calls = launch_kills.undisturbed(launcher, cloud, study, order)
             every = cases(launcher, cloud, study, order, calls)
-            chosen = every[:: arguments.every]
+            chosen = every[arguments.first :: arguments.every]
             for done, (kind, stop) in enumerate(chosen):
                 if done % 50 == 49:
                     print(f"{order}: {done + 1} of {len(chosen)} stops", flush=True)
