@@ -33,11 +33,14 @@ class Folder:
         """Puts the source there, and a token unless there is one; returns the token."""
         self._path.mkdir(parents=True, exist_ok=True)
         (self._path / SOURCE).write_bytes(archive.read_bytes())
-        (self._path / ENDED).unlink(missing_ok=True)
         token = self._path / TOKEN
         if not token.exists():
             token.write_text(secrets.token_hex(32))
         return str(token.read_text())
+
+    def begin(self) -> None:
+        """No machine is there: how an earlier life of the fleet ended says nothing."""
+        (self._path / ENDED).unlink(missing_ok=True)
 
     def ended(self) -> int | None:
         """The exit code with which the study ended, None while it runs."""

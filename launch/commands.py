@@ -180,7 +180,7 @@ def up(arguments: argparse.Namespace) -> int:
     chaos.point("launcher: fleet deleted")
     _forget(memory)
     if code == 0:  # the next study of this name has hours of its own
-        memory.with_suffix(".json").unlink()
+        memory.with_suffix(".json").unlink(missing_ok=True)
     folder.remove()
     return code
 

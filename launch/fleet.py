@@ -74,6 +74,9 @@ class _Place:
 class Word(Protocol):
     """What the machines of a fleet say, as `launch.bucket.Folder` reads it."""
 
+    def begin(self) -> None:
+        """No machine is there, and none has said anything."""
+
     def ended(self) -> int | None:
         """The exit code of the study, None while it runs."""
 
@@ -120,6 +123,9 @@ class Up:
         """
         with self._explained():
             seen = self._look()
+            # The study may have ended on its machines while no launcher looked.
+            if all(thing.state == "refused" for thing in seen):
+                self.word.begin()
             self._settle_old(seen)
             alone_since = time.monotonic()
             while True:

@@ -130,7 +130,9 @@ def test_a_fleet_never_uses_more_than_its_budget(tmp_path, clock, seed, capsys):
             made,
             places,
             Budget(tmp_path / "b.json", total, clock),
-            types.SimpleNamespace(ended=lambda: None, failures=dict),
+            types.SimpleNamespace(
+                begin=lambda: None, ended=lambda: None, failures=dict
+            ),
             head_hours=1.0,
             wait_hours=1e9,
             poll_seconds=chance.choice([30.0, 600.0]),

@@ -8,6 +8,7 @@ import pytest
 
 from scaling import chaos
 from tests.support import launch_kills
+from tests.support.launching import ORDERS
 
 
 @pytest.mark.parametrize("order", ["tpu", "slices"])
@@ -34,3 +35,28 @@ def test_a_stopped_launcher_is_continued_by_the_next(launcher, cloud, study):
     ):
         case = calls.index(kind), "after", launch_kills.SIGNALS[2]
         launch_kills.stopped(launcher, cloud, study, "slices", *case, again=True)
+
+
+@pytest.mark.parametrize("code", [0, 2])
+@pytest.mark.parametrize(
+    "stopped_at",
+    [
+        "compute POST instances",  # the head's: no machine has hours of the budget yet
+        "compute DELETE instanceGroupManagers",  # everything is there
+    ],
+)
+def test_a_study_that_ended_while_no_launcher_looked_costs_nothing_more(
+    launcher, cloud, study, stopped_at, code
+):
+    calls = launch_kills.undisturbed(launcher, cloud, study, "slices")
+    cloud.ends = False
+    cloud.faults[calls.index(stopped_at)] = launch_kills.SIGNALS[2], "before"
+    assert launcher.up(study, *ORDERS["slices"]).returncode < 0
+    cloud.faults.clear()
+    assert cloud.things
+    launcher.end(code)
+    made = len(cloud.made)
+    done = launcher.up(study, *ORDERS["slices"])
+    assert done.returncode == (code > 0), done.stderr
+    assert "deleting its machines" in done.stderr
+    assert not cloud.things and len(cloud.made) == made
