@@ -7,6 +7,7 @@ the machine that the run was trained on is compared.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -48,7 +49,7 @@ def _here(
     targets: Mapping[str, Mapping[str, Any]], record: Record
 ) -> Iterator[Mapping[str, Any]]:
     """The estimates that were made for the machine of the record."""
-    chips = record.layout["run"] * record.layout["data"] * record.layout["model"]
+    chips = math.prod(record.layout.get(axis, 1) for axis in ("run", "data", "model"))
     for estimate in targets.values():
         if estimate["seconds"] and estimates.is_for(estimate, record.device, chips):
             yield estimate
