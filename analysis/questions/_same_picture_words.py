@@ -152,15 +152,24 @@ def trend_text(row: Any) -> str:
     return f"{text}, and it tends to {number(row.tends)} ({tends})"
 
 
-def trends(analysis: Analysis) -> list[str]:
-    """Of each pair and axis the longest path, at the most of all else."""
+PAIR = ["kind", "baseline", "alternative", "fixed"]
+
+
+def trends(analysis: Analysis, pair: Any = None) -> list[str]:
+    """Of each pair and axis the longest path, at the most of all else.
+
+    Args:
+      pair: a row of `same_pictures`, where those of its pair alone are wanted.
+    """
     frame = of_first(analysis.same_picture_trends)
     if frame.empty:
         return []
     order = ["points", "unique_tokens", "tokens", "params"]
     frame = frame[frame.kind != SEEDS]
+    if pair is not None:
+        frame = frame[(frame[PAIR] == [getattr(pair, n) for n in PAIR]).all(axis=1)]
     frame = frame.sort_values(order, ascending=False, kind="stable")
-    once = frame.drop_duplicates(["kind", "baseline", "alternative", "fixed", "axis"])
+    once = frame.drop_duplicates([*PAIR, "axis"])
     rank = once.kind.map({ACROSS: 0, ARCHITECTURE: 1, HALVES: 2}).fillna(3)
     once = once.assign(rank=rank).sort_values("rank", kind="stable")
     return [f"{capitalised(trend_text(row))}." for _, row in once.iterrows()]
@@ -196,7 +205,7 @@ def answers(view: View) -> list[Sentence]:
     rows = [*known.nsmallest(1, "beyond_linear").itertuples(), *halves.itertuples()]
     place = place_text(row)
     lines = [f"{place}, {pair_text(one)}." for one in rows]
-    lines += trends(view.analysis)[:1]
+    lines += trends(view.analysis, row)
     return out + [Sentence(text, 61 - k) for k, text in enumerate(lines)]
 
 

@@ -237,3 +237,13 @@ def test_figures_are_drawn_and_the_grid_has_a_row_a_run(study):
     with pytest.raises(Nothing):
         same_picture.draw_grid(Figure(), wide, "held out")
     assert BEYOND in planted()[0].measured and SEEDS in set(study.same_pictures.kind)
+
+
+def test_the_answer_follows_its_pair_along_every_axis(study):
+    _, *lines = [one.text for one in same_picture.answers(study.view)]
+    pair = lines[0].partition(": ")[0].partition(", ")[2]
+    followed = [text for text in lines if "agreement beyond linear" in text]
+    axes = {text.partition(": ")[0].rpartition(", ")[2] for text in followed}
+    assert axes == {"with more data"} and len(followed) == len(axes)
+    names = {name for name in ("dit", "unet", "copier", "twin") if name in pair.lower()}
+    assert all(name in text.lower() for text in followed for name in names)
