@@ -161,12 +161,22 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the work as Ctrl-C does."""
+    """SIGTERM and SIGHUP end the work as Ctrl-C does; what is ignored stays so (nohup).
+
+    A reply that is cut off while it is being built complains when it is thrown away,
+    which says nothing to a user, and is not shown.
+    """
 
     def stop(number: int, frame: Any) -> None:
+        sys.unraisablehook = lambda cut_off: None
         raise Stopped(number)
 
-    before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGHUP)}
+    heard = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
     finally:

@@ -4,8 +4,12 @@ One call of each kind here; every call with every signal is
 `python -m tests.soak.launch_kills`.
 """
 
+import signal
+import sys
+
 import pytest
 
+from launch import main
 from scaling import chaos
 from tests.support import launch_kills
 from tests.support.launching import ORDERS
@@ -60,3 +64,34 @@ def test_a_study_that_ended_while_no_launcher_looked_costs_nothing_more(
     assert done.returncode == (code > 0), done.stderr
     assert "deleting its machines" in done.stderr
     assert not cloud.things and len(cloud.made) == made
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_reply_that_is_cut_off_by_a_stop_does_not_complain(monkeypatch, number):
+    complaints = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+
+    class Reply:
+        def __init__(self):
+            signal.raise_signal(number)
+            self.file = None
+
+        def __del__(self):
+            assert self.file is None
+
+    with pytest.raises(main.Stopped) as stopped, main._signals():
+        Reply()
+    assert stopped.value.signal == number
+    del stopped
+    assert complaints == []
+
+
+def test_a_signal_that_is_ignored_does_not_stop_a_launcher():
+    """As nohup has it, so that `up` goes on once its user has logged out."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with main._signals():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
