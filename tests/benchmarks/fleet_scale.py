@@ -37,6 +37,7 @@ from scaling.engines.fleet import Fleet, Gone, Job, Probe, Result, Said
 from scaling.engines.stop import Stop
 from scaling.packs import Event, Pack
 from scaling.scheduling import queue
+from scaling.scheduling.paper import Rule
 from scaling.scheduling.progress import Progress
 from scaling.scheduling.queue import Queue
 from scaling.scheduling.study_plan import Options, StudyPlan
@@ -255,7 +256,7 @@ def simulate(folder: Path, runs: int, hosts: int) -> int:
     plan = StudyPlan(options, engine, store, progress)
     began = time.process_time()
     plan.open()
-    packs = Queue(plan, False)
+    packs = Queue(plan, False, Rule(plan))
     entries = plan.remember()
     planned = time.process_time() - began
     print(
