@@ -87,7 +87,8 @@ class Estimate:
       seconds: of training and scoring the run, as records count them; None where
         unknown.
       memory: bytes of each device; None where unknown.
-      compiling: seconds that its program takes to compile; None where unknown.
+      compiling: seconds that its program takes to compile, and
+      width: the runs at once in the layout that it is for; None where unknown.
     """
 
     run_id: str
@@ -98,6 +99,7 @@ class Estimate:
     seconds: float | None
     memory: float | None
     compiling: float | None = None
+    width: int | None = None
 
 
 def read(store: Store) -> dict[str, dict[str, dict[str, Any]]]:
@@ -112,11 +114,12 @@ def read(store: Store) -> dict[str, dict[str, dict[str, Any]]]:
 
 def _is_whole(body: Any) -> bool:
     names = {field.name for field in dataclasses.fields(Estimate)}
-    if not isinstance(body, dict) or set(body) | {"compiling"} != names:
+    later = {"compiling", "width"}  # the first ones had none
+    if not isinstance(body, dict) or set(body) | later != names:
         return False
     words = [body[name] for name in ("run_id", "target", "device", "how")]
     numbers = [body[name] or 0 for name in ("devices", "seconds", "memory")]
-    numbers.append(body.get("compiling") or 0)  # the first ones had none
+    numbers += [body.get(name) or 0 for name in later]
     return all(isinstance(word, str) for word in words) and all(
         isinstance(number, int | float) for number in numbers
     )

@@ -152,12 +152,16 @@ class Rule:
         return both.cuts
 
     def _work(self, entry: Entry, machine: Machine) -> Work:
-        layout = self.plan.layouts_of(machine).known(entry.run)
+        layouts = self.plan.layouts_of(machine)
+        layout = layouts.known(entry.run)
         assert self._kept is not None
         for kept in self._kept.get(entry.run_id, {}).values():
             if kept["seconds"] and estimates.is_for(
                 kept, machine.kind, machine.devices
             ):
+                if layouts.kept(entry.run) is None:  # the plan's, until it is measured
+                    width = int(kept.get("width") or layout.width)
+                    layout = dataclasses.replace(layout, width=width)
                 seconds, compiling = kept["seconds"], kept.get("compiling") or 0.0
                 return Work(entry, layout, seconds, compiling)
         return Work(entry, layout, entry.seconds)

@@ -79,6 +79,7 @@ class Forecast:
             seconds=self.seconds,
             memory=self.step.memory or None,
             compiling=self.compiling,
+            width=self.layout.width,
         )
 
     @property

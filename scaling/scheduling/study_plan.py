@@ -180,7 +180,7 @@ class StudyPlan:
         before = self.store.studies().get(self.study.name, {})
         if self.options.families:  # a part of the study does not forget the rest
             planned = before.get("planned", {}) | planned
-        body = {
+        body: dict[str, Any] = {
             "path": str(self.study.path),
             "about": (self.study.module.__doc__ or "").strip(),
             "runs": list(planned),
@@ -192,8 +192,9 @@ class StudyPlan:
         }
         self._probes.keep()
         self._samples.keep()
+        body = json.loads(json.dumps(body))  # as it is read back
         if body != before:
-            self.store.write_study(self.study.name, json.loads(json.dumps(body)))
+            self.store.write_study(self.study.name, body)
         self.predict(entries)
         return entries
 

@@ -5,7 +5,7 @@
 
 Trains as a child of the engine does, on two CPU devices in all, or one for each process
 where there are more. With --stop_at it kills itself by SIGKILL once it has gone that
-far. With --search it prints the layout that is chosen for eight such runs instead.
+far. With --search it prints the layout that is chosen for two such runs instead.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> None:
     if given.search:
         base, spec = Layout("tpu", data=devices), spec_of(made, prepared)
         measure = lambda layout: trains.measure(made, spec, layout)
-        tried = layouts.choose(base, made.batch, 8, measure)
+        tried = layouts.choose(base, made.batch, 2, measure)
         print(json.dumps([[layout.to_json(), rate] for layout, rate in tried]))
         return
     trains.train(pack, Store(given.workdir, given.attempt), emit, stopping)

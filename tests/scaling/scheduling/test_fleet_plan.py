@@ -84,8 +84,11 @@ class Left:
         self.forecasts, self.done = forecasts, set()
         self.progress = paper.Nobody()
         self.progress.note = self.notes.append
-        known = lambda run: forecasts[0].layout
-        self.layouts = types.SimpleNamespace(known=known, of=lambda run, *_: known(run))
+        of = lambda run, *_: forecasts[0].layout
+        assumed = lambda run: Layout("tpu", data=8)
+        self.layouts = types.SimpleNamespace(
+            known=assumed, of=of, kept=lambda run: None
+        )
 
     def layouts_of(self, machine):
         return self.layouts
@@ -100,8 +103,9 @@ class Left:
 @pytest.mark.parametrize(("compiling", "packs"), [(100.0, 2), (1.0, 8)])
 def test_a_run_gives_out_the_packs_that_the_plan_recommends(tmp_path, compiling, packs):
     """Two programs on two machines: the one that ends first may help the other."""
-    runs = [forecast(name, 1, 10, compiling=compiling) for name in "abcdef"]
-    runs += [forecast(name, 2, 10, compiling=compiling) for name in "ghi"]
+    wide = {"width": 2, "compiling": compiling}
+    runs = [forecast(name, 1, 20, **wide) for name in "abcdefghijkl"]
+    runs += [forecast(name, 2, 20, **wide) for name in "mnopqr"]
     plan = fleet_plan.fleet(runs, 2, None)
     assert plan.ways.cuts == (packs > 2) and plan.scheduled.packs == packs
     assert plan.scheduled.seconds == min(plan.ways.cut.seconds, plan.ways.whole.seconds)
