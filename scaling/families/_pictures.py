@@ -128,7 +128,7 @@ def caption_width(width: int) -> int:
 
 
 def condition_matrices(width: int, captions: bool) -> int:
-    """Parameters of `Told` without its tables."""
+    """Parameters of `Condition` without its tables."""
     text = 0
     if captions:
         inner = caption_width(width)
@@ -137,7 +137,7 @@ def condition_matrices(width: int, captions: bool) -> int:
 
 
 def condition_flops(width: int, spec: Images) -> float:
-    """Forward matrix-product FLOPs of `Told` for one example."""
+    """Forward matrix-product FLOPs of `Condition` for one example."""
     once = condition_matrices(width, spec.caption > 0)
     again = 2 * SPAN * caption_width(width) ** 2 * max(0, spec.caption - 1)
     return 2.0 * (once + again * (spec.caption > 0))
@@ -164,8 +164,8 @@ class Convolution(nnx.Module):
         summed = (0, 1, 2) if axes[0] else ()
         self.kernel = param(rngs, shape, names, "matrix", init, summed)
 
-    def __call__(self, x_BxHxWxI: jax.Array) -> jax.Array:
-        return convolve(x_BxHxWxI, self.kernel[...])
+    def __call__(self, x_IxHxWxB: jax.Array) -> jax.Array:
+        return convolve(x_IxHxWxB, self.kernel[...])
 
 
 def groups_of(channels: int) -> int:
@@ -174,9 +174,9 @@ def groups_of(channels: int) -> int:
 
 
 class GroupNorm(nnx.Module):
-    """Group norm (Wu and He 2018, arXiv 1803.08494), in float32.
+    """Group norm (Wu and He 2018, arXiv 1803.08494), in float32, of [C, H, W, B].
 
-    Called with `scale` and `shift` [B, channels], these come on top of its own.
+    Called with `scale` and `shift` [channels, B], these come on top of its own.
     """
 
     def __init__(self, channels: int, axis: str, rngs: nnx.Rngs):
@@ -185,27 +185,27 @@ class GroupNorm(nnx.Module):
         self.scale = param(rngs, (channels,), (axis,), "norm", ones)
         self.bias = param(rngs, (channels,), (axis,), "norm", zeros)
 
-    def __call__(self, x_BxHxWxC: jax.Array, condition: Any = None) -> jax.Array:
+    def __call__(self, x_CxHxWxB: jax.Array, condition: Any = None) -> jax.Array:
         # By sums of each channel, and one gain and one shift for each: passes over the
         # picture that a CPU runs well, where groups amid a picture's channels are slow.
-        x = x_BxHxWxC.astype(float32)
+        x = x_CxHxWxB.astype(float32)
         mean = self._over_groups(jnp.mean(x, axis=(1, 2)))
         square = self._over_groups(jnp.mean(x**2, axis=(1, 2)))
-        inverse_BxC = jax.lax.rsqrt(square - mean**2 + EPSILON)
-        gain, shift = inverse_BxC * self.scale[...], self.bias[...]
+        inverse_CxB = jax.lax.rsqrt(square - mean**2 + EPSILON)
+        gain, shift = inverse_CxB * self.scale[...][:, None], self.bias[...][:, None]
         if condition is not None:
             scale, more = (part.astype(float32) for part in condition)
             gain, shift = gain * (1.0 + scale), shift * (1.0 + scale) + more
         shift = shift - mean * gain
         y = x * gain[:, None, None] + shift[:, None, None]
-        return y.astype(x_BxHxWxC.dtype)
+        return y.astype(x_CxHxWxB.dtype)
 
-    def _over_groups(self, means_BxC: jax.Array) -> jax.Array:
+    def _over_groups(self, means_CxB: jax.Array) -> jax.Array:
         """Means of channels made those of their groups."""
-        B, C = means_BxC.shape
-        means_BxGx1 = means_BxC.reshape(B, self.groups, -1).mean(-1, keepdims=True)
-        wide = jnp.broadcast_to(means_BxGx1, (B, self.groups, C // self.groups))
-        return wide.reshape(B, C)
+        C, B = means_CxB.shape
+        means_Gx1xB = means_CxB.reshape(self.groups, -1, B).mean(1, keepdims=True)
+        wide = jnp.broadcast_to(means_Gx1xB, (self.groups, C // self.groups, B))
+        return wide.reshape(C, B)
 
 
 # --- Attention ---------------------------------------------------------------

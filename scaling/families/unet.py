@@ -31,6 +31,7 @@ from flax import nnx
 
 from scaling.errors import UserError
 from scaling.families import Conditions, Images, Output
+from scaling.families._convolution import convolve
 from scaling.families._ladder import Ladder, away, hiddens, measure, options, widths
 from scaling.families._layers import BASE, Dense, Stack
 from scaling.families._pictures import (
@@ -226,17 +227,25 @@ class Block(nnx.Module):
         self.condition = Dense((config.condition,), (2, hidden), axes, rngs)
         self.condition_norm = GroupNorm(hidden, "mlp", rngs)
         self.out = Convolution(hidden, outputs, ("mlp", "embed"), rngs, scale=0.0)
-        across = (inputs,), (outputs,), ("embed", "embed"), rngs
-        self.skip = Dense(*across) if inputs != outputs else None
+        self.skip = Across(inputs, outputs, rngs) if inputs != outputs else None
 
     def __call__(self, x: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        x_BxHxWxC, cond_BxE = x
-        h_BxHxWxF = self.into(jax.nn.silu(self.norm(x_BxHxWxC)))
-        cond_Bx2xF = self.condition(cond_BxE)
-        both = cond_Bx2xF[:, 0], cond_Bx2xF[:, 1]
-        h_BxHxWxF = jax.nn.silu(self.condition_norm(h_BxHxWxF, both))
-        kept = x_BxHxWxC if self.skip is None else self.skip(x_BxHxWxC)
-        return kept + self.out(h_BxHxWxF), cond_BxE
+        x_CxHxWxB, cond_BxE = x
+        h_FxHxWxB = self.into(jax.nn.silu(self.norm(x_CxHxWxB)))
+        scale_and_shift = jnp.moveaxis(self.condition(cond_BxE), 0, -1)
+        h_FxHxWxB = jax.nn.silu(self.condition_norm(h_FxHxWxB, scale_and_shift))
+        kept = x_CxHxWxB if self.skip is None else self.skip(x_CxHxWxB)
+        return kept + self.out(h_FxHxWxB), cond_BxE
+
+
+class Across(Dense):
+    """A product over channels, pixel by pixel: [I, H, W, B] to [O, H, W, B]."""
+
+    def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs):
+        super().__init__((inputs,), (outputs,), ("embed", "embed"), rngs)
+
+    def __call__(self, x_IxHxWxB: jax.Array) -> jax.Array:
+        return convolve(x_IxHxWxB, self.kernel[...][None, None])
 
 
 class Attention(nnx.Module):
@@ -248,10 +257,12 @@ class Attention(nnx.Module):
         self.attention = PixelAttention(width, heads, width // heads, rngs, scale=0.0)
 
     def __call__(self, x: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        x_BxHxWxC, cond_BxE = x
-        B, H, W, C = x_BxHxWxC.shape
-        mixed = self.attention(self.norm(x_BxHxWxC).reshape(B, H * W, C))
-        return x_BxHxWxC + mixed.reshape(B, H, W, C), cond_BxE
+        x_CxHxWxB, cond_BxE = x
+        C, H, W, B = x_CxHxWxB.shape
+        read_CxPxB = self.norm(x_CxHxWxB).reshape(C, H * W, B)
+        mixed_BxPxC = self.attention(jnp.transpose(read_CxPxB))
+        mixed = jnp.transpose(mixed_BxPxC).reshape(C, H, W, B)
+        return x_CxHxWxB + mixed, cond_BxE
 
 
 class Resolution(nnx.Module):
@@ -273,8 +284,8 @@ class Resolution(nnx.Module):
         self.first = Stack(modules(first, 1))
         self.rest = Stack(modules(rest, config.depth - 1))
 
-    def __call__(self, x_BxHxWxC: jax.Array, cond_BxE: jax.Array) -> jax.Array:
-        x = self.first((x_BxHxWxC, cond_BxE))
+    def __call__(self, x_CxHxWxB: jax.Array, cond_BxE: jax.Array) -> jax.Array:
+        x = self.first((x_CxHxWxB, cond_BxE))
         return (self.rest(x) if len(self.rest) else x)[0]
 
 
@@ -289,8 +300,8 @@ class Head(nnx.Module):
         scale = 0.1 * math.sqrt(BASE / width)
         self.out = Convolution(width, channels, ("embed", None), rngs, scale=scale)
 
-    def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
-        return self.out(jax.nn.silu(self.norm(x_BxHxWxC))).astype(jnp.float32)
+    def __call__(self, x_CxHxWxB: jax.Array) -> jax.Array:
+        return self.out(jax.nn.silu(self.norm(x_CxHxWxB))).astype(jnp.float32)
 
 
 class Model(nnx.Module):
@@ -306,27 +317,29 @@ class Model(nnx.Module):
 
     def __call__(self, x: jax.Array, cond: Conditions) -> Output:
         cond_BxE = self.condition(cond)
-        h_BxHxWxC = self.into(x.astype(cond_BxE.dtype))
+        x_CxHxWxB = jnp.transpose(x.astype(cond_BxE.dtype), (3, 1, 2, 0))
+        h_CxHxWxB = self.into(x_CxHxWxB)
         beside = []
         for stage in self.down:
-            h_BxHxWxC = stage(h_BxHxWxC, cond_BxE)
-            beside.append(h_BxHxWxC)
-            h_BxHxWxC = halved(h_BxHxWxC)
-        h_BxHxWxC = self.low(h_BxHxWxC, cond_BxE)
+            h_CxHxWxB = stage(h_CxHxWxB, cond_BxE)
+            beside.append(h_CxHxWxB)
+            h_CxHxWxB = halved(h_CxHxWxB)
+        h_CxHxWxB = self.low(h_CxHxWxB, cond_BxE)
         for stage in self.up:
-            both = [doubled(h_BxHxWxC), beside.pop()]
-            h_BxHxWxC = stage(jnp.concatenate(both, axis=-1), cond_BxE)
-        return Output(self.head(h_BxHxWxC), {})
+            both = [doubled(h_CxHxWxB), beside.pop()]
+            h_CxHxWxB = stage(jnp.concatenate(both), cond_BxE)
+        y_BxHxWxC = jnp.transpose(self.head(h_CxHxWxB), (3, 1, 2, 0))
+        return Output(y_BxHxWxC, {})
 
 
-def halved(x_BxHxWxC: jax.Array) -> jax.Array:
+def halved(x_CxHxWxB: jax.Array) -> jax.Array:
     """Means over squares of 2 x 2 pixels."""
-    B, H, W, C = x_BxHxWxC.shape
-    return x_BxHxWxC.reshape(B, H // 2, 2, W // 2, 2, C).mean(axis=(2, 4))
+    C, H, W, B = x_CxHxWxB.shape
+    return x_CxHxWxB.reshape(C, H // 2, 2, W // 2, 2, B).mean(axis=(2, 4))
 
 
-def doubled(x_BxHxWxC: jax.Array) -> jax.Array:
+def doubled(x_CxHxWxB: jax.Array) -> jax.Array:
     """Each pixel as a square of 2 x 2."""
-    B, H, W, C = x_BxHxWxC.shape
-    wide = jnp.broadcast_to(x_BxHxWxC[:, :, None, :, None], (B, H, 2, W, 2, C))
-    return wide.reshape(B, 2 * H, 2 * W, C)
+    C, H, W, B = x_CxHxWxB.shape
+    wide = jnp.broadcast_to(x_CxHxWxB[:, :, None, :, None], (C, H, 2, W, 2, B))
+    return wide.reshape(C, 2 * H, 2 * W, B)

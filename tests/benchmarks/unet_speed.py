@@ -1,15 +1,17 @@
 """Pictures of a training step of the U-Net, beside PyTorch's of the same shape.
 
-    python -m tests.benchmarks.unet_speed [--sizes 87k 300k] [--rounds 5] [--pixels 8]
+    python -m tests.benchmarks.unet_speed [--sizes 20k 87k] [--rounds 5] [--pixels 8]
         [--batch 128] [--torch_python PATH | --no-torch]
 
 Pictures for each second of processor time, on one device, in float32 on noise: other
 work on the machine changes it little, where it would halve a rate by the clock.
 
     alone    one run, in a loop of eight steps as the trainer's call is
+    product  alone, with each convolution as one product of what lies under its taps
     vmap     a pack of two in one such loop, each operation on both
     in turn  a pack of two in one such call, one run after the other
-    plain    alone, with the gradient of convolution's product left to JAX
+    trainer  the trainer's own call for one run: noise is drawn, weights are averaged
+    packed   the same for a pack of two on two cores, one run a core, as it chooses
     lax      alone, with XLA's own convolution (once, not in rounds: it is slow)
     torch    PyTorch, one thread, AdamW fused, channels first
     last     the same with channels last
@@ -42,6 +44,7 @@ from scaling import optim
 from scaling.families import Conditions, Images, _convolution, _layers, unet
 from scaling.layout import Layout
 from scaling.run import Data, Model, Optimiser, Part, Run
+from scaling.training import mesh, programs
 from tests.benchmarks.step_speed import in_turn, torch_python
 
 PEER = Path(__file__).parent / "peers" / "torch_unet.py"
@@ -105,10 +108,41 @@ def ours(config: unet.Config, spec: Images, batch: int, pack: str) -> Rate:
             pictures += width * STEPS * batch
         return pictures / (time.process_time() - cpu)
 
-    product = _convolution._by_product
-    compiled = product.fun if pack == "plain" else product
-    with mock.patch.object(_convolution, "_by_product", compiled):
+    product, squares = _convolution._by_product, _convolution._by_squares
+    used = product if pack == "product" else squares
+    with mock.patch.object(_convolution, "_by_squares", used):
         rate(0.0)
+    return rate
+
+
+def trained(size: int, spec: Images, batch: int, layout: Layout) -> Rate:
+    """The call that training makes, of so many runs at once."""
+    data = Data((Part("random"),), tokens=10**9)
+    run = Run(
+        Model("unet", size), data, Optimiser(1e-3), batch, 1, (), objective="denoise"
+    )
+    calls = programs.compiled(run.program(), layout, spec)
+    width = layout.width
+    with jax.set_mesh(calls.mesh):
+        on_slots = mesh.slots(calls.mesh)
+        values = {n: np.full(width, value) for n, value in run.values().items()}
+        values, fresh = mesh.put((values, np.ones(width, bool)), on_slots)
+        held = [calls.refill(calls.empty(), values, fresh)]
+        shape = width, STEPS, batch, spec.row
+        pixels = np.random.default_rng(0).integers(0, 256, shape, np.int32)
+        batches = mesh.put(pixels, mesh.batches(calls.mesh))
+        until = mesh.put(np.full(width, 1 << 30, np.int32), on_slots)
+
+    def rate(seconds: float) -> float:
+        start, cpu, pictures = time.perf_counter(), time.process_time(), 0
+        with jax.set_mesh(calls.mesh):
+            while not pictures or time.perf_counter() - start < seconds:
+                held[0], losses = calls.advance(held[0], values, until, batches)
+                jax.block_until_ready(losses)
+                pictures += width * STEPS * batch
+        return pictures / (time.process_time() - cpu)
+
+    rate(0.0)
     return rate
 
 
@@ -160,6 +194,7 @@ def main() -> int:
         "--folder", type=Path, default=Path("~/.cache/datalaw/benchmarks").expanduser()
     )
     given = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", 2)
     python = None
     if not given.no_torch:
         python = torch_python(given.torch_python, given.folder)
@@ -168,8 +203,11 @@ def main() -> int:
     for name in given.sizes:
         config = unet.ladder(SIZES[name], spec)
         known = config, spec, given.batch
-        packs = ("alone", "plain", "vmap", "in turn")
+        packs = ("alone", "product", "vmap", "in turn")
         rates = {pack: ours(*known, pack) for pack in packs}
+        at = SIZES[name], spec, given.batch
+        rates["trainer"] = trained(*at, Layout())
+        rates["packed"] = trained(*at, Layout(run=2, width=2))
         if torch:
             shape = config, given.pixels, given.batch
             rates["torch"] = torch.rate(*shape, "contiguous")

@@ -40,8 +40,13 @@ def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def channels_first(x):
-    return torch.tensor(np.moveaxis(np.asarray(x), -1, 1).copy(), requires_grad=True)
+def pictures_first(x):
+    """[channels, height, width, pictures] as theirs has it."""
+    return torch.tensor(np.moveaxis(np.asarray(x), -1, 0).copy(), requires_grad=True)
+
+
+def pictures_last(y):
+    return np.moveaxis(y, 0, -1)
 
 
 def assert_same(block, x, condition, reference, read, written):
@@ -113,7 +118,7 @@ def test_it_is_dits_block():
 def test_it_is_the_residual_block(inputs, platform):
     """As ADM's and Stable Diffusion's U-Nets have it, with scale and shift.
 
-    With a convolution as a product and as XLA's own.
+    With a convolution as products and as XLA's own.
     """
     outputs = 16
     shape = unet.Shape(0, inputs, outputs, outputs)
@@ -145,10 +150,9 @@ def test_it_is_the_residual_block(inputs, platform):
     give(reference, weights)
     condition = draw(2, CONFIG.condition, seed=1)
     call = lambda x: reference(x, torch.tensor(condition))
-    back = lambda y: np.moveaxis(y, 1, -1)
     with _layers.tracing(_layers.Tracing(Layout(platform), lambda tree: tree)):
-        x = draw(2, 6, 4, inputs)
-        assert_same(block, x, condition, call, channels_first, back)
+        x = draw(inputs, 6, 4, 2)
+        assert_same(block, x, condition, call, pictures_first, pictures_last)
 
 
 def test_it_is_the_attention_block():
@@ -175,5 +179,5 @@ def test_it_is_the_attention_block():
         "to_out.0.weight": out.T,
     }
     give(reference, weights)
-    back = lambda y: np.moveaxis(y, 1, -1)
-    assert_same(block, draw(2, 4, 3, width), None, reference, channels_first, back)
+    x = draw(width, 4, 3, 2)
+    assert_same(block, x, None, reference, pictures_first, pictures_last)
