@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import diffusion, families, quantities
+from scaling import diffusion, families, inpainting, quantities
 from scaling.errors import UserError, unknown
 from scaling.families import Conditions
 
@@ -222,6 +222,24 @@ class Denoise:
         y_BxHxWxC, condition = self.pictures(batch)
         x_BxHxWxC = y_BxHxWxC + sigma[:, None, None, None] * noise
         return self.pixels(diffusion.denoise(model, x_BxHxWxC, sigma, condition))
+
+    def expected(
+        self, model: Any, batch: jax.Array, seed: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Pixels over 255 of the lower halves, given the upper ones, and how many
+        particles are effective: `inpainting.expected`, an island for each row.
+
+        Args:
+          seed: int32 [batch], keys the islands.
+        """
+        y_BxHxWxC, (_, *given) = self.pictures(batch)
+        many = inpainting.PARTICLES
+        beside = (None if a is None else jnp.repeat(a, many, axis=0) for a in given)
+        condition = Conditions(None, *beside)
+        denoiser = lambda x, sigma: diffusion.denoise(model, x, sigma, condition)
+        keys = jax.vmap(jax.random.key)(seed)
+        mean, effective = inpainting.expected(denoiser, y_BxHxWxC, keys)
+        return self.pixels(mean), effective
 
     def pixels(self, y_BxHxWxC: jax.Array) -> jax.Array:
         return y_BxHxWxC / self.scale + self.spec.mean

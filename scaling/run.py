@@ -127,6 +127,8 @@ class Samples:
       at: fractions of the run's training after which they are made, rising; the last
         is 1.
       sigmas: noise levels at which the pictures are denoised.
+      hidden: of how many of the held-out pictures the lower half is hidden; what the
+        model expects of it, given the upper half, is kept when the run ends.
 
     >>> from scaling import corpus
     >>> Samples("glyphs", corpus("glyphs")).count
@@ -138,6 +140,7 @@ class Samples:
     count: int = 256
     at: tuple[float, ...] = (1.0,)
     sigmas: tuple[float, ...] = (0.1, 0.4, 1.6)
+    hidden: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

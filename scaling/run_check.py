@@ -151,6 +151,9 @@ def _check_samples(samples: tuple[Samples, ...]) -> None:
         if not entry.sigmas or not all(0.0 < s <= 80.0 for s in entry.sigmas):
             expected = "give noise levels above 0 and up to 80"
             raise UserError("samples.sigmas", entry.sigmas, expected)
+        if not 0 <= entry.hidden <= entry.count:
+            expected = f"give 0 to {entry.count}, of the pictures that it counts"
+            raise UserError("samples.hidden", entry.hidden, expected)
         _check_fractions("samples.at", entry.at)
 
 

@@ -80,6 +80,14 @@ def cut(samples: Samples, prepared: Mapping[str, Prepared]) -> SampleSet:
     return _cut(samples.count, samples.sigmas, corpus)
 
 
+def hidden(samples: Samples) -> np.ndarray:
+    """int64: numbers of the pictures whose lower half is hidden.
+
+    They are spread evenly over the set, since pictures of one group stand together.
+    """
+    return np.arange(samples.hidden) * samples.count // max(1, samples.hidden)
+
+
 @functools.lru_cache(maxsize=8)
 def _cut(count: int, sigmas: tuple[float, ...], corpus: Prepared) -> SampleSet:
     images = corpus.images

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling import families, objective, optim
+from scaling import families, inpainting, objective, optim
 from scaling.families import _layers
 from scaling.run import Program, Run
 
@@ -94,11 +94,15 @@ def describe(
 def _sampled(run: Run, spec: families.Spec) -> int:
     """Forward passes, of one example each, that the run's samples take."""
     if isinstance(spec, families.Tokens):  # a pass for every pixel that is drawn
-        each = {entry: spec.length - spec.prefix for entry in run.samples}
+        pixels = spec.length - spec.prefix
+        each = {entry: pixels for entry in run.samples}
+        hidden = inpainting.DRAWS * pixels // 2
     else:
         evaluations = 2 * objective.STEPS - 1
         each = {entry: evaluations + len(entry.sigmas) for entry in run.samples}
-    return sum(n * entry.count * len(entry.at) for entry, n in each.items())
+        hidden = inpainting.ISLANDS * inpainting.PARTICLES * inpainting.STEPS
+    made = sum(n * entry.count * len(entry.at) for entry, n in each.items())
+    return made + hidden * sum(entry.hidden for entry in run.samples)
 
 
 @functools.cache

@@ -112,6 +112,7 @@ def _samples(entries: Iterable[Entry]) -> str:
     said = {
         f"{entry.name}: {entry.count:,} pictures, at "
         f"{', '.join(f'{fraction:g}' for fraction in entry.at)} of the training"
+        + (f", and the lower halves of {entry.hidden:,}" if entry.hidden else "")
         for entry in every
     }
     return "; ".join(sorted(said))

@@ -30,7 +30,9 @@ class SampleSets:
         """
         for run in runs:
             for samples in run.samples:
-                same = dataclasses.replace(samples, at=(1.0,))
+                _check_halves(samples, prepared)
+                # What is done with a set's pictures is no part of it.
+                same = dataclasses.replace(samples, at=(1.0,), hidden=0)
                 if same in self._cut:
                     continue
                 if any(old.name == same.name for old in self._cut):
@@ -49,6 +51,17 @@ class SampleSets:
                 path = self._store.path(_samples.FOLDER, f"{made.digest}.npz")
                 write_once(path, made.to_bytes())
                 self._kept.add(made.digest)
+
+
+def _check_halves(samples: Samples, prepared: Mapping[str, Prepared]) -> None:
+    key = samples.parts[0].key
+    images = prepared[key].images
+    if samples.hidden and images is not None and images.height < 2:
+        raise UserError(
+            "samples.hidden",
+            samples.hidden,
+            f"pictures of {key} are of one row, which has no halves: give 0",
+        )
 
 
 # Known denoisers that are kept beside the samples, at most; see training/landmarks.py.
@@ -71,4 +84,7 @@ def size(run: Run, images: Images | None) -> int:
         # Of each sample: the nearest training picture in bytes, and four distances.
         nearest = pictures // 2 + 4 * 4 * samples.count
         total += len(samples.at) * (made + nearest) + denoises * LANDMARKS * made
+        # What is expected of lower halves by the run and by two landmarks, and of each
+        # picture its number and two more.
+        total += samples.hidden * (3 * 2 * images.size // 2 + 4 * 4)
     return total

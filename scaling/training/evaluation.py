@@ -14,6 +14,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from scaling import inpainting
 from scaling.corpora import EvaluationWindows, ratio
 from scaling.probe_file import ProbeSet
 from scaling.quantities import TEXT, Quantity
@@ -54,6 +55,11 @@ def windows_per_call(row: int, sharding: jax.sharding.NamedSharding) -> int:
     """Windows of `row` integers that a call scores: as many on every device."""
     devices = sharding.mesh.size
     return max(1, _TOKENS_PER_CALL // row // devices) * devices
+
+
+def islands_per_call(row: int, sharding: jax.sharding.NamedSharding) -> int:
+    """The same of pictures of which each stands for all particles of an island."""
+    return windows_per_call(row * inpainting.PARTICLES, sharding)
 
 
 # rows [n, row], at [n] -> values [n, positions or columns], log_probabilities

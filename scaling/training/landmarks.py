@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import corpora, diffusion, objective
+from scaling import corpora, diffusion, inpainting, objective
 from scaling.corpora import Prepared, TokenStream, _pictures
 from scaling.corpora._samples import SampleSet
 from scaling.families import Images
@@ -204,6 +204,11 @@ def _scaled(pixels: np.ndarray, images: Images) -> np.ndarray:
 
 
 def _linear(reading: Reading) -> diffusion.Gaussian:
+    return _gaussian(*_moments(reading))
+
+
+def _moments(reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [d] and covariance [d, d] of the training pictures, in models' units."""
     size = reading.images.size
     total, products = np.zeros(size), np.zeros((size, size))
     for pixels in reading.pixels():
@@ -211,8 +216,7 @@ def _linear(reading: Reading) -> diffusion.Gaussian:
         total += rows.sum(axis=0)
         products += rows.T @ rows
     mean = total / reading.count
-    covariance = products / reading.count - np.outer(mean, mean)
-    return _gaussian(mean, covariance)
+    return mean, products / reading.count - np.outer(mean, mean)
 
 
 def _gaussian(mean: np.ndarray, covariance: np.ndarray) -> diffusion.Gaussian:
@@ -243,6 +247,61 @@ class Normal(NamedTuple):
 
     def __call__(self, x: jax.Array, sigma: Any) -> jax.Array:
         return self.mean + self.variance / (self.variance + sigma**2) * (x - self.mean)
+
+
+def hidden(
+    run: Run, prepared: Mapping[str, Prepared], rows: np.ndarray, part: Part
+) -> dict[str, np.ndarray]:
+    """What known models expect of lower halves, float16, in pixels over 255.
+
+    Args:
+      rows: int32 [n, row], the pictures, as `denoise` reads them.
+      part: the corpus that they are of.
+
+    Returns:
+      WHICH_hidden [n, rows, width, channels] of linear, the best linear function of
+      upper halves on the run's training pictures, and exact, where the truth is known.
+    """
+    images = prepared[part.key].images
+    assert images is not None
+    unit = diffusion.SIGMA_DATA / images.std
+    rounding = (unit / 255.0) ** 2 / 12.0
+    upper = inpainting.shown(images.height)
+    seen = _scaled(rows[:, : images.size] / 255.0, images)
+    seen = seen[:, : upper * images.width * images.channels]
+    found = {}
+    if images.size <= MOST_VALUES:
+        moments = _moments(Reading.of(run, prepared))
+        found["linear"] = inpainting.of_gaussian(*moments, seen, rounding)
+    known = _expected(part, images, rows, seen)
+    if known is not None:
+        found["exact"] = known
+    shape = (images.height - upper, *images.shape[1:])
+    pixels = lambda x: (x / unit + images.mean).reshape(-1, *shape)
+    return {
+        f"{name}_hidden": pixels(lower).astype(np.float16)
+        for name, lower in found.items()
+    }
+
+
+def _expected(
+    part: Part, images: Images, rows: np.ndarray, seen: np.ndarray
+) -> np.ndarray | None:
+    """The truth's lower halves [n, values], in models' units."""
+    module, options = corpora.load(part.name), dict(part.options)
+    unit = diffusion.SIGMA_DATA / images.std
+    if hasattr(module, "moments"):
+        mean, covariance = module.moments(**options)
+        mean, covariance = _scaled(mean, images), covariance * unit**2
+        return inpainting.of_gaussian(mean, covariance, seen, 0.0)
+    if not hasattr(module, "parts"):
+        return None
+    found, variance = module.parts(**options)
+    templates = _scaled(found, images)
+    if images.labels:  # models read which it is, and its noise is white
+        own: np.ndarray = templates[rows[:, images.size], seen.shape[1] :]
+        return own
+    return inpainting.of_mixture(templates, variance * unit**2, seen)
 
 
 def _exact(part: Part, images: Images, made: SampleSet) -> Any:

@@ -72,8 +72,8 @@ class Compiled:
     insert(state, one, slot): the inverse.
     read(model, rows, at) -> (values, log_probabilities): what one run says of windows
       or pictures, as `objective` defines it.
-    denoiser: of an objective that denoises, (sample, denoised): as it has them, of one
-      run's model; else (). Not compiled: see `denoiser`.
+    denoiser: of an objective that denoises, (sample, denoised, expected): as it has
+      them, of one run's model; else (). Not compiled: see `denoiser` and `expecting`.
     arguments: shapes and dtypes of what `advance` is called with.
     """
 
@@ -164,8 +164,23 @@ def denoiser(
     with _compiling, jax.set_mesh(calls.mesh):
         return tuple(
             call.lower(calls.one.scored, *given).compile()
-            for call, given in zip(calls.denoiser, arguments, strict=True)
+            for call, given in zip(calls.denoiser[:2], arguments, strict=True)
         )
+
+
+@functools.lru_cache(KEPT_PROGRAMS - 1)
+def expecting(
+    program: Program, layout: Layout, spec: families.Spec
+) -> tuple[Callable[..., Any], ...]:
+    """The last call of `Compiled.denoiser`, compiled: what lower halves it expects."""
+    calls = ready(program, layout, spec)
+    if not calls.denoiser:
+        return ()
+    rows = evaluation.islands_per_call(spec.row, mesh.windows(calls.mesh))
+    batch = jax.ShapeDtypeStruct((rows, spec.row), jnp.int32)
+    seed = jax.ShapeDtypeStruct((rows,), jnp.int32)
+    with _compiling, jax.set_mesh(calls.mesh):
+        return (calls.denoiser[2].lower(calls.one.scored, batch, seed).compile(),)
 
 
 def give_back() -> None:
@@ -238,14 +253,14 @@ class OneRun:
             return ()
 
         def asked(method: Callable[..., Any]) -> Callable[..., Any]:
-            def call(model: Any, *arrays: jax.Array) -> jax.Array:
+            def call(model: Any, *arrays: jax.Array) -> Any:
                 with tracing(self.tracing):
-                    done: jax.Array = method(gathered(self._cast(model)), *arrays)
-                    return done
+                    return method(gathered(self._cast(model)), *arrays)
 
             return call
 
-        return asked(self.objective.sample), asked(self.objective.denoised)
+        goal = self.objective
+        return asked(goal.sample), asked(goal.denoised), asked(goal.expected)
 
     def fresh(self, values: Any) -> State:
         """The state before the first step."""
@@ -360,8 +375,8 @@ def uncompiled(
         ),
         read=jax.jit(run.read, in_shardings=(unpacked.scored, windows, windows)),
         denoiser=tuple(
-            jax.jit(call, in_shardings=(unpacked.scored, *[windows] * (2 + i)))
-            for i, call in enumerate(run.denoiser())
+            jax.jit(call, in_shardings=(unpacked.scored, *[windows] * count))
+            for call, count in zip(run.denoiser(), (2, 3, 2), strict=False)
         ),
         arguments=arguments,
     )

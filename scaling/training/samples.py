@@ -12,6 +12,12 @@ by NAME:FRACTION
     :near        float32 [n, 2], how far the nearest two training pictures are
     :nearest     uint8, the nearest one, in levels of 256
     :near_other  float32 [n, 2], of the half that is not read
+by NAME, where lower halves are hidden (scaling/inpainting.py), at the end of training
+    :hidden_numbers   int64 [m], of the held-out pictures whose lower half is hidden
+    :hidden           float16 [m, rows, width, channels], what is expected of it
+    :hidden_variance  float32 [m], of that by chance: mean over its values
+    :hidden_effective float32 [m], of a denoiser: effective particles of an island
+    :linear_hidden, :exact_hidden as `:hidden`, what landmarks.py expects of it
 by NAME
     :digest      of the set, which the workdir keeps
     :read        int64 [2], training pictures that it reads, and of the other half
@@ -21,15 +27,17 @@ by NAME
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from scaling import inpainting
 from scaling.corpora import Prepared, _pictures, _samples
 from scaling.corpora._samples import SampleSet
-from scaling.run import Run
+from scaling.run import Run, Samples
 from scaling.training import evaluation, landmarks, mesh
 from scaling.writing import npz
 
@@ -57,7 +65,8 @@ class Sampler:
         Args:
           read: as `evaluation.score` takes it.
           denoiser: of a run that denoises, (sample, denoised) as `programs.Compiled`
-            has them, of its model; () for a model of sequences.
+            has them, of its model, and expected where lower halves are hidden; () for a
+            model of sequences.
         """
         kept: dict[str, np.ndarray] = {}
         for samples, fraction in run.sample_marks().get(step, ()):
@@ -71,6 +80,9 @@ class Sampler:
             kept[f"{name}:pictures"] = pictures
             beside = landmarks.neighbours(pictures, run, self.prepared)
             kept |= {f"{name}:{what}": array for what, array in beside.items()}
+            if samples.hidden and fraction == 1.0:
+                found = self._hidden(run, samples, read, denoiser)
+                kept |= {f"{samples.name}:{what}": a for what, a in found.items()}
             if not denoiser:
                 continue
             denoised = denoiser[1]
@@ -93,6 +105,10 @@ class Sampler:
             made, part = _samples.cut(samples, self.prepared), samples.parts[0]
             arrays[f"{samples.name}:digest"] = np.array(made.digest)
             arrays[f"{samples.name}:read"] = landmarks.counts(run, self.prepared)
+            if samples.hidden:
+                rows = made.rows[_samples.hidden(samples)]
+                known = landmarks.hidden(run, self.prepared, rows, part)
+                arrays |= {f"{samples.name}:{what}": a for what, a in known.items()}
             if run.objective == "denoise":
                 known = landmarks.landmarks(run, self.prepared, made, part)
                 arrays |= {f"{samples.name}:{what}": a for what, a in known.items()}
@@ -107,11 +123,11 @@ class Sampler:
         return np.concatenate(parts)
 
     def _calls(
-        self, call: Callable[..., Any], arrays: Sequence[np.ndarray]
+        self, call: Callable[..., Any], arrays: Sequence[np.ndarray], per_call: int = 0
     ) -> Iterator[tuple[Any, int]]:
         """Results call by call, the last one padded, and how many rows count."""
         count, row = arrays[0].shape
-        per_call = evaluation.windows_per_call(row, self.sharding)
+        per_call = per_call or evaluation.windows_per_call(row, self.sharding)
         for start in range(0, count, per_call):
             filled = min(per_call, count - start)
             padded = [
@@ -126,19 +142,41 @@ class Sampler:
     def _drawn(
         self, read: evaluation.Read, made: SampleSet, corpus: Prepared, run: Run
     ) -> np.ndarray:
-        """float32 [n, height, width, channels]: drawn pixel by pixel.
+        """float32 [n, height, width, channels]: drawn pixel by pixel."""
+        images = corpus.images
+        assert images is not None
+        rows = _pictures.arranged(made.rows, corpus, corpus.spec(run))
+        self._draw(read, rows, made.uniform, corpus)
+        pixels = _pixels(rows[:, -images.size :], _pictures.levels(corpus.tokenizer))
+        return pixels.reshape(-1, *images.shape)
+
+    def _draw(
+        self,
+        read: evaluation.Read,
+        rows: np.ndarray,
+        uniform: np.ndarray,
+        corpus: Prepared,
+    ) -> np.ndarray:
+        """Draws the last pixels of sequences, each given all before it, in place.
 
         The uniform number of a pixel says which level, by the cumulated chances of the
         levels; what is no level (a caption's byte) has none.
+
+        Args:
+          rows: int32 [n, row].
+          uniform: [n, pixels], a number for each pixel that is drawn.
+
+        Returns:
+          float64 [n, pixels]: what is expected of each pixel before it is drawn, over
+          255.
         """
-        images, levels = corpus.images, _pictures.levels(corpus.tokenizer)
-        assert images is not None
-        rows = _pictures.arranged(made.rows, corpus, corpus.spec(run))
-        prefix = rows.shape[1] - images.size
-        rows[:, prefix:] = 0
+        levels, count = _pictures.levels(corpus.tokenizer), uniform.shape[1]
+        first = rows.shape[1] - count
+        rows[:, first:] = 0
         ask = lambda rows, at: read(rows, at)[1]
-        for pixel in range(images.size):
-            at = np.full(len(rows), prefix + pixel, np.int32)
+        means = np.empty(uniform.shape)
+        for pixel in range(count):
+            at = np.full(len(rows), first + pixel, np.int32)
             logs = np.concatenate(
                 [
                     mesh.get(said)[:filled]
@@ -147,7 +185,70 @@ class Sampler:
             )[:, :levels]
             chances = np.exp(logs.astype(np.float64))
             reached = np.cumsum(chances, axis=1)
-            mark = made.uniform[:, pixel, None] * reached[:, -1:]
-            rows[:, prefix + pixel] = np.minimum((reached <= mark).sum(1), levels - 1)
-        middle = (rows[:, prefix:] + 0.5) * (256 / levels) - 0.5
-        return (middle / 255.0).reshape(-1, *images.shape)
+            mark = uniform[:, pixel, None] * reached[:, -1:]
+            rows[:, first + pixel] = np.minimum((reached <= mark).sum(1), levels - 1)
+            means[:, pixel] = chances @ _pixels(np.arange(levels), levels)
+            means[:, pixel] /= reached[:, -1]
+        return means
+
+    def _hidden(
+        self,
+        run: Run,
+        samples: Samples,
+        read: evaluation.Read,
+        denoiser: Sequence[Any],
+    ) -> dict[str, np.ndarray]:
+        """What is expected of lower halves, by the end of its name in the file.
+
+        Every run draws with numbers of its own, so that what two runs get wrong by
+        chance has nothing in common.
+        """
+        made = _samples.cut(samples, self.prepared)
+        corpus = self.prepared[samples.parts[0].key]
+        images = corpus.images
+        assert images is not None
+        numbers = _samples.hidden(samples)
+        own = hashlib.sha256(f"{self._run_id(run)}/{samples.name}".encode()).digest()
+        draw = np.random.Generator(np.random.Philox(int.from_bytes(own[:16], "big")))
+        shape = (images.height - inpainting.shown(images.height), *images.shape[1:])
+        if denoiser:
+            rows = np.repeat(made.rows[numbers], inpainting.ISLANDS, axis=0)
+            means, effective = self._expected(denoiser[2], rows, draw)
+        else:
+            rows = _pictures.arranged(made.rows[numbers], corpus, corpus.spec(run))
+            rows = np.repeat(rows, inpainting.DRAWS, axis=0)
+            uniform = draw.random((len(rows), int(np.prod(shape))))
+            means = self._draw(read, rows, uniform, corpus)
+        each = means.reshape(len(numbers), -1, int(np.prod(shape)))
+        spread = each.var(axis=1, ddof=1).mean(axis=1) / each.shape[1]
+        kept = {
+            "hidden_numbers": numbers,
+            "hidden": each.mean(axis=1).reshape(-1, *shape).astype(np.float16),
+            "hidden_variance": spread.astype(np.float32),
+        }
+        if denoiser:
+            particles = effective.reshape(len(numbers), -1).mean(axis=1)
+            kept["hidden_effective"] = particles.astype(np.float32)
+        return kept
+
+    def _expected(
+        self, call: Callable[..., Any], rows: np.ndarray, draw: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """float64 of islands: lower halves, and effective particles."""
+        seeds = draw.integers(0, 1 << 31, len(rows), np.int32)
+        per_call = evaluation.islands_per_call(rows.shape[1], self.sharding)
+        found = [
+            [mesh.get(part)[:filled].astype(np.float64) for part in said]
+            for said, filled in self._calls(call, (rows, seeds), per_call)
+        ]
+        means, effective = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return means, effective
+
+    def _run_id(self, run: Run) -> str:
+        parts = run.corpora()
+        return run.run_id({part.key: self.prepared[part.key].digest for part in parts})
+
+
+def _pixels(level: np.ndarray, levels: int) -> np.ndarray:
+    """Over 255: the middle of each level."""
+    return np.asarray(((level + 0.5) * (256 / levels) - 0.5) / 255.0)

@@ -265,6 +265,8 @@ class Trainer:
         sampled = slot.step in slot.run.sample_marks()
         given = (self.program, self.layout, self.spec)
         denoiser = programs.denoiser(*given) if sampled else ()
+        if sampled and any(made.hidden for made in slot.run.samples):
+            denoiser += programs.expecting(*given)
         started = time.monotonic()
         best = slot.best_due
         if best or slot.step in slot.run.probe_marks():

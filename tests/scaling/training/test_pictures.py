@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from scaling import quantities
+from scaling import quantities, run_check
 from scaling.corpora import _samples, prepare
 from scaling.errors import UserError
 from scaling.layout import Layout
@@ -46,7 +46,7 @@ def run_of(objective, rate=3e-3, **changes):
         length=1,
         evaluation=(EvaluationSet("held out", (PART,), 24),),
         objective=objective,
-        samples=(Samples("made", (PART,), count=6, at=(0.5, 1.0), sigmas=(0.4,)),),
+        samples=(Samples("made", (PART,), 6, (0.5, 1.0), (0.4,), hidden=3),),
     )
     return dataclasses.replace(run, **changes)
 
@@ -143,6 +143,7 @@ def test_samples_are_kept_at_their_times(alone, prepared):
     each = {"pictures": made_of, "denoised": seen_of}
     each |= {"near": ((6, 2), "float32"), "nearest": ((6, 4, 4, 1), "uint8")}
     wanted = {f"made:{at}:{k}": v for at in ("0.5", "1") for k, v in each.items()}
+    wanted |= {f"made:{name}": a for name, a in HIDDEN.items()}
     for name in ("linear", "copies", "exact"):
         wanted |= {f"made:{name}": made_of, f"made:{name}_denoised": seen_of}
     assert shapes == wanted
@@ -152,6 +153,35 @@ def test_samples_are_kept_at_their_times(alone, prepared):
     error = ((found["made:1:denoised"][0] - shown) ** 2).mean()
     assert error < 0.7 * (noise**2).mean()
     assert (found["made:1:pictures"] != found["made:0.5:pictures"]).any()
+
+
+HIDDEN = {
+    "hidden": ((3, 2, 4, 1), "float16"),
+    "hidden_numbers": ((3,), "int64"),
+    "hidden_variance": ((3,), "float32"),
+    "hidden_effective": ((3,), "float32"),
+    "linear_hidden": ((3, 2, 4, 1), "float16"),
+    "exact_hidden": ((3, 2, 4, 1), "float16"),
+}
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_what_is_expected_of_lower_halves_is_kept(name, alone, prepared):
+    record, _ = alone[name]
+    found = files(record)
+    kept = {k.removeprefix("made:"): a for k, a in found.items() if "hidden" in k}
+    assert kept["hidden_numbers"].tolist() == [0, 2, 4]
+    assert ("hidden_effective" in kept) == (name == "denoise")
+    for what, array in kept.items():
+        assert (array.shape, array.dtype.name) == HIDDEN[what]
+    assert (kept["hidden_variance"] > 0).all()
+    # A model that is told the template expects it, and so does the truth.
+    cut = _samples.cut(run_of(name).samples[0], prepared)
+    lower = cut.rows[[0, 2, 4], 8:16].reshape(3, 2, 4, 1) / 255.0
+    wrong = ((kept["exact_hidden"] - lower) ** 2).mean()
+    assert wrong == pytest.approx((12 / 255) ** 2, rel=0.5)
+    for what in ("hidden", "linear_hidden"):
+        assert 0.5 * wrong < ((kept[what] - lower) ** 2).mean() < 0.1
 
 
 def test_samples_of_sequences_are_levels_drawn_pixel_by_pixel(alone):
@@ -178,6 +208,11 @@ def test_a_sequence_is_drawn_given_what_was_drawn_before(prepared):
     sampler = samples.Sampler(prepared, mesh.windows(mesh.make(ALONE).mesh))
     cut = _samples.cut(run.samples[0], prepared)
     drawn = sampler._drawn(read, cut, made, run) * 255
+    # Given the upper half a level is as sure: so are its means, without a spread.
+    kept = sampler._hidden(run, run.samples[0], read, ())
+    assert (kept["hidden_variance"] < 1e-12).all()
+    follows = (cut.rows[[0, 2, 4], 7, None] + 1 + np.arange(8)) % 256
+    np.testing.assert_allclose(255 * kept["hidden"].reshape(3, 8), follows, atol=0.1)
     label = cut.rows[:, -1]  # its id is 256 and more: the first pixel is that and one
     wanted = (label[:, None] + 1 + np.arange(16)) % 256
     np.testing.assert_allclose(drawn.reshape(6, 16), wanted, atol=1e-3)
@@ -192,6 +227,22 @@ def test_the_noises_are_the_same_for_every_corpus_of_the_shape(prepared, tmp_pat
     assert few.digest != many.digest
     with pytest.raises(UserError, match=r"samples.count 5000: gaussian_field"):
         _samples.cut(Samples("b", (other,), count=5_000), both)
+
+
+def test_hidden_pictures_are_of_the_set_and_change_no_set_and_no_other_id(prepared):
+    run = run_of("denoise")
+    digests = {key: made.digest for key, made in prepared.items()}
+    (asked,) = run.samples
+    plain = dataclasses.replace(asked, hidden=0)
+    default = Samples("made", (PART,), 6, (0.5, 1.0), (0.4,))
+    ids = [
+        run_of("denoise", samples=(one,)).run_id(digests)
+        for one in (plain, default, asked)
+    ]
+    assert ids[0] == ids[1] != ids[2]
+    many = dataclasses.replace(asked, hidden=7)
+    with pytest.raises(UserError, match=r"samples.hidden 7: give 0 to 6"):
+        run_check.check(run_of("denoise", samples=(many,)))
 
 
 def files(record):
