@@ -29,6 +29,8 @@ Every run makes pictures of stated noises, 256 glyphs, and denoises as many
 held-out pictures at three levels. See docs/pictures.md.
 """
 
+import dataclasses
+
 from scaling import (
     Claim,
     Data,
@@ -64,6 +66,7 @@ CAPTIONED, UNKNOWN = (
     corpus("glyphs", size=8, captions=40, new=new)
     for new in ("combinations", "characters")
 )
+HIDDEN = 64  # held-out pictures, of which models are shown the upper half alone
 DROPOUT = 0.1  # of captions, so that a model knows what to make of none
 FIELDS = corpus("gaussian_field", size=8)
 
@@ -114,8 +117,9 @@ def of(results, denoisers, readers, sizes):
             lengths = LENGTHS if family in DENOISERS else READ
             yield from cells(best, lengths)
             yield from together(best, {f"data.{n}": ONCE for n in AMOUNTS})
-            yield from other_half(best, lengths, everywhere=family in DENOISERS)
-            yield from other_weights(best, lengths, everywhere=family in DENOISERS)
+            everywhere = family in DENOISERS
+            yield from halved(other_half(best, lengths, everywhere))
+            yield from halved(other_weights(best, lengths, everywhere))
             yield from known(best, KNOWN if family in DENOISERS else lengths)
             if size == SMALL:
                 yield from captioned(best, lengths[-1])
@@ -173,6 +177,16 @@ def other_weights(best, lengths, everywhere):
         yield from vary(best, between | {"init_seed": (1,)})
         yield from vary(best, {"data.tokens": lengths[:-1], "init_seed": (1,)})
         yield from vary(best, longest | {"init_seed": (2,)})
+
+
+def halved(runs):
+    """The runs; those with the most data, as long as rates are tuned for, which all
+    families have, say what they expect of lower halves of held-out pictures."""
+    asked = (Samples("glyphs", GLYPHS, hidden=HIDDEN),)
+    for run in runs:
+        if (run.data.tokens, run.data.unique_tokens) == (TUNED, UNIQUE[-1]):
+            run = dataclasses.replace(run, samples=asked)
+        yield run
 
 
 def known(best, lengths):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.formatting import count
@@ -73,12 +74,16 @@ def _chosen(asked: Pictured) -> Iterator[Any]:
 
 def _shown(head: dict[str, Any], pictures: Array) -> Iterator[dict[str, Any]]:
     for column, picture in enumerate(pictures[:COLUMNS]):
-        small = _smaller(picture)
-        levels = np.rint(255.0 * np.clip(small, 0.0, 1.0)).astype(np.uint8)
-        height, width, channels = levels.shape
-        shape = {"height": height, "width": width, "channels": channels}
-        pixels = base64.b64encode(levels.tobytes()).decode()
-        yield head | {"column": column, **shape, "pixels": pixels}
+        yield head | {"column": column, **levels_of(picture)}
+
+
+def levels_of(picture: Array) -> dict[str, Any]:
+    """The columns of a frame that hold a picture, of pixels over 255."""
+    small = _smaller(picture)
+    levels = np.rint(255.0 * np.clip(small, 0.0, 1.0)).astype(np.uint8)
+    height, width, channels = levels.shape
+    shape = {"height": height, "width": width, "channels": channels}
+    return shape | {"pixels": base64.b64encode(levels.tobytes()).decode()}
 
 
 def _smaller(picture: Array) -> Array:
@@ -102,14 +107,28 @@ def draw_grid(figure: Figure, analysis: Analysis, target: str) -> None:
     lines = list(frame.groupby(["run_id", "what"], sort=False))
     linear = [one for one in lines if one[0][1].startswith(LINEAR)]
     lines = linear + [one for one in lines if not one[0][1].startswith(LINEAR)]
+    gaps = [1 if what == NEAREST else 3 for (_, what), _ in lines]
+    named = [(_name(some.iloc[0]), some) for _, some in lines]
+    draw_strips(
+        figure,
+        [(name, gap, some) for (name, some), gap in zip(named, gaps, strict=True)],
+    )
+
+
+def draw_strips(figure: Figure, lines: Sequence[tuple[str, int, pd.DataFrame]]) -> None:
+    """Rows of pictures.
+
+    Args:
+      lines: of each its name, the gap above it in pixels, and its pictures, as
+        `levels_of` gives them.
+    """
     strips, names, places, top = [], [], [], 0.0
-    for (_, what), some in lines:
-        gap = 1 if what == NEAREST else 3
+    for name, gap, some in lines:
         strip = np.concatenate([_padded(_pixels(row)) for row in some.itertuples()], 1)
         blank = np.full((gap, *strip.shape[1:]), 1.0)
         strips += [blank, strip]
         places.append(top + gap + strip.shape[0] / 2 - 0.5)
-        names.append(_name(some.iloc[0]))
+        names.append(name)
         top += gap + strip.shape[0]
     image = np.concatenate(strips, axis=0)
     height, width = image.shape[:2]

@@ -85,6 +85,9 @@ class Plan:
         the real pictures, but for a spread that is `wide` times theirs.
       noises: how many; each held-out picture has a group of `per_group`.
       bare: nothing stands beside the samples.
+      hidden: of how many pictures the lower half is hidden; what a run expects of it
+        is the picture's own, drawn halfway to grey, and what lies beyond, both with
+        normal noise of deviation `chance`, which the run states.
       captions: what the right caption saves of the loss over none and over a wrong one,
         where pictures have some.
     """
@@ -113,6 +116,8 @@ class Plan:
     rate: float = 0.5
     draw: int = 0
     bare: bool = False
+    hidden: int = 0
+    chance: float = 0.01
     captions: tuple[float, ...] = ()
 
     def runs(self) -> Iterator[One]:
@@ -170,9 +175,28 @@ class Plan:
         shared = self.beyond * self.shared * self.normal(f"seen{level}", "shared")
         return self.real + SIGMAS[level] * shared
 
+    def lower(self, one: One) -> dict[str, Array]:
+        """What the run expects of lower halves, and what lies beside it."""
+        numbers = np.arange(self.hidden) * self.noises // self.hidden
+        own = self._beyond(one, "hidden", 1.0) + self.chance * self.normal("by", *one)
+        line = 0.25 + 0.5 * self.real
+        cut = lambda x: x[numbers][:, SHAPE[0] // 2 :]
+        out = {
+            "hidden": cut(line + own),
+            "hidden_numbers": numbers,
+            "hidden_variance": np.full(self.hidden, self.chance**2, np.float32),
+        }
+        if one.family not in self.readers:
+            out["hidden_effective"] = np.full(self.hidden, 12.0, np.float32)
+        if self.bare:
+            return out
+        shared = self.beyond * self.shared * self.normal("hidden", "shared")
+        known = {"linear_hidden": cut(line), "exact_hidden": cut(line + shared)}
+        return out | known
+
     def arrays(self, one: One) -> dict[str, Array]:
         """The run's file, by names without the set's."""
-        out: dict[str, Array] = {}
+        out = self.lower(one) if self.hidden else {}
         reads = one.family in self.readers
         for fraction in self.fractions:
             at = f"{fraction:g}"
@@ -332,6 +356,7 @@ PLAN = Plan(
     readers=("lstm",),
     unique=(64, 4096),
     noises=24,
+    hidden=16,
     captions=(0.1, 0.3),
 )
 
