@@ -125,8 +125,6 @@ def _places(made: Pictures, objective: str) -> list[pd.DataFrame]:
     runs = made.runs[(made.runs.objective == objective) & made.runs.bits.notna()]
     out = []
     names = ["family", "corpus", "params", "tokens", "unique_tokens"]
-    # Some were trained again to keep more, and are no other seed.
-    runs = runs.drop_duplicates([*names, "setting", "seed", "bits"])
     for _, some in runs.groupby(names, sort=True):
         by = some.groupby("setting").bits.mean()
         out.append(some[some.setting == by.idxmin()])

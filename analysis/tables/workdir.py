@@ -23,6 +23,7 @@ from analysis.tables import (
     promises,
     run_times,
     subsample,
+    trained_again,
     truth,
     usable,
 )
@@ -200,7 +201,8 @@ def _records(
         exclusions.excluded(newer, "record of a newer version"),
         _missing(store, wanted, {r.run_id for r in records} | {*newer}),
     ]
-    return records, pd.concat(unread, ignore_index=True)
+    records, repeated = trained_again.left_out(records, asked)
+    return records, pd.concat([*unread, repeated], ignore_index=True)
 
 
 # The evaluation sets that a record was scored on, by its id and by their names.

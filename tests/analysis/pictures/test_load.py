@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -94,6 +95,21 @@ def test_of_two_sets_of_one_name_the_other_is_left_out(workdir):
     assert all(
         "of other noises or pictures of the same name" in r for r in reasons.values()
     )
+
+
+def test_a_run_that_was_trained_again_to_keep_more_is_no_second_seed(workdir):
+    store = Store(workdir)
+    record = store.read(IDS[0])
+    run = json.loads(json.dumps(record.run))
+    run["samples"][0]["hidden"] = 3
+    again = dataclasses.replace(record, run_id="again", run=run, trajectory="again")
+    store.write(dataclasses.replace(again, finished="2026-02-01T00:00:00"))
+    store.write_study("made", {"runs": ["again", *IDS[1:]]})
+    table = analysis.load(workdir, where=["objective == denoise"])
+    gone = table.exclusions[table.exclusions.run_id == IDS[0]]
+    assert "trained again as again" in gone.reason.iloc[0]
+    assert IDS[0] not in set(table.pictures[0].runs.run_id)
+    assert set(table.readings.run_id) == {"again", IDS[1]}
 
 
 def test_without_its_set_nothing_is_compared(workdir):
