@@ -145,6 +145,7 @@ def _rows(
 
 
 def draw_grid(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Pictures as they are, and the lower halves that each model expects."""
     frame = analysis.hidden_half_grid
     if frame.empty:
         raise Nothing

@@ -12,6 +12,7 @@ by NAME:FRACTION
     :near        float32 [n, 2], how far the nearest two training pictures are
     :nearest     uint8, the nearest one, in levels of 256
     :near_other  float32 [n, 2], of the half that is not read
+    :right_PART, :chance_PART  of a corpus with captions, see naming.py
 by NAME, where lower halves are hidden (scaling/inpainting.py), at the end of training
     :hidden_numbers   int64 [m], of the held-out pictures whose lower half is hidden
     :hidden           float16 [m, rows, width, channels], what is expected of it
@@ -21,6 +22,7 @@ by NAME, where lower halves are hidden (scaling/inpainting.py), at the end of tr
 by NAME
     :digest      of the set, which the workdir keeps
     :read        int64 [2], training pictures that it reads, and of the other half
+    :real_PART   as :right_PART, of the held-out pictures themselves
     :linear, :copies, :exact and each with _denoised, of a denoiser: as `:pictures` and
                  `:denoised`, of the denoisers of landmarks.py
 """
@@ -38,7 +40,7 @@ from scaling import inpainting
 from scaling.corpora import Prepared, _pictures, _samples
 from scaling.corpora._samples import SampleSet
 from scaling.run import Run, Samples
-from scaling.training import evaluation, landmarks, mesh
+from scaling.training import evaluation, landmarks, mesh, naming
 from scaling.writing import npz
 
 NAME = "samples.npz"
@@ -79,6 +81,7 @@ class Sampler:
                 pictures = self._drawn(read, made, corpus, run).astype(np.float16)
             kept[f"{name}:pictures"] = pictures
             beside = landmarks.neighbours(pictures, run, self.prepared)
+            beside |= naming.named(pictures, made, run, self.prepared)
             kept |= {f"{name}:{what}": array for what, array in beside.items()}
             if samples.hidden and fraction == 1.0:
                 found = self._hidden(run, samples, read, denoiser)
@@ -105,6 +108,8 @@ class Sampler:
             made, part = _samples.cut(samples, self.prepared), samples.parts[0]
             arrays[f"{samples.name}:digest"] = np.array(made.digest)
             arrays[f"{samples.name}:read"] = landmarks.counts(run, self.prepared)
+            real = naming.real(made, run, self.prepared)
+            arrays |= {f"{samples.name}:{what}": a for what, a in real.items()}
             if samples.hidden:
                 rows = made.rows[_samples.hidden(samples)]
                 known = landmarks.hidden(run, self.prepared, rows, part)

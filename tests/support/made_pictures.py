@@ -90,6 +90,8 @@ class Plan:
         normal noise of deviation `chance`, which the run states.
       captions: what the right caption saves of the loss over none and over a wrong one,
         where pictures have some.
+      shown: share of the samples that show the subject of their caption, by family; of
+        the held-out pictures 0.8 do, and by chance 0.1 would.
     """
 
     families: tuple[str, ...] = ("unet", "dit")
@@ -119,6 +121,7 @@ class Plan:
     hidden: int = 0
     chance: float = 0.01
     captions: tuple[float, ...] = ()
+    shown: tuple[tuple[str, float], ...] = ()
 
     def runs(self) -> Iterator[One]:
         every = itertools.product(
@@ -194,9 +197,21 @@ class Plan:
         known = {"linear_hidden": cut(line), "exact_hidden": cut(line + shared)}
         return out | known
 
+    def named(self, one: One) -> dict[str, Array]:
+        """Whether samples show their captions, by groups of a picture of each seed."""
+        share = dict(self.shown).get(one.family)
+        if share is None:
+            return {}
+        first = (np.arange(self.noises) + one.seed) % self.noises
+        return {
+            "1:right_subject": first < share * self.noises,
+            "1:chance_subject": np.full(self.noises, 0.1, np.float32),
+            "real_subject": np.arange(self.noises) < 0.8 * self.noises,
+        }
+
     def arrays(self, one: One) -> dict[str, Array]:
         """The run's file, by names without the set's."""
-        out = self.lower(one) if self.hidden else {}
+        out = (self.lower(one) if self.hidden else {}) | self.named(one)
         reads = one.family in self.readers
         for fraction in self.fractions:
             at = f"{fraction:g}"
@@ -358,6 +373,7 @@ PLAN = Plan(
     noises=24,
     hidden=16,
     captions=(0.1, 0.3),
+    shown=(("unet", 0.6), ("dit", 0.12)),
 )
 
 

@@ -1,0 +1,235 @@
+"""Do samples show what their captions ask for?
+
+Samples are conditioned on the captions of held-out pictures. What a sample shows is
+taken to be what the caption of the nearest real picture says, as
+scaling/training/naming.py has it. How often that is right of the held-out pictures
+themselves stands beside it, and how often it would be right by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.formatting import (
+    UNDETERMINED,
+    capitalised,
+    few,
+    interval_text,
+    on,
+    percent,
+)
+from analysis.inference.intervals import interval
+from analysis.inference.verdict import verdict
+from analysis.laws import Array
+from analysis.pictures.groups import Pictured
+from analysis.predictions.contrasts import Contrasts
+from analysis.questions._question import (
+    Absent,
+    Answer,
+    Drawing,
+    Question,
+    Sentence,
+    Table,
+)
+from analysis.questions._same_picture_words import of_first, place_text
+from analysis.questions._view import View
+from analysis.report.style import (
+    FAINT,
+    INK,
+    PALETTE,
+    Nothing,
+    forest_axis,
+    key,
+    legend,
+    resize,
+    whisker,
+)
+from analysis.results import Analysis
+from analysis.schema import Column, declare, measured
+
+PARTS = ("subject", "style")
+FRAMES = (
+    declare(
+        "caption_samples",
+        "Samples that show what their caption asks for, by the nearest real picture.",
+        Column("samples", "the set of noises and captions"),
+        Column("part", "of the caption: its subject, or the style before a colon"),
+        "family corpus params tokens unique_tokens",
+        Column("seeds", "how many runs there are"),
+        Column("pictures", "how many samples a run made"),
+        *measured("right", "share of samples that show it"),
+        *measured("over_chance", "that share less what captions of others would give"),
+        *measured("real", "the same share of the held-out pictures themselves"),
+        Column("chance", "share that captions of other pictures would give"),
+    ),
+)
+PLACE = ["family", "corpus", "params", "tokens", "unique_tokens"]
+
+
+def pictures(asked: Pictured) -> Answer:
+    """The frame of one set of samples: a row a group of runs and part of a caption."""
+    rows = []
+    for _, runs in asked.pictures.runs.groupby(PLACE, sort=True):
+        best = runs[runs.setting == runs.loc[runs.bits.fillna(np.inf).idxmin()].setting]
+        for part in PARTS:
+            found = [i for i in best.run_id if _kept(asked, i, part) is not None]
+            if found:
+                rows.append(_row(asked, best.iloc[0], sorted(found), part))
+    return {"caption_samples": pd.DataFrame(rows)}, []
+
+
+def _kept(asked: Pictured, run_id: str, part: str) -> Array | None:
+    return asked.pictures.get(run_id, f"right_{part}", 1.0)
+
+
+def _row(asked: Pictured, first: Any, runs: Sequence[str], part: str) -> dict[str, Any]:
+    made, points = asked.pictures, [(i, 1.0) for i in runs]
+    right = np.stack([made.read(i, f"right_{part}", 1.0) for i in runs])
+    chance = np.stack([made.read(i, f"chance_{part}", 1.0) for i in runs])
+    real = np.stack([made.read(i, f"real_{part}") for i in runs])
+    row = {"samples": made.name, "part": part, **{n: first[n] for n in PLACE}}
+    row |= {"seeds": len(runs), "pictures": right.shape[1]}
+    for name, each in (
+        ("right", right),
+        ("over_chance", right - chance),
+        ("real", real),
+    ):
+        row |= _share(asked, name, points, each)
+    return row | {"chance": float(chance.mean())}
+
+
+def _share(
+    asked: Pictured, name: str, points: list[tuple[str, float]], each: Array
+) -> dict[str, float]:
+    """Mean over runs and pictures [runs, n], with runs and groups in its interval."""
+    contrasts = Contrasts(asked.held_out, _alone)
+    own = np.stack([contrasts.over_documents(one) for one in each])
+    draws = contrasts.mean(points, own)
+    low, high = interval(draws[1:])
+    names = (name, f"{name}_low", f"{name}_high")
+    return dict(zip(names, (float(draws[0]), float(low), float(high)), strict=True))
+
+
+def _alone(points: Any, ends: Any, weights: Any) -> Array:
+    raise NotImplementedError("what samples show is no distance between runs")
+
+
+# --- Words ---------------------------------------------------------------------------
+
+
+def right_text(row: Any) -> str:
+    """How many samples of a family show what was asked for, beside real pictures."""
+    ends = f"{percent(row.right_low)} to {percent(row.right_high)}"
+    share = f"{percent(row.right)} ({ends}) of the samples of {row.family}"
+    real = (
+        f"{percent(row.real)} of the held-out pictures themselves do, and by chance "
+        f"{percent(row.chance)} would"
+    )
+    low, high = row.over_chance_low, row.over_chance_high
+    lie = verdict(low, high, 0.0)
+    text = f"by the nearest real picture {share}{on(row.corpus)} show"
+    if lie == "undetermined":
+        more = f"whether more than by chance {UNDETERMINED}: "
+        more += interval_text(low, high)
+        return f"{text} the {row.part} of their caption; {real}; {more}"
+    none = "" if lie == "above" else "no more often than by chance "
+    return f"{text} {none}the {row.part} of their caption; {real}"
+
+
+def largest(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of each family and part the most data, the longest and the largest."""
+    order = ["unique_tokens", "tokens", "params"]
+    frame = frame.sort_values(order, ascending=False, kind="stable")
+    return frame.drop_duplicates(["family", "corpus", "part"])
+
+
+def of_captions(analysis: Analysis) -> pd.DataFrame:
+    """Rows of the first set of samples that has captions, subjects first."""
+    frame = analysis.caption_samples
+    if frame.empty:
+        return frame
+    frame = largest(of_first(frame))
+    by = ["part", "family"]
+    return frame.sort_values(by, ascending=[False, True], kind="stable")
+
+
+def said(view: View) -> list[str]:
+    frame = of_captions(view.analysis)
+    if frame.empty:
+        return []
+    first, *others = [f"{right_text(row)}." for row in frame.itertuples()]
+    place = place_text(frame.iloc[0])
+    return few([f"{place}, {first}", *map(capitalised, others)])
+
+
+def answers(view: View) -> list[Sentence]:
+    frame = of_captions(view.analysis)
+    if frame.empty:
+        return []
+    row = next(
+        frame[frame.part == frame.part.iloc[0]].nlargest(1, "right").itertuples()
+    )
+    return [Sentence(f"{place_text(row)}, {right_text(row)}.", 50)]
+
+
+# --- Figure --------------------------------------------------------------------------
+
+
+def draw_right(figure: Figure, analysis: Analysis, target: str) -> None:
+    """Share of samples that show what was asked for, of each family."""
+    frame = of_captions(analysis)
+    if frame.empty:
+        raise Nothing
+    resize(figure, 1.3 + 0.36 * len(frame))
+    axes = figure.subplots()
+    axes.set_xlim(0.0, 1.0)
+    for y, row in enumerate(frame.to_dict("records")):
+        shown = {"value": row["right"], "low": row["right_low"]}
+        whisker(axes, y, shown | {"high": row["right_high"]}, PALETTE[0], "o")
+        axes.plot(row["real"], y, marker="D", color=PALETTE[1], ls="")
+        axes.plot(row["chance"], y, marker="|", color=FAINT, ls="", ms=12)
+    labels = [f"{row.family}, {row.part}" for row in frame.itertuples()]
+    forest_axis(axes, labels, range(len(frame)))
+    axes.grid(True, axis="x")
+    axes.set_xlabel("share right, by the nearest real picture")
+    legend(
+        figure,
+        [
+            key("samples", PALETTE[0], "o"),
+            key("held-out pictures", PALETTE[1], "D"),
+            key("by chance", INK, "|"),
+        ],
+    )
+
+
+QUESTION = Question(
+    name="caption_samples",
+    title="Do samples show what their captions ask for?",
+    place=57.8,
+    absent=Absent(
+        "test of what samples show",
+        ("caption_samples",),
+        ("captions", "pictures"),
+        "It needs runs that make samples of captioned pictures; see docs/pictures.md.",
+    ),
+    said=said,
+    answers=answers,
+    figures={
+        "caption_samples": Drawing(
+            draw_right,
+            "How many samples are nearest to a real picture of the style, or of the "
+            "subject, that their caption asks for; the same of the held-out pictures "
+            "with these captions, which no run has read; and what the captions of "
+            "others would give. 95% intervals by groups of pictures and seeds.",
+            scored=False,
+        ),
+    },
+    about=("captions", "pictures"),
+    tables=(Table("Samples by their captions", "caption_samples"),),
+    pictures=pictures,
+)
