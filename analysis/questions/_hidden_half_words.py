@@ -144,10 +144,11 @@ def said(view: View) -> list[str]:
     errors = most(view.analysis.hidden_half_errors, ["family", "corpus"])
     if frame.empty and errors.empty:
         return []
-    lines = [f"{capitalised(pair_text(row))}." for row in frame.itertuples()]
-    wrong = [f"{capitalised(error_text(row))}." for row in errors.itertuples()]
-    first = frame if len(frame) else errors
-    return [f"{place_text(next(first.itertuples()))}:", *few(lines), *few(wrong)]
+    first = next((frame if len(frame) else errors).itertuples())
+    texts = [f"{pair_text(row)}." for row in frame.itertuples()]
+    wrong = [f"{error_text(row)}." for row in errors.itertuples()]
+    lines = few(texts) + few(wrong)
+    return [f"{place_text(first)}, {lines[0]}", *map(capitalised, lines[1:])]
 
 
 def answers(view: View) -> list[Sentence]:
