@@ -57,7 +57,7 @@ TUNED = LENGTHS[1]
 KNOWN = (8_192, *LENGTHS, 131_072)  # of Gaussian fields, by denoisers
 AMOUNTS = ("tokens", "unique_tokens")
 # The same for every family and size.
-RATES = (2e-3, 6e-3, 1.8e-2)
+RATES = (2e-3, 6e-3, 1.8e-2, 5.4e-2)
 GLYPHS = corpus("glyphs", size=8)
 LETTERS = corpus("glyphs", size=16)
 # With captions such as "sans bold: latin small letter a". New to a model is either that
