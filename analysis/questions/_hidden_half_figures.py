@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.formatting import count
 from analysis.laws import Array
-from analysis.pictures.groups import half_of
+from analysis.pictures.groups import ACROSS, HALVES, half_of
 from analysis.pictures.halves import Halves
 from analysis.questions._hidden_half_words import BOTH, pairs
 from analysis.questions._picture_grid import COLUMNS, draw_strips, levels_of
@@ -80,7 +79,7 @@ def draw_halves(figure: Figure, analysis: Analysis, target: str) -> None:
             for of, mark in marks.items():
                 if not math.isnan(row[of]):
                     axes.plot(row[of], y, marker=mark, color=FAINT, ms=7)
-        labels.append(f"{row['kind']}: {_names(row)}")
+        labels.append(_names(row))
     forest_axis(left, labels, range(len(frame)))
     right.tick_params(axis="y", length=0)
     for x in (0.0, 1.0):
@@ -96,12 +95,12 @@ def draw_halves(figure: Figure, analysis: Analysis, target: str) -> None:
 
 
 def _names(row: Any) -> str:
-    if row["baseline"] == row["alternative"]:
-        return str(row["baseline"])
-    halves = [half_of(str(row[name])) for name in ("baseline", "alternative")]
-    if all(halves):
-        return f"{row['fixed']}, {' and '.join(halves)}"
-    return f"{row['baseline']}, {row['alternative']}"
+    one, two, fixed = (str(row[k]) for k in ("baseline", "alternative", "fixed"))
+    if row["kind"] == HALVES:
+        return f"{fixed} {half_of(one)}, {fixed} {half_of(two)}"
+    if row["kind"] == ACROSS:
+        return f"{one} {half_of(fixed)}, {two} {fixed[-1]}"
+    return f"{one} {half_of(fixed)}, {two} {half_of(fixed)}"
 
 
 # --- Pictures ------------------------------------------------------------------------
@@ -158,5 +157,4 @@ def _name(row: Any) -> str:
     if row.what != EXPECTED:
         return str(row.what)
     half = half_of(row.corpus)
-    of = f", half {half}" if half else ""
-    return f"{row.family}{of}, {count(row.unique_tokens)} pictures"
+    return f"{row.family}, half {half}" if half else str(row.family)

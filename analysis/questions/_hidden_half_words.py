@@ -95,8 +95,8 @@ def error_text(row: Any) -> str:
     text = {
         "below": f"errs less than the best linear function, by a factor of {share}",
         "above": f"errs more than the best linear function, by a factor of {share}",
-        "undetermined": "whether it errs less than the best linear function "
-        f"{UNDETERMINED}: by a factor of {share}",
+        "undetermined": f"errs as much as the best linear function times {share}: "
+        f"whether that is less {UNDETERMINED}",
     }[over]
     text = f"{row.family}{on(row.corpus)} {text}"
     if math.isnan(row.over_linear):

@@ -311,7 +311,8 @@ QUESTION = Question(
             "linear functions of their training pictures expect. With 95% intervals by "
             "groups of pictures and seeds together; what the draws behind each add by "
             "chance is taken off. Floor: two seeds of one architecture or, across "
-            "halves, two halves of one. Null: lower halves of other pictures.",
+            "halves, two halves of one. Null: lower halves of other pictures. Numbers "
+            "say which half was read.",
             scored=False,
         ),
         "hidden_half_grid": Drawing(

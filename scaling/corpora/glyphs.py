@@ -5,6 +5,12 @@ em is the square's side, the baseline lies at four fifths of its height, and wha
 drawn stands in the middle. What no pixel shows is left out, and so is a picture that is
 there already. A group is a character, in whichever fonts it is drawn.
 
+How many there are depends on where they are placed. With matplotlib 3.11.2, 57,697
+characters of 39 fonts make 36,417 pictures of 8 pixels and 41,429 of 16: glyphs that
+differ only in what is cut off are one picture. In the middle both ways they would be
+42,103 of 8 pixels, but an "o" would not stand on the line of a "p"; with an em of 5
+pixels, 41,339, of fewer pixels a letter.
+
 A caption names the style of the font and the character, as Unicode does: "sans bold:
 latin small letter a". The symbol fonts have other signs at their code points, so their
 pictures have groups of their own and no caption.

@@ -88,6 +88,23 @@ def test_the_bound_lies_just_above_the_entropy(read):
     assert exact - error < bits.mean() < exact + 0.02 + error
 
 
+@pytest.mark.slow
+def test_how_far_the_bound_lies_above_the_entropy(field):
+    """Over 16,000 pictures: its bias with a standard error below 0.005 bits."""
+    goal, _, known = field
+    many = FIELD | {"pictures": 16_000}
+    rows = rows_of(gaussian_field, 16_000, **many)
+    parts = [
+        np.asarray(said(goal, known, rows[i : i + 4_000], first=i)[0])[:, -1]
+        for i in range(0, 16_000, 4_000)
+    ]
+    bits = np.concatenate(parts).astype(np.float64) / np.log(2.0)
+    above = bits.mean() - gaussian_field.bits_per_dimension(**FIELD)
+    print(f"{above:.4f} bits above the entropy, standard error {_se(bits):.4f}")
+    assert _se(bits) < 0.005
+    assert above > 1.96 * _se(bits) and above + 1.96 * _se(bits) < 0.02
+
+
 def test_the_bound_of_a_worse_denoiser_is_higher(field, read):
     goal, rows, known = field
     blind = lambda x, sigma: known.mean.reshape(SIZE, SIZE, 1) + 0.0 * x
