@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from contextlib import nullcontext
 
 import jax.numpy as jnp
 import numpy as np
@@ -242,6 +243,12 @@ def test_new_combinations_are_of_known_characters_and_new_characters_are_not(tol
     )
     study.validate([run])
     corpora.check_alike(run, prepared)
+    for times, fits in ((1.0 + 1e-15, True), (1.01, False)):
+        images = characters.images._replace(mean=times * characters.images.mean)
+        assert images != characters.images
+        moved = {both[1].key: dataclasses.replace(characters, images=images)}
+        with nullcontext() if fits else pytest.raises(UserError, match=r"mean is 0\.1"):
+            corpora.check_alike(run, prepared | moved)
     with pytest.raises(UserError, match="new 'combos': did you mean 'combinations'"):
         glyphs.version(new="combos")
 
