@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ from flax import nnx
 
 from scaling import families, inpainting, objective, optim
 from scaling.families import _layers
+from scaling.planning import work
+from scaling.planning.work import Work
 from scaling.run import Program, Run
 
 
@@ -37,6 +39,8 @@ class Cost:
       memory: bytes of one training step at the width and precision asked for.
       state: those of them that last from step to step: parameters, optimiser.
       depth: how often like blocks of layers repeat, as `_layers.depth` counts.
+      products, elements, starts: of one training step on a CPU, as work.py has
+        them; 0 for what a family fits and no gradient trains.
     """
 
     params_total: int
@@ -50,6 +54,9 @@ class Cost:
     memory: int
     state: int
     depth: int
+    products: float
+    elements: float
+    starts: float
 
 
 def describe(
@@ -70,7 +77,7 @@ def describe(
     program = run.program()
     if not precision:
         precision = "float32" if run.precision == "auto" else run.precision
-    params, flops_each, (memory, state), depth = _program(program, spec, precision)
+    params, flops_each, step, depth = _program(program, spec, precision)
     total, active, embedding = params
     forward, trained = flops_each
     flops = trained * run.batch * run.steps
@@ -85,9 +92,10 @@ def describe(
         flops=flops,
         flops_per_token=flops / run.tokens,
         evaluation_flops=forward * (scored / run.length * reads + _sampled(run, spec)),
-        memory=width * memory,
-        state=width * state,
+        memory=width * step.memory,
+        state=width * step.state,
         depth=depth,
+        **dataclasses.asdict(step.work),
     )
 
 
@@ -105,62 +113,71 @@ def _sampled(run: Run, spec: families.Spec) -> int:
     return made + hidden * sum(entry.hidden for entry in run.samples)
 
 
+class _Step(NamedTuple):
+    """Of one slot: bytes of a step, those of them that last, and what it does."""
+
+    memory: int
+    state: int
+    work: Work
+
+
 @functools.cache
 def _program(
     program: Program, spec: families.Spec, precision: str
-) -> tuple[tuple[int, int, int], tuple[float, float], tuple[int, int], int]:
-    """Parameters, FLOPs of an example scored and trained, bytes, depth; of a slot.
-
-    Bytes are those of a step, and those of them that last.
-    """
+) -> tuple[tuple[int, int, int], tuple[float, float], _Step, int]:
+    """Parameters, FLOPs of an example scored and trained, a step, depth; of a slot."""
     optim.check(program)
     family, config = families.member(program.model, spec)
     forward = float(family.flops(config, spec))
     if families.fitted(program.model.family):
         kept = family.params(config)
         memory = family.memory(config)
-        return (kept, kept, 0), (forward, forward), (memory, memory), 0
+        step = _Step(memory, memory, Work())
+        return (kept, kept, 0), (forward, forward), step, 0
     model = jax.eval_shape(
         lambda: family.Model(config, spec, nnx.Rngs(jax.random.key(0)))
     )
     total, embedding = _layers.count(model)
     active = getattr(family, "active", lambda config, spec: total)(config, spec)
     params = total, int(active), embedding
-    memory = _memory(program, spec, model, precision)
-    return params, (forward, 3.0 * forward), memory, _layers.depth(model)
+    step = _step(program, spec, model, precision)
+    return params, (forward, 3.0 * forward), step, _layers.depth(model)
 
 
-def _memory(
-    program: Program, spec: families.Spec, model: Any, precision: str
-) -> tuple[int, int]:
-    """Bytes of a training step of one slot, and those of them that last.
+def _step(program: Program, spec: families.Spec, model: Any, precision: str) -> _Step:
+    """A training step of one slot.
 
-    Parameters, gradients and the optimiser's state in float32; the compute copy of the
-    parameters where it is another dtype; and everything that the backward pass reads,
-    as JAX saves it before XLA fuses or recomputes anything, with the logits' gradient:
-    an upper estimate of the activations. The peak of XLA's own plan is compared with
-    it in the tests.
+    Its bytes: parameters, gradients and the optimiser's state in float32; the compute
+    copy of the parameters where it is another dtype; and everything that the backward
+    pass reads, as JAX saves it before XLA fuses or recomputes anything, with the
+    logits' gradient: an upper estimate of the activations. The peak of XLA's own plan
+    is compared with it in the tests.
     """
     values = {name: 1.0 for name in _VALUES}
-    state = jax.eval_shape(lambda m: optim.transform(program, values).init(m), model)
+    rule = optim.transform(program, values)
+    state = jax.eval_shape(rule.init, model)
     goal = objective.make(program.objective, spec)
     computed = _cast(model, jnp.dtype(precision))
     batch = jax.ShapeDtypeStruct((program.batch, spec.row), jnp.int32)
     number = jax.ShapeDtypeStruct((), jnp.int32)  # a real one would be compiled for
     drawn = jax.eval_shape(lambda n, x: goal.draw(jax.random.key(n), x), number, batch)
-    backward = jax.eval_shape(
-        lambda m, x, drawn: jax.vjp(lambda m: goal.loss(m, x, drawn), m)[1],
-        computed,
-        batch,
-        drawn,
-    )
+
+    def descent(m: Any, x: Any, drawn: Any) -> Any:
+        loss, backward = jax.vjp(lambda m: goal.loss(m, x, drawn), m)
+        return backward, backward(jnp.ones_like(loss))
+
+    traced = jax.make_jaxpr(descent, return_shape=True)
+    trace, (backward, _) = traced(computed, batch, drawn)
     logits = 4 * program.batch * _outputs(spec)
     copy = 0 if precision == "float32" else _bytes(computed)
     # The weights are among what the backward pass reads, and counted already.
     activations = max(0, _bytes(backward) - _bytes(computed)) + logits
     averages = jax.eval_shape(goal.average, number) is not None
     lasting = (1 + averages) * _bytes(model) + _bytes(state)
-    return lasting + _bytes(model) + copy + activations, lasting
+    memory = lasting + _bytes(model) + copy + activations
+    update = jax.make_jaxpr(rule.update)(model, state, model)
+    done = work.count(trace.jaxpr) + work.count(update.jaxpr)
+    return _Step(memory, lasting, done)
 
 
 def _outputs(spec: families.Spec) -> int:

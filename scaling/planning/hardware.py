@@ -124,20 +124,25 @@ _CHIPS = {
 }
 _ALIASES = {"v5e": "v5litepod", "v7x": "tpu7x"}
 
-# A CPU core at the products of small models, and the memory of a step that it gets
-# through beside them, element by element: fitted to training steps of 8 to 256 thousand
-# parameters by tests/benchmarks/cost_model.py (two runs of it gave 140 and 84 GFLOP/s,
-# 1.5 and 2.0 GB/s).
+# A CPU core at what is fitted and not trained by gradient.
 _CORE_FLOPS = 140e9
 _CORE_BANDWIDTH = 1.5e9
+
+# A CPU core at a training step: FLOP/s of its matrix products, numbers a second of its
+# other operations, and seconds that it takes to start a product and what lies between
+# it and the next. Fitted to steps of text and picture families by
+# tests/benchmarks/cost_model.py.
+_STEP_FLOPS = 140e9
+_STEP_ELEMENTS = 6.2e9
+_STEP_START = 3.7e-6
 
 # Share of the peak that well-sized training steps reach on accelerators.
 EFFICIENCY = 0.4
 
 # Seconds to start an operation. Submitting a kernel to a GPU takes 4 to 6 us
 # (susun-blog.com/blog/pegainfer-3-cuda-graph, an RTX 5070 Ti); no figure of a TPU was
-# found, so a microsecond is assumed. Neither was measured with this package. Those of a
-# CPU are in _CORE_FLOPS and _CORE_BANDWIDTH, which were fitted to whole steps.
+# found, so a microsecond is assumed. Neither was measured with this package. For a CPU
+# see `core_seconds`.
 START = {"cpu": 0.0, "gpu": 5e-6, "tpu": 1e-6}
 
 # The shapes of a slice's torus, by its chips, as Cloud TPU hands them out.
@@ -275,7 +280,8 @@ def step_seconds(
     The longest of three times (Williams et al. 2009, with communication added): matrix
     products at the fraction of the peak that training reaches, memory traffic, and data
     sent to other devices. The time to start each operation (`START`) is added. On a CPU
-    the times for products and memory are added.
+    the times for products and memory are added: of what is fitted, since `core_seconds`
+    has those of training steps.
 
     Args:
       precision: "float32" or "bfloat16", of the products.
@@ -292,17 +298,34 @@ def step_seconds(
     return bound + starts * START[hardware.kind]
 
 
+def core_seconds(cost: Mapping[str, Any]) -> float:
+    """The time of one run's training step on a core of a CPU; 0 for what is fitted.
+
+    A sum, since a core does one after the other: products, the numbers that other
+    operations make, and the start of each product.
+
+    Args:
+      cost: fields of `cost.Cost`.
+    """
+    made = cost.get("products", 0.0) / _STEP_FLOPS
+    made += cost.get("elements", 0.0) / _STEP_ELEMENTS
+    return float(made + cost.get("starts", 0.0) * _STEP_START)
+
+
 def seconds(cost: Mapping[str, Any], hardware: Hardware, precision: str = "") -> float:
     """A rough time to train and score: before anything has run, for a plan.
 
-    By the roofline of `step_seconds`, with a step's memory moved once and shared by the
-    devices. Scoring adds what its FLOPs are of the training's.
+    On a CPU by `core_seconds`; else by the roofline of `step_seconds`, with a step's
+    memory moved once and shared by the devices. Scoring adds what its FLOPs are of the
+    training's.
 
     Args:
       cost: fields of `cost.Cost` (which needs JAX); hardware: where.
       precision: "float32" or "bfloat16"; by default what "auto" means there.
     """
     passes = 1.0 + cost["evaluation_flops"] / cost["flops"]
+    if hardware.kind == "cpu" and (step := core_seconds(cost)):
+        return passes * cost["steps"] * step / hardware.devices
     flops = passes * cost["flops"] / hardware.devices
     moved = passes * cost["steps"] * cost["memory"] / hardware.devices
     return step_seconds(hardware, precision, flops, moved, sent=0.0)

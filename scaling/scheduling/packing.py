@@ -65,6 +65,8 @@ def step_seconds(
 ) -> float:
     """The time of a pack's step by roofline. cost: fields of `cost.Cost`."""
     where = hardware.lookup("cpu") if step.host else machine
+    if where.kind == "cpu" and (on_core := hardware.core_seconds(cost)):
+        return on_core * layout.width / layout.devices
     moved = step.moved
     if step.host:
         moved = cost["memory"]

@@ -29,7 +29,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -44,13 +43,12 @@ from scaling import optim
 from scaling.families import Conditions, Images, _convolution, _layers, unet
 from scaling.layout import Layout
 from scaling.run import Data, Model, Optimiser, Part, Run
-from scaling.training import mesh, programs
+from tests.benchmarks._stepped import Rate, stepped
 from tests.benchmarks.step_speed import in_turn, torch_python
 
 PEER = Path(__file__).parent / "peers" / "torch_unet.py"
 SIZES = {"20k": 20_000, "87k": 87_000, "300k": 300_000, "1M": 1_000_000}
 STEPS = 8
-Rate = Callable[[float], float]
 
 
 def call(config: unet.Config, spec: Images, pack: str, platform: str = "cpu") -> Any:
@@ -121,29 +119,7 @@ def trained(size: int, spec: Images, batch: int, layout: Layout) -> Rate:
     run = Run(
         Model("unet", size), data, Optimiser(1e-3), batch, 1, (), objective="denoise"
     )
-    calls = programs.compiled(run.program(), layout, spec)
-    width = layout.width
-    with jax.set_mesh(calls.mesh):
-        on_slots = mesh.slots(calls.mesh)
-        values = {n: np.full(width, value) for n, value in run.values().items()}
-        values, fresh = mesh.put((values, np.ones(width, bool)), on_slots)
-        held = [calls.refill(calls.empty(), values, fresh)]
-        shape = width, STEPS, batch, spec.row
-        pixels = np.random.default_rng(0).integers(0, 256, shape, np.int32)
-        batches = mesh.put(pixels, mesh.batches(calls.mesh))
-        until = mesh.put(np.full(width, 1 << 30, np.int32), on_slots)
-
-    def rate(seconds: float) -> float:
-        start, cpu, pictures = time.perf_counter(), time.process_time(), 0
-        with jax.set_mesh(calls.mesh):
-            while not pictures or time.perf_counter() - start < seconds:
-                held[0], losses = calls.advance(held[0], values, until, batches)
-                jax.block_until_ready(losses)
-                pictures += width * STEPS * batch
-        return pictures / (time.process_time() - cpu)
-
-    rate(0.0)
-    return rate
+    return stepped(run, layout, spec)
 
 
 class Torch:

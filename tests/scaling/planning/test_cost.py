@@ -221,7 +221,7 @@ def test_unknown_hardware_is_refused(name):
 def test_time_follows_the_rule_of_each_kind():
     """The rule's figures for two cores and the measured ranges it was fitted to."""
     two = dataclasses.replace(hardware.lookup("cpu"), devices=2)
-    for size, slowest, fastest in ((8e3, 300e3, 500e3), (128e3, 70e3, 120e3)):
+    for size, slowest, fastest in ((8e3, 300e3, 700e3), (128e3, 70e3, 150e3)):
         described = cost.describe(make_run("lstm", size), SPEC)
         body = asdict(described) | {"evaluation_flops": 0.0}
         speed = described.tokens / hardware.seconds(body, two)
