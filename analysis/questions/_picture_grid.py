@@ -79,11 +79,20 @@ def _shown(head: dict[str, Any], pictures: Array) -> Iterator[dict[str, Any]]:
 
 def levels_of(picture: Array) -> dict[str, Any]:
     """The columns of a frame that hold a picture, of pixels over 255."""
-    small = _smaller(picture)
-    levels = np.rint(255.0 * np.clip(small, 0.0, 1.0)).astype(np.uint8)
-    height, width, channels = levels.shape
+    shown = levels(picture)
+    height, width, channels = shown.shape
     shape = {"height": height, "width": width, "channels": channels}
-    return shape | {"pixels": base64.b64encode(levels.tobytes()).decode()}
+    return shape | {"pixels": base64.b64encode(shown.tobytes()).decode()}
+
+
+def levels(picture: Array) -> Array:
+    """uint8 [height, width, channels]: a picture in levels of 256, no larger than SIDE.
+
+    Args:
+      picture: in pixels over 255.
+    """
+    small = _smaller(picture)
+    return np.rint(255.0 * np.clip(small, 0.0, 1.0)).astype(np.uint8)
 
 
 def _smaller(picture: Array) -> Array:

@@ -31,6 +31,7 @@ from analysis.pictures.groups import (
 from analysis.pictures.load import LINEAR, NEXT_TOKEN
 from analysis.predictions.asymptote import Floor, floor
 from analysis.questions._picture_grid import GRID, draw_grid, grid
+from analysis.questions._picture_steps import STEPS, steps
 from analysis.questions._question import (
     UNSAMPLED,
     Absent,
@@ -98,6 +99,7 @@ FRAMES = (
         Column("refused", "why that is not known"),
     ),
     GRID,
+    STEPS,
 )
 # Axis: the column of its places, and the columns that points share.
 AXES = {
@@ -135,6 +137,7 @@ def pictures(asked: Pictured) -> Answer:
         "same_pictures": pd.DataFrame(rows),
         "same_picture_trends": pd.DataFrame(_trends(asked, found, rows)),
         "picture_grid": pd.DataFrame(grid(asked)),
+        "picture_steps": pd.DataFrame(steps(asked)),
     }
     return frames, list(_notes(asked))
 

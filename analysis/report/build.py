@@ -8,7 +8,6 @@ back from the JSON the Analysis that `write` was given, to the last bit.
 from __future__ import annotations
 
 import functools
-import importlib.resources
 import os
 import string
 from collections.abc import Mapping
@@ -110,11 +109,11 @@ def page(analysis: Analysis, drawn: Mapping[str, str]) -> str:
     ]
     first = figure_of(drawn)
     shown = figures.captioned(analysis, drawn, first, on="front") if first else ""
-    return string.Template(_asset("report.html")).substitute(
+    return string.Template(markup.asset("report.html")).substitute(
         title=markup.text_of(analysis.title),
         dek=markup.text_of(extent(analysis)),
-        css=_asset("report.css"),
-        js=_asset("report.js"),
+        css=markup.asset("report.css"),
+        js=markup.asset("report.js"),
         front=front_page(analysis, markup.worded_html(shown, analysis.counted)),
         contents=contents,
         sections="\n".join(body),
@@ -136,12 +135,6 @@ def sections(analysis: Analysis, figure: Placed) -> list[tuple[str, str, str]]:
         *unasked(analysis),
         ("method", "How it was computed", method(analysis)),
     ]
-
-
-def _asset(name: str) -> str:
-    return (
-        importlib.resources.files("analysis.report").joinpath(name).read_text("utf-8")
-    )
 
 
 def answer(analysis: Analysis) -> str:

@@ -301,6 +301,7 @@
     head.textContent = data.used[i] ? "The run that is picked:"
       : "The run that is picked; no fit saw it:";
     picked.replaceChildren(head, list);
+    document.dispatchEvent(new CustomEvent("picked", {detail: runs.run_id[i]}));
     if (form.what.value === "path") draw();
   }
 

@@ -8,7 +8,6 @@ vl-convert-python, 84 MB for these 0.5; `make vega` gets it again.
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import math
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.report import markup
+from analysis.report import markup, samples
 from analysis.report.style import PALETTE, corpora_of, families_of
 from analysis.results import Analysis
 
@@ -34,16 +33,9 @@ def section(analysis: Analysis) -> str:
     if analysis.runs.empty:
         return '<p class="none">There are no runs to explore.</p>'
     body = json.dumps(data(analysis), separators=(",", ":"), allow_nan=False)
-    html, script, code = map(_asset, ("explorer.html", "explorer.js", VEGA))
-    return (
-        f"{html}{_held('explorer-data', body)}{_held('explorer-vega', code)}"
-        f"<script>{script}</script>"
-    )
-
-
-def _held(name: str, text: str) -> str:
-    """Text that the page holds, compressed, and does not run."""
-    return f'<script type="text/plain" id="{name}">{markup.squeezed(text)}</script>'
+    html, script, code = map(markup.asset, ("explorer.html", "explorer.js", VEGA))
+    held = markup.held("explorer-data", body) + markup.held("explorer-vega", code)
+    return f"{html}{held}<script>{script}</script>{samples.section(analysis)}"
 
 
 def data(analysis: Analysis) -> dict[str, Any]:
@@ -139,8 +131,3 @@ def _paths(analysis: Analysis, runs: pd.DataFrame) -> dict[str, Any]:
     thin = pd.concat(parts)
     numbers = {name: _numbers(thin[name]) for name in ("tokens", "loss")}
     return {"run": thin.run.tolist()} | numbers
-
-
-def _asset(name: str) -> str:
-    folder = importlib.resources.files("analysis.report")
-    return folder.joinpath(name).read_text("utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import html
+import importlib.resources
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -172,6 +173,17 @@ def packed(inner: str, at_once: bool = False) -> str:
     kind = "packed now" if at_once else "packed"
     held = f'<script type="text/plain" class="{kind}">{squeezed(inner)}</script>'
     return f"{held}<noscript>Scripts are needed to show this.</noscript>"
+
+
+def held(name: str, text: str) -> str:
+    """Text that the page holds for a script, compressed, and does not run."""
+    return f'<script type="text/plain" id="{name}">{squeezed(text)}</script>'
+
+
+def asset(name: str) -> str:
+    """A file of this folder that goes into the page."""
+    folder = importlib.resources.files("analysis.report")
+    return folder.joinpath(name).read_text("utf-8")
 
 
 def squeezed(text: str) -> str:

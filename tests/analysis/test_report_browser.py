@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import re
 
 import pytest
 
-from analysis.report import markup, saved
+from analysis.report import markup, samples, saved
 from tests.support.browser import BROWSER, opened
+from tests.support.made_pictures import Plan, answered, asked
 
 
 @pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
@@ -77,3 +79,43 @@ def test_runs_are_explored_in_a_browser(written):
     assert "lstm, trained on" in run and "parameters" in run and "loss" in run
     assert runs.run_id[0] in picked and "learning rate" in picked
     assert [line for line in complaints if "willReadFrequently" not in line] == []
+
+
+@pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
+def test_samples_are_followed_over_training_in_a_browser(study, written, tmp_path):
+    """The slider shows what a run made after a fraction, as the run kept it."""
+    plan = Plan(fractions=(0.25, 1.0), readers=("lstm",), noises=3, seeds=1)
+    frames, _ = answered(asked(plan, tmp_path / "made"), "same_picture")
+    steps = frames["picture_steps"]
+    part = samples.section(study.replace(picture_steps=steps))
+    body = written.read_text().replace("</main>", f"{part}</main>")
+    page = tmp_path / "report.html"
+    page.write_text(body)
+    check = """
+      (async () => {
+        const said = [];
+        for (const step of [0, 1]) {
+          said.push(await trainingSamples.show(0, step), trainingSamples.drawn(1, 2));
+        }
+        document.body.dataset.check = JSON.stringify(said);
+      })();
+    """
+    text, complaints = opened(page, check)
+    found = re.search(r'data-check="([^"]*)"', text)
+    assert found is not None, complaints
+    early, first, late, last = json.loads(html.unescape(found[1]))
+    assert early[1:] == [
+        "25%: 4.1k pictures seen",
+        "linear sample",
+        "sample",
+        "nearest training picture",
+    ]
+    assert late[1] == "100%: 16.4k pictures seen" and late[0] == early[0]
+    run = steps[(steps.run_id == steps.run_id[0]) & (steps.what == "sample")]
+    kept = [list(base64.b64decode(pixels)[2 * 16 :]) for pixels in run.pixels]
+    assert [first, last] == kept and first != last
+    assert complaints == []
+
+
+def test_samples_of_one_fraction_have_no_slider(study):
+    assert samples.section(study) == ""

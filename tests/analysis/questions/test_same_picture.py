@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -12,6 +14,7 @@ from analysis import schema
 from analysis.pictures.agreement import BEYOND
 from analysis.pictures.groups import ACROSS, ARCHITECTURE, HALVES, SEEDS
 from analysis.questions import (
+    _picture_steps,
     _quantities,
     memorisation,
     same_picture,
@@ -247,3 +250,35 @@ def test_the_answer_follows_its_pair_along_every_axis(study):
     assert axes == {"with more data"} and len(followed) == len(axes)
     names = {name for name in ("dit", "unet", "copier", "twin") if name in pair.lower()}
     assert all(name in text.lower() for text in followed for name in names)
+
+
+def test_samples_over_training_are_of_runs_that_kept_several(tmp_path):
+    """Of each family and corpus in turn, and no more than a page may hold."""
+    plan = Plan(fractions=(0.25, 1.0), readers=("lstm",), unique=(64, 4096), noises=10)
+    made = asked(plan, tmp_path)
+    frame = pd.DataFrame(_picture_steps.steps(made))
+    runs = frame.drop_duplicates("run_id")
+    assert len(runs) == len(plan.families + plan.readers) * 2 * 2 * 2
+    first = runs.head(6)
+    assert set(zip(first.family, first.corpus.str[-6:], strict=True)) == {
+        (family, f"half {half}")
+        for family in ("unet", "dit", "lstm")
+        for half in (1, 2)
+    }
+    assert (first.unique_tokens == 4096).all()
+    one = frame[frame.run_id == runs.run_id[0]]
+    assert one.what.tolist() == [
+        *("sample", "nearest training picture") * 2,
+        "linear sample",
+    ]
+    pixels = np.frombuffer(base64.b64decode(one.pixels.iloc[0]), np.uint8)
+    kept = made.pictures.read(one.run_id.iloc[0], "pictures", 0.25)[:8]
+    np.testing.assert_array_equal(
+        pixels, np.rint(255 * kept.clip(0, 1)).astype(np.uint8).ravel()
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_picture_steps, "BYTES", 3 * 5 * 8 * 16)
+        few = pd.DataFrame(_picture_steps.steps(made))
+    assert few.run_id.nunique() == 3
+    plain = dataclasses.replace(plan, fractions=(1.0,))
+    assert _picture_steps.steps(asked(plain, tmp_path / "plain")) == []
