@@ -1,12 +1,16 @@
 """Names of families and corpora as figures can show them: the long ones shortened.
 
 A table may call a family by a whole sentence, which no panel's title or axis label has
-room for. Figures then show its two ends; the page, its tables and the JSON have all.
+room for. Of a name with options, such as "glyphs[captions=40,new=characters,size=8]",
+figures then show those that tell it from the other names, "glyphs[new=characters]"; of
+any other name its two ends. The page, its tables and the JSON have all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -47,16 +51,64 @@ def shortened(analysis: Analysis) -> Analysis:
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
     """A short form for each of the names that are too long; no two are the same."""
+    every = sorted(set(names))
     short: dict[str, str] = {}
-    for name in sorted({name for name in names if len(name) > MOST}):
-        half = (MOST - 1) // 2
-        found = f"{name[:half].strip()}…{name[-half:].strip()}"
-        number = 1
-        while found in short.values():
-            number += 1
-            found = f"{name[: half - 2].strip()}…{number}…{name[2 - half :].strip()}"
-        short[name] = found
+    for name in every:
+        if len(name) > MOST:
+            taken = {*every, *short.values()}
+            short[name] = _telling(name, every, taken) or _ends(name, taken)
     return short
+
+
+def _ends(name: str, taken: Collection[str]) -> str:
+    """Both ends of a name, with a number where that is taken."""
+    half = (MOST - 1) // 2
+    found = f"{name[:half].strip()}…{name[-half:].strip()}"
+    number = 1
+    while found in taken:
+        number += 1
+        found = f"{name[: half - 2].strip()}…{number}…{name[2 - half :].strip()}"
+    return found
+
+
+def _telling(name: str, every: Sequence[str], taken: Collection[str]) -> str:
+    """A name with options, without some that it shares with others; "" if none fits.
+
+    No other name has all of the parts that are left, so that nobody can take it for
+    that. Of several such the one with the most parts, and of these the first; where
+    none fits, one without its beginning: "…0.1 of captions dropped".
+    """
+    base, parts = _parts(name)
+    known = [_parts(one) for one in every if one != name]
+    others = [set(some) for start, some in known if start == base]
+    kept = [
+        some
+        for count in range(len(parts) - 1, -1, -1)
+        for some in itertools.combinations(parts, count)
+        if not any(other.issuperset(some) for other in others)
+    ]
+    texts = [*(_joined(base, some) for some in kept)]
+    texts += [f"…{','.join(some).removeprefix(', ')}" for some in kept if some]
+    fits = (text for text in texts if len(text) <= MOST and text not in taken)
+    return next(fits, "")
+
+
+def _joined(base: str, parts: Sequence[str]) -> str:
+    options = ",".join(part for part in parts if not part.startswith(", "))
+    added = "".join(part for part in parts if part.startswith(", "))
+    return f"{base}[{options}]{added}" if options else base + added
+
+
+def _parts(name: str) -> tuple[str, list[str]]:
+    """ "glyphs[new=characters,size=8], half 1": glyphs, and its options and additions.
+
+    A name without options has no parts.
+    """
+    found = re.fullmatch(r"([^\[\],]+)(?:\[([^\[\]]*)\])?((?:, [^,\[\]]+)*)", name)
+    if found is None or found[2] is None:
+        return name, []
+    added = [f", {part}" for part in found[3].split(", ")[1:]]
+    return found[1], [*found[2].split(","), *added]
 
 
 def _renamed(frame: pd.DataFrame, short: Mapping[str, str]) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from analysis.questions import (
 )
 from analysis.questions._question import drawings
 from analysis.report import canvas, style
-from analysis.report.short_names import MOST, shortened
+from analysis.report.short_names import MOST, short_names, shortened
 from tests.support.made_analysis import emptied, made_analysis
 from tests.support.made_answers import answers
 
@@ -309,3 +309,18 @@ def test_names_that_carry_another_factor_are_shortened_part_by_part():
     shown = shortened(made_analysis().replace(runs=runs, equivalents=swaps))
     reported = shown.equivalents.iloc[0]
     assert max(map(len, reported)) <= MOST and reported.baseline != reported.alternative
+
+
+def test_names_with_options_are_shortened_to_what_tells_them_apart():
+    told = "glyphs[captions=40,new={},size=8]"
+    names = [told.format("combinations"), told.format("characters"), "glyphs[size=16]"]
+    names.append(f"{names[0]}, 0.1 of captions dropped")
+    short = short_names([*names, "glyphs[size=8], half 1", "glyphs[size=8], half 2"])
+    assert short[names[1]] == "glyphs[new=characters]"
+    assert short[names[3]] == "…0.1 of captions dropped"
+    # All that it has the last has, too: both ends are left.
+    assert short[names[0]] == "glyphs[capt…ons,size=8]"
+    # Nothing fits but what another name is.
+    long = ["images[path=/somewhere/far/away/cats]", "images[path=/somewhere/dogs]"]
+    assert len({*short_names(long).values()}) == 2
+    assert max(map(len, short_names(long).values())) <= MOST
