@@ -39,6 +39,7 @@ _MODES = {
     "I": "has 16 bits a pixel or more; convert it to 8",
     "CMYK": "has the colours of print; convert it to RGB",
 }
+_ORIENTATION = 0x0112  # how a viewer turns the picture; 1 for not at all
 
 
 def version(path: str, labels: bool = False, groups: bool = False) -> str:
@@ -90,8 +91,7 @@ def _read(file: TextFile) -> np.ndarray:
     image = _pillow()
     try:
         with image.open(file.path) as opened:
-            if opened.mode not in ("L", "RGB"):
-                why = _MODES.get(opened.mode, f"has pixels of the kind {opened.mode}")
+            if why := _unlike(opened):
                 refuse(file.path, f"{why}: gray or RGB of 8 bits is read")
             pixels = np.asarray(opened, np.uint8)
     # Pillow raises SyntaxError for some broken PNG files, and its own error, which is
@@ -99,6 +99,21 @@ def _read(file: TextFile) -> np.ndarray:
     except (OSError, SyntaxError, image.DecompressionBombError) as error:
         refuse(file.path, f"is broken or no picture: {error}")
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _unlike(opened: Any) -> str:
+    """What a picture has that its pixels alone would not show; "" for nothing."""
+    frames = getattr(opened, "n_frames", 1)
+    if frames > 1:
+        return f"has {frames} pictures that follow each other; save one of them"
+    if opened.mode not in ("L", "RGB"):
+        return _MODES.get(opened.mode, f"has pixels of the kind {opened.mode}")
+    if "transparency" in opened.info:
+        return "has a transparent colour; put it on a background"
+    turned = opened.getexif().get(_ORIENTATION, 1)
+    if turned != 1:
+        return f"is stored turned (EXIF orientation {turned}); save it upright"
+    return ""
 
 
 def _pillow() -> types.ModuleType | Any:

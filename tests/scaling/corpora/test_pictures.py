@@ -357,10 +357,17 @@ def test_templates_are_what_noise_is_added_to():
 # A user's own pictures.
 
 
-def save(path, array, mode=None):
+def save(path, array, mode=None, **how):
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(array)
-    (image.convert(mode) if mode else image).save(path)
+    (image.convert(mode) if mode else image).save(path, **how)
+
+
+def turned():
+    """Says that a viewer turns the picture by a quarter."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
 
 
 def gray(value, side=6):
@@ -387,6 +394,23 @@ def test_a_folder_of_pictures_with_classes(tmp_path):
         ),
         (lambda f: save(f / "z.png", gray(1), "P"), "z.png': it has a palette; conver"),
         (lambda f: save(f / "z.png", gray(1).astype("<u2")), "it has 16 bits a pixel"),
+        (lambda f: save(f / "z.png", gray(1), "RGBA"), "it has transparency; put"),
+        (lambda f: save(f / "z.jpg", gray(1), "CMYK"), "it has the colours of print"),
+        (
+            lambda f: save(f / "z.png", gray(1), transparency=1),
+            "it has a transparent colour; put it on a background",
+        ),
+        (
+            lambda f: save(
+                f / "z.png",
+                gray(1),
+                save_all=True,
+                append_images=[Image.fromarray(gray(2))],
+            ),
+            "it has 2 pictures that follow each other; save one of them",
+        ),
+        (lambda f: save(f / "z.jpg", gray(1), exif=turned()), "EXIF orientation 6"),
+        (lambda f: (f / "z.png").write_bytes(b""), "it is broken or no picture"),
         (lambda f: (f / "z.png").write_bytes(b"\x89PNG\r\n"), "it is broken or no pic"),
         (lambda f: (f / "z.jpg").write_text("hello"), "it is broken or no picture"),
     ],
