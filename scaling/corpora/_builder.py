@@ -183,8 +183,8 @@ class Documents(tfds.core.GeneratorBasedBuilder):
         counts = self.counts
         if isinstance(self._kind, PictureKind):
             return (
-                f"has {counts['documents']} different pictures, none of which is in "
-                f"its {split} split; give more, in more groups"
+                f"has too few different pictures ({counts['documents']}), none of "
+                f"which is in its {split} split; give more, in more groups"
             )
         if not counts["documents"]:
             blank = f" but {counts['empty']:,} without text" if counts["empty"] else ""

@@ -13,7 +13,7 @@ label and the caption, which are read and not scored, then the pixels in raster 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -113,6 +113,24 @@ def retold(
     else:
         captions[:] = np.roll(captions, len(rows) // 2, axis=0)
     return rows
+
+
+def check_drawn(
+    kind: str, size: object, sizes: Sequence[int], captions: object
+) -> None:
+    """Refuses options of a corpus that draws signs.
+
+    Args:
+      kind: what it draws, in a message.
+
+    Raises:
+      UserError: another size than those that are drawn; captions that are no count.
+    """
+    if type(size) is not int or size not in sizes:
+        known = ", ".join(map(str, sizes))
+        raise UserError("data.corpus size", size, f"{kind} have {known} pixels")
+    if type(captions) is not int or captions < 0:
+        raise UserError("data.corpus captions", captions, "give 0 or more bytes")
 
 
 class Pictures:

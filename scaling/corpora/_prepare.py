@@ -37,7 +37,7 @@ from scaling.corpora._prepared import (
     opened,
     sha256,
 )
-from scaling.errors import UserError
+from scaling.errors import UserError, unknown
 from scaling.run import Part
 
 
@@ -366,10 +366,16 @@ def _source(name: str) -> Callable[..., Any]:
 
 def _version(part: Part) -> str:
     module, options = corpora.load(part.name), dict(part.options)
-    try:
-        inspect.signature(_source(part.name)).bind(**options)
-    except TypeError as error:  # an option that the corpus does not take, or lacks
-        raise UserError("data.corpus", part.key, f"its options: {error}") from error
+    taken = inspect.signature(_source(part.name)).parameters
+    kinds = {one.kind for one in taken.values()}
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    some = {name: one for name, one in taken.items() if one.kind not in open_ended}
+    for name in options:
+        if name not in some and inspect.Parameter.VAR_KEYWORD not in kinds:
+            raise unknown(f"data.corpus {part.name}", name, some)
+    lacking = [n for n, p in some.items() if p.default is p.empty and n not in options]
+    if lacking:
+        raise UserError("data.corpus", part.key, f"give its {' and '.join(lacking)}")
     return module.version(**options)
 
 

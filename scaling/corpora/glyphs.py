@@ -34,9 +34,9 @@ import matplotlib.font_manager
 import matplotlib.ft2font
 import numpy as np
 
-from scaling.corpora._pictures import Picture
+from scaling.corpora._pictures import Picture, check_drawn
 from scaling.corpora._splits import HELD_OUT, LEFT_OUT, TRAIN, held_out
-from scaling.errors import UserError, unknown
+from scaling.errors import unknown
 
 LICENCE = "Bitstream Vera and BaKoMa licences, as matplotlib distributes the fonts"
 SOURCE = "https://matplotlib.org"
@@ -63,12 +63,8 @@ NEW = ("", "characters", "combinations")
 
 def version(size: int = 8, captions: int = 0, new: str = "") -> str:
     if new not in NEW:
-        raise unknown("data.corpus new", new, NEW[1:])
-    if size not in SIZES:
-        known = ", ".join(map(str, SIZES))
-        raise UserError("data.corpus size", size, f"glyphs have {known} pixels")
-    if captions < 0:
-        raise UserError("data.corpus captions", captions, "give 0 or more bytes")
+        raise unknown("data.corpus new", str(new), NEW[1:])
+    check_drawn("glyphs", size, SIZES, captions)
     return f"matplotlib {matplotlib.__version__}"
 
 

@@ -267,7 +267,7 @@ def test_a_changed_file_is_another_version(tmp_path):
         ("a.jsonl", b'{"body": "x", "n": 1}\n', {}, r"are \['body'\]"),
         ("a.jsonl", b"{}\nnonsense\n", {"field": "x"}, r"are \[\]"),
         ("a.txt", b"x", {"unit": "page"}, "file, paragraph, line"),
-        ("a.txt", b"x", {"colour": "red"}, "unexpected keyword argument 'colour'"),
+        ("a.txt", b"x", {"colour": "red"}, "known: column, field, path, unit"),
         ("a.txt", b"x", {}, "none of which falls into"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scaling import corpora
-from scaling.corpora import emoji, prepare
+from scaling.corpora import emoji, glyphs, prepare
 from scaling.errors import UserError
 from scaling.run import Part, options
 
@@ -81,8 +81,18 @@ def test_emoji_are_prepared_and_halved_by_group(drawn, tmp_path):
     assert sum(made.halves) == made.train_tokens and min(made.halves) > 800
 
 
-def test_wrong_options_are_one_line():
+def test_wrong_options_are_one_line(tmp_path):
     with pytest.raises(UserError, match="size 9: emoji have 8, 12, 16, 32, 64 pixels"):
         emoji.version(size=9)
     with pytest.raises(UserError, match="captions -1: give 0 or more bytes"):
         emoji.version(captions=-1)
+    for wrong in ({"size": "8"}, {"size": 8.0}, {"captions": 1.5}, {"captions": "x"}):
+        for corpus in (emoji, glyphs):
+            with pytest.raises(UserError, match=f"data.corpus {next(iter(wrong))} "):
+                corpus.version(**wrong)
+    for name, chosen, says in (
+        ("images", {"captions": 4, "path": "x"}, "images 'captions': known: groups"),
+        ("images", {}, "'images': give its path"),
+    ):
+        with pytest.raises(UserError, match=says):
+            prepare([Part(name, options=options(**chosen))], tmp_path, progress=False)
