@@ -23,6 +23,7 @@ MADE: dict[Any, str] = {
     tuple[EvaluationSet, ...]: "a tuple of EvaluationSet(...)",
     tuple[Probes, ...]: "a tuple of Probes(...)",
     tuple[Samples, ...]: "a tuple of Samples(...)",
+    tuple[float, ...]: "a tuple of numbers, such as (0.5, 1.0)",
     int: "a whole number",
     float: "a number",
     str: "text",

@@ -15,6 +15,7 @@ import importlib.util
 import inspect
 import itertools
 import math
+import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,19 @@ from scaling.canonical import Scalar
 from scaling.errors import Ended, UserError, unknown
 from scaling.layout import Layout
 from scaling.record import Record
-from scaling.run import Mixture, Part, Run, options
+from scaling.run import (
+    Data,
+    EvaluationSet,
+    Mixture,
+    Model,
+    Optimiser,
+    Part,
+    Probes,
+    Run,
+    Samples,
+    Schedule,
+    options,
+)
 from scaling.run_check import check
 from scaling.run_types import check_types
 
@@ -36,7 +49,7 @@ if TYPE_CHECKING:
 # --- Helpers for study files -------------------------------------------------
 
 
-def corpus(name: str, **settings: Scalar) -> Mixture:
+def corpus(name: str, /, **settings: Scalar) -> Mixture:
     """One corpus, as `Data` and `EvaluationSet` take it.
 
     Args:
@@ -343,6 +356,11 @@ def _cuts(module: ModuleType) -> list[str]:
     ]
 
 
+# What a study file makes, and Python's words for a field that it does not have.
+_MADE = (Data, EvaluationSet, Model, Optimiser, Probes, Run, Samples, Schedule)
+_FIELD = re.compile(r"^(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
+
+
 def _at_fault(file: Path, error: BaseException) -> UserError:
     """The error in one line, with the last line of the study file it passed through."""
     line = getattr(error, "lineno", None)
@@ -352,6 +370,12 @@ def _at_fault(file: Path, error: BaseException) -> UserError:
             line = frame.lineno
     text = " ".join(str(error).split())
     where = f"line {line}: " if line else ""
+    wrong, made = _FIELD.search(text), {kind.__name__: kind for kind in _MADE}
+    if wrong and wrong[1] in made:
+        fields = [field.name for field in dataclasses.fields(made[wrong[1]])]
+        known = unknown(wrong[1], wrong[2], fields).expected
+        why = f"{where}{wrong[1]} has no field {wrong[2]!r}: {known}"
+        return UserError("study", str(file), why)
     return UserError("study", str(file), f"{where}{type(error).__name__}: {text}")
 
 

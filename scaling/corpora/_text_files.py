@@ -111,6 +111,15 @@ def find(path: str, kinds: tuple[str, ...] = KINDS) -> Found:
     return search.found
 
 
+def unread(path: str, kinds: tuple[str, ...] = KINDS) -> list[str]:
+    """A note on the files of `path` that are of other kinds, if there are any."""
+    others = find(path, kinds).others
+    if not others:
+        return []
+    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+    return [f"not read, since of other kinds: {listed}"]
+
+
 def _expanded(path: str) -> Path:
     try:
         return Path(path).expanduser()

@@ -50,11 +50,7 @@ def remarks(
 ) -> list[str]:
     """Notes which files were not read because they are of other kinds."""
     del field, column, unit
-    others = _text_files.find(path).others
-    if not others:
-        return []
-    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
-    return [f"not read, since of other kinds: {listed}"]
+    return _text_files.unread(path)
 
 
 def documents(

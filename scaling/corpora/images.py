@@ -53,6 +53,12 @@ def version(path: str, labels: bool = False, groups: bool = False) -> str:
     return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 
+def remarks(path: str, labels: bool = False, groups: bool = False) -> list[str]:
+    """Notes which files were not read because they are of other kinds."""
+    del labels, groups
+    return _text_files.unread(path, KINDS)
+
+
 def pictures(
     path: str, labels: bool = False, groups: bool = False
 ) -> Iterator[Picture]:

@@ -276,6 +276,10 @@ def write(tmp_path, text):
         ("def study(results):\n    results.best([])\n    yield\n", "one candidate"),
         ("def study(results):\n    return None\n", "it returns None and yields no run"),
         ("import sys\nsys.exit('bye')\n", "line 2: SystemExit: bye"),
+        (
+            "from scaling import Samples\nSamples('s', (), step=3)\n",
+            "line 2: Samples has no field 'step': known: at, count, name, parts, sigmas",
+        ),
         ("def study(results):\n    while True:\n        yield 1\n", "does it ever end"),
     ],
 )
@@ -328,3 +332,9 @@ def test_a_budget_is_refused_when_a_corpus_is_smaller():
         study.check_budgets(mixed, held(kjv=81_920, code=61_439))
     repeated = vary(RUN, {"data.unique_tokens": (20_480,)})
     study.check_budgets(repeated, held(kjv=20_480))
+
+
+def test_a_corpus_may_have_an_option_of_any_name():
+    (part,) = corpus("tfds_pictures", name="cifar10", label="label")
+    assert part.name == "tfds_pictures"
+    assert dict(part.options) == {"name": "cifar10", "label": "label"}

@@ -378,8 +378,11 @@ def test_a_folder_of_pictures_with_classes(tmp_path):
     for i in range(60):
         save(tmp_path / "in" / ("cat" if i % 2 else "dog") / f"{i}.png", gray(i))
     part = Part("images", options=options(path=str(tmp_path / "in"), labels=True))
+    (tmp_path / "in" / "cat" / "a.gif").write_bytes(b"GIF")
     made = prepare([part], tmp_path / "data", progress=False)[part.key]
     assert made.images.shape == (6, 6, 1) and made.images.labels == 2
+    notes = corpora.load("images").remarks(str(tmp_path / "in"), labels=True)
+    assert notes == ["not read, since of other kinds: 1 .gif"]
     some = rows(made, "train")
     assert ((some[:, 0] % 2 == 0) == some[:, 36]).all()  # dog is the second
 
