@@ -166,8 +166,8 @@ class Absent:
 
 # The reason why a question about predictions has no answer, unless a note gives one.
 UNKEPT = (
-    "The runs of this table kept no predictions; a study keeps them at probes, see "
-    "docs/studies.md."
+    "The runs of this table kept no predictions; a study of text keeps them at probes, "
+    "see docs/studies.md."
 )
 
 # The same of a question about samples.

@@ -196,14 +196,14 @@ def _unit(asked: Quantity, analysis: Analysis) -> str:
 def _lacking(asked: Quantity, analysis: Analysis) -> str:
     """Why a quantity has no rows, by the notes of the question that gives it."""
     if len(analysis.frames[asked.frame]):
-        return f"Rows of {asked.frame} that the claim is about: there are none."
+        return f"{asked.frame} has no row that it is about with a {asked.column}."
     for question in questions():
         absent = question.absent
         if absent is not None and asked.frame in absent.frames:
             for note in analysis.notes:
                 if note.about in absent.about and note.kind == "refused":
                     return note.text
-    return f"A design that gives {asked.frame}: this one does not."
+    return f"This design gives no {asked.frame}."
 
 
 def _about(row: pd.Series) -> str:

@@ -19,6 +19,7 @@ from analysis.report.style import (
     LINES,
     MARKERS,
     MOST_COLUMNS,
+    Nothing,
     corpora_of,
     families_of,
     key,
@@ -174,7 +175,11 @@ def draw_design(figure: Figure, analysis: Analysis, target: str) -> None:
     """The design: which sizes and budgets were run, and what was withheld."""
     cells = rows_of(analysis.cells, target)
     withheld = analysis.holdout[analysis.holdout.target == target]
-    families, corpora = families_of(analysis), corpora_of(analysis)
+    families = families_of(analysis)
+    shown = {*cells.corpus, *withheld.corpus}
+    corpora = [corpus for corpus in corpora_of(analysis) if corpus in shown]
+    if not corpora:
+        raise Nothing
     resize(figure, 2.7, 1.4 + 2.3 * max(2, len(corpora)))
     panels = panels_of(figure, 1, len(corpora))[0]
     for axes, corpus in zip(panels, corpora, strict=True):

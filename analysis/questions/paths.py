@@ -47,7 +47,12 @@ FRAMES = (
 
 
 def concludes(whole: Whole) -> Answer:
-    return {"paths": whole.table.paths}, []
+    runs, paths = whole.table.runs, whole.table.paths
+    # A run that ended well without a loss that can be used was left out of the report,
+    # as one of the other objective is, whose losses have another unit.
+    known = set(whole.table.readings.run_id)
+    shown = runs.run_id[runs.run_id.isin(known) | (runs.status != "done")]
+    return {"paths": paths[paths.run_id.isin(shown)].reset_index(drop=True)}, []
 
 
 def draw_paths(figure: Figure, analysis: Analysis, target: str) -> None:
@@ -89,7 +94,8 @@ def draw_paths(figure: Figure, analysis: Analysis, target: str) -> None:
         if i == 0:
             axes.set_title(levels_text(family), color=looks(families, family)[0])
         if j % MOST_COLUMNS == 0:
-            axes.set_ylabel(f"{trained(corpus)}training loss ({analysis.unit})")
+            axes.set_ylabel(trained(corpus).strip())
+    figure.supylabel(f"training loss ({analysis.unit})", fontsize=8.5)
     figure.supxlabel("tokens read (darker: larger model)", fontsize=8.5)
     if (runs.status == "diverged").any():
         legend(figure, [key("diverged", ALARM, None, "--")])

@@ -279,7 +279,10 @@ QUESTION = Question(
     title="Same noise, same picture?",
     place=57.1,
     absent=Absent(
-        "comparison of samples", ("same_pictures",), ("pictures",), UNSAMPLED
+        "comparison of samples",
+        ("same_pictures", "same_picture_trends"),
+        ("pictures",),
+        UNSAMPLED,
     ),
     said=said,
     answers=answers,

@@ -214,7 +214,10 @@ def of_cells(cells: pd.DataFrame, tried: pd.DataFrame) -> list[Note]:
         out.append(Note("warning", "tuning", text))
     tries = tuned.settings.value_counts().sort_index()
     if len(tries) > 1:
-        given = ", ".join(f"{count} in {cells} cells" for count, cells in tries.items())
+        given = ", ".join(
+            f"{count} in {cells} cell{'s' * (cells > 1)}"
+            for count, cells in tries.items()
+        )
         text = (
             f"Cells tried unequal numbers of settings ({given}): trying more settings "
             "lowers the best loss by chance."

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.formatting import UNNAMED_LOSS, count, joined
 from analysis.questions._question import ANSWER, Sentence, sentences
+from analysis.report.style import usable
 from analysis.results import Analysis
 
 
@@ -24,8 +25,8 @@ def extent(analysis: Analysis) -> str:
     """One line on what was measured."""
     runs, used = analysis.runs, int(analysis.runs.used.sum())
     # A row that cannot be used may give any number for its size.
-    sized = runs[runs.usable] if runs.usable.any() else runs
-    families, corpora = runs.family.nunique(), runs.corpus.nunique()
+    sized = usable(runs)
+    families, corpora = sized.family.nunique(), sized.corpus.nunique()
     sizes, budgets = _range(sized.params), _range(sized.tokens)
     every = len(runs) + int(analysis.excluded.unnamed.sum())
     way = "compared without a law" if analysis.view.lawless and used else "fitted"

@@ -7,14 +7,16 @@ import re
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 
-from analysis.formatting import worded
+from analysis.formatting import TOKENS, worded
 from analysis.report import style
 from analysis.results import Analysis
 
@@ -31,9 +33,20 @@ def figure(draw: style.Draw, analysis: Analysis, target: str) -> Figure:
         for text in drawn.findobj(Text):
             assert isinstance(text, Text)
             text.set_text(worded(text.get_text(), analysis.counted))
+        for axis in (a for axes in drawn.axes for a in (axes.xaxis, axes.yaxis)):
+            _word_ticks(axis, analysis.counted)
     if not any(_shows(axes) for axes in drawn.axes):
         raise style.Nothing
     return drawn
+
+
+def _word_ticks(axis: Axis, counted: str) -> None:
+    """The same for labels that are given; ticks write them anew when they are drawn."""
+    given = axis.get_major_formatter()
+    if counted != TOKENS and isinstance(given, FuncFormatter):
+        axis.set_major_formatter(
+            FuncFormatter(lambda x, position: worded(given(x, position), counted))
+        )
 
 
 def render(draw: style.Draw, analysis: Analysis, target: str) -> tuple[str, bytes]:

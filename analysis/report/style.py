@@ -162,11 +162,21 @@ def tint(colour: str, share: float) -> Any:
 
 def families_of(analysis: Analysis) -> list[Any]:
     """Every family of the study, in the one order that fixes its colour."""
-    return sorted(set(analysis.runs.family))
+    return sorted(set(usable(analysis.runs).family))
 
 
 def corpora_of(analysis: Analysis) -> list[Any]:
-    return sorted(set(analysis.runs.corpus))
+    return sorted(set(usable(analysis.runs).corpus))
+
+
+def usable(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs of which some loss can be used; all of them where there is none.
+
+    The table also has runs that a condition left out, such as those of the other
+    objective, which are no part of any figure.
+    """
+    some = runs[runs.usable.astype(bool)]
+    return some if len(some) else runs
 
 
 def shade(names: Sequence[Any], name: Any, rung: int, rungs: int) -> Any:
