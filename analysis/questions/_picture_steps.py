@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,14 +17,16 @@ from analysis.questions._picture_grid import NEAREST, SAMPLE, levels
 from analysis.schema import Column, declare
 
 # Of one set of samples: noises, runs and fractions that are kept at most, and bytes of
-# pixels. A page shows what a person looks at, and stays small.
+# pixels, of all and of one run; a run has at least a few noises. A page shows what a
+# person looks at, and stays small.
 NOISES, RUNS, FRACTIONS, BYTES = 8, 24, 9, 400_000
+OF_RUN, LEAST = 64_000, 3
 STEPS = declare(
     "picture_steps",
     "Samples of the first noises after each fraction of a run's training.",
     Column("samples", "the set of noises"),
     "run_id family corpus params tokens unique_tokens",
-    Column("fraction", "of the training; the linear sample has that of the end"),
+    Column("fraction", "of the training; none of the linear sample"),
     Column("what", "sample, nearest training picture, or linear sample"),
     Column("height", "of a picture", "pixels"),
     Column("width", "of a picture", "pixels"),
@@ -62,18 +65,21 @@ def _of_run(asked: Pictured, run_id: str) -> Iterator[dict[str, Any]]:
     made = asked.pictures
     kept = made.fractions[run_id]
     at = np.unique(np.linspace(0, len(kept) - 1, FRACTIONS).round().astype(int))
+    size = levels(made.real[0]).size
+    noises = min(NOISES, max(LEAST, OF_RUN // (size * (2 * len(at) + 1))))
     for fraction in (kept[i] for i in at):
-        yield _row(fraction, SAMPLE, made.read(run_id, "pictures", fraction))
+        samples = made.read(run_id, "pictures", fraction)
+        yield _row(fraction, SAMPLE, samples[:noises])
         near = made.get(run_id, "nearest", fraction)
         if near is not None:
-            yield _row(fraction, NEAREST, near / 255.0)
+            yield _row(fraction, NEAREST, near[:noises] / 255.0)
     linear = made.get(run_id, LINEAR)
     if linear is not None:
-        yield _row(kept[-1], f"{LINEAR} sample", linear)
+        yield _row(math.nan, f"{LINEAR} sample", linear[:noises])
 
 
 def _row(fraction: float, what: str, pictures: Array) -> dict[str, Any]:
-    shown = np.stack([levels(picture) for picture in pictures[:NOISES]])
+    shown = np.stack([levels(picture) for picture in pictures])
     _, height, width, channels = shown.shape
     pixels = base64.b64encode(shown.tobytes()).decode()
     shape = {"height": height, "width": width, "channels": channels}

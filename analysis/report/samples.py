@@ -9,12 +9,11 @@ from typing import Any
 import pandas as pd
 
 from analysis.formatting import count, percent
-from analysis.questions._picture_grid import NEAREST, SAMPLE
 from analysis.report import markup
 from analysis.results import Analysis
 
 # Characters of pictures that a page holds at most, of all sets of samples together.
-MOST = 1_600_000
+MOST = 500_000
 ID = 6  # letters of a run_id, where runs are alike but for a seed
 
 
@@ -50,7 +49,6 @@ def _run(rows: pd.DataFrame) -> dict[str, Any]:
     one = rows.iloc[0]
     height, width, channels = (int(one[n]) for n in ("height", "width", "channels"))
     size = len(one.pixels) // 4 * 3 - one.pixels.count("=")
-    trained = rows[rows.what.isin((SAMPLE, NEAREST))]
     return {
         "samples": one.samples,
         "run_id": one.run_id,
@@ -60,14 +58,14 @@ def _run(rows: pd.DataFrame) -> dict[str, Any]:
         "height": height,
         "width": width,
         "channels": channels,
-        "fixed": _strips(rows.drop(trained.index)),
+        "fixed": _strips(rows[rows.fraction.isna()]),
         "steps": [
             {
                 "title": f"{percent(float(fraction))}: "
                 f"{count(float(fraction) * one.tokens)} pictures seen",
                 "rows": _strips(some),
             }
-            for fraction, some in trained.groupby("fraction", sort=True)
+            for fraction, some in rows.groupby("fraction", sort=True)
         ],
     }
 

@@ -278,7 +278,7 @@ def write(tmp_path, text):
         ("import sys\nsys.exit('bye')\n", "line 2: SystemExit: bye"),
         (
             "from scaling import Samples\nSamples('s', (), step=3)\n",
-            "line 2: Samples has no field 'step': known: at, count, name, parts, sigmas",
+            "line 2: Samples has no field 'step': known: at, count, name, parts, sig",
         ),
         ("def study(results):\n    while True:\n        yield 1\n", "does it ever end"),
     ],

@@ -282,3 +282,11 @@ def test_samples_over_training_are_of_runs_that_kept_several(tmp_path):
     assert few.run_id.nunique() == 3
     plain = dataclasses.replace(plan, fractions=(1.0,))
     assert _picture_steps.steps(asked(plain, tmp_path / "plain")) == []
+
+
+def test_a_page_holds_few_noises_of_large_pictures(tmp_path):
+    made = asked(Plan(fractions=(0.5, 1.0), noises=10, seeds=1), tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_picture_steps, "OF_RUN", 16 * 5 * 4)
+        row = next(iter(_picture_steps.steps(made)))
+    assert len(base64.b64decode(row["pixels"])) == 16 * 4
