@@ -31,7 +31,7 @@ from scaling.diffusion import RHO, SIGMA_DATA, Denoiser
 STEPS, HIGHEST, LOWEST = 20, 5.0, 0.04
 PARTICLES, ISLANDS = 16, 4
 # How often a model of pixels draws a lower half.
-DRAWS = 16
+DRAWS = 8
 
 
 def shown(height: int) -> int:
