@@ -132,17 +132,24 @@ class Rule:
     """Decides for a queue whether it cuts; see `queue.Cut`.
 
     What a plan for such machines has kept in the workdir (`scaling plan --target`) says
-    how long each run and each program's compilation take. Without one, a run takes as
-    long as is guessed, and that it costs to compile a program is not known.
+    how long each run and each program's compilation take. A run that it did not know,
+    such as one whose rate was chosen since, takes its time by the FLOPs of another one
+    of the program. Without a plan, a run takes as long as is guessed, and that it costs
+    to compile a program is not known.
     """
 
     def __init__(self, plan: StudyPlan):
         self.plan = plan
         self._kept: dict[str, dict[str, dict[str, Any]]] | None = None
+        # Of each kind of machine: by program, one of its runs, as the plan knew it.
+        self._known: dict[tuple[Machine, Program], Work] = {}
 
     def __call__(self, left: Sequence[Entry], machine: Machine, places: int) -> bool:
         if self._kept is None:
             self._kept = estimates.read(self.plan.store)
+        for entry in left:
+            if (planned := self._planned(entry, machine)) is not None:
+                self._known.setdefault((machine, entry.run.program()), planned)
         work = [self._work(entry, machine) for entry in left]
         # Beginning a program elsewhere costs nothing as far as is known.
         if not any(run.compiling for run in work):
@@ -151,10 +158,11 @@ class Rule:
         self.plan.progress.note(both.words())
         return both.cuts
 
-    def _work(self, entry: Entry, machine: Machine) -> Work:
+    def _planned(self, entry: Entry, machine: Machine) -> Work | None:
+        """A run as a plan for such machines has it."""
+        assert self._kept is not None
         layouts = self.plan.layouts_of(machine)
         layout = layouts.known(entry.run)
-        assert self._kept is not None
         for kept in self._kept.get(entry.run_id, {}).values():
             if kept["seconds"] and estimates.is_for(
                 kept, machine.kind, machine.devices
@@ -164,7 +172,17 @@ class Rule:
                     layout = dataclasses.replace(layout, width=width)
                 seconds, compiling = kept["seconds"], kept.get("compiling") or 0.0
                 return Work(entry, layout, seconds, compiling)
-        return Work(entry, layout, entry.seconds)
+        return None
+
+    def _work(self, entry: Entry, machine: Machine) -> Work:
+        if (planned := self._planned(entry, machine)) is not None:
+            return planned
+        like = self._known.get((machine, entry.run.program()))
+        if like is None:
+            layout = self.plan.layouts_of(machine).known(entry.run)
+            return Work(entry, layout, entry.seconds)
+        share = entry.cost["flops"] / like.entry.cost["flops"]
+        return dataclasses.replace(like, entry=entry, seconds=like.seconds * share)
 
 
 class Paper:

@@ -119,6 +119,21 @@ def test_a_run_gives_out_the_packs_that_the_plan_recommends(tmp_path, compiling,
     assert study.notes == [plan.ways.words()]
 
 
+def test_runs_that_the_plan_did_not_know_take_their_time_by_others(tmp_path):
+    """As those do whose rate was chosen since: they are not cut either."""
+    wide = {"width": 2, "compiling": 100.0}
+    runs = [forecast(name, 1, 20, **wide) for name in "abcdefghijkl"]
+    runs += [forecast(name, 2, 20, **wide) for name in "mnopqr"]
+    there = Machine("tpu", V5E.devices, V5E.device)
+    study = Left(tmp_path, runs, there)
+    estimates.keep(study.store, [f.estimate() for f in runs])
+    rule = paper.Rule(study)
+    assert not rule([f.entry for f in runs], there, 2)
+    new = [dataclasses.replace(f.entry, run_id=f.entry.run_id.upper()) for f in runs]
+    assert not rule(new, there, 2) and rule(new, Machine("tpu", 4, V5E.device), 2)
+    assert study.notes[0] == study.notes[1] and len(study.notes) == 2
+
+
 def test_scoring_takes_time_and_a_shared_trunk_is_trained_once():
     runs = [forecast("a", 1, 30, scoring=0.5)]
     runs += [forecast("b", 1, 20, scoring=0.5, shared=10)]
