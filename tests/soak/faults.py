@@ -38,7 +38,7 @@ OTHERS = (
     "child: SIGTERM",
     *(f"command: {name}" for name in SIGNALS),
 )
-A_STUDY = 7  # faults, at most
+A_STUDY = 10  # faults, at most
 
 
 class Faults:
