@@ -30,11 +30,11 @@ ROOT = Path(__file__).parents[2]
 # Of the head; from the process, since a head listens on all addresses.
 PORT = 11_000 + os.getpid() % 10 * 2_000
 PATIENCE = 400.0  # seconds; a very busy machine takes minutes to start a node
-TRIES = 3
+TRIES = 8  # of a node, which gives up after half a minute
 
 # Starts slowly on a busy machine, and notices a silent node within about ten seconds.
 SETTINGS = {
-    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_raylet_start_wait_time_s": "60",
     "RAY_agent_register_timeout_ms": "300000",
     "RAY_worker_register_timeout_seconds": "300",
     "RAY_health_check_initial_delay_ms": "30000",
