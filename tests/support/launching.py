@@ -77,7 +77,7 @@ class Launcher:
         place = self.bucket / "it's mine" / "launch" / "mine"
         (place / f"failed-{machine}").write_text(why)
 
-    def __call__(self, *words: object, seconds: float = 60.0) -> Done:
+    def __call__(self, *words: object, seconds: float = 300.0) -> Done:
         out, err = self.folder / "out", self.folder / "err"
         process = self._context.Process(
             target=_run,
