@@ -27,7 +27,10 @@ import numpy as np
 
 from scaling.diffusion import RHO, SIGMA_DATA, Denoiser
 
-# Noise levels, particles of an island and islands of a picture.
+# Noise levels, particles of an island and islands of a picture. With 6 times as many
+# particles and twice as many levels, what a U-Net of 20 thousand parameters, trained on
+# 16,384 glyphs, expected of 64 held-out ones moved by 1% of its squared error (0.0010,
+# standard error 0.0009, of 0.087; two other draws: 0.0016 and 0.0006).
 STEPS, HIGHEST, LOWEST = 20, 5.0, 0.04
 PARTICLES, ISLANDS = 16, 4
 # How often a model of pixels draws a lower half.

@@ -310,9 +310,10 @@ QUESTION = Question(
             "mean squared error. Right: the partial correlation given what the best "
             "linear functions of their training pictures expect. With 95% intervals by "
             "groups of pictures and seeds together; what the draws behind each add by "
-            "chance is taken off. Floor: two seeds of one architecture or, across "
-            "halves, two halves of one. Null: lower halves of other pictures. Numbers "
-            "say which half was read.",
+            "chance is taken off, so that a distance may be below 0; by what so few "
+            "particles move a denoiser in one direction is not. Floor: two seeds of "
+            "one architecture or, across halves, two halves of one. Null: lower halves "
+            "of other pictures. Numbers say which half was read.",
             scored=False,
         ),
         "hidden_half_grid": Drawing(

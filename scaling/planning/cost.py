@@ -104,7 +104,7 @@ def _sampled(run: Run, spec: families.Spec) -> int:
     if isinstance(spec, families.Tokens):  # a pass for every pixel that is drawn
         pixels = spec.length - spec.prefix
         each = {entry: pixels for entry in run.samples}
-        hidden = inpainting.DRAWS * pixels // 2
+        hidden = inpainting.DRAWS * -(-pixels // 2)
     else:
         evaluations = 2 * objective.STEPS - 1
         each = {entry: evaluations + len(entry.sigmas) for entry in run.samples}

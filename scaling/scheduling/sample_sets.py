@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
+from scaling import inpainting
 from scaling.corpora import Prepared, _samples
 from scaling.errors import UserError
 from scaling.families import Images
@@ -86,5 +87,7 @@ def size(run: Run, images: Images | None) -> int:
         total += len(samples.at) * (made + nearest) + denoises * LANDMARKS * made
         # What is expected of lower halves by the run and by two landmarks, and of each
         # picture its number and two more.
-        total += samples.hidden * (3 * 2 * images.size // 2 + 4 * 4)
+        hidden = images.height - inpainting.shown(images.height)
+        lower = hidden * images.width * images.channels
+        total += samples.hidden * (3 * 2 * lower + 4 * 4)
     return total
