@@ -67,6 +67,7 @@ CAPTIONED, UNKNOWN = (
     for new in ("combinations", "characters")
 )
 HIDDEN = 64  # held-out pictures, of which models are shown the upper half alone
+WATCHED = (0.125, 0.25, 0.5, 1.0)  # of the training
 DROPOUT = 0.1  # of captions, so that a model knows what to make of none
 FIELDS = corpus("gaussian_field", size=8)
 
@@ -167,7 +168,7 @@ def other_weights(best, lengths, everywhere):
     """A second initialisation: how far apart two runs of one model are.
 
     everywhere: with any amount of data for the longest training, for any length with
-    the most data, and there a third for the longest.
+    the most data, and there a third for the longest, which is watched.
     """
     longest = {"data.tokens": lengths[-1:]}
     ends = {"data.unique_tokens": (UNIQUE[0], UNIQUE[-1])} | longest
@@ -176,7 +177,15 @@ def other_weights(best, lengths, everywhere):
         between = {"data.unique_tokens": UNIQUE[1:-1]} | longest
         yield from vary(best, between | {"init_seed": (1,)})
         yield from vary(best, {"data.tokens": lengths[:-1], "init_seed": (1,)})
-        yield from vary(best, longest | {"init_seed": (2,)})
+        yield from watched(vary(best, longest | {"init_seed": (2,)}))
+
+
+def watched(runs):
+    """The runs; they make their pictures while they train, too."""
+    for run in runs:
+        (samples,) = run.samples
+        moving = dataclasses.replace(samples, at=WATCHED)
+        yield dataclasses.replace(run, samples=(moving,))
 
 
 def halved(runs):
