@@ -175,6 +175,8 @@ def usable(runs: pd.DataFrame) -> pd.DataFrame:
     The table also has runs that a condition left out, such as those of the other
     objective, which are no part of any figure.
     """
+    if "usable" not in runs:  # a frame of one's own
+        return runs
     some = runs[runs.usable.astype(bool)]
     return some if len(some) else runs
 

@@ -34,9 +34,18 @@ def left_out(
     taken = set[str]()
     reasons = dict[str, str]()
     for same in alike.values():
+        if len({_kept(record) for record in same}) == 1:
+            taken |= {record.run_id for record in same}
+            continue
         best = max(same, key=lambda r: (r.run_id in listed, r.finished, r.run_id))
         taken.add(best.run_id)
         why = f"trained again as {best.run_id}, of which more or less is kept"
         reasons |= {r.run_id: why for r in same if r is not best}
     kept = [record for record in records if record.run_id in taken]
     return kept, exclusions.excluded(list(reasons), list(reasons.values()))
+
+
+def _kept(record: Record) -> str:
+    """What a run keeps beside its record."""
+    body = {name: record.run.get(name) for name in KEPT}
+    return json.dumps(body, sort_keys=True)

@@ -337,7 +337,7 @@ def test_unequal_numbers_of_rates_are_noted():
     cells = cells_frame(sample(tuned()), "t")
     tried = settings_frame(sample(tuned()), "t")
     texts = [note.text for note in tuning.of_cells(cells, tried)]
-    assert any("1 in 1 cells, 4 in 2 cells" in text for text in texts)
+    assert any("1 in 1 cell, 4 in 2 cells" in text for text in texts)
     same = tuning.of_cells(cells[cells.rates == 4], tried)
     assert not any("unequal numbers" in note.text for note in same)
 

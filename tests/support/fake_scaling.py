@@ -7,7 +7,7 @@ from scaling import corpora, families, main
 from scaling.engines import child
 
 
-def prepare(parts, data_dir, tokenizer, progress):
+def prepare(parts, data_dir, tokenizer, progress, shared=None):
     prepared = types.SimpleNamespace(
         digest="d",
         images=None,
