@@ -9,6 +9,10 @@ import fsspec
 
 from scaling.errors import UserError
 
+# A listing that is kept does not show what the child wrote since. It has to be said
+# before the first gs:// path is opened, which fixes it for the process.
+fsspec.config.conf.setdefault("gs", {})["use_listings_cache"] = False
+
 
 def absolute(workdir: str | os.PathLike[str], field: str = "workdir") -> str:
     """A workdir's address, absolute where it is a local path.
@@ -46,6 +50,3 @@ def _check_address(address: str, field: str) -> None:
         raise UserError(field, address, "a gs:// name without [, ], * and ?")
     if importlib.util.find_spec("gcsfs") is None:
         raise UserError(field, address, "gs:// needs: pip install 'datalaw[gcs]'")
-    # A listing that is kept does not show what the child wrote since. It has to be said
-    # before the first gs:// path is opened, which fixes it for the process.
-    fsspec.config.conf.setdefault("gs", {})["use_listings_cache"] = False

@@ -32,7 +32,8 @@ def bucket():
 
 
 def checkpoints(workdir):
-    return [n for n in gcs.names(workdir) if n.endswith("/manifest.json")]
+    names = (n for n in gcs.names(workdir) if "/corpora/" not in n)
+    return [n for n in names if n.endswith("/manifest.json")]
 
 
 def analysed(*arguments, cwd):
