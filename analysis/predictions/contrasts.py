@@ -92,6 +92,11 @@ class Resampling:
 Measure = Callable[[Sequence[Point], Array, Array], Array]
 
 
+def no_distance(points: Sequence[Point], pairs: Array, weights: Array) -> Array:
+    """The measure where each run has a number of its own: `Contrasts.mean` alone."""
+    raise NotImplementedError("means of runs are no distance between them")
+
+
 class Contrasts:
     """Distances between runs in one measure, each computed once and kept.
 

@@ -19,21 +19,12 @@ from analysis.formatting import (
 from analysis.inference.verdict import verdict
 from analysis.pictures.groups import ACROSS, ARCHITECTURE, HALVES, SEEDS
 from analysis.questions._question import Sentence
+from analysis.questions._same_picture_words import who_text
 from analysis.questions._view import View
 from analysis.results import Analysis
 
 ORDER = {ACROSS: 0, ARCHITECTURE: 1, HALVES: 2, SEEDS: 3}
 BOTH = "pixels in order and diffusion"
-
-
-def who_text(row: Any) -> str:
-    if row.kind == SEEDS:
-        return f"two seeds of {row.baseline}{on(row.fixed)}"
-    if row.kind == HALVES:
-        return f"{row.fixed} on {row.baseline} and on {row.alternative}"
-    if row.kind == ACROSS:
-        return f"{row.baseline} and {row.alternative} on disjoint halves ({row.fixed})"
-    return f"{row.baseline} and {row.alternative}{on(row.fixed)}"
 
 
 def _ends(row: Any, name: str) -> str:

@@ -27,7 +27,7 @@ from analysis.inference.intervals import interval
 from analysis.inference.verdict import verdict
 from analysis.laws import Array
 from analysis.pictures.groups import Pictured
-from analysis.predictions.contrasts import Contrasts
+from analysis.predictions.contrasts import Contrasts, no_distance
 from analysis.questions._question import (
     Absent,
     Answer,
@@ -107,16 +107,12 @@ def _share(
     asked: Pictured, name: str, points: list[tuple[str, float]], each: Array
 ) -> dict[str, float]:
     """Mean over runs and pictures [runs, n], with runs and groups in its interval."""
-    contrasts = Contrasts(asked.held_out, _alone)
+    contrasts = Contrasts(asked.held_out, no_distance)
     own = np.stack([contrasts.over_documents(one) for one in each])
     draws = contrasts.mean(points, own)
     low, high = interval(draws[1:])
     names = (name, f"{name}_low", f"{name}_high")
     return dict(zip(names, (float(draws[0]), float(low), float(high)), strict=True))
-
-
-def _alone(points: Any, ends: Any, weights: Any) -> Array:
-    raise NotImplementedError("what samples show is no distance between runs")
 
 
 # --- Words ---------------------------------------------------------------------------

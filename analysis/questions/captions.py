@@ -19,7 +19,7 @@ from analysis.formatting import UNDETERMINED, few, interval_text, number, on
 from analysis.inference.intervals import interval
 from analysis.inference.verdict import verdict
 from analysis.laws import Array
-from analysis.predictions.contrasts import Contrasts, Resampling
+from analysis.predictions.contrasts import Contrasts, Resampling, no_distance
 from analysis.predictions.groups import seeds_of_cells
 from analysis.questions._asked import Measured
 from analysis.questions._question import (
@@ -118,13 +118,9 @@ def _gain(
     resampling = Resampling.over(np.arange(count), np.ones(count), DRAWS, asked.seed)
     weights = resampling.weights
     own = [(weights @ sums) / (weights @ sizes) for sums, sizes in known]
-    draws = Contrasts(resampling, _alone).mean(points, np.array(own))
+    draws = Contrasts(resampling, no_distance).mean(points, np.array(own))
     low, high = interval(draws[1:])
     return dict(zip(ends, (float(draws[0]), float(low), float(high)), strict=True))
-
-
-def _alone(points: Any, ends: Any, weights: Any) -> Array:
-    raise NotImplementedError("captions are no distance between runs")
 
 
 # --- Words ---------------------------------------------------------------------------
