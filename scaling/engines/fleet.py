@@ -211,20 +211,27 @@ class Fleet:
         """Work for every machine that is free; whether some found none."""
         nothing = False
         for kind, free in self._free.items():
-            while free:
+            without: list[tuple[int, str]] = []
+            while free and len(without) < 2:  # for two, there is none for the others
                 number, name = free[0]
                 host = self._hosts.get(name)
                 if host is not None and host.number == number:
                     work = self._work_for(name, host, packs)
-                    if work is None:  # nor is there any for the others of this kind
-                        nothing |= kind in self._machines
-                        break
-                    host.job, self._last = Job(name, work), host.place or self._last
-                    self._jobs.add(host.job)
-                    self.cluster.start(host.job)
-                    chaos.point("command: pack given")
+                    if work is None:
+                        without.append(free[0])
+                    else:
+                        self._begin(host, Job(name, work))
                 heapq.heappop(free)
+            for item in without:
+                heapq.heappush(free, item)
+            nothing |= bool(without) and kind in self._machines
         return nothing
+
+    def _begin(self, host: _Host, job: Job) -> None:
+        host.job, self._last = job, host.place or self._last
+        self._jobs.add(job)
+        self.cluster.start(job)
+        chaos.point("command: pack given")
 
     def _work_for(
         self, name: str, host: _Host, packs: Packs | None

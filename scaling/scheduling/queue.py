@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from scaling import trunks
 from scaling.layout import Layout
@@ -105,7 +105,8 @@ class Queue:
         self._groups: dict[Program, _Group] = {}
         self._bundles: dict[str, str] = {}  # by run_id; see _Group
         self._taken: dict[str, Entry] = {}  # runs in packs that are given out
-        self._given: dict[int, Machine] = {}  # by the id of each such pack
+        self._given: dict[int, Place] = {}  # by the id of each such pack
+        self._crashed: dict[str, str] = {}  # by run_id: the place of its last crash
         self._searched: set[tuple[Machine, str]] = set()
         # Layouts that do not work; training says why, run by run. What is fitted has
         # none, which says nothing about the programs that would share it.
@@ -141,14 +142,28 @@ class Queue:
     ) -> Pack | Search | None:
         """Work for a free place; None where there is none now.
 
-        With nothing given out, None means that nothing is left.
+        With nothing given out, None for two places, or for the only one, means that
+        nothing is left. What crashed is tried again at another place than that of its
+        last crash, so that one bad machine does not use up the tries of a run.
 
         Args:
           places: that there are now, busy ones included.
           search: give out the search for a layout; measure it here where false.
         """
         self._plan()
-        if (pack := self._retried(place)) is not None:
+        elsewhere = self._crashed_at(place) if places > 1 else {}
+        for entry in elsewhere.values():
+            self._remove(entry)
+        work = self._next(place, places, search, elsewhere.keys())
+        for entry in elsewhere.values():
+            self._put(entry)
+        return work
+
+    def _next(
+        self, place: Place, places: int, search: bool, elsewhere: Collection[str]
+    ) -> Pack | Search | None:
+        """See `take`; the runs with the ids `elsewhere` are kept for other places."""
+        if (pack := self._retried(place, elsewhere)) is not None:
             return self._give(pack, place)
         for program in self._ordered(place):
             work = self._work(program, place, places, search)
@@ -158,9 +173,15 @@ class Queue:
                 return work
         return None
 
+    def _crashed_at(self, place: Place) -> dict[str, Entry]:
+        """The runs that wait and crashed last at this place, by id."""
+        crashed = [i for i, name in self._crashed.items() if name == place.name]
+        entries = {run_id: self._waiting(run_id) for run_id in crashed}
+        return {i: entry for i, entry in entries.items() if entry is not None}
+
     def ended(self, pack: Pack) -> None:
         """Decides what is tried again of a pack that is trained no more, and how."""
-        machine = self._given.pop(id(pack))
+        place = self._given.pop(id(pack))
         entries = {run_id: self._taken.pop(run_id) for run_id in pack.run_ids}
         failed = {
             run_id: self._failed.pop(run_id)
@@ -172,9 +193,9 @@ class Queue:
             # Nothing was heard of any run: whether they ended is looked up.
             self._done |= {i for i in entries if self.plan.store.exists(i)}
         if any(event.cause == "out of memory" for event in failed.values()):
-            self._give_less(pack, machine)
+            self._give_less(pack, place.machine)
         else:
-            self._count(failed)
+            self._count(failed, place)
         for run_id, entry in entries.items():
             if run_id not in self._done and run_id not in self.given_up:
                 self._put(entry)
@@ -220,6 +241,10 @@ class Queue:
             self._bundles[entry.run_id] = key
         group.add(entry, self._bundles[entry.run_id])
 
+    def _remove(self, entry: Entry) -> None:
+        group = self._groups[entry.run.program()]
+        group.remove(entry, self._bundles[entry.run_id])
+
     def _waiting(self, run_id: str) -> Entry | None:
         """The entry of a run that waits."""
         for group in self._groups.values():
@@ -237,10 +262,12 @@ class Queue:
         if len(self._groups) > 1 or place.program not in self._groups:
             yield from sorted(self._groups, key=load, reverse=True)
 
-    def _retried(self, place: Place) -> Pack | None:
+    def _retried(self, place: Place, elsewhere: Collection[str]) -> Pack | None:
         """The next of the packs that are tried again."""
-        while self._again:
-            again = self._again.pop(0)
+        for again in list(self._again):
+            if all(run_id in elsewhere for run_id in again.run_ids):
+                continue
+            self._again.remove(again)
             left = [e for e in map(self._waiting, again.run_ids) if e is not None]
             if left:
                 layouts = self.plan.layouts_of(place.machine)
@@ -321,11 +348,10 @@ class Queue:
         pack = dataclasses.replace(pack, digests=self.plan.digests(pack.runs[0]))
         group = self._groups[program]
         for run_id in pack.run_ids:
-            bundle = self._bundles[run_id]
-            self._taken[run_id] = entry = group.bundles[bundle][run_id]
+            self._taken[run_id] = entry = group.bundles[self._bundles[run_id]][run_id]
             self._failed.pop(run_id, None)
-            group.remove(entry, bundle)
-        self._given[id(pack)] = place.machine
+            self._remove(entry)
+        self._given[id(pack)] = place
         place.program = program
         return pack
 
@@ -347,7 +373,7 @@ class Queue:
         halves = [_Again(p.run_ids, machine, p.layout) for p in halve(pack)]
         self._again = halves + self._again
 
-    def _count(self, failed: dict[str, Event]) -> None:
+    def _count(self, failed: dict[str, Event], place: Place) -> None:
         """After crashes: a run is given up that got no further in three attempts.
 
         One that was lost with its machine is not to blame, and is not counted.
@@ -357,6 +383,7 @@ class Queue:
             fresh = event.step > self._step.get(run_id, 0)
             self._tries[run_id] = 1 if fresh else self._tries.get(run_id, 0) + 1
             self._step[run_id] = event.step
+            self._crashed[run_id] = place.name
             if self._tries[run_id] >= TRIES:
                 self.given_up[run_id] = event.cause or "crash"
         if len(failed) > 1:  # each alone, so that one does not take the others along

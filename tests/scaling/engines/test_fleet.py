@@ -248,6 +248,30 @@ def test_a_machine_on_which_nothing_works_is_set_aside(tmp_path):
     assert len(packs(cluster)["b"]) <= 3
 
 
+@pytest.mark.parametrize("runs", [1, 2, 5])
+def test_a_crash_is_tried_again_on_another_machine(runs, tmp_path):
+    plan = many(tmp_path, sizes=(1,), rates=runs)
+    bad = lambda job: (
+        Gone("no disk") if job.host == "a" and isinstance(job.work, Pack) else None
+    )
+    cluster = Cluster(plan, "ab", bad)
+    queue, _ = train(plan, cluster)
+    assert plan.done == set(plan.planned) and not queue.given_up
+    tried = [i for pack in packs(cluster)["a"] for i in pack.run_ids]
+    assert tried and len(tried) == len(set(tried))
+
+
+def test_a_crash_is_tried_again_on_the_only_machine(tmp_path):
+    plan, left = many(tmp_path, sizes=(1,), rates=1), [1, 2]
+    bad = lambda job: (
+        Gone("no disk") if isinstance(job.work, Pack) and left and left.pop() else None
+    )
+    cluster = Cluster(plan, "a", bad)
+    queue, _ = train(plan, cluster)
+    assert plan.done == {"1-0"} and not queue.given_up
+    assert len(packs(cluster)["a"]) == 3
+
+
 def test_it_ends_where_no_machine_is_of_use(tmp_path):
     plan = many(tmp_path)
     bad = lambda job: Gone("no driver") if isinstance(job.work, Probe) else None
