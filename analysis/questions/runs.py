@@ -13,6 +13,7 @@ from analysis.questions._question import LIMIT, Answer, Placed, Question, Senten
 from analysis.questions._view import View, of_target
 from analysis.report import markup
 from analysis.report.rows import rows
+from analysis.report.style import corpora_of
 from analysis.results import Analysis, Note
 from analysis.schema import Column, declare, stacked
 from analysis.tables import exclusions
@@ -210,7 +211,7 @@ def _ends(cells: pd.DataFrame, name: str) -> pd.Series:
 
 def _scored(view: View) -> str:
     """What was trained on and scored, where it is little."""
-    corpora, targets = view.analysis.runs.corpus.nunique(), len(view.analysis.targets)
+    corpora, targets = len(corpora_of(view.analysis)), len(view.analysis.targets)
     trained = "one corpus" if corpora == 1 else f"{corpora} corpora"
     scored = "one evaluation set"
     if view.target != UNNAMED_LOSS:

@@ -29,12 +29,13 @@ def extent(analysis: Analysis) -> str:
     families, corpora = sized.family.nunique(), sized.corpus.nunique()
     sizes, budgets = _range(sized.params), _range(sized.tokens)
     every = len(runs) + int(analysis.excluded.unnamed.sum())
+    some = f"{len(sized)} of {every}" if len(sized) < every else f"{every}"
     way = "compared without a law" if analysis.view.lawless and used else "fitted"
     texts = f" on {joined(analysis.targets)}"
     if list(analysis.targets) == [UNNAMED_LOSS]:
         texts = ""
     return (
-        f"{every} runs ({used} {way}), {families} "
+        f"{some} runs ({used} {way}), {families} "
         f"{'family' if families == 1 else 'families'}, {corpora} "
         f"{'corpus' if corpora == 1 else 'corpora'}; {sizes} parameters, "
         f"{budgets} training {analysis.counted}; losses in {analysis.unit}{texts}."

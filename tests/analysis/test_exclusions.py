@@ -127,7 +127,7 @@ def test_a_report_counts_what_it_does_not_name(limit, tmp_path, capsys):
     assert (
         "a (12 losses, 300 draws): 1 of " in said.err and f", {STAGES[0]}" in said.err
     )
-    assert said.out.count("\n27 runs (") == 1
+    assert said.out.count("\n12 of 27 runs (") == 1
     frames = json.loads((tmp_path / "report.json").read_text())["frames"]
     assert len(frames["runs"]["run_id"]) + sum(frames["excluded"]["unnamed"]) == 27
     assert len(frames["runs"]["run_id"]) < 27
@@ -136,4 +136,4 @@ def test_a_report_counts_what_it_does_not_name(limit, tmp_path, capsys):
     assert frames["excluded"]["listed"][sizes] == limit
     page = (tmp_path / "report.html").read_text()
     # Sizes such as -1 are cells that were left out, and no size of a run.
-    assert "27 runs (0 fitted), 1 family, 1 corpus; 1M to 16M parameters" in page
+    assert "12 of 27 runs (0 fitted), 1 family, 1 corpus; 1M to 16M parameters" in page
