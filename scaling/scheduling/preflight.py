@@ -41,8 +41,9 @@ from scaling.scheduling.study_plan import Entry, Options, StudyPlan
 from scaling.writing import write_atomic
 
 CHILDREN = 2
-# Seconds a program: a U-Net of 64 million parameters takes four minutes of a core.
-TIMEOUT = 600.0
+# Seconds a layout of a program: that of a U-Net of 300 million parameters takes seven
+# minutes of a core of its own.
+TIMEOUT = 1800.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,8 @@ def bucket():
 
 
 def checkpoints(workdir):
-    names = (n for n in gcs.names(workdir) if "/corpora/" not in n)
+    """The signed checkpoints of a workdir, by their names in it."""
+    names = [n for n in gcs.names(workdir) if n.startswith("checkpoints/")]
     return [n for n in names if n.endswith("/manifest.json")]
 
 

@@ -56,7 +56,7 @@ def cut_off(study: Study, workdir: str, folder: Path) -> Outcome:
         checkpoints = study.root / workdir / "checkpoints"
         until(lambda: trains(node) and checkpoints.is_dir(), command)
         network.cut()
-        node.signal(signal.SIGSTOP)
+        _suspend(node, checkpoints)
         cluster.add()
         said = command.communicate(timeout=1200)[0]
         assert command.returncode == 0, said
@@ -73,6 +73,20 @@ def cut_off(study: Study, workdir: str, folder: Path) -> Outcome:
         second=logs.count(STANDS),
         said=said,
     )
+
+
+def _suspend(node: Node, checkpoints: Path) -> None:
+    """Suspends it between two saves.
+
+    Checkpoints are removed where their run has ended; a save that is under way when the
+    node is suspended fails when it wakes up, and the node ends nothing.
+    """
+    for _ in range(200):
+        node.signal(signal.SIGSTOP)
+        if not any(checkpoints.rglob("*.orbax-checkpoint-tmp")):
+            return
+        node.signal(signal.SIGCONT)
+        time.sleep(0.05)
 
 
 def _idle(node: Node) -> bool:

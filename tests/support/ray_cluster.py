@@ -221,6 +221,7 @@ class Network:
         return ""
 
     def __enter__(self) -> Network:
+        self._remove()  # what one that was killed has left
         self._ip("netns", "add", self.NAME)
         ends = ("name", self.LINK, "type", "veth", "peer", "name", "end")
         self._ip("link", "add", *ends, "netns", self.NAME)
@@ -235,7 +236,12 @@ class Network:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ip("netns", "del", self.NAME)
+        self._remove()
+
+    def _remove(self) -> None:
+        # The pair goes with its namespace, but only once its last process has ended.
+        for words in (("link", "del", self.LINK), ("netns", "del", self.NAME)):
+            subprocess.run(["ip", *words], check=False, stderr=subprocess.DEVNULL)
 
     def inside(self, hostname: str) -> list[str]:
         """A command that runs another one in the network, under a name of its own."""
