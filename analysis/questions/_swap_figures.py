@@ -54,7 +54,9 @@ def draw_equivalents(figure: Figure, analysis: Analysis, target: str) -> None:
         raise Nothing
     given = set(frame[frame.factor.notna()].method)
     methods = [method for method in METHODS if method in given]
-    frame = frame[frame.method.isin(methods)]
+    # A swap of which nothing is known at that cell has no row in the figure.
+    some = frame.factor.notna() | (frame.p_infinite > 0)
+    frame = frame[frame.method.isin(methods) & some]
     if frame.empty:
         raise Nothing
     keys = ["baseline", "alternative", "fixed"]

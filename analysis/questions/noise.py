@@ -249,7 +249,8 @@ def draw_levels(figure: Figure, analysis: Analysis, target: str) -> None:
         axes.plot(at, mine.value, color=colour, marker=marker, ls=line)
     axes.set_xlabel("parameters")
     axes.set_ylabel("seed noise (% of the loss)")
-    legend(figure, [key(str(c), *looks(corpora, c)) for c in corpora])
+    drawn = [c for c in corpora if c in set(percent.corpus)]
+    legend(figure, [key(str(c), *looks(corpora, c)) for c in drawn])
 
 
 def draw_noise(figure: Figure, analysis: Analysis, target: str) -> None:

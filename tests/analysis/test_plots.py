@@ -19,6 +19,7 @@ from analysis.questions import (
     equivalents,
     fits,
     loss,
+    noise,
     paths,
     ratio,
     residuals,
@@ -136,6 +137,25 @@ def test_infinity_is_drawn(rendered, study):
     equivalents.draw_equivalents(figure, known, "mixture")
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert any("∞ in 40%" in text for text in texts)
+
+
+def test_a_swap_of_which_nothing_is_known_has_no_row(study):
+    frame = study.equivalents.copy()
+    frame.loc[frame.kind == "architecture", ["factor", "p_infinite"]] = np.nan
+    figure = Figure()
+    known = study.replace(equivalents=frame)
+    equivalents.draw_equivalents(figure, known, "mixture")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert [title.split(" (")[0] for title in titles] == ["corpus"]
+
+
+def test_a_corpus_without_seeds_is_not_in_the_legend(study):
+    first, *_, last = style.corpora_of(study)
+    levels = study.noise_levels.iloc[:1].assign(corpus=last, target="mixture")
+    figure = Figure()
+    noise.draw_levels(figure, study.replace(noise_levels=levels), "mixture")
+    (box,) = figure.legends
+    assert [text.get_text() for text in box.get_texts()] == [last] != [first]
 
 
 def test_one_way_keeps_the_gain(study):
