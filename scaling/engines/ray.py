@@ -78,7 +78,12 @@ class RayCluster:
     """Nodes of a Ray cluster; see `fleet.Cluster`."""
 
     def __init__(self, address: str, settings: Settings, workdir: str):
-        self.address, self.settings, self.workdir = address, settings, workdir
+        self.address, self.workdir = address, workdir
+        self.settings = dataclasses.replace(
+            settings,
+            data_dir=_of_any_user(settings.data_dir),
+            cache=_of_any_user(settings.cache),
+        )
         # By the stream of what a task says: its job, and which host of a slice it is.
         self._jobs: dict[Any, tuple[Job, int]] = {}
         self._pids: dict[tuple[Job, int], int] = {}  # of the processes of their tasks
@@ -129,10 +134,13 @@ class RayCluster:
         }
 
     def start(self, job: Job) -> None:
+        nodes = self._nodes.get(job.host)
+        if nodes is None:  # it went since the engine looked
+            self._suspects[job] = time.monotonic(), "it is not in the cluster any more"
+            return
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        nodes = self._nodes[job.host]
         settings = dataclasses.replace(self.settings, attempt=uuid.uuid4().hex[:8])
         if len(nodes) > 1:
             first = int(os.environ.get("JAX_COORDINATOR_PORT", COORDINATOR_PORT))
@@ -318,6 +326,12 @@ def _devices(node: Mapping[str, Any]) -> dict[str, float]:
     return {name: number for name, number in wanted.items() if number}
 
 
+def _of_any_user(path: str) -> str:
+    """In the home folder of whoever works there, if it is in that of this user."""
+    home = os.path.expanduser("~").rstrip("/") + "/"
+    return f"~/{path.removeprefix(home)}" if path.startswith(home) else path
+
+
 # --- On the nodes -----------------------------------------------------------------
 
 
@@ -327,10 +341,19 @@ def carried_out(
     """The task: says that it has begun, what happens, and how it ended."""
     yield "begun", os.getpid()
     chaos.point("task: begun")
+    settings = dataclasses.replace(
+        settings,
+        data_dir=os.path.expanduser(settings.data_dir),
+        cache=os.path.expanduser(settings.cache),
+    )
     store = Store(workdir)
     try:
         for path in settings.include:
             plugins.include(path)
+    except UserError as error:  # the command has read it: this machine lacks the file
+        yield "gone", str(error)
+        return
+    try:
         with (
             Stop() as stop,
             corpora.seen_from(settings.texts),

@@ -1,12 +1,15 @@
 """A Ray cluster of three nodes on this machine: what is killed is trained elsewhere."""
 
+import dataclasses
 import io
 
 import numpy as np
 import pytest
 
 from scaling.engines import ray
-from scaling.engines.local import cores
+from scaling.engines.child import Settings
+from scaling.engines.fleet import Gone, Job, Probe
+from scaling.engines.local import Local, cores
 from scaling.store import Store
 from tests.scaling.test_resume import wait_for
 from tests.soak import cluster as soak
@@ -74,6 +77,51 @@ def test_the_hosts_of_a_slice_are_one_machine_in_their_order():
     assert ray._machines([first]) == {}  # it lacks a host
     replaced = ray._machines([node(9, worker_id="1", **of_one), second])
     assert list(replaced) != [slice_name]
+
+
+SETTINGS = Settings(data_dir="/home/one/.cache/d", cache="/home/one/.cache/d/compiled")
+
+
+def test_a_machine_that_went_unseen_is_lost_when_it_is_given_work(monkeypatch):
+    cluster = ray.RayCluster("", SETTINGS, "w")
+    monkeypatch.setattr(cluster, "hosts", dict)
+    job = Job("gone since", Probe())
+    cluster.start(job)
+    assert list(cluster._judged()) == [
+        (job, Gone("it is not in the cluster any more", lost=True))
+    ]
+    assert list(cluster._judged()) == []
+
+
+def test_each_user_of_a_machine_keeps_data_in_a_folder_of_their_own(
+    monkeypatch, tmp_path
+):
+    """A machine that joins by ssh may not write where the head's user does."""
+    monkeypatch.setenv("HOME", "/home/one")
+    sent = ray.RayCluster("", SETTINGS, "w").settings
+    elsewhere = dataclasses.replace(SETTINGS, data_dir="/data")
+    assert ray.RayCluster("", elsewhere, "w").settings.data_dir == "/data"
+    monkeypatch.setenv("HOME", "/home/two")
+    used = []
+
+    class Seen(Local):
+        def probe(self):
+            used.append(self.settings)
+            return {}
+
+    monkeypatch.setattr(ray, "Local", Seen)
+    said = list(ray.carried_out(Probe(), sent, str(tmp_path)))
+    assert [kind for kind, _ in said] == ["begun", "result"]
+    assert (used[0].data_dir, used[0].cache) == (
+        "/home/two/.cache/d",
+        "/home/two/.cache/d/compiled",
+    )
+
+
+def test_a_machine_that_lacks_a_file_of_the_study_does_not_end_the_study(tmp_path):
+    settings = dataclasses.replace(SETTINGS, include=(str(tmp_path / "mine.py"),))
+    _, (kind, why) = ray.carried_out(Probe(), settings, str(tmp_path))
+    assert kind == "gone" and "mine.py" in why
 
 
 def losses(workdir):
