@@ -37,6 +37,21 @@ def absolute(workdir: str | os.PathLike[str], field: str = "workdir") -> str:
     return os.path.abspath(expanded)
 
 
+def unanswered() -> tuple[type[Exception], ...]:
+    """What is raised where a bucket does not answer, or refuses, after all tries.
+
+    gcsfs passes on what lies below it, and of that not all is an OSError: its own error
+    for an answer such as 503, a login that cannot be renewed, a connection that ends.
+    """
+    try:
+        from aiohttp import ClientError
+        from gcsfs.retry import HttpError
+        from google.auth.exceptions import GoogleAuthError
+    except ImportError:  # there are no buckets without gcsfs
+        return (OSError,)
+    return OSError, HttpError, ClientError, GoogleAuthError
+
+
 def _check_address(address: str, field: str) -> None:
     """Raises UserError for an address at which no workdir can be."""
     scheme, _, rest = address.partition("://")

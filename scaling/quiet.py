@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from logging import CRITICAL, getLogger
+
 from absl import flags, logging
 
 
@@ -10,3 +12,4 @@ def libraries() -> None:
     # Assigned, since absl takes a mere default for INFO.
     flags.FLAGS["verbosity"].value = logging.WARNING
     flags.FLAGS["verbosity"].using_default_value = False
+    getLogger("gcsfs").setLevel(CRITICAL)  # it logs what it raises, with its traceback

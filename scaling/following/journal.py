@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import Any
 
 from scaling import intact
+from scaling.address import unanswered
 from scaling.packs import Event
 from scaling.run import Run
 from scaling.store import Store
@@ -114,6 +115,6 @@ class Journal:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 with open(path, "ab") as file:
                     file.write(text)
-        except OSError as error:  # a full disk, a bucket that does not answer
+        except unanswered() as error:  # a full disk, a bucket that does not answer
             self._over = True
             self._note(f"the journal is written no more, the study goes on: {error}")

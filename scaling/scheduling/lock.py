@@ -30,7 +30,7 @@ from typing import Any
 
 from etils import epath
 
-from scaling.address import absolute
+from scaling.address import absolute, unanswered
 from scaling.errors import DiskError, UserError
 from scaling.store import Store
 from scaling.writing import write_atomic, write_once
@@ -180,7 +180,7 @@ def _beat(lock: epath.Path, ended: threading.Event) -> None:
     while not ended.wait(BEAT_SECONDS):
         # A write that the network loses is repeated by the next beat, long before the
         # lock expires.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*unanswered()):
             if _newest(lock.parent) > int(lock.stem):
                 os.kill(os.getpid(), signal.SIGTERM)
                 return

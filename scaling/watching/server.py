@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import Any
 
+from scaling.address import unanswered
 from scaling.errors import UserError
 from scaling.watching.state import State
 
@@ -47,7 +48,7 @@ def server(workdir: str, port: int) -> ThreadingHTTPServer:
                 try:
                     state.update()
                     body = state.since(int(after) if after.isdecimal() else 0)
-                except OSError as error:  # the next question may be answered
+                except unanswered() as error:  # the next question may be answered
                     body = {"wrong": f"the workdir cannot be read: {error}"}
             return json.dumps(body).encode()
 

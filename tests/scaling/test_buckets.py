@@ -9,10 +9,14 @@ import sys
 import threading
 
 import pytest
+from etils import epath
 
+from launch import bucket as launched
+from launch.machines import Lost
 from scaling import record, writing
 from scaling import store as stores
 from scaling.errors import UserError
+from scaling.following import journal
 from scaling.scheduling import lock
 from tests.scaling.engines.test_engine import make_pack
 from tests.scaling.test_damaged_workdir import CURVE
@@ -250,3 +254,56 @@ def test_an_address_that_no_workdir_can_be_at_is_refused_in_one_line(address, tm
     code, said = real_studies.run("status", address, cwd=tmp_path)
     assert code == 2 and len(said.splitlines()) == 1 and address in said, said
     assert "gs://" in said.partition("invalid workdir ")[2].partition(": ")[2]
+
+
+def test_a_bucket_that_is_not_there_is_named_in_one_line(bucket, tmp_path):
+    (tmp_path / "source").write_bytes(b"source")
+    folder = launched.Folder("gs://nobodys-bucket/mine/launch/mine")
+    with pytest.raises(UserError, match="there is no such bucket; make it first"):
+        folder.publish(tmp_path / "source")
+
+
+def busy():
+    """What gcsfs raises after it has tried six times."""
+    from gcsfs.retry import HttpError
+
+    return HttpError({"code": 503, "message": "busy"})
+
+
+class Busy:
+    def __truediv__(self, name):
+        return self
+
+    def exists(self, *_, **__):
+        raise busy()
+
+    unlink = glob = exists
+
+
+def test_a_launcher_takes_a_bucket_that_does_not_answer_for_a_lost_reply(tmp_path):
+    folder = launched.Folder(str(tmp_path))
+    folder._path = Busy()
+    for look in (folder.ended, folder.failures, folder.begin, folder.remove):
+        with pytest.raises(Lost, match="cannot be used: busy, 503"):
+            look()
+
+
+def test_a_lock_and_a_journal_outlive_a_bucket_that_does_not_answer(
+    tmp_path, monkeypatch
+):
+    beats, ended = [], threading.Event()
+
+    def write(path, data):
+        beats.append(path)
+        if len(beats) == 2:
+            ended.set()
+        raise busy()
+
+    monkeypatch.setattr(lock, "write_atomic", write)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
+    lock._beat(epath.Path(tmp_path / "000001.json"), ended)
+    assert len(beats) == 2
+    monkeypatch.setattr(journal, "write_atomic", write)
+    notes = []
+    journal.Journal(stores.Store("gs://bucket/w"), lambda: None, notes.append).close()
+    assert notes == ["the journal is written no more, the study goes on: busy, 503"]
