@@ -13,6 +13,7 @@ from launch.machines import note
 from scaling.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
+STARTS = 5  # of the study in a day, as startup.sh has it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +56,21 @@ def study_script(study: Study) -> str:
         'cd -- "$(dirname -- "$0")" || exit\n'
         "case $1 in\n"
         f"run) exec ../venv/bin/scaling {shlex.join(words)} ;;\n"
-        # systemd's words for how it ended: `up` deletes the machines after 0 and 2.
-        'ended) [ "$EXIT_CODE" = exited ] || exit 0\n'
-        "  case $EXIT_STATUS in 0 | 2) ;; *) exit 0 ;; esac\n"
+        # systemd's words for how it ended: `up` deletes the machines after 0, after 2,
+        # and after failures so many that systemd starts it no more (startup.sh). 143
+        # and 130 are a stop: the machine is preempted, or starts again.
+        "ended)\n"
+        '  case "$EXIT_CODE $EXIT_STATUS" in\n'
+        '  "exited 0" | "exited 2") code=$EXIT_STATUS ;;\n'
+        '  "exited 143" | "exited 130" | "killed TERM") exit 0 ;;\n'
+        "  *)\n"
+        "    now=$(date +%s) code=1\n"
+        '    echo "$now" >> ../failures\n'
+        "    recent=$(awk -v now=\"$now\" '$1 > now - 86400' ../failures | wc -l)\n"
+        f'    [ "$recent" -ge {STARTS} ] || exit 0 ;;\n'
+        "  esac\n"
         "  exec ../venv/bin/python -m launch.bucket "
-        f'{shlex.quote(study.folder)} "$EXIT_STATUS" ;;\n'
+        f'{shlex.quote(study.folder)} "$code" ;;\n'
         "esac\n"
     )
 

@@ -47,7 +47,7 @@ def script(
         ),
         "PYTHON": PYTHON,
         "UV": _pinned("uv"),
-        "HOURS": f"{hours:.3f}",
+        "LIFETIME": str(int(3600 * hours)),
         "DELETE_URL": delete_url,
         "ACCELERATOR": accelerator,
         "TOPOLOGY": topology,

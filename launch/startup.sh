@@ -4,7 +4,8 @@
 #   MACHINE    its name; HEAD: the address of the head, empty where there is none
 #   BUCKET, OBJECTS   where the source and the token are; OBJECTS percent-encoded
 #   EXTRAS     of the package; PYTHON, UV: versions
-#   HOURS, DELETE_URL   when and how it deletes itself; empty where the cloud does that
+#   LIFETIME, DELETE_URL   after how many seconds and how it deletes itself; empty where
+#              the cloud does that
 #   ACCELERATOR, TOPOLOGY   of a slice of several hosts on Compute Engine, else empty
 set -euo pipefail
 
@@ -95,8 +96,8 @@ EOF
 }
 
 # The study: five starts a day, as a crash or a lost network is tried again but not for
-# ever; exit code 2 is a mistake in the study, which no restart mends. KillMode: the study
-# passes SIGTERM on to its child itself, once.
+# ever; exit code 2 is a mistake in the study, which no restart mends, and no cluster yet
+# would be one. KillMode: the study passes SIGTERM on to its child itself, once.
 study_unit() {
   cat << EOF
 [Unit]
@@ -107,6 +108,8 @@ StartLimitIntervalSec=1d
 StartLimitBurst=5
 [Service]
 EnvironmentFile=$ROOT/environment
+TimeoutStartSec=15min
+$(if [ "$ROLE" = head ]; then echo "ExecStartPre=/bin/bash $ROOT/startup.sh ready"; fi)
 ExecStart=/bin/bash $ROOT/source/study.sh run
 ExecStopPost=/bin/bash $ROOT/source/study.sh ended
 Restart=on-failure
@@ -116,6 +119,13 @@ KillMode=mixed
 [Install]
 WantedBy=multi-user.target
 EOF
+}
+
+# The head's own Ray takes some seconds to begin.
+ready() {
+  until "$ROOT/venv/bin/ray" status --address localhost:6379 > /dev/null 2>&1; do
+    sleep "${DATALAW_PAUSE:-5}"
+  done
 }
 
 # A service that is started again whatever happens to it.
@@ -141,6 +151,15 @@ start() { # UNIT
   systemctl restart "$1"
 }
 
+# A timer ends with a reboot, and the machine's hours do not begin again.
+limit() {
+  local left
+  if ! [ -s "$ROOT/until" ]; then echo $(($(date +%s) + LIFETIME)) > "$ROOT/until"; fi
+  left=$(($(cat "$ROOT/until") - $(date +%s)))
+  if [ "$left" -lt 1 ]; then left=1; fi
+  systemd-run --quiet --on-active="${left}s" /bin/bash "$ROOT/startup.sh" end
+}
+
 # `up` deletes a machine that could not start, and asks for it again twice at most.
 failed() { # LINE COMMAND
   trap - ERR
@@ -155,9 +174,7 @@ boot() {
   umask 077
   mkdir -p "$ROOT"
   if [ "$0" != "$ROOT/startup.sh" ]; then cp "$0" "$ROOT/startup.sh"; fi
-  if [ -n "$DELETE_URL" ]; then
-    systemd-run --quiet --on-active="${HOURS}h" /bin/bash "$ROOT/startup.sh" end || true
-  fi
+  if [ -n "$DELETE_URL" ]; then limit; fi
   install
   environment > "$ROOT/environment"
   if [ "$ROLE" != alone ]; then fetch token "$ROOT/token"; fi
@@ -209,7 +226,7 @@ drain() {
 
 end() {
   say "$MACHINE: its hours are used"
-  as_machine -X DELETE "$DELETE_URL"
+  until as_machine -X DELETE "$DELETE_URL"; do sleep "${DATALAW_PAUSE:-60}"; done
 }
 
 "${1:-boot}"

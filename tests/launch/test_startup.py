@@ -1,5 +1,6 @@
 """The startup script, read by bash and shellcheck and run in a sandbox."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import startup
+from launch import source, startup
 from launch.source import ROOT
 from tests.support import vm
 
@@ -139,11 +140,70 @@ def test_a_notice_of_preemption_drains_the_machine(machine, role):
 def test_a_machine_of_cloud_tpu_deletes_itself_after_its_hours(machine):
     url = f"{machine.url}/v2/projects/p/locations/z/queuedResources/mine-0?force=true"
     machine.run("alone", delete_url=url)
-    timer = [c for c in machine.called if c[0] == "systemd-run"]
-    assert "--on-active=2.000h" in timer[0] and timer[0][-1] == "end"
+    timers = lambda: [c for c in machine.called if c[0] == "systemd-run"]
+    assert "--on-active=7200s" in timers()[0] and timers()[0][-1] == "end"
+    until = machine.root / "until"
+    until.write_text(str(int(until.read_text()) - 3000))  # it has run for so long
+    machine.run("alone", delete_url=url)  # and is booted again
+    (left,) = [w for w in timers()[1] if w.startswith("--on-active=")]
+    assert 4000 < int(left.removeprefix("--on-active=").removesuffix("s")) <= 4200
+    machine.refuses = 2
     machine.run("alone", delete_url=url, verb="end")
+    assert machine.refuses == 0
     path = url.removeprefix(machine.url)
     assert ("DELETE", path, f"Bearer {vm.LOGIN}") in machine.asked
+
+
+@needs_curl
+def test_the_study_of_a_head_waits_for_its_cluster(machine):
+    """It ends with exit code 2 where there is none, which deletes the fleet."""
+    machine.run("head")
+    ready = f"ExecStartPre=/bin/bash {machine.root}/startup.sh ready"
+    unit = machine.unit("datalaw")
+    assert unit.index(ready) < unit.index(
+        f"ExecStart=/bin/bash {machine.root}/source/study.sh run"
+    )
+    machine.run("head", verb="ready")
+    asked = [c for c in machine.called if c[:2] == ["ray", "status"]]
+    assert len(asked) == 3  # the third answer is that it is there
+    machine.run("alone")
+    assert not [line for line in machine.unit("datalaw") if "ExecStartPre" in line]
+
+
+# How the study ended, in systemd's words, and what is told then.
+ENDS = {
+    "done": (["exited 0"], ["0"]),
+    "mistake": (["exited 2"], ["2"]),
+    "stopped": (["exited 143"] * 9 + ["killed TERM", "exited 130"], []),
+    "crash": (["exited 1", "killed KILL", "dumped ABRT", "exited 1"], []),
+    "crashes": (
+        ["exited 1", "killed KILL", "dumped ABRT", "exited 1", "exited 1"],
+        ["1"],
+    ),
+    "later done": (["exited 1", "exited 1", "exited 0"], ["0"]),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_how_the_study_ended_is_told_once_it_is_not_started_again(case, tmp_path):
+    ends, told = ENDS[case]
+    study = source.Study("configs/quickstart.py", "gs://b/w", folder="gs://b/w/it's")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "study.sh").write_text(source.study_script(study))
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/bash\nprintf "%s\\n" "$*" >> "$0.called"\n')
+    python.chmod(0o755)
+    for end in ends:
+        code, _, status = end.partition(" ")
+        words = {"EXIT_CODE": code, "EXIT_STATUS": status}
+        script = tmp_path / "source" / "study.sh"
+        done = subprocess.run(["bash", script, "ended"], env=os.environ | words)
+        assert done.returncode == 0
+    called = python.with_name("python.called")
+    lines = called.read_text().splitlines() if called.exists() else []
+    assert lines == [f"-m launch.bucket gs://b/w/it's {code}" for code in told]
+    assert f"StartLimitBurst={source.STARTS}\n" in SCRIPT.read_text()
 
 
 @needs_curl

@@ -34,6 +34,7 @@ printf '%s\\0' "$name" "$@" >> "$CALLED"
 printf '\\n' >> "$CALLED"
 case "$name $*" in
 python*launch.node) echo node-17 ;;
+ray*status*) [ "$(tr '\\0' ' ' < "$CALLED" | grep -c '^ray status')" -gt 2 ] ;;
 fuser*) [ "$(grep -c '^fuser' "$CALLED")" -le 2 ] ;;
 esac
 """
@@ -53,6 +54,7 @@ class Machine:
 
     Attributes:
       preempted: what the metadata server says; asked: every request, with its login.
+      refuses: so many requests to delete something.
     """
 
     def __init__(self, folder: Path, url: str):
@@ -60,6 +62,7 @@ class Machine:
         self.root, self.etc = folder / "opt", folder / "etc"
         self.preempted, self.asked = "FALSE", list[tuple[str, str, str]]()
         self.attributes: dict[str, str] = {}
+        self.refuses = 0
         (self.etc / "systemd" / "system").mkdir(parents=True)
         (folder / "tmp").mkdir()
         tools = folder / "bin"
@@ -132,6 +135,9 @@ class Machine:
         plain, _, query = path.partition("?")
         if plain.startswith(METADATA):
             return self._metadata(plain.removeprefix(METADATA), query)
+        if method == "DELETE" and self.refuses:
+            self.refuses -= 1
+            return None
         if method in ("DELETE", "POST"):
             return b"{}"
         name = unquote(plain.rpartition("/")[2])
