@@ -97,6 +97,13 @@ class Budget:
             self.grants[machine].refused = True
             self._write()
 
+    def there(self, machine: str) -> None:
+        """The machine was seen, whatever an answer to a request for it said."""
+        grant = self.grants.get(machine)
+        if grant is not None and grant.refused:
+            grant.refused = False
+            self._write()
+
     def over(self, machine: str) -> bool:
         """Whether the machine has had its hours."""
         grant = self.grants.get(machine)

@@ -79,10 +79,11 @@ class CloudTpu:
         return seen
 
     def _requests(self) -> list[Any]:
-        return list(self._client.list_queued_resources(parent=self._parent))
+        listed = self._client.list_queued_resources(parent=self._parent, timeout=60.0)
+        return list(listed)
 
     def _nodes(self) -> list[Any]:
-        return list(self._client.list_nodes(parent=self._parent))
+        return list(self._client.list_nodes(parent=self._parent, timeout=60.0))
 
     def _request(self, request: Any, spec: Any, lost: bool) -> Seen:
         said = request.state.state.name

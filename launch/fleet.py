@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from launch.budget import Budget
 from launch.machines import Api, LaunchError, Lost, Refused, Seen, Want, note
@@ -20,11 +20,19 @@ from scaling import chaos
 BACKOFF, LONGEST = 1, 32
 # Failures of one kind in a row after which a machine is not asked for again.
 ASIDE = 3
-# Looks without an answer in a row that end `up`.
+# Looks without an answer that end `up`, where they come in a row, and `down`.
 SILENT = 10
 # Looks of `down` at what it deleted before it says that something stays, and those
 # after which it asks again, as a request to delete may itself be lost.
 LOOKS, AGAIN = 120, 10
+# How a study may have ended, by its exit code; see `source.study_script`.
+HOW = {
+    0: "the study has ended",
+    1: "the study has failed on every start (`scaling status` says what is missing)",
+    2: "the study cannot run (see logs)",  # a mistake, which no machine mends
+}
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,14 +133,14 @@ class Up:
             seen = self._look()
             # The study may have ended on its machines while no launcher looked.
             if all(thing.state == "refused" for thing in seen):
-                self.word.begin()
+                self._answered(self.word.begin)
             self._settle_old(seen)
             alone_since = time.monotonic()
             while True:
-                code = self.word.ended()
-                if code in (0, 2):  # 2: a mistake in the study, which no machine mends
+                code = self._answered(self.word.ended)
+                if code is not None:
                     return self._finish(code)
-                self.failed = self.word.failures()
+                self.failed = self._answered(self.word.failures)
                 self._delete(_first(self._strangers(seen)))
                 states = [self._turn(place, seen) for place in self.places]
                 workers = [
@@ -153,16 +161,22 @@ class Up:
                 seen = self._look()
 
     def _look(self) -> list[Seen]:
+        seen = self._answered(self.fleet.look)
+        self.known |= {thing.machine for thing in seen}
+        return seen
+
+    def _answered(self, look: Callable[[], T]) -> T:
+        """What there is to see; a look without an answer is taken again, SILENT times.
+
+        One may be refused too: a cloud also has quotas of requests in a minute.
+        """
         for number in range(SILENT):
             try:
-                seen = self.fleet.look()
-            except Lost:
+                return look()
+            except (Lost, Refused):
                 if number + 1 == SILENT:
                     raise
                 time.sleep(self.poll)
-            else:
-                self.known |= {thing.machine for thing in seen}
-                return seen
         raise AssertionError("the last look returns or raises")
 
     def _strangers(self, seen: Sequence[Seen]) -> list[Seen]:
@@ -191,6 +205,8 @@ class Up:
         if not things:
             return self._absent(place)
         place.seen = True
+        if main:
+            self.budget.there(place.name)
         states = {t.state for t in main}
         self._show(place, main)
         if place.name in self.failed and "running" in states:
@@ -210,7 +226,8 @@ class Up:
                 note(f"{place.name}: its hours are used; deleting it")
                 self._delete(main)
             return "running"
-        if "waiting" in states:
+        # Of a slice whose hosts come one by one, those that run are billed.
+        if "waiting" in states and not any(t.said == "running" for t in things):
             self.budget.waits(place.name)
         return next(iter(states))
 
@@ -234,9 +251,13 @@ class Up:
         chaos.point("launcher: hours granted")
         self.known.add(place.name)
         if place.name in self.failed:  # of its life before
-            self.word.forget(place.name)
+            self._answered(lambda: self.word.forget(place.name))
         try:
             place.api.ask(place.want(hours))
+        except Lost as error:  # it may have been made, as the next look says
+            note(f"{place.name}: {error}")
+            self._later(place)
+            return "later"
         except Refused as error:
             self._refuse(place, str(error))
             return "refused"
@@ -246,7 +267,7 @@ class Up:
     def _fail(self, place: _Place) -> None:
         """It could not start; what fails there in the same way is set aside."""
         place.failures.append(self.failed[place.name])
-        self.word.forget(place.name)
+        self._answered(lambda: self.word.forget(place.name))
         again = "deleting it and asking again"
         if place.aside:
             again = f"set aside after {ASIDE} times the same"
@@ -287,8 +308,8 @@ class Up:
         return f"the budget of {self.budget.total:g} machine-hours is used"
 
     def _finish(self, code: int) -> int:
-        well = "the study has ended" if code == 0 else "the study cannot run (see logs)"
-        note(f"{self.fleet.name}: {well}; deleting its machines")
+        how = HOW.get(code, f"the study ended with exit code {code}")
+        note(f"{self.fleet.name}: {how}; deleting its machines")
         self._down()
         return 0 if code == 0 else 1
 
@@ -340,8 +361,10 @@ def down(fleet: Fleet, poll_seconds: float) -> list[str]:
       Left: what could not be deleted, or not looked for, and may be billed.
     """
     deleted: dict[tuple[str, str], int] = {}  # and the look at which it was last
+    silent = 0
     for number in range(LOOKS):
-        things, troubles = _found(fleet)
+        things, troubles, answered = _found(fleet)
+        silent += not answered
         for thing in _first(things):
             key = (thing.kind, thing.name)
             if number - deleted.get(key, -AGAIN) < AGAIN:
@@ -352,7 +375,7 @@ def down(fleet: Fleet, poll_seconds: float) -> list[str]:
             except LaunchError as error:
                 troubles[thing.name] = str(error)
             chaos.point("launcher: deletion asked for")
-        if not things:
+        if not things and (answered or silent >= SILENT):
             break
         time.sleep(poll_seconds)
     if things:
@@ -363,16 +386,20 @@ def down(fleet: Fleet, poll_seconds: float) -> list[str]:
     return [f"{name} ({kind})" for kind, name in deleted]
 
 
-def _found(fleet: Fleet) -> tuple[list[Seen], dict[str, str]]:
-    """Everything of a fleet, and for each service that does not answer the reason."""
+def _found(fleet: Fleet) -> tuple[list[Seen], dict[str, str], bool]:
+    """Everything of a fleet, and for each service that could not be asked the reason.
+
+    Also whether all that may be asked have answered.
+    """
     things: list[Seen] = []
-    troubles = {}
+    troubles, answered = {}, True
     for api in fleet.apis:
         try:
             things += [t for t in api.find(fleet.name) if t.state != "refused"]
         except LaunchError as error:
             troubles[api.name] = f"could not look in {api.name}: {error}"
-    return things, troubles
+            answered &= not isinstance(error, Lost)
+    return things, troubles, answered
 
 
 def _first(things: Sequence[Seen]) -> list[Seen]:

@@ -148,7 +148,7 @@ def reach(
     """
     from google.api_core import exceptions
     from google.auth.exceptions import GoogleAuthError, TransportError
-    from requests.exceptions import ConnectionError, Timeout
+    from requests.exceptions import ChunkedEncodingError, ConnectionError, Timeout
 
     lost = (
         exceptions.ServerError,  # 5xx, deadline exceeded
@@ -157,6 +157,7 @@ def reach(
         exceptions.RetryError,
         TransportError,
         ConnectionError,  # requests raises it, which compute's REST calls go through
+        ChunkedEncodingError,  # the answer was cut off in its middle
         Timeout,
     )
     last = ""
@@ -180,10 +181,16 @@ def reach(
     raise Lost(f"{what}: no answer in {TRIES} tries: {last}")
 
 
+_LATER = (
+    *("quota", "exhausted", "stockout", "capacity", "resource_availability"),
+    # Of the service itself, while it makes what it has already granted.
+    *("internal_error", "internal error", "backend_error", "unavailable"),
+)
+
+
 def failure(line: str) -> LaunchError:
     """The error that a cloud's answer means: one that asking later may help, or not."""
-    words = ("quota", "exhausted", "stockout", "capacity", "resource_availability")
-    later = any(word in line.lower() for word in words)
+    later = any(word in line.lower() for word in _LATER)
     return Refused(line) if later else LaunchError(line)
 
 

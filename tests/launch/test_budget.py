@@ -7,7 +7,7 @@ import pytest
 
 from launch import fleet
 from launch.budget import LONGEST, SMALLEST, Budget
-from launch.machines import LaunchError, Refused, Seen
+from launch.machines import LaunchError, Lost, Refused, Seen, failure, reach
 
 
 class Clock:
@@ -57,6 +57,111 @@ def test_what_was_asked_for_and_never_seen_is_asked_for_with_less(tmp_path, cloc
     assert budget.grant("a", 1, 1) == 1.5 and budget.spent == 0.5
     clock.now = 1e6
     assert budget.grant("a", 1, 1) == 0.0 and budget.left == 0.0
+
+
+def test_a_machine_that_is_there_is_counted_though_its_request_was_refused(
+    tmp_path, clock
+):
+    """A first request was carried out and its reply lost; the second found no quota."""
+    budget = Budget(tmp_path / "b.json", 2.0, clock)
+    budget.grant("a", 1, 1)
+    budget.refused("a")
+    clock.now = 1800.0
+    budget.there("a")
+    clock.now = 3600.0
+    assert budget.settle("a") == 1.0
+
+
+def test_hosts_that_run_are_counted_while_others_of_their_slice_are_waited_for(
+    tmp_path, clock
+):
+    service = Simulated(clock, random.Random(0), 4)
+    up = fleet.Up(
+        fleet.Fleet("mine", "mine", (service,)),
+        [(service, "mine-0", 4, lambda hours: None)],
+        Budget(tmp_path / "b.json", 80.0, clock),
+        types.SimpleNamespace(),
+        head_hours=1.0,
+        wait_hours=1.0,
+        poll_seconds=30.0,
+    )
+    up.budget.grant("mine-0", 4, 1)
+    up.failed = {}
+    group = Seen("mine-0", "mine-0", service.name, "instance group", "waiting", "")
+    for said, hours in (("staging", 0.0), ("running", 2.0)):
+        clock.now += 3600.0
+        host = Seen("mine-0-a", "mine-0", service.name, "instance", "part", said)
+        assert up._turn(up.places[0], [group, host]) == "waiting"
+        clock.now += 3600.0 * bool(hours)
+    assert up.budget.settle("mine-0") == 4 * 2.0
+
+
+def test_what_does_not_answer_is_looked_at_again(tmp_path, clock):
+    service = Simulated(clock, random.Random(0), 1)
+    up = fleet.Up(
+        fleet.Fleet("mine", "mine", (service,)),
+        [],
+        Budget(tmp_path / "b.json", 1.0, clock),
+        types.SimpleNamespace(),
+        head_hours=1.0,
+        wait_hours=1.0,
+        poll_seconds=30.0,
+    )
+    answers = [Refused("quota of requests"), Lost("the bucket does not answer"), None]
+
+    def look():
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+        return 7
+
+    assert up._answered(look) == 7 and clock.now == 60.0
+    with pytest.raises(Lost):
+        up._answered(lambda: (_ for _ in ()).throw(Lost("still")))
+
+
+def test_a_request_without_an_answer_is_made_again_and_its_hours_stay_counted(
+    tmp_path, clock
+):
+    service = Simulated(clock, random.Random(0), 1)
+    answers = [Lost("no answer in 5 tries"), None]
+
+    def ask(want):
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    service.ask = ask
+    up = fleet.Up(
+        fleet.Fleet("mine", "mine", (service,)),
+        [(service, "mine-0", 1, lambda hours: None)],
+        Budget(tmp_path / "b.json", 8.0, clock),
+        types.SimpleNamespace(),
+        head_hours=1.0,
+        wait_hours=1.0,
+        poll_seconds=30.0,
+    )
+    up.failed = {}
+    assert up._turn(up.places[0], []) == "later"
+    clock.now = 3600.0
+    assert up._turn(up.places[0], []) == "waiting" and not answers
+    assert up.budget.spent == 1.0 and up.budget.left == 0.0
+
+
+def test_a_failure_of_the_service_itself_is_asked_for_again():
+    assert isinstance(failure("create a: INTERNAL_ERROR: Internal error."), Refused)
+    assert not isinstance(failure("create a: 403 Required 'x.create'"), Refused)
+
+
+def test_a_reply_that_is_cut_off_in_its_middle_is_asked_for_again():
+    from requests.exceptions import ChunkedEncodingError
+
+    answers = [ChunkedEncodingError("Connection broken"), None]
+
+    def call():
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+        return 7
+
+    assert reach("list", call, 0.0) == 7
 
 
 class Simulated:
