@@ -16,12 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launch import bucket, endpoints, join, source, startup
-from launch.budget import SMALLEST, Budget
+from launch.alone import alone
+from launch.budget import LONGEST, SMALLEST, Budget
 from launch.cloud_tpu import RUNTIMES, CloudTpu
 from launch.compute_engine import TYPES, ComputeEngine
 from launch.fleet import Fleet, Up
 from launch.fleet import down as delete_all
-from launch.machines import Api, LaunchError, Want, note
+from launch.machines import Api, LaunchError, Lost, Want, note
 from scaling import chaos
 from scaling.errors import UserError
 from scaling.planning import hardware
@@ -121,7 +122,9 @@ def plan(arguments: argparse.Namespace) -> int:
     order = _order(arguments)
     print(f"# budget: {order.max_hours:g} machine-hours, without the head")
     print(f"# records: {order.study.workdir}; source and token: {order.folder}/")
-    share = order.max_hours / (order.count * order.slice_.hosts)
+    share = min(LONGEST, order.max_hours / (order.count * order.slice_.hosts))
+    if arguments.scripts:
+        _make(Path(arguments.scripts))
     for api, _, hosts, want in order.places():
         asked = want(share if hosts else order.head_hours)
         if arguments.scripts:
@@ -140,9 +143,23 @@ def plan(arguments: argparse.Namespace) -> int:
     return done.returncode
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            "scripts", str(folder), f"give a folder ({error.strerror})"
+        ) from error
+
+
 def up(arguments: argparse.Namespace) -> int:
     order = _order(arguments)
     memory = _memory(order.project, order.zone, order.fleet.name)
+    with alone(_lock(memory), order.fleet.name):
+        return _up(order, memory, arguments.poll_seconds)
+
+
+def _up(order: Order, memory: Path, poll_seconds: float) -> int:
     budget = Budget(memory.with_suffix(".json"), order.max_hours)
     needed = SMALLEST * order.slice_.hosts
     if budget.left < needed and not budget.grants:
@@ -151,6 +168,15 @@ def up(arguments: argparse.Namespace) -> int:
             order.max_hours,
             f"{budget.spent:.2f} machine-hours are spent, and a machine needs at least "
             f"{needed:.2f}; give more, or remove {memory.with_suffix('.json')}",
+        )
+    wanted = {name for _, name, hosts, _ in order.places() if hosts}
+    held = sum(g.hours * g.hosts for n, g in budget.grants.items() if n in wanted)
+    if budget.spent + held > order.max_hours + needed / 100:
+        raise UserError(
+            "max_hours",
+            order.max_hours,
+            f"{budget.spent:.2f} machine-hours are spent, and machines that were asked "
+            f"for may use {held:.2f}; give as many, or delete them first with `down`",
         )
     _check_same(order, memory)
     source.pack(order.study, memory.with_suffix(".tar.gz"))
@@ -174,15 +200,23 @@ def up(arguments: argparse.Namespace) -> int:
         folder,
         head_hours=order.head_hours,
         wait_hours=order.wait_hours,
-        poll_seconds=arguments.poll_seconds,
+        poll_seconds=poll_seconds,
     )
     code = following.run()
     chaos.point("launcher: fleet deleted")
     _forget(memory)
     if code == 0:  # the next study of this name has hours of its own
         memory.with_suffix(".json").unlink(missing_ok=True)
-    folder.remove()
+    _remove(folder)
     return code
+
+
+def _remove(folder: bucket.Folder) -> None:
+    """Removes what machines found in the bucket; the machines themselves are gone."""
+    try:
+        folder.remove()
+    except Lost as error:
+        note(f"scaling-launch: what machines found there stays: {error}")
 
 
 def _check_same(order: Order, memory: Path) -> None:
@@ -233,15 +267,18 @@ def status(arguments: argparse.Namespace) -> int:
 
 def logs(arguments: argparse.Namespace) -> int:
     fleet, _, _ = _fleet(arguments)
-    machines = {thing.machine: thing.api for thing in fleet.look()}
+    things = fleet.look()
+    machines = {thing.machine: thing.api for thing in things}
     head = f"{fleet.name}-head"
     name = arguments.machine or (head if head in machines else f"{fleet.name}-0")
     if name not in machines:
         known = ", ".join(sorted(machines)) or "none"
         raise UserError("machine", name, f"give one that there is: {known}")
     lines = "sudo journalctl --unit='datalaw*' --no-pager --output=cat --lines=100"
+    # A slice that is an instance group is reached by one of its hosts.
+    hosts = [t.name for t in things if t.machine == name and t.kind == "instance"]
     command = fleet.api(machines[name]).shell(
-        name, lines + " --follow" * arguments.follow
+        min(hosts, default=name), lines + " --follow" * arguments.follow
     )
     if not shutil.which(command[0]):
         raise LaunchError(
@@ -252,17 +289,22 @@ def logs(arguments: argparse.Namespace) -> int:
 
 def down(arguments: argparse.Namespace) -> int:
     fleet, project, zone = _fleet(arguments)
+    memory = _memory(project, zone, fleet.name)
+    with alone(_lock(memory), fleet.name, stop_other=True):
+        return _down(fleet, memory, arguments.poll_seconds)
+
+
+def _down(fleet: Fleet, memory: Path, poll_seconds: float) -> int:
     try:
-        deleted = delete_all(fleet, arguments.poll_seconds)
+        deleted = delete_all(fleet, poll_seconds)
     except BaseException as error:
         if not isinstance(error, LaunchError):
             note(f"scaling-launch: not all is deleted; {fleet.ending}")
         raise
     print(f"{fleet.name}: deleted {', '.join(deleted)}" if deleted else "nothing there")
-    memory = _memory(project, zone, fleet.name)
     if memory.with_suffix(".workdir").exists():
         workdir = memory.with_suffix(".workdir").read_text()
-        bucket.Folder(bucket.folder(workdir, fleet.name)).remove()
+        _remove(bucket.Folder(bucket.folder(workdir, fleet.name)))
     _forget(memory)
     if memory.with_suffix(".json").exists():
         budget = Budget(memory.with_suffix(".json"), math.inf)
@@ -283,8 +325,8 @@ def _order(arguments: argparse.Namespace) -> Order:
     bucket.check_workdir(arguments.workdir)
     hosts = arguments.count * slice_.hosts
     hours = 24.0 * hosts if arguments.max_hours is None else arguments.max_hours
-    _check_hours("max_hours", hours)
-    _check_hours("wait_hours", arguments.wait_hours)
+    _check_time("max_hours", hours)
+    _check_time("wait_hours", arguments.wait_hours)
     kind = slice_.name.partition("-")[0]
     name = _api_name(kind, arguments.api)
     study = source.Study(
@@ -338,9 +380,9 @@ def _api_name(kind: str, asked: str | None) -> str:
     return {"tpu": "Cloud TPU", "compute": "Compute Engine"}[chosen]
 
 
-def _check_hours(name: str, hours: float) -> None:
-    if not 0 <= hours < math.inf:
-        raise UserError(name, hours, "give a finite number, 0 or more")
+def _check_time(name: str, time: float) -> None:
+    if not 0 <= time < math.inf:
+        raise UserError(name, time, "give a finite number, 0 or more")
 
 
 def _fleet(arguments: argparse.Namespace) -> tuple[Fleet, str, str]:
@@ -357,8 +399,7 @@ def _fleet(arguments: argparse.Namespace) -> tuple[Fleet, str, str]:
         )
     if not re.fullmatch(r"[a-z]+-[a-z]+[0-9]+-[a-z0-9]+", arguments.zone):
         raise UserError("zone", arguments.zone, "give a zone such as us-central1-a")
-    if arguments.poll_seconds < 0:
-        raise UserError("poll_seconds", arguments.poll_seconds, "give 0 or more")
+    _check_time("poll_seconds", arguments.poll_seconds)
     project = endpoints.project(arguments.project)
     if not re.fullmatch(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]+[a-z0-9]", project):
         raise UserError("project", project, "give a project's id, not its title")
@@ -392,3 +433,7 @@ def _memory(project: str, zone: str, fleet: str) -> Path:
     folder = Path.home() / ".cache" / "datalaw" / "launch"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / name
+
+
+def _lock(memory: Path) -> Path:
+    return memory.with_name(f"{memory.name}-lock")

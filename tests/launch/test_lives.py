@@ -2,6 +2,8 @@
 
 import shlex
 import signal
+import threading
+import time
 from collections import Counter
 
 import pytest
@@ -145,10 +147,13 @@ def test_another_study_does_not_take_the_machines_of_this_one(launcher, cloud, s
     assert not list((launcher.folder / ".cache").rglob("*-mine.*"))
 
 
-def test_a_study_that_cannot_run_ends_its_fleet(launcher, cloud, study):
-    cloud.end = lambda: launcher.end(2)
+@pytest.mark.parametrize(
+    "code, says", [(1, "has failed on every start"), (2, "the study cannot run")]
+)
+def test_a_study_that_cannot_run_ends_its_fleet(launcher, cloud, study, code, says):
+    cloud.end = lambda: launcher.end(code)
     done = launcher.up(study, *ORDERS["compute"])
-    assert done.returncode == 1 and "the study cannot run" in done.stderr
+    assert done.returncode == 1 and says in done.stderr
     assert not cloud.things
 
 
@@ -210,6 +215,34 @@ def test_down_finds_what_no_launcher_knows_of(launcher, cloud, study):
     assert "mine-3 (node), mine-4 (workload policy)" in done.stdout
     assert set(cloud.things) == {("workload policy", "other-0")}
     assert "nothing there" in launcher.of("down", study).stdout
+
+
+def test_down_stops_an_up_that_would_make_the_machines_again(launcher, cloud, study):
+    cloud.ends, ended = False, []
+    follow = lambda: ended.append(launcher.up(study, *ORDERS["compute"]).returncode)
+    following = threading.Thread(target=follow)
+    following.start()
+    late = time.monotonic() + 60
+    while len(cloud.things) < 3 and time.monotonic() < late:
+        time.sleep(0.01)
+    other = launcher.up(
+        study, *ORDERS["compute"]
+    )  # its words and the other's are mixed
+    assert other.returncode == 2 and "follows or deletes it" in other.stderr
+    assert launcher.of("down", study).returncode == 0
+    following.join(60)
+    assert ended == [128 + signal.SIGTERM] and not cloud.things
+
+
+def test_down_waits_for_a_service_that_does_not_answer(launcher, cloud, study):
+    cloud.lives["mine-1"] = [["denied"]]
+    launcher.up(study, *ORDERS["tpu"])
+    assert cloud.things
+    calls = len(cloud.calls)
+    cloud.faults = dict.fromkeys(range(calls, calls + 8), "unavailable")
+    done = launcher.of("down", study)
+    assert done.returncode == 0, done.stderr
+    assert not cloud.things
 
 
 def test_down_says_what_it_could_not_do(launcher, cloud, study):
