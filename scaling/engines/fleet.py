@@ -128,16 +128,15 @@ class Fleet:
         self.cluster, self.here, self.store = cluster, here, store
         self.stop, self.note = stop, note
         self._hosts: dict[str, _Host] = {}
-        # Without a job, by kind: a heap by when they joined. With thousands of machines
-        # a look at each of them after every event would take most of the time.
-        self._free: dict[str, list[tuple[int, str]]] = {}
+        # Without a job, by kind: a heap by faults and by when they joined. With
+        # thousands of machines a look at each after every event would take most time.
+        self._free: dict[str, list[tuple[int, int, str]]] = {}
         self._joined = itertools.count()
         self._jobs: set[Job] = set()
         self._machines: dict[str, Machine] = {}  # by what a kind has in common
         self._probed: set[str] = set()  # kinds for which that is under way
         self._aside: set[str] = set()
         self._looked = self._seen = -1e9
-        self._faults = 0  # as of a host, of all of them
         self._last: Place | None = None  # that was given work
 
     def __enter__(self) -> Fleet:
@@ -211,9 +210,9 @@ class Fleet:
         """Work for every machine that is free; whether some found none."""
         nothing = False
         for kind, free in self._free.items():
-            without: list[tuple[int, str]] = []
+            without: list[tuple[int, int, str]] = []
             while free and len(without) < 2:  # for two, there is none for the others
-                number, name = free[0]
+                _, number, name = free[0]
                 host = self._hosts.get(name)
                 if host is not None and host.number == number:
                     work = self._work_for(name, host, packs)
@@ -248,7 +247,7 @@ class Fleet:
     def _set_free(self, name: str) -> None:
         host = self._hosts[name]
         free = self._free.setdefault(host.kind, [])
-        heapq.heappush(free, (host.number, name))
+        heapq.heappush(free, (host.faults, host.number, name))
 
     def _hear(
         self,
@@ -269,7 +268,6 @@ class Fleet:
         host = self._hosts[job.host]
         host.job = None
         self._jobs.discard(job)
-        self._set_free(job.host)
         if isinstance(job.work, Pack):
             assert packs is not None
             if isinstance(said, Gone):
@@ -287,6 +285,8 @@ class Fleet:
         if isinstance(said, UserError):
             raise said
         self._judge(job, host, said)
+        if job.host in self._hosts:
+            self._set_free(job.host)
 
     def _blame(
         self, job: Job, pack: Pack, gone: Gone, events: Callable[[Event], None]
@@ -312,18 +312,20 @@ class Fleet:
             del self._hosts[job.host]
             return
         if isinstance(said, Result):
-            host.faults, host.useful, self._faults = 0, True, 0
+            host.faults, host.useful = 0, True
             return
         host.faults, host.useful = host.faults + 1, False
-        self._faults += 1
         if host.faults < FAULTS:
             return
         if any(other.useful for other in self._hosts.values()):
             self.note(f"{job.host} is set aside: {FAULTS} times, {said.message}")
             self._aside.add(job.host)
             del self._hosts[job.host]
-        elif not isinstance(job.work, Pack) and self._faults >= FAULTS:
+        elif not isinstance(job.work, Pack) and self._all_at_fault():
             raise Ended(f"no machine is of use: {said.message}", 1)
+
+    def _all_at_fault(self) -> bool:
+        return all(host.faults >= FAULTS for host in self._hosts.values())
 
     # --- The end ----------------------------------------------------------------
 

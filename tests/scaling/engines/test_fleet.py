@@ -272,6 +272,22 @@ def test_a_crash_is_tried_again_on_the_only_machine(tmp_path):
     assert len(packs(cluster)["a"]) == 3
 
 
+def test_a_machine_that_is_of_no_use_does_not_end_the_study(tmp_path):
+    """The first of its kind, whose devices cannot be listed; another one can list them,
+    even after a crash."""
+    plan, left = many(tmp_path), [1]
+
+    def fate(job):
+        if job.host == "a" or (isinstance(job.work, Pack) and left and left.pop()):
+            return Gone("no driver")
+        return None
+
+    cluster = Cluster(plan, "ab", fate)
+    queue, notes = train(plan, cluster)
+    assert plan.done == set(plan.planned) and not queue.given_up
+    assert "a is set aside: 3 times, no driver" in notes
+
+
 def test_it_ends_where_no_machine_is_of_use(tmp_path):
     plan = many(tmp_path)
     bad = lambda job: Gone("no driver") if isinstance(job.work, Probe) else None
