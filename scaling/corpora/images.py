@@ -100,9 +100,11 @@ def _read(file: TextFile) -> np.ndarray:
             if why := _unlike(opened):
                 refuse(file.path, f"{why}: gray or RGB of 8 bits is read")
             pixels = np.asarray(opened, np.uint8)
-    # Pillow raises SyntaxError for some broken PNG files, and its own error, which is
-    # an OSError, for what it does not know.
-    except (OSError, SyntaxError, image.DecompressionBombError) as error:
+    except UserError:  # a ValueError, as are some of Pillow's
+        raise
+    # Pillow raises SyntaxError or ValueError for some broken PNG files, and its own
+    # error, which is an OSError, for what it does not know.
+    except (OSError, SyntaxError, ValueError, image.DecompressionBombError) as error:
         refuse(file.path, f"is broken or no picture: {error}")
     return pixels.reshape(*pixels.shape[:2], -1)
 
@@ -114,6 +116,9 @@ def _unlike(opened: Any) -> str:
         return f"has {frames} pictures that follow each other; save one of them"
     if opened.mode not in ("L", "RGB"):
         return _MODES.get(opened.mode, f"has pixels of the kind {opened.mode}")
+    # Pillow calls colours of 16 bits RGB too, and would halve them without a word.
+    if any(";16" in str(tile[3]) for tile in opened.tile):
+        return _MODES["I;16"]
     if "transparency" in opened.info:
         return "has a transparent colour; put it on a background"
     turned = opened.getexif().get(_ORIENTATION, 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,6 +27,22 @@ def turned():
     exif = Image.Exif()
     exif[0x0112] = 6
     return exif
+
+
+def png(*chunks):
+    """The bytes of a PNG file of chunks (type, content)."""
+    out = b"\x89PNG\r\n\x1a\n"
+    for kind, body in (*chunks, (b"IEND", b"")):
+        check = struct.pack(">I", zlib.crc32(kind + body))
+        out += struct.pack(">I", len(body)) + kind + body + check
+    return out
+
+
+def deep():
+    """Colours of 16 bits, which Pillow opens as RGB."""
+    head = struct.pack(">IIBBBBB", 6, 6, 16, 2, 0, 0, 0)
+    lines = (b"\0" + bytes(range(36))) * 6
+    return png((b"IHDR", head), (b"IDAT", zlib.compress(lines)))
 
 
 def gray(value, side=6):
@@ -53,6 +72,11 @@ def test_a_folder_of_pictures_with_classes(tmp_path):
         ),
         (lambda f: save(f / "z.png", gray(1), "P"), "z.png': it has a palette; conver"),
         (lambda f: save(f / "z.png", gray(1).astype("<u2")), "it has 16 bits a pixel"),
+        (lambda f: (f / "z.png").write_bytes(deep()), "it has 16 bits a pixel; conv"),
+        (
+            lambda f: (f / "z.png").write_bytes(png((b"IHDR", b"\0" * 8))),
+            "it is broken or no picture: Truncated IHDR",
+        ),
         (lambda f: save(f / "z.png", gray(1), "RGBA"), "it has transparency; put"),
         (lambda f: save(f / "z.jpg", gray(1), "CMYK"), "it has the colours of print"),
         (
