@@ -313,16 +313,20 @@ def _built(view: View, figure: Placed) -> str:
 def answers(view: View) -> list[Sentence]:
     found = of_target(view.reported.fitness, view.target).dropna(subset="lack_of_fit")
     said = [Sentence(fitness(row), 40) for row in found.itertuples()]
+    cells = of_target(view.analysis.cells, view.target)
+    several = int((cells.seeds > 1).sum()) if len(cells) else 0
     if view.analysis.noise.empty:
-        text = "No cell has two seeds, so whether the laws miss more than noise "
+        which = "cell that reads its data once" if several else "cell"
+        text = f"No {which} has two seeds, so whether the laws miss more than noise "
         return [*said, Sentence(f"{text}{UNDETERMINED}.", 75, LIMIT)]
     noise = of_target(view.analysis.noise, view.target)
-    cells = len(of_target(view.analysis.cells, view.target))
     if len(noise):
-        spread = math.sqrt((noise.sd_log**2).mean())
-        text = f"{len(noise)} of {cells} cells have more than one seed (standard "
-        text += f"deviation {percent_error(spread)} of the loss); the others have one."
-        said.append(Sentence(text, 75, LIMIT))
+        spread = percent_error(math.sqrt((noise.sd_log**2).mean()))
+        # Laws are fitted to what is read once, and so is the noise that they meet.
+        once = f" in the {len(noise)} that read no data twice"
+        text = f"{several} of {len(cells)} cells have more than one seed (standard "
+        text += f"deviation {spread} of the loss{once if len(noise) < several else ''}"
+        said.append(Sentence(f"{text}); the others have one.", 75, LIMIT))
     return said
 
 

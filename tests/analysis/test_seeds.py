@@ -12,6 +12,7 @@ from analysis.design.swaps import swaps
 from analysis.effects import matched_cells
 from analysis.inference import seeds
 from analysis.questions import noise
+from analysis.results import Analysis
 
 
 def made(power: float, seed: int, cells: int = 24, runs: int = 3) -> pd.DataFrame:
@@ -119,3 +120,28 @@ def test_matched_cells_are_asked_by_their_corpus():
     one = frame[frame.params.notna() & (frame.kind == "architecture")]
     width = np.log(one.high / one.low).groupby(one.fixed).mean()
     assert width["web"] / width["code"] == pytest.approx(math.e, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("once", "says"),
+    [
+        (
+            2,
+            "3 of 5 cells have more than one seed (standard deviation 1.0% of the loss "
+            "in the 2 that read no data twice); the others have one.",
+        ),
+        (
+            3,
+            "3 of 5 cells have more than one seed (standard deviation 1.0% of the loss)"
+            "; the others have one.",
+        ),
+        (0, "No cell that reads its data once has two seeds, so whether"),
+    ],
+)
+def test_cells_of_several_seeds_are_counted_whether_or_not_they_repeat_data(once, says):
+    cells = pd.DataFrame({"target": "web", "seeds": [2, 2, 3, 1, 1]})
+    spread = pd.DataFrame({"target": ["web"] * once, "seeds": 2, "sd_log": 0.01})
+    frames = {"cells": cells} | ({"noise": spread} if once else {})
+    study = Analysis.of(title="made", unit="", targets=("web",), **frames)
+    (sentence,) = noise.answers(study.view)
+    assert sentence.text.startswith(says)
