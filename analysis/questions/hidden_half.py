@@ -172,12 +172,27 @@ def _kind(a: Any, b: Any) -> str:
     return ACROSS if disjoint else ""
 
 
+def started_apart(halves: Halves, one: Group, two: Group) -> Array | None:
+    """bool [one, two]: which runs begin with different weights; None for all of them.
+
+    Two models of one shape and seed begin with the same ones, which brings them nearer
+    to each other than two seeds are.
+    """
+    a, b = one.first, two.first
+    if (a.family, a.params) != (b.family, b.params):
+        return None
+    seeds = dict(zip(halves.runs.run_id, halves.runs.seed, strict=True))
+    first, second = ([seeds[run] for run, _ in group.points] for group in (one, two))
+    apart = np.array([[i != j for j in second] for i in first])
+    return apart if apart.any() else None
+
+
 class Floors:
     """Two seeds of a group, or the same of the two halves: [1 + draws] in a measure."""
 
     def __init__(self, halves: Halves, groups: Sequence[Group]):
         self.measures = {"distance": halves.apart, "unlike": halves.unlike}
-        self.groups = groups
+        self.halves, self.groups = halves, groups
 
     def of(self, pair: Pair, measure: str) -> Array:
         """Mean of the two sides that have one; NaN where neither has."""
@@ -193,7 +208,8 @@ class Floors:
         contrasts = self.measures[measure]
         for other in self.groups:
             if _kind(group.first, other.first) == HALVES:
-                return contrasts.between(group.points, other.points)
+                apart = started_apart(self.halves, group, other)
+                return contrasts.between(group.points, other.points, apart)
         return np.full(len(contrasts.resampling) + 1, np.nan)
 
 
@@ -201,7 +217,8 @@ def _row(halves: Halves, floors: Floors, pair: Pair) -> dict[str, Any]:
     f, g = pair.one.points, pair.two.points
     a, b = pair.one.first, pair.two.first
     seeds = pair.kind == SEEDS
-    between = lambda c: c.within(f) if seeds else c.between(f, g)
+    apart = started_apart(halves, pair.one, pair.two)
+    between = lambda c: c.within(f) if seeds else c.between(f, g, apart)
     distance, beyond = between(halves.apart), 1.0 - between(halves.unlike)
     nothing = np.full(len(distance), np.nan)
     floor, level = nothing, nothing

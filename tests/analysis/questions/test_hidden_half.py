@@ -53,6 +53,24 @@ def test_twins_of_two_objectives_agree_at_the_floor_and_others_below_it(kind, tw
     assert set(same.floor_of) == {"halves" if kind == ACROSS else "seeds"}
 
 
+def test_halves_that_began_with_the_same_weights_are_not_compared(tmp_path):
+    plan = dataclasses.replace(TWINS, families=("unet",), half=0.0, start=0.4)
+    made = asked(plan, tmp_path)
+    frame = answered(made, "hidden_half")[0]["hidden_halves"]
+    (row,) = of_pair(
+        frame.assign(baseline="", alternative="")[frame.fixed == "unet"], HALVES, ""
+    ).itertuples()
+    ids = made.pictures.runs.run_id
+    first, second = ([(i, 1.0) for i in ids if f"unet-{h}-" in i] for h in (1, 2))
+    distance = Halves(made).apart.distance
+    apart = [distance(first[k], second[1 - k])[0] for k in (0, 1)]
+    assert row.distance == pytest.approx(np.mean(apart), abs=1e-12)
+    alike = [distance(first[k], second[k])[0] for k in (0, 1)]
+    assert max(alike) < min(apart)
+    across = of_pair(frame, ACROSS, "unet", "lstm")
+    assert (across.floor > 0.9 * np.mean(apart)).any()
+
+
 def test_strangers_agree_on_what_is_linear_alone(tmp_path):
     plan = dataclasses.replace(TWINS, same=(), shared=0.0, half=0.0, family=1.0)
     frame = answered(asked(plan, tmp_path), "hidden_half")[0]["hidden_halves"]
