@@ -27,6 +27,7 @@ from scaling.store import Store
 
 ABOUT = "samples of {}"
 DENOISE, NEXT_TOKEN = "denoise", "next_token"
+LEVELS = 256  # of a pixel as it is
 SHORT = 8  # digits of a digest that people read
 MOST = 1 << 31  # bytes of a file of samples
 # Known denoisers of a run's training pictures or of the truth.
@@ -53,8 +54,9 @@ class Pictures:
       groups: [n], the group of each.
       levels: of 256 into which the held-out pictures' values are cut.
       runs: a row a run: run_id, objective, family, corpus, params, tokens,
-        unique_tokens, setting (what was tried of it), bits (per dimension; a bound of
-        denoisers), bits_se.
+        unique_tokens (family with the levels that it reads, where these are fewer
+        than 256), setting (what was tried of it), bits (per dimension; a bound of
+        denoisers), bits_se, scored (the evaluation set that they are of).
       fractions: by run_id, those after which samples were kept, rising.
       source: gives a run's arrays.
     """
@@ -301,13 +303,18 @@ def _set(store: Store, digest: str, record: Record, name: str) -> Cut:
     size = math.prod(noise.shape[1:])
     if noise.ndim != 4 or rows.shape[:1] != noise.shape[:1] or rows.shape[1] < size:
         raise intact.Unreadable(f"is damaged: noises are of shape {noise.shape}")
-    tokenizer = str(record.run.get("data.tokenizer", "bytes"))
-    levels = int(tokenizer.rpartition(":")[2]) if ":" in tokenizer else 256
+    levels = _levels(record)
     real = ((rows[:, :size] + 0.5) * (256 / levels) - 0.5) / 255.0
     entry = next(e for e in record.run["samples"] if e["name"] == name)
     part = entry["parts"][0]
     shaped = real.reshape(noise.shape)
     return Cut(_key(part), shaped, sigmas.astype(float), groups, levels)
+
+
+def _levels(record: Record) -> int:
+    """Into which the values of pixels are cut that a run reads."""
+    tokenizer = str(record.run.get("data.tokenizer", "bytes"))
+    return int(tokenizer.rpartition(":")[2]) if ":" in tokenizer else LEVELS
 
 
 def _key(part: Mapping[str, Any]) -> str:
@@ -346,9 +353,13 @@ def _facts(record: Record, rows: pd.DataFrame) -> dict[str, Any]:
     first = bits[0] if bits else None
     names = ("family", "corpus", "params", "tokens", "unique_tokens", "seed")
     known = {name: row[name] for name in names}
+    # Models of other levels are no seeds of each other, and their bits are fewer.
+    if (levels := _levels(record)) != LEVELS:
+        known["family"] = f"{known['family']} of {levels} levels"
     known["setting"] = f"{row.learning_rate:g}, {row.batch}, {row.optimiser}"
     return {"run_id": record.run_id, "objective": str(record.run["objective"])} | {
         **known,
+        "scored": "" if first is None else first.evaluation,
         "bits": math.nan if first is None or first.value is None else first.value,
         "bits_se": math.nan if first is None or first.se is None else first.se,
     }

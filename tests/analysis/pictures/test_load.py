@@ -6,9 +6,11 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import analysis
+from analysis.pictures import load
 from scaling.store import Store
 from tests.support.made_pictures import NAME, Plan, file_of, run_id
 
@@ -53,10 +55,23 @@ def test_samples_are_read_as_they_were_written(workdir):
     assert set(made.runs.objective) == {"denoise", "next_token"}
     assert len(table.readings) == 2 and set(made.of("denoise")) == set(IDS[:2])
     row = made.runs[made.runs.run_id == IDS[0]].iloc[0]
+    assert row.scored == "held out"
     assert row.bits > 0 and row.corpus == "templates[size=4], half 1"
     assert made.get(IDS[2], "denoised", 1.0) is None
     with pytest.raises(KeyError, match="kept no denoised"):
         made.read(IDS[2], "denoised", 1.0)
+
+
+def test_models_of_fewer_levels_are_no_seeds_of_others(workdir):
+    store = Store(workdir)
+    record = store.read(IDS[2])
+    facts = dict.fromkeys(["corpus", "optimiser"], "") | dict.fromkeys(
+        ["params", "tokens", "unique_tokens", "seed", "learning_rate", "batch"], 1
+    )
+    rows = pd.DataFrame([facts | {"run_id": record.run_id, "family": "lstm"}])
+    assert load._facts(record, rows)["family"] == "lstm"
+    few = dataclasses.replace(record, run=record.run | {"data.tokenizer": "levels:16"})
+    assert load._facts(few, rows)["family"] == "lstm of 16 levels"
 
 
 def test_runs_that_cannot_be_compared_are_left_out_with_their_reason(workdir):

@@ -143,6 +143,29 @@ def test_unequal_models_are_not_set_beside_each_other(tmp_path):
     assert frames["two_objectives"].empty
     (note,) = notes
     assert "within a factor of 1.3" in note.text and "\n" not in note.text
+    # Bits per dimension of one evaluation set are not those of another.
+    runs = made.pictures.runs
+    other = runs.assign(scored=runs.scored.where(runs.family == "unet", "others"))
+    moved = dataclasses.replace(made.pictures, runs=other)
+    frames, _ = answered(
+        dataclasses.replace(made, pictures=moved), "autoregression_diffusion"
+    )
+    assert frames["two_objectives"].empty
+    frames, _ = answered(made, "autoregression_diffusion")
+    assert len(frames["two_objectives"]) == 1
+    # Nor are those of 16 levels those of 256; the samples are compared all the same.
+    reads = runs.objective == "next_token"
+    own, few = (
+        dataclasses.replace(made.pictures, runs=runs[which], levels=levels)
+        for which, levels in ((~reads, 256), (reads, 16))
+    )
+    frames, _ = answered(
+        dataclasses.replace(made, pictures=own, others=(few,)),
+        "autoregression_diffusion",
+    )
+    (row,) = frames["two_objectives"].itertuples()
+    assert np.isnan(row.bound_less_exact) and row.apart > 0
+    assert "not compared" in autoregression_diffusion.bits_text(row)
 
 
 def test_what_a_bound_can_say_follows_from_where_it_lies(study):
