@@ -20,7 +20,7 @@ from analysis.schema import Column, declare
 
 # Noises that are shown at most, groups of the most and of the least data, and pixels of
 # a picture's side.
-COLUMNS, ROWS, LEAST, SIDE = 10, 4, 2, 32
+COLUMNS, ROWS, LEAST, SIDE = 10, 6, 3, 32
 SAMPLE, NEAREST = "sample", "nearest training picture"
 GRID = declare(
     "picture_grid",
@@ -57,7 +57,10 @@ def grid(asked: Pictured) -> list[dict[str, Any]]:
 
 
 def _chosen(asked: Pictured) -> Iterator[Any]:
-    """Groups at the place that is reported, and there those of the least data."""
+    """Groups at the place that is reported, and there those of the least data.
+
+    Every family has a row before any has a second one.
+    """
     ends = asked.ends
     if ends.empty:
         return
@@ -68,7 +71,8 @@ def _chosen(asked: Pictured) -> Iterator[Any]:
     least = least[least["unique"] == least["unique"].min()]
     for some, most in ((here, ROWS), (least, LEAST)):
         rows = some.sort_values(["family", "corpus"])
-        for _, row in rows.head(most).iterrows():
+        turn = rows.groupby("family").cumcount().sort_values(kind="stable")
+        for _, row in rows[rows.index.isin(turn.index[:most])].iterrows():
             yield row
 
 
@@ -108,11 +112,23 @@ def _smaller(picture: Array) -> Array:
 
 
 def draw_grid(figure: Figure, analysis: Analysis, target: str) -> None:
-    """All pictures as one image, with the runs' names beside it."""
+    """All pictures of the first set as one image, with the runs' names beside it."""
     frame = analysis.picture_grid
     if frame.empty:
         raise Nothing
-    frame = frame[frame.samples == frame.samples.iloc[0]]
+    _draw(figure, frame[frame.samples == frame.samples.iloc[0]])
+
+
+def draw_larger(figure: Figure, analysis: Analysis, target: str) -> None:
+    """The same of the set with the largest pictures, where the first has smaller."""
+    frame = analysis.picture_grid
+    if frame.empty or frame.height.max() == frame.height.iloc[0]:
+        raise Nothing
+    largest = frame.samples.iloc[frame.height.to_numpy().argmax()]
+    _draw(figure, frame[frame.samples == largest])
+
+
+def _draw(figure: Figure, frame: pd.DataFrame) -> None:
     lines = list(frame.groupby(["run_id", "what"], sort=False))
     linear = [one for one in lines if one[0][1].startswith(LINEAR)]
     lines = linear + [one for one in lines if not one[0][1].startswith(LINEAR)]

@@ -30,7 +30,7 @@ from analysis.pictures.groups import (
 )
 from analysis.pictures.load import LINEAR, NEXT_TOKEN
 from analysis.predictions.asymptote import Floor, floor
-from analysis.questions._picture_grid import GRID, draw_grid, grid
+from analysis.questions._picture_grid import GRID, draw_grid, draw_larger, grid
 from analysis.questions._picture_steps import STEPS, steps
 from analysis.questions._question import (
     UNSAMPLED,
@@ -322,3 +322,8 @@ QUESTION = Question(
     ),
     pictures=pictures,
 )
+        "picture_grid_larger": Drawing(
+            draw_larger,
+            "The same of the set of samples with the largest pictures.",
+            scored=False,
+        ),

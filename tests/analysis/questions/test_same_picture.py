@@ -226,7 +226,9 @@ def test_claims_can_name_them(name, study):
 
 def test_figures_are_drawn_and_the_grid_has_a_row_a_run(study):
     for question in (same_picture, score_distance, memorisation):
-        for drawing in question.QUESTION.figures.values():
+        for name, drawing in question.QUESTION.figures.items():
+            if name == "picture_grid_larger":  # all are of one size
+                continue
             figure = Figure(layout="constrained")
             drawing.draw(figure, study, "held out")
             assert figure.axes
@@ -234,11 +236,21 @@ def test_figures_are_drawn_and_the_grid_has_a_row_a_run(study):
     assert grid.column.max() == 9 and set(grid.height) == {4}
     assert (grid.what == "linear sample").sum() == 10
     samples = grid[grid.what == "sample"]
-    assert grid[grid.what == "nearest training picture"].run_id.nunique() == 6
-    assert samples.run_id.nunique() == 6
+    # Six of the most data and three of the least: no family is left out for another's
+    # second half.
+    assert grid[grid.what == "nearest training picture"].run_id.nunique() == 9
+    by = samples.drop_duplicates("run_id").groupby("unique_tokens").family
+    assert by.nunique().to_dict() == {64: 3, 4096: 4} and by.size().sum() == 9
     wide = study.replace(picture_grid=schema.frames()["picture_grid"].join([]))
     with pytest.raises(Nothing):
-        same_picture.draw_grid(Figure(), wide, "held out")
+        same_picture.draw_larger(Figure(), study, "held out")
+    larger = grid[grid.run_id == grid.run_id[0]].assign(samples="letters", height=2)
+    larger = larger.assign(width=8)
+    both = study.replace(picture_grid=pd.concat([larger.assign(samples="a"), grid]))
+    figure = Figure()
+    same_picture.draw_larger(figure, both, "held out")
+    (axes,) = figure.axes
+    assert len(axes.get_yticks()) == 19
     assert BEYOND in planted()[0].measured and SEEDS in set(study.same_pictures.kind)
 
 
@@ -252,6 +264,9 @@ def test_the_answer_follows_its_pair_along_every_axis(study):
     assert all(name in text.lower() for text in followed for name in names)
 
 
+    for draw in (same_picture.draw_grid, same_picture.draw_larger):
+        with pytest.raises(Nothing):
+            draw(Figure(), wide, "held out")
 def test_samples_over_training_are_of_runs_that_kept_several(tmp_path):
     """Of each family and corpus in turn, and no more than a page may hold."""
     plan = Plan(fractions=(0.25, 1.0), readers=("lstm",), unique=(64, 4096), noises=10)
