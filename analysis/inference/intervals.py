@@ -404,6 +404,24 @@ def interval(draws: Array, level: float = 0.95) -> tuple[Array, Array]:
     return low, high
 
 
+def interval_of_share(draws: Array, clusters: int) -> tuple[float, float]:
+    """95% interval of a share that clusters have or have not.
+
+    Of what no cluster has, or every one, all draws are alike: there it is the exact one
+    of Clopper and Pearson 1934, none of n being up to 1 - 0.025^(1/n).
+
+    Args:
+      draws: [1 + draws], the share first.
+    """
+    low, high = (float(end) for end in interval(draws[1:]))
+    end = 0.025 ** (1.0 / clusters)
+    if draws[0] == 0.0:
+        high = max(high, 1.0 - end)
+    if draws[0] == 1.0:
+        low = min(low, end)
+    return min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
+
+
 def new_run(curve: Array, residual: Array, seed: int = 0) -> Array:
     """Draws [B, k] of a new run's loss: the curve's draws and a run's own noise.
 

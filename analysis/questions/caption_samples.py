@@ -23,7 +23,7 @@ from analysis.formatting import (
     on,
     percent,
 )
-from analysis.inference.intervals import interval
+from analysis.inference.intervals import interval, interval_of_share
 from analysis.inference.verdict import verdict
 from analysis.laws import Array
 from analysis.pictures.groups import Pictured
@@ -110,9 +110,12 @@ def _share(
     contrasts = Contrasts(asked.held_out, no_distance)
     own = np.stack([contrasts.over_documents(one) for one in each])
     draws = contrasts.mean(points, own)
-    low, high = interval(draws[1:])
+    if name == "over_chance":
+        low, high = (float(end) for end in interval(draws[1:]))
+    else:
+        low, high = interval_of_share(draws, len(np.unique(asked.pictures.groups)))
     names = (name, f"{name}_low", f"{name}_high")
-    return dict(zip(names, (float(draws[0]), float(low), float(high)), strict=True))
+    return dict(zip(names, (float(draws[0]), low, high), strict=True))
 
 
 # --- Words ---------------------------------------------------------------------------
@@ -131,7 +134,7 @@ def right_text(row: Any) -> str:
     text = f"by the nearest real picture {share}{on(row.corpus)} show"
     if lie == "undetermined":
         more = f"whether more than by chance {UNDETERMINED}: "
-        more += interval_text(low, high)
+        more += f"{interval_text(100 * low, 100 * high)} percentage points"
         return f"{text} the {row.part} of their caption; {real}; {more}"
     none = "" if lie == "above" else "no more often than by chance "
     return f"{text} {none}the {row.part} of their caption; {real}"

@@ -24,7 +24,7 @@ from analysis.formatting import (
     on,
     percent,
 )
-from analysis.inference.intervals import interval
+from analysis.inference.intervals import interval_of_share
 from analysis.inference.verdict import verdict
 from analysis.laws import Array
 from analysis.pictures.agreement import BEYOND
@@ -134,13 +134,8 @@ def _share(
     contrasts = asked.measured[BEYOND]
     own = np.stack([contrasts.over_documents(one) for one in each])
     draws = contrasts.mean(points, own)
-    low, high = interval(draws[1:])
-    ends = (min(max(float(end), 0.0), 1.0) for end in (low, high))
-    return dict(
-        zip(
-            (name, f"{name}_low", f"{name}_high"), (float(draws[0]), *ends), strict=True
-        )
-    )
+    low, high = interval_of_share(draws, asked.pictures.count)
+    return {name: float(draws[0]), f"{name}_low": low, f"{name}_high": high}
 
 
 # --- Words ---------------------------------------------------------------------------

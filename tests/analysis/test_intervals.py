@@ -24,6 +24,7 @@ from analysis.inference.intervals import (
     again,
     draw,
     interval,
+    interval_of_share,
     left_out_residuals,
     mixture,
     new_run,
@@ -95,6 +96,15 @@ def fitted_to(data: Sample, chosen=None, delta: float = np.inf, scale="log"):
     found = fit(law, columns, data.loss, chosen, delta, random_starts=0, scale=scale)
     assert isinstance(found, Fit)
     return found, columns
+
+
+def test_a_share_of_none_or_all_is_not_known_for_certain():
+    none, every = np.zeros(41), np.ones(41)
+    assert interval_of_share(none, 256) == pytest.approx((0.0, 0.0143), abs=1e-4)
+    assert interval_of_share(every, 256) == pytest.approx((0.9857, 1.0), abs=1e-4)
+    some = np.append(0.1, np.linspace(-0.02, 0.2, 40))
+    low, high = interval_of_share(some, 4)
+    assert (low, high) == (0.0, interval(some[1:])[1])
 
 
 def test_best_rate_is_selected_again_inside_a_draw():

@@ -133,6 +133,8 @@ def test_copies_are_found_and_the_other_half_is_not(frames):
     assert (copier.nearer == 1).all()
     others = frame[frame.family != "copier"]
     assert (others.copied == 0).all() and (others.nearer == 0.5).all()
+    # None of 24 noises does not say that none would; nor do all that all would.
+    assert (others.copied_high > 0.1).all() and (copier.copied_low < 0.9).all()
     near = np.array([[0.1, 0.2], [0.1, 0.31], [0.0, 0.5], [np.nan, 1.0]])
     np.testing.assert_array_equal(memorisation.copied(near), [0, 1, 1, np.nan])
 
