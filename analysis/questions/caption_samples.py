@@ -161,9 +161,13 @@ def said(view: View) -> list[str]:
     frame = of_captions(view.analysis)
     if frame.empty:
         return []
-    first, *others = [f"{right_text(row)}." for row in frame.itertuples()]
-    place = place_text(frame.iloc[0])
-    return few([f"{place}, {first}", *map(capitalised, others)])
+    out, last = [], ""
+    for row in frame.itertuples():
+        # Families may have read for longer or shorter than others.
+        place, text = place_text(row), right_text(row)
+        out.append(f"{capitalised(text) if place == last else f'{place}, {text}'}.")
+        last = place
+    return few(out)
 
 
 def answers(view: View) -> list[Sentence]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -46,6 +47,14 @@ def test_what_is_said_and_drawn_has_the_real_pictures_beside_it(study):
     assert "80% of the held-out pictures themselves do, and by chance 10%" in best.text
     (dit,) = [line for line in lines if " dit" in line]
     assert "whether more than by chance is undetermined" in dit
+    assert dit.endswith(" percentage points.")
+    # A family that read for longer or shorter has its own place.
+    assert [line.startswith("At 8k parameters") for line in lines] == [1, 0, 0]
+    frame = study.caption_samples
+    tokens = np.where(frame.family == "lstm", 2 * frame.tokens, frame.tokens)
+    other = study.replace(caption_samples=frame.assign(tokens=tokens))
+    starts = [line.startswith("At 8k") for line in caption_samples.said(other.view)]
+    assert starts == [1, 1, 1]
     figure = Figure()
     caption_samples.draw_right(figure, study, "held out")
     (axes,) = figure.axes
