@@ -17,7 +17,7 @@ from analysis.formatting import (
     on,
 )
 from analysis.inference.verdict import verdict
-from analysis.pictures.groups import ACROSS, ARCHITECTURE, HALVES, SEEDS
+from analysis.pictures.groups import ACROSS, ARCHITECTURE, HALVES, SEEDS, SIZE
 from analysis.questions._question import FRONT, LIMIT, Sentence
 from analysis.questions._view import View
 from analysis.results import Analysis
@@ -60,7 +60,8 @@ def beyond_text(row: Any) -> str:
 def beside_text(row: Any) -> str:
     """The null, and what copying would give."""
     text = f"other noises give {number(row.null, 2)}"
-    if not math.isnan(row.copies) and row.kind != SEEDS:
+    # Those that read the same pictures copy the same ones.
+    if not math.isnan(row.copies) and row.kind not in (SEEDS, ARCHITECTURE, SIZE):
         text += (
             ", and denoisers that copy the training pictures of each "
             f"{number(row.copies, 2)}"
@@ -147,9 +148,9 @@ def trend_text(row: Any) -> str:
         f"{closed}",
     }[lie]
     if row.refused:
-        return f"{text}, and where it tends to is not known: {row.refused}"
-    tends = interval_text(row.low, row.high)
-    return f"{text}, and it tends to {number(row.tends)} ({tends})"
+        return f"{text}, and where its shortfall tends to is not known: {row.refused}"
+    tends = f"{number(row.tends)} ({interval_text(row.low, row.high)})"
+    return f"{text}, and its shortfall from the floor tends to {tends}"
 
 
 PAIR = ["kind", "baseline", "alternative", "fixed"]
@@ -200,7 +201,7 @@ def answers(view: View) -> list[Sentence]:
         reason = "no two of them have samples at one size and amount of data"
         return [Sentence(f"{text}{UNDETERMINED}: {reason}.", 68, LIMIT)]
     row = next(known.nsmallest(1, "beyond_linear").itertuples())
-    out = [Sentence(plain_text(row), 74, FRONT)]
+    out = [Sentence(plain_text(row, len(known)), 74, FRONT)]
     halves = reported[reported.kind == HALVES].nsmallest(1, "beyond_linear")
     rows = [*known.nsmallest(1, "beyond_linear").itertuples(), *halves.itertuples()]
     place = place_text(row)
@@ -209,8 +210,12 @@ def answers(view: View) -> list[Sentence]:
     return out + [Sentence(text, 61 - k) for k, text in enumerate(lines)]
 
 
-def plain_text(row: Any) -> str:
-    """The same for a person who is no statistician."""
+def plain_text(row: Any, pairs: int) -> str:
+    """The same for a person who is no statistician.
+
+    Args:
+      pairs: how many there are, of which this one agrees the least.
+    """
     pair = f"{row.baseline} and {row.alternative}"
     data = f"disjoint halves ({row.fixed})" if row.kind == ACROSS else row.fixed
     text = (
@@ -218,7 +223,8 @@ def plain_text(row: Any) -> str:
         f"{beyond_text(row)} beyond what a linear denoiser gives, where 1 is the same "
         f"picture and other noises give {number(row.null, 2)}"
     )
+    least = f" Of {pairs} such pairs this one agrees the least." if pairs > 1 else ""
     if math.isnan(row.floor):
-        return f"{text}; how far two runs of one of them agree is not known."
+        return f"{text}; how far two runs of one of them agree is not known.{least}"
     of = "halves" if row.floor_of == "halves" else "random starts"
-    return f"{text}; two {of} of one of them agree {number(row.floor)}."
+    return f"{text}; two {of} of one of them agree {number(row.floor)}.{least}"

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from analysis.formatting import on
 from analysis.inference.intervals import interval
 from analysis.laws import Array
 from analysis.pictures.agreement import BEYOND, CORRELATION, PSNR, R2
@@ -254,6 +255,16 @@ def _notes(asked: Pictured) -> Iterator[Note]:
             "another init_seed would give one."
         )
         yield Note("undetermined", "pictures", text)
+    here = ends[[asked.reported(row) for _, row in ends.iterrows()]]
+    alone = here[here.seeds < 2]
+    if 0 < len(alone) < len(here):
+        first = alone.iloc[0]
+        text = (
+            f"{len(alone)} of the {len(here)} groups of {name} that sentences are "
+            f"about have one seed, as {first.family}{on(first.corpus)}: how far others "
+            "would lie from it is not in the intervals of their pairs."
+        )
+        yield Note("undetermined", "pictures", text)
     halves = {half_of(corpus) for corpus in ends.corpus}
     if not {"1", "2"} <= halves:
         text = (
@@ -314,6 +325,11 @@ QUESTION = Question(
             "best linear denoiser of the first run's training pictures makes of them.",
             scored=False,
         ),
+        "picture_grid_larger": Drawing(
+            draw_larger,
+            "The same of the set of samples with the largest pictures.",
+            scored=False,
+        ),
     },
     about=("pictures",),
     tables=(
@@ -322,8 +338,3 @@ QUESTION = Question(
     ),
     pictures=pictures,
 )
-        "picture_grid_larger": Drawing(
-            draw_larger,
-            "The same of the set of samples with the largest pictures.",
-            scored=False,
-        ),

@@ -20,7 +20,7 @@ from analysis.questions import (
     same_picture,
     score_distance,
 )
-from analysis.questions._same_picture_words import pair_text, plain_text
+from analysis.questions._same_picture_words import pair_text, plain_text, trend_text
 from analysis.report.style import Nothing
 from analysis.results import Analysis
 from tests.support.made_pictures import PLAN, Plan, answered, asked, planted
@@ -160,6 +160,15 @@ def test_runs_that_began_with_the_same_weights_are_not_set_against_seeds(tmp_pat
     assert not row.started and "began with the same weights" in pair_text(row)
 
 
+def test_seeds_that_some_groups_lack_are_stated():
+    made, _, notes = planted()
+    assert not any("have one seed" in note.text for note in notes)
+    seeds = np.where(made.groups.corpus.str.endswith("half 2"), 1, made.groups.seeds)
+    fewer = dataclasses.replace(made, groups=made.groups.assign(seeds=seeds))
+    (text,) = [n.text for n in same_picture._notes(fewer) if "have one seed" in n.text]
+    assert text.startswith("4 of the 8 groups of shapes") and "half 2: how far" in text
+
+
 def test_one_seed_and_one_half_are_said_in_one_line_each(tmp_path):
     alone = dataclasses.replace(SMALL, seeds=1, halves=(0,), bare=True)
     frames, notes = answered(asked(alone, tmp_path))
@@ -211,9 +220,13 @@ def test_what_is_said_follows_from_the_intervals(study, frames):
     assert "less than the" in said["above"] and "no less than" in said["no less"]
     assert "is undetermined on this grid" in said["undetermined"]
     assert all("other noises give" in text for text in said.values())
-    assert "disjoint halves" in plain_text(
-        reported(frames, ACROSS, "dit", "unet").iloc[0]
-    )
+    # Both copy the same training pictures, or those of another half.
+    across = reported(frames, ACROSS, "dit", "unet").iloc[0]
+    assert "denoisers that copy" not in said["above"]
+    assert "denoisers that copy" in pair_text(across)
+    assert "disjoint halves" in plain_text(across, 1)
+    assert "agrees the least" not in plain_text(across, 1)
+    assert plain_text(across, 6).endswith("Of 6 such pairs this one agrees the least.")
     assert len(score_distance.said(study.view)) > 2
 
 
@@ -244,6 +257,9 @@ def test_figures_are_drawn_and_the_grid_has_a_row_a_run(study):
     by = samples.drop_duplicates("run_id").groupby("unique_tokens").family
     assert by.nunique().to_dict() == {64: 3, 4096: 4} and by.size().sum() == 9
     wide = study.replace(picture_grid=schema.frames()["picture_grid"].join([]))
+    for draw in (same_picture.draw_grid, same_picture.draw_larger):
+        with pytest.raises(Nothing):
+            draw(Figure(), wide, "held out")
     with pytest.raises(Nothing):
         same_picture.draw_larger(Figure(), study, "held out")
     larger = grid[grid.run_id == grid.run_id[0]].assign(samples="letters", height=2)
@@ -256,6 +272,15 @@ def test_figures_are_drawn_and_the_grid_has_a_row_a_run(study):
     assert BEYOND in planted()[0].measured and SEEDS in set(study.same_pictures.kind)
 
 
+def test_what_tends_along_an_axis_is_the_shortfall_and_not_the_agreement(frames):
+    row = frames["same_picture_trends"].dropna(subset=["closed"]).iloc[0].copy()
+    row["tends"], row["low"], row["high"], row["refused"] = 0.1, 0.05, 0.15, ""
+    tends = "its shortfall from the floor tends to 0.100 (0.0500 to 0.150)"
+    assert trend_text(row).endswith(tends)
+    row["refused"] = "too few points"
+    assert "where its shortfall tends to is not known: too few" in trend_text(row)
+
+
 def test_the_answer_follows_its_pair_along_every_axis(study):
     _, *lines = [one.text for one in same_picture.answers(study.view)]
     pair = lines[0].partition(": ")[0].partition(", ")[2]
@@ -266,9 +291,6 @@ def test_the_answer_follows_its_pair_along_every_axis(study):
     assert all(name in text.lower() for text in followed for name in names)
 
 
-    for draw in (same_picture.draw_grid, same_picture.draw_larger):
-        with pytest.raises(Nothing):
-            draw(Figure(), wide, "held out")
 def test_samples_over_training_are_of_runs_that_kept_several(tmp_path):
     """Of each family and corpus in turn, and no more than a page may hold."""
     plan = Plan(fractions=(0.25, 1.0), readers=("lstm",), unique=(64, 4096), noises=10)
