@@ -19,9 +19,9 @@ from analysis.formatting import (
     UNDETERMINED,
     capitalised,
     few,
-    interval_text,
     on,
     percent,
+    percent_error,
 )
 from analysis.inference.intervals import interval, interval_of_share
 from analysis.inference.verdict import verdict
@@ -134,7 +134,7 @@ def right_text(row: Any) -> str:
     text = f"by the nearest real picture {share}{on(row.corpus)} show"
     if lie == "undetermined":
         more = f"whether more than by chance {UNDETERMINED}: "
-        more += f"{interval_text(100 * low, 100 * high)} percentage points"
+        more += f"by {percent_error(low)} to {percent_error(high)} of all samples"
         return f"{text} the {row.part} of their caption; {real}; {more}"
     none = "" if lie == "above" else "no more often than by chance "
     return f"{text} {none}the {row.part} of their caption; {real}"

@@ -47,7 +47,7 @@ def test_what_is_said_and_drawn_has_the_real_pictures_beside_it(study):
     assert "80% of the held-out pictures themselves do, and by chance 10%" in best.text
     (dit,) = [line for line in lines if " dit" in line]
     assert "whether more than by chance is undetermined" in dit
-    assert dit.endswith(" percentage points.")
+    assert dit.endswith("% of all samples.")
     # A family that read for longer or shorter has its own place.
     assert [line.startswith("At 8k parameters") for line in lines] == [1, 0, 0]
     frame = study.caption_samples
