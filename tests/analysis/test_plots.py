@@ -34,6 +34,7 @@ from tests.support.made_answers import answers
 DRAWS = {name: drawing.draw for name, drawing in drawings().items()}
 FRAME = {
     "same_picture_data": ("same_pictures",),
+    "picture_grid_larger": ("picture_grid",),
     "loss": ("cells",),
     "scale": ("equivalents",),
     "design": ("cells",),

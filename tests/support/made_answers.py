@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 
 from analysis import schema
 from analysis.questions import known_floor, loss_to_loss
+from analysis.questions._picture_grid import levels_of
 from analysis.tables import truth
 from tests.support import made_function, made_pictures
 from tests.support.made_analysis import made_analysis
@@ -282,4 +284,16 @@ def answers() -> dict[str, pd.DataFrame]:
     made = lines() | swaps() | choices() | checks() | conclusions() | known()
     made |= {**made_function.frames(), **made_pictures.frames(), "lines": scored}
     made["captions"] = made["captions"].assign(target=TARGETS[0])
+    made["picture_grid"] = with_larger(made["picture_grid"])
     return {name: schema.frames()[name].join([part]) for name, part in made.items()}
+
+
+def with_larger(grid: pd.DataFrame) -> pd.DataFrame:
+    """The grid with another set of samples: the first run's, each pixel as four."""
+    larger = grid[grid.run_id == grid.run_id.iloc[0]].assign(samples="larger")
+    for i, row in larger.iterrows():
+        pixels = np.frombuffer(base64.b64decode(row.pixels), np.uint8)
+        picture = pixels.reshape(row.height, row.width, row.channels)
+        shown = levels_of(picture.repeat(2, axis=0).repeat(2, axis=1) / 255.0)
+        larger.loc[i, list(shown)] = list(shown.values())
+    return pd.concat([grid, larger], ignore_index=True)
