@@ -59,6 +59,7 @@ class Pictures:
         denoisers), bits_se, scored (the evaluation set that they are of).
       fractions: by run_id, those after which samples were kept, rising.
       source: gives a run's arrays.
+      captions: of the held-out pictures, which samples are asked for; () without.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Pictures:
     runs: pd.DataFrame
     fractions: Mapping[str, tuple[float, ...]]
     source: Source
+    captions: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -260,7 +262,8 @@ def _one(
     facts = pd.DataFrame([_facts(record, rows) for record in mine.values()])
     fractions = {i: kept[i].fractions for i in mine}
     source = Files(store, mine, name)
-    return Pictures(name, cut.corpus, *cut[1:], facts, fractions, source)
+    known = (cut.corpus, cut.real, cut.sigmas, cut.groups, cut.levels)
+    return Pictures(name, *known, facts, fractions, source, cut.captions)
 
 
 def _kept(file: Any, name: str) -> Kept:
@@ -287,6 +290,7 @@ class Cut(NamedTuple):
     sigmas: Array
     groups: Array
     levels: int
+    captions: tuple[str, ...]
 
 
 def _set(store: Store, digest: str, record: Record, name: str) -> Cut:
@@ -308,7 +312,17 @@ def _set(store: Store, digest: str, record: Record, name: str) -> Cut:
     entry = next(e for e in record.run["samples"] if e["name"] == name)
     part = entry["parts"][0]
     shaped = real.reshape(noise.shape)
-    return Cut(_key(part), shaped, sigmas.astype(float), groups, levels)
+    # Behind the pixels there may be a label, and then a caption's bytes.
+    options = dict(part["options"])
+    labels = bool(options.get("labels") or options.get("label"))
+    captions = tuple(map(_text, rows[:, size + labels :]))
+    found = captions if any(captions) else ()
+    return Cut(_key(part), shaped, sigmas.astype(float), groups, levels, found)
+
+
+def _text(row: Array) -> str:
+    """A caption of bytes, which larger numbers follow where it is shorter."""
+    return bytes(row[row < 256].astype(np.uint8)).decode("utf-8", "replace")
 
 
 def _levels(record: Record) -> int:

@@ -28,6 +28,7 @@ from analysis.inference.verdict import verdict
 from analysis.laws import Array
 from analysis.pictures.groups import Pictured
 from analysis.predictions.contrasts import Contrasts, no_distance
+from analysis.questions._caption_grid import GRID, draw_grid, grid
 from analysis.questions._question import (
     Absent,
     Answer,
@@ -54,6 +55,7 @@ from analysis.schema import Column, declare, measured
 
 PARTS = ("subject", "style")
 FRAMES = (
+    GRID,
     declare(
         "caption_samples",
         "Samples that show what their caption asks for, by the nearest real picture.",
@@ -73,14 +75,19 @@ PLACE = ["family", "corpus", "params", "tokens", "unique_tokens"]
 
 def pictures(asked: Pictured) -> Answer:
     """The frame of one set of samples: a row a group of runs and part of a caption."""
-    rows = []
+    rows, shown = [], []
     for _, runs in asked.pictures.runs.groupby(PLACE, sort=True):
         best = runs[runs.setting == runs.loc[runs.bits.fillna(np.inf).idxmin()].setting]
         for part in PARTS:
             found = [i for i in best.run_id if _kept(asked, i, part) is not None]
             if found:
                 rows.append(_row(asked, best.iloc[0], sorted(found), part))
-    return {"caption_samples": pd.DataFrame(rows)}, []
+                shown.append({**best.iloc[0], "run_id": min(found), "part": part})
+    chosen = largest(pd.DataFrame(shown)) if shown else pd.DataFrame()
+    chosen = chosen.drop_duplicates("family") if shown else chosen
+    runs = sorted(chosen.to_dict("records"), key=lambda run: str(run["family"]))
+    frames = {"caption_samples": pd.DataFrame(rows)}
+    return frames | {"caption_grid": pd.DataFrame(grid(asked, runs))}, []
 
 
 def _kept(asked: Pictured, run_id: str, part: str) -> Array | None:
@@ -229,6 +236,13 @@ QUESTION = Question(
             "subject, that their caption asks for; the same of the held-out pictures "
             "with these captions, which no run has read; and what the captions of "
             "others would give. 95% intervals by groups of pictures and seeds.",
+            scored=False,
+        ),
+        "caption_grid": Drawing(
+            draw_grid,
+            "Held-out pictures that no run has read, under their captions as far as "
+            "models read them, and a sample of each family for the same captions. "
+            "Samples of denoisers begin with one noise a column.",
             scored=False,
         ),
     },

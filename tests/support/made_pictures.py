@@ -245,6 +245,11 @@ class Plan:
     @property
     def set(self) -> SampleSet:
         rows = np.rint(255 * self.real).astype(np.int32).reshape(self.noises, -1)
+        if self.shown:  # captions of eight bytes
+            texts = [f"sign-{i}".ljust(8, "\0").encode() for i in range(self.noises)]
+            captions = np.array([list(text) for text in texts], np.int32)
+            captions[captions == 0] = 256
+            rows = np.concatenate([rows, captions], axis=1)
         return SampleSet(
             noise=self.normal("noise").astype(np.float32),
             uniform=np.zeros((self.noises, 16), np.float32),

@@ -65,8 +65,22 @@ def test_what_is_said_and_drawn_has_the_real_pictures_beside_it(study):
     ]
 
 
+def test_samples_stand_under_the_captions_that_they_were_asked_for(study):
+    grid = study.caption_grid
+    assert set(grid.family[grid.what == "sample"]) == {"unet", "dit", "lstm"}
+    assert (grid.groupby("what").family.nunique() == [1, 3]).all()
+    assert (grid.caption == [f"sign-{n}" for n in grid.column]).all()
+    figure = Figure()
+    caption_samples.draw_grid(figure, study, "held out")
+    (axes,) = figure.axes
+    shown = [text.get_text() for text in axes.get_xticklabels()]
+    assert shown == [f"sign-{n}" for n in grid.column.unique()]
+    assert len(axes.get_yticks()) == 4
+
+
 def test_runs_without_captions_have_no_row(tmp_path):
     frames, notes = answered(
         asked(dataclasses.replace(PLAN, shown=()), tmp_path), "caption_samples"
     )
-    assert frames["caption_samples"].empty and notes == []
+    assert frames["caption_samples"].empty and frames["caption_grid"].empty
+    assert notes == []
