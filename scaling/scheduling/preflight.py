@@ -44,6 +44,8 @@ CHILDREN = 2
 # Seconds a layout of a program: that of a U-Net of 300 million parameters takes seven
 # minutes of a core of its own.
 TIMEOUT = 1800.0
+# Times its memory, beyond which a step that fits a slice is not tried on a smaller one.
+FAR = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,7 +266,8 @@ class Steps:
         """The name of the smallest slice of the target's type that one run fits.
 
         All devices of a smaller slice together need no more than all of this one, so
-        it is compiled for another slice only where that does not settle the question.
+        it is compiled for another slice only where that does not settle the question,
+        nor is far from fitting there.
         """
         machine = self.machine
         fits_here = packing.fits(step, memory_there(machine, layout))
@@ -276,15 +279,22 @@ class Steps:
                 if fits_here:
                     return other.name
                 continue
-            alone = alone_there(run, other, self.study.layouts)
+            alone = dataclasses.replace(
+                alone_there(run, other, self.study.layouts),
+                remat=layout.remat,
+                accumulate=layout.accumulate,
+            )
             there, spread = memory_there(other, alone), share / other.devices
-            if run.batch % other.devices or step.state * spread > there:
+            together = other.devices * layout.accumulate
+            if run.batch % together or step.state * spread > there:
                 continue
             if other.chips < machine.chips:
                 if not fits_here:
                     continue
                 if step.memory * spread <= there:
                     return other.name
+                if step.memory * spread > FAR * there:
+                    continue
             elif step.memory * spread > there:
                 continue
             if packing.fits(self._step(run, other, alone), there):

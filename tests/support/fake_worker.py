@@ -78,7 +78,7 @@ class Fake:
             time.sleep(0.1)
         slots = layout.width / layout.devices
         memory, flops = run.model.size * slots, 197e12 * slots
-        return {"memory": memory, "state": memory / 2, "flops": flops}
+        return {"memory": memory, "state": memory / 8, "flops": flops}
 
     def measure(self, run, spec, layout):
         if layout.width > 1:

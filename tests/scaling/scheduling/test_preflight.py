@@ -305,6 +305,9 @@ def test_the_smallest_slice_that_fits(steps):
     made = steps("v5e-8")
     made.find(planned(smallest))
     assert {run: made.of(run)[1] for run in smallest} == smallest
+    # What is far from fitting a single chip is not compiled for it.
+    tried = {int(size) for _, size, target in asked() if target == "v5litepod-1"}
+    assert 100_000_000_000 not in tried
 
 
 def test_forecasts_are_printed_priced_and_say_what_is_unknown(steps):
