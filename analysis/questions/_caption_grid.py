@@ -11,8 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.pictures.groups import Pictured
-from analysis.questions._picture_grid import SAMPLE, draw_strips, levels_of
-from analysis.report.style import Nothing
+from analysis.questions._picture_grid import PIXELS, SAMPLE, draw_rows, levels_of
 from analysis.results import Analysis
 from analysis.schema import Column, declare
 
@@ -27,10 +26,7 @@ GRID = declare(
     "run_id family corpus params tokens unique_tokens",
     Column("column", "number of the picture"),
     Column("caption", "of the picture, as far as models read it"),
-    Column("height", "of the picture", "pixels"),
-    Column("width", "of the picture", "pixels"),
-    Column("channels", "of a pixel"),
-    Column("pixels", "its levels of 256 in base64, row by row"),
+    *PIXELS,
 )
 
 
@@ -45,34 +41,24 @@ def grid(asked: Pictured, runs: Sequence[Any]) -> list[dict[str, Any]]:
         return []
     _, first = np.unique(made.groups, return_index=True)
     shown = np.sort(first)[:COLUMNS]
-    out: list[dict[str, Any]] = []
-    for k, run in enumerate(runs):
-        names = ("run_id", "family", "corpus", "params", "tokens", "unique_tokens")
-        head = {"samples": made.name} | {name: run[name] for name in names}
-        samples = made.read(run["run_id"], "pictures", 1.0)
-        for what, pictures in ((REAL, made.real), (SAMPLE, samples)):
-            if what == REAL and k > 0:
-                continue
-            out += [
-                head
-                | {"what": what, "column": n, "caption": made.captions[n]}
-                | levels_of(pictures[n])
-                for n in shown
-            ]
-    return out
+    names = ("run_id", "family", "corpus", "params", "tokens", "unique_tokens")
+    lines = [(REAL, run, made.real) for run in runs[:1]]
+    lines += [(SAMPLE, r, made.read(r["run_id"], "pictures", 1.0)) for r in runs]
+    return [
+        {"samples": made.name, "what": what}
+        | {name: run[name] for name in names}
+        | {"column": n, "caption": made.captions[n]}
+        | levels_of(pictures[n])
+        for what, run, pictures in lines
+        for n in shown
+    ]
 
 
 def draw_grid(figure: Figure, analysis: Analysis, target: str) -> None:
     """The pictures, with their captions above."""
-    frame = analysis.caption_grid
-    if frame.empty:
-        raise Nothing
-    frame = frame[frame.samples == frame.samples.iloc[0]]
-    lines = [part for _, part in frame.groupby(["what", "run_id"], sort=False)]
-    named = [(_name(part.iloc[0]), 3, part) for part in lines]
-    draw_strips(figure, named)
+    frame = draw_rows(figure, analysis.caption_grid, _name)
     (axes,) = figure.axes
-    first = lines[0]
+    first = frame[frame.what == REAL]
     steps = first.width.to_numpy(int) + 1
     centres = np.cumsum(steps) - steps / 2 - 1
     wrapped = [textwrap.fill(text, LINE) for text in first.caption]

@@ -13,7 +13,7 @@ from analysis.laws import Array
 from analysis.pictures.groups import ACROSS, HALVES, half_of
 from analysis.pictures.halves import Halves
 from analysis.questions._hidden_half_words import BOTH, pairs
-from analysis.questions._picture_grid import COLUMNS, draw_strips, levels_of
+from analysis.questions._picture_grid import COLUMNS, PIXELS, draw_rows, levels_of
 from analysis.report.style import (
     FAINT,
     INK,
@@ -40,10 +40,7 @@ GRID = declare(
     Column("what", "shown, real, best linear, or expected by the run"),
     "run_id family corpus params tokens unique_tokens",
     Column("column", "number of the picture"),
-    Column("height", "of the picture", "pixels"),
-    Column("width", "of the picture", "pixels"),
-    Column("channels", "of a pixel"),
-    Column("pixels", "its levels of 256 in base64, row by row"),
+    *PIXELS,
 )
 LOOKS = {
     BOTH: (PALETTE[0], "o"),
@@ -145,12 +142,7 @@ def _rows(
 
 def draw_grid(figure: Figure, analysis: Analysis, target: str) -> None:
     """Pictures as they are, and the lower halves that each model expects."""
-    frame = analysis.hidden_half_grid
-    if frame.empty:
-        raise Nothing
-    frame = frame[frame.samples == frame.samples.iloc[0]]
-    lines = [some for _, some in frame.groupby(["what", "run_id"], sort=False)]
-    draw_strips(figure, [(_name(some.iloc[0]), 3, some) for some in lines])
+    draw_rows(figure, analysis.hidden_half_grid, _name)
 
 
 def _name(row: Any) -> str:

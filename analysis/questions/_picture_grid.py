@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,13 @@ from analysis.schema import Column, declare
 # a picture's side.
 COLUMNS, ROWS, LEAST, SIDE = 10, 6, 3, 32
 SAMPLE, NEAREST = "sample", "nearest training picture"
+# The columns of a frame that hold a picture; see `levels_of`.
+PIXELS = (
+    Column("height", "of the picture", "pixels"),
+    Column("width", "of the picture", "pixels"),
+    Column("channels", "of a pixel"),
+    Column("pixels", "its levels of 256 in base64, row by row"),
+)
 GRID = declare(
     "picture_grid",
     "Samples of the first noises, and the nearest training picture of each.",
@@ -29,10 +36,7 @@ GRID = declare(
     Column("what", "sample, nearest training picture, or linear sample"),
     "run_id family corpus params tokens unique_tokens",
     Column("column", "number of the noise"),
-    Column("height", "of the picture", "pixels"),
-    Column("width", "of the picture", "pixels"),
-    Column("channels", "of a pixel"),
-    Column("pixels", "its levels of 256 in base64, row by row"),
+    *PIXELS,
 )
 
 
@@ -82,7 +86,7 @@ def _shown(head: dict[str, Any], pictures: Array) -> Iterator[dict[str, Any]]:
 
 
 def levels_of(picture: Array) -> dict[str, Any]:
-    """The columns of a frame that hold a picture, of pixels over 255."""
+    """The values of PIXELS, of a picture in pixels over 255."""
     shown = levels(picture)
     height, width, channels = shown.shape
     shape = {"height": height, "width": width, "channels": channels}
@@ -138,6 +142,23 @@ def _draw(figure: Figure, frame: pd.DataFrame) -> None:
         figure,
         [(name, gap, some) for (name, some), gap in zip(named, gaps, strict=True)],
     )
+
+
+def draw_rows(
+    figure: Figure, frame: pd.DataFrame, name: Callable[[Any], str]
+) -> pd.DataFrame:
+    """The first set of a frame of pictures, which is returned: a row a run and kind.
+
+    Args:
+      frame: with samples, what, run_id and PIXELS.
+      name: of a row of the figure, by its first picture.
+    """
+    if frame.empty:
+        raise Nothing
+    frame = frame[frame.samples == frame.samples.iloc[0]]
+    lines = [some for _, some in frame.groupby(["what", "run_id"], sort=False)]
+    draw_strips(figure, [(name(some.iloc[0]), 3, some) for some in lines])
+    return frame
 
 
 def draw_strips(figure: Figure, lines: Sequence[tuple[str, int, pd.DataFrame]]) -> None:

@@ -72,19 +72,24 @@ def test_a_machine_that_is_there_is_counted_though_its_request_was_refused(
     assert budget.settle("a") == 1.0
 
 
-def test_hosts_that_run_are_counted_while_others_of_their_slice_are_waited_for(
-    tmp_path, clock
-):
-    service = Simulated(clock, random.Random(0), 4)
-    up = fleet.Up(
+def following(service, hosts, budget):
+    """A launcher of one slice of so many hosts, with nothing in its bucket."""
+    return fleet.Up(
         fleet.Fleet("mine", "mine", (service,)),
-        [(service, "mine-0", 4, lambda hours: None)],
-        Budget(tmp_path / "b.json", 80.0, clock),
+        [(service, "mine-0", hosts, lambda hours: None)],
+        budget,
         types.SimpleNamespace(),
         head_hours=1.0,
         wait_hours=1.0,
         poll_seconds=30.0,
     )
+
+
+def test_hosts_that_run_are_counted_while_others_of_their_slice_are_waited_for(
+    tmp_path, clock
+):
+    service = Simulated(clock, random.Random(0), 4)
+    up = following(service, 4, Budget(tmp_path / "b.json", 80.0, clock))
     up.budget.grant("mine-0", 4, 1)
     up.failed = {}
     group = Seen("mine-0", "mine-0", service.name, "instance group", "waiting", "")
@@ -130,15 +135,7 @@ def test_a_request_without_an_answer_is_made_again_and_its_hours_stay_counted(
             raise answer
 
     service.ask = ask
-    up = fleet.Up(
-        fleet.Fleet("mine", "mine", (service,)),
-        [(service, "mine-0", 1, lambda hours: None)],
-        Budget(tmp_path / "b.json", 8.0, clock),
-        types.SimpleNamespace(),
-        head_hours=1.0,
-        wait_hours=1.0,
-        poll_seconds=30.0,
-    )
+    up = following(service, 1, Budget(tmp_path / "b.json", 8.0, clock))
     up.failed = {}
     assert up._turn(up.places[0], []) == "later"
     clock.now = 3600.0
