@@ -60,6 +60,8 @@ class Pictures:
       fractions: by run_id, those after which samples were kept, rising.
       source: gives a run's arrays.
       captions: of the held-out pictures, which samples are asked for; () without.
+      truth: by evaluation set, where it is known, the bits per dimension that the true
+        chances of its pictures need.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Pictures:
     fractions: Mapping[str, tuple[float, ...]]
     source: Source
     captions: tuple[str, ...] = ()
+    truth: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -164,6 +167,7 @@ def of_workdir(
     records: Iterable[Record],
     rows: pd.DataFrame,
     listed: Collection[str] = (),
+    truth: Mapping[str, float] | None = None,
 ) -> tuple[tuple[Pictures, ...], pd.DataFrame]:
     """Every set of samples of the records, of any objective.
 
@@ -175,6 +179,7 @@ def of_workdir(
       rows: family, corpus, params, tokens and unique_tokens by run_id, as the table
         names them.
       listed: run_id of the runs that the workdir's studies name.
+      truth: as `Pictures.truth`.
 
     Returns the sets, and as rows of `Table.exclusions` each finished run that is left
     out of one, with its reason.
@@ -202,7 +207,8 @@ def of_workdir(
             by[tokenizer][run_id] = record
         for some in by.values():
             found = _one(store, name, some, files, wrong, rows, listed)
-            made += [found] if found is not None else []
+            if found is not None:
+                made.append(dataclasses.replace(found, truth=truth or {}))
     out = [
         exclusions.excluded(list(wrong), list(wrong.values()), ABOUT.format(name))
         for name, wrong in reasons.items()

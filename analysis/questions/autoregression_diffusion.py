@@ -25,6 +25,7 @@ from analysis.formatting import (
     count,
     few,
     interval_text,
+    joined,
     number,
     on,
     percent,
@@ -80,6 +81,7 @@ FRAMES = (
         *measured(
             "bound_less_exact", "the bound less the exact, of the same levels", BITS
         ),
+        Column("truth", "what the true chances need, where they are known", BITS),
         Column("pictures", "of each kind that a classifier saw"),
         *measured("apart", "share of samples of the two that are told apart"),
         Column("denoiser_found", "of the denoiser's samples, the share assigned to it"),
@@ -157,6 +159,7 @@ def _row(
         **{"bound": bits[0], "exact": bits[1], "bound_less_exact": less},
         "bound_less_exact_low": less - NORMAL * error,
         "bound_less_exact_high": less + NORMAL * error,
+        "truth": judge.asked.pictures.truth.get(str(a.scored), math.nan),
     }
     sets = [
         {i: source.read(i, "pictures", source.fractions[i][-1]) for i in some.run_id}
@@ -309,15 +312,39 @@ def most(analysis: Analysis) -> pd.DataFrame:
     return frame.drop_duplicates(["denoiser", "reader", "corpus"])
 
 
+def truth_text(rows: pd.DataFrame) -> str:
+    """What the truth needs of one corpus, and the largest of each family with the most
+    data."""
+    place = ["unique_tokens", "tokens"]
+    rows = rows.sort_values([*place, "params"], ascending=False, kind="stable")
+    rows = rows[(rows[place] == rows[place].iloc[0]).all(axis=1)]
+    readers, denoisers = (
+        joined(f"{getattr(row, who)} {number(getattr(row, what), 4)}" for row in some)
+        for who, what in (("reader", "exact"), ("denoiser", "bound"))
+        for some in (list(rows.drop_duplicates(who).itertuples()),)
+    )
+    row = rows.iloc[0]
+    return (
+        f"Of {row.corpus} the truth is known: its chances need {number(row.truth, 4)} "
+        f"bits/dim of the pictures on which models are scored. After "
+        f"{count(row.tokens)} pictures, {count(row.unique_tokens)} of them different, "
+        f"models of pixels in order need exactly {readers}; denoisers at most "
+        f"{denoisers}."
+    )
+
+
 def said(view: View) -> list[str]:
     frame = most(view.analysis)
     if frame.empty:
         return []
+    known = view.analysis.two_objectives
+    known = known[known.truth.notna()]
+    truths = [truth_text(rows) for _, rows in known.groupby("corpus", sort=False)]
     lines = [
         f"{capitalised(place_text(row))}: {bits_text(row)}; {apart_text(row)}."
         for row in frame.itertuples()
     ]
-    return [APART, *few(lines)]
+    return [APART, *few(lines), *few(truths)]
 
 
 def answers(view: View) -> list[Sentence]:

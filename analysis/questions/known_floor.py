@@ -163,17 +163,17 @@ def _counted(rows: pd.DataFrame, target: str, law: str, unit: str) -> str:
 def _said(row: Any, unit: str) -> str:
     who = row.family if row.family != "*" else "all families"
     truth = f"{number(row.truth, 4)} {unit} on {row.target}"
+    lowest = ""
+    if not np.isnan(row.lowest):
+        lowest = f"; the lowest loss measured is {number(row.lowest, 4)}"
     if np.isnan(row.floor):
-        return f"No floor was fitted to {who}; the truth is {truth}."
+        return f"No floor was fitted to {who}; the truth is {truth}{lowest}."
     where = {
         "below": f"is {number(row.truth - row.floor)} below the truth",
         "above": f"is {number(row.floor - row.truth)} above the truth",
         "contains": "has an interval that contains the truth",
         "": "has no interval to set beside the truth",
     }[row.interval]
-    lowest = ""
-    if not np.isnan(row.lowest):
-        lowest = f"; the lowest loss measured is {number(row.lowest, 4)}"
     fitted = f"{number(row.floor, 4)} ({interval_text(row.low, row.high)})"
     if row.bound is True or row.bound == 1:
         lowest += "; it, or an end of its interval, is on a bound of the fit"

@@ -81,10 +81,13 @@ def load_workdir(
     pairs = pd.MultiIndex.from_frame(readings[["run_id", "target"]])
     readings = readings[~pairs.isin(apart)].reset_index(drop=True)
     probed, unprobed = predictions.of_workdir(store, kept, set(wanted))
-    made, unmade = pictures.of_workdir(store, kept, runs, set(wanted))
+    scored = _scored(kept, apart)
+    known = _truth(chosen.values(), scored)
+    made, unmade = pictures.of_workdir(
+        store, kept, runs, set(wanted), truth.bits_of_pictures(known)
+    )
     met = [r for r in kept if r.run_id not in set(gone)]
     asked, unit, other, warned = _of_one_unit(met)
-    scored = _scored(kept, apart)
     whole = Table(
         title=_titled(chosen) or Path(os.fspath(store.root)).name,
         unit=unit,
@@ -101,7 +104,7 @@ def load_workdir(
         parts=_parts(scored),
         counting="with embeddings" if embeddings else "without embeddings",
         estimates=run_times.compared(store, records),
-        truth=_truth(chosen.values(), scored),
+        truth=known[known.unit == unit].reset_index(drop=True),
         sources={_corpus(r.run): _source(r.run) for r in kept},
         predictions=probed,
         pictures=made,

@@ -22,8 +22,8 @@ It may also define
         token classes of its own for probe sets, beside those of _classes.py, where
         the interface is described
 
-and, where the text is generated from a source whose probabilities are known, `oracle`
-and `entropy`, which _truth.py describes.
+and, where the text or the pictures are generated from a source whose probabilities are
+known, `oracle` and `entropy`, which _truth.py describes.
 
 The rest is shared by all corpora: a TFDS builder stores the documents as ArrayRecord
 once (`prepare`), exact duplicates are dropped, documents (pictures: groups of them) are
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from scaling.corpora._evaluation import (
         EvaluationWindows,
         check_evaluation,
-        evaluation_rows,
         evaluation_windows,
         ratio,
+        scored_windows,
     )
     from scaling.corpora._pictures import Picture, check_alike, check_kind
     from scaling.corpora._prepare import (
@@ -71,7 +71,6 @@ __all__ = [
     "check_kind",
     "check_quality",
     "data_folder",
-    "evaluation_rows",
     "evaluation_windows",
     "load",
     "names",
@@ -81,6 +80,7 @@ __all__ = [
     "places",
     "prepare",
     "ratio",
+    "scored_windows",
     "seen_from",
     "spec_of",
 ]
@@ -95,13 +95,13 @@ _WHERE = {
     "check_kind": "_pictures",
     "check_quality": "_quality",
     "data_folder": "_prepare",
-    "evaluation_rows": "_evaluation",
     "evaluation_windows": "_evaluation",
     "obtain": "_prepare",
     "open_prepared": "_prepare",
     "places": "_shared",
     "prepare": "_prepare",
     "ratio": "_evaluation",
+    "scored_windows": "_evaluation",
     "seen_from": "_text_files",
     "spec_of": "_prepared",
 }

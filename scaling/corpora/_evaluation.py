@@ -48,6 +48,19 @@ class EvaluationWindows:
         return int(self.weight.sum(dtype=np.float64))
 
 
+def scored_windows(
+    part: Part, tokens: int, run: Run, prepared: Mapping[str, Prepared]
+) -> EvaluationWindows:
+    """What a run is scored on of a part of an evaluation set, be it text or pictures.
+
+    Raises:
+      UserError: as `evaluation_windows`.
+    """
+    if prepared[part.key].images is None:
+        return evaluation_windows(part, tokens, run.length, prepared)
+    return evaluation_rows(part, tokens, run, prepared)
+
+
 def evaluation_windows(
     part: Part, tokens: int, length: int, prepared: Mapping[str, Prepared]
 ) -> EvaluationWindows:

@@ -8,6 +8,10 @@ Corpora that are generated from a known source define two more functions:
     entropy(length, /, **options) -> (nats/token, standard error)
         the expectation of that over all documents of the source
 
+Of a corpus of pictures a window is a picture as models of sequences read it: what is
+not scored (a label), then its pixels in raster order. The truth is theirs alone, in
+nats/dim; `offset` and `length` say nothing of pictures.
+
 On the windows that a study's runs are scored on, a run can beat the oracle's loss only
 by chance. The difference is paired, since the documents are the same.
 
@@ -23,31 +27,34 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from scaling import corpora
-from scaling.corpora import EvaluationWindows, Prepared, evaluation_windows, ratio
+from scaling import corpora, quantities
+from scaling.corpora import EvaluationWindows, Prepared, ratio, scored_windows
 from scaling.errors import UserError
 from scaling.probe_file import ProbeSet
 from scaling.run import EvaluationSet, Part, Probes, Run
 
-# The oracle knows the chances of bytes.
+# The oracle knows the chances of bytes, or of a pixel's 256 levels.
 TOKENIZER = "bytes"
+OBJECTIVE = "next_token"
 
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """The truth of one evaluation set in windows of one length, in nats/token.
+    """The truth of one evaluation set in windows of one length.
 
     Attributes:
       evaluation: its name.
+      unit: of the losses, nats/token or nats/dim.
       length: of the windows, beyond which nothing is remembered.
       loss: the oracle's, on the very documents that runs are scored on.
       se: its standard error as an estimate of the entropy, clustered by document.
       entropy: expected loss of the oracle over all documents.
       entropy_se: its standard error; 0 where it is exact.
-      count: tokens scored.
+      count: tokens, or pixels, that were scored.
     """
 
     evaluation: str
+    unit: str
     length: int
     loss: float
     se: float
@@ -61,22 +68,23 @@ def known(held_out: EvaluationSet | Probes) -> bool:
     return all(hasattr(corpora.load(part.name), "oracle") for part in held_out.parts)
 
 
-def sets(runs: Iterable[Run]) -> list[tuple[EvaluationSet, int]]:
-    """Evaluation sets whose truth is known, and the windows' lengths, each once."""
-    named = {
-        (held_out, run.length): None
+def sets(runs: Iterable[Run]) -> dict[tuple[EvaluationSet, int], Run]:
+    """Evaluation sets whose truth is known and the windows' lengths, with a run each
+    that is scored on them."""
+    found = {
+        (held_out, run.length): run
         for run in runs
-        if run.data.tokenizer == TOKENIZER
+        if run.data.tokenizer == TOKENIZER and run.objective == OBJECTIVE
         for held_out in run.evaluation
     }
-    found = [pair for pair in named if known(pair[0])]
-    return sorted(found, key=lambda pair: (pair[0].name, pair[1]))
+    ordered = sorted(found, key=lambda pair: (pair[0].name, pair[1]))
+    return {pair: found[pair] for pair in ordered if known(pair[0])}
 
 
 def of_set(
-    held_out: EvaluationSet, length: int, prepared: Mapping[str, Prepared]
+    held_out: EvaluationSet, run: Run, prepared: Mapping[str, Prepared]
 ) -> Truth:
-    """The weighted mean over the set's parts, as its readings are.
+    """The weighted mean over the set's parts, as the readings of a run are.
 
     Args:
       prepared: of the byte tokenizer, by `Part.key`.
@@ -86,10 +94,11 @@ def of_set(
     count = 0
     for part in held_out.parts:
         share = part.weight / total
-        windows = evaluation_windows(part, held_out.tokens, length, prepared)
+        windows = scored_windows(part, held_out.tokens, run, prepared)
         nats, tokens = by_document(part, windows)
         mean, own = ratio(nats, tokens)
-        expected, se = corpora.load(part.name).entropy(length, **dict(part.options))
+        options = dict(part.options)
+        expected, se = corpora.load(part.name).entropy(run.length, **options)
         loss += share * mean
         variance += share**2 * own
         entropy += share * expected
@@ -97,7 +106,8 @@ def of_set(
         count += windows.count
     return Truth(
         evaluation=held_out.name,
-        length=length,
+        unit=quantities.loss_unit(run),
+        length=run.length,
         loss=loss,
         se=math.sqrt(variance),
         entropy=entropy,

@@ -6,8 +6,9 @@ k periods a side is in proportion to max(1, |k|)^-exponent, as in natural pictur
 (Field 1987, JOSA A 4). Every picture is a group of its own.
 
 The best denoiser is linear and its samples are known in closed form
-(`scaling.diffusion.gaussian` of `moments`); so is the entropy, up to the rounding,
-which adds 1/12 of a squared level to every wave.
+(`scaling.diffusion.gaussian` of `moments`); so are the entropy and the chances of a
+pixel's levels given those before it, up to the rounding, which adds 1/12 of a squared
+level to every wave.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from scaling.canonical import Scalar
-from scaling.corpora import _known
+from scaling.corpora import _known, _levels
 from scaling.corpora._pictures import Picture
 
 LICENCE = _known.LICENCE
@@ -28,7 +29,6 @@ SOURCE = _known.SOURCE
 
 # In levels: four deviations to either end, so that 6 values in 100,000 are cut.
 MEAN, DEVIATION = 128.0, 32.0
-ROUNDING = 1.0 / 12.0
 _AT_ONCE = 1024
 
 
@@ -75,20 +75,25 @@ def pictures(**options: Scalar) -> Iterator[Picture]:
         draw = np.random.Generator(np.random.Philox(key=[field.seed, first]))
         white = draw.standard_normal((_AT_ONCE, field.size, field.size))[:count]
         made = np.fft.ifft2(root * np.fft.fft2(white)).real
-        levels = np.clip(np.rint(MEAN + made), 0, 255).astype(np.uint8)
-        for i, pixels in enumerate(levels, first):
+        for i, pixels in enumerate(_levels.rounded(MEAN + made), first):
             yield Picture(str(i), pixels[..., None], str(i))
 
 
 def moments(**options: Scalar) -> tuple[np.ndarray, np.ndarray]:
     """Mean [d] and covariance [d, d] of the pixels over 255, rounding included."""
     field = _known.made(Field, options)
-    size, pixels = field.size, field.size**2
-    of_shift = np.fft.ifft2(field.power + ROUNDING).real
-    row, column = np.divmod(np.arange(pixels), size)
+    return np.full(field.size**2, MEAN / 255.0), _covariance(field) / 255.0**2
+
+
+def _covariance(field: Field) -> np.ndarray:
+    """float64 [d, d], of pixels in levels after rounding."""
+    size = field.size
+    of_shift = np.fft.ifft2(field.power + _levels.ROUNDING).real
+    row, column = np.divmod(np.arange(size**2), size)
     down = (row[:, None] - row[None, :]) % size
     across = (column[:, None] - column[None, :]) % size
-    return np.full(pixels, MEAN / 255.0), of_shift[down, across] / 255.0**2
+    covariance: np.ndarray = of_shift[down, across]
+    return covariance
 
 
 def bits_per_dimension(**options: Scalar) -> float:
@@ -97,5 +102,26 @@ def bits_per_dimension(**options: Scalar) -> float:
     That of the field without rounding, plus the rounding's variance: right to a few
     thousandths of a bit where every wave's deviation is a level or more.
     """
-    power = _known.made(Field, options).power + ROUNDING
+    power = _known.made(Field, options).power + _levels.ROUNDING
     return float(0.5 * np.mean(np.log2(2.0 * math.pi * math.e * power)))
+
+
+def entropy(length: int, /, **options: Scalar) -> tuple[float, float]:
+    """Nats of a pixel and their error; see `bits_per_dimension` and _truth.py."""
+    return bits_per_dimension(**options) * math.log(2.0), 0.0
+
+
+def oracle(tokens: np.ndarray, offset: np.ndarray, /, **options: Scalar) -> np.ndarray:
+    """float64 [n, d]: nats of pixels in raster order, given those before.
+
+    See _truth.py. With the covariance L L^T, a pixel's deviation given those before it
+    is on L's diagonal, and its mean is what is left of it once its own share of the
+    whitened picture is taken away. Its own rounding is no part of the deviation.
+    """
+    field = _known.made(Field, options)
+    factor = np.linalg.cholesky(_covariance(field))
+    centred = tokens - MEAN
+    white = np.linalg.solve(factor, centred.T).T
+    own = np.diag(factor)
+    mean = MEAN + centred - white * own
+    return _levels.nats(tokens, mean, np.sqrt(own**2 - _levels.ROUNDING))

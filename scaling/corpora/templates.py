@@ -3,7 +3,8 @@
 A picture is one of `count` smooth templates, all equally likely, plus independent
 normal noise of `noise` levels on every pixel, rounded. Its label is the template's
 number. The best denoiser is known in closed form (`scaling.diffusion.Mixture` of
-`parts`). Every picture is a group of its own.
+`parts`), and so are the chances of a pixel's levels given those before it; the entropy
+is measured. Every picture is a group of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from scaling.canonical import Scalar
-from scaling.corpora import _known
+from scaling.corpora import _known, _levels
 from scaling.corpora._pictures import Picture
 
 LICENCE = _known.LICENCE
@@ -23,8 +24,11 @@ SOURCE = _known.SOURCE
 
 # The levels that templates span: the rest is left to the noise.
 DARK, LIGHT = 64.0, 192.0
-ROUNDING = 1.0 / 12.0
 _AT_ONCE = 1024
+# Chances of a pixel under a template that are worked out together: some 100 MB.
+AT_ONCE = 1 << 22
+# Pictures of this number and up are in no corpus: the entropy is measured on them.
+FRESH = 1 << 41
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +70,13 @@ class Templates:
         spread = smooth.max((1, 2), keepdims=True) - least
         return DARK + (LIGHT - DARK) * (smooth - least) / spread
 
+    def drawn(self, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of the pictures from number `first`: their templates and their levels."""
+        draw = np.random.Generator(np.random.Philox(key=[self.seed, first]))
+        which = draw.integers(0, self.count, _AT_ONCE)
+        noise = draw.standard_normal((_AT_ONCE, self.size, self.size))
+        return which, _levels.rounded(self.templates[which] + self.noise * noise)
+
 
 def version(**options: Scalar) -> str:
     return _known.version(_known.made(Templates, options))
@@ -76,11 +87,7 @@ def pictures(**options: Scalar) -> Iterator[Picture]:
     source = _known.made(Templates, options)
     for first in range(0, source.pictures, _AT_ONCE):
         count = min(_AT_ONCE, source.pictures - first)
-        draw = np.random.Generator(np.random.Philox(key=[source.seed, first]))
-        which = draw.integers(0, source.count, _AT_ONCE)[:count]
-        noise = draw.standard_normal((_AT_ONCE, source.size, source.size))[:count]
-        made = source.templates[which] + source.noise * noise
-        levels = np.clip(np.rint(made), 0, 255).astype(np.uint8)
+        which, levels = (array[:count] for array in source.drawn(first))
         for i, (pixels, template) in enumerate(zip(levels, which, strict=True), first):
             label = int(template) if source.labels else -1
             yield Picture(str(i), pixels[..., None], str(i), label)
@@ -93,4 +100,49 @@ def parts(**options: Scalar) -> tuple[np.ndarray, float]:
     """
     source = _known.made(Templates, options)
     rows = source.templates.reshape(source.count, -1) / 255.0
-    return rows, (source.noise**2 + ROUNDING) / 255.0**2
+    return rows, (source.noise**2 + _levels.ROUNDING) / 255.0**2
+
+
+def entropy(length: int, /, **options: Scalar) -> tuple[float, float]:
+    """Nats of a pixel and their standard error, measured; see _truth.py."""
+    source = _known.made(Templates, options)
+    enough = max(64, (1 << 24) // (source.count * source.size**2))
+    which, levels = (array[:enough] for array in source.drawn(FRESH))
+    rows = levels.reshape(len(levels), -1).astype(np.int64)
+    if source.labels:
+        rows = np.column_stack([which + _levels.LEVELS, rows])
+    pieces = _in_pieces(source, rows)
+    nats = np.concatenate([_nats(source, piece).mean(axis=1) for piece in pieces])
+    return float(nats.mean()), float(nats.std(ddof=1) / len(nats) ** 0.5)
+
+
+def oracle(tokens: np.ndarray, offset: np.ndarray, /, **options: Scalar) -> np.ndarray:
+    """float64 [n, row]: nats of pixels in raster order, given the label where there is
+    one and the pixels before; 0 for the label. See _truth.py."""
+    source = _known.made(Templates, options)
+    nats = [_nats(source, rows) for rows in _in_pieces(source, tokens)]
+    scored = np.concatenate(nats)
+    label = np.zeros((len(scored), source.labels))
+    return np.concatenate([label, scored], axis=1)
+
+
+def _in_pieces(source: Templates, tokens: np.ndarray) -> list[np.ndarray]:
+    """Rows of so many pictures as are worked out together."""
+    rows = max(1, AT_ONCE // (source.count * source.size**2))
+    return np.split(tokens, range(rows, len(tokens), rows))
+
+
+def _nats(source: Templates, tokens: np.ndarray) -> np.ndarray:
+    """float64 [n, d]: of pixels alone."""
+    from scipy.special import logsumexp
+
+    pixels, templates = tokens[:, source.labels :], source.templates
+    flat = templates.reshape(source.count, -1)
+    if source.labels:
+        own = flat[tokens[:, 0] - _levels.LEVELS]
+        return _levels.nats(pixels, own, source.noise)
+    under = -_levels.nats(pixels[:, None], flat, source.noise)
+    # Log chances [n, template, pixel] of all pixels up to each, and so of each.
+    joint = logsumexp(np.cumsum(under, axis=2), axis=1) - np.log(source.count)
+    found: np.ndarray = -np.diff(joint, axis=1, prepend=0.0)
+    return found

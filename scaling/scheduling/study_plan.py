@@ -203,13 +203,12 @@ class StudyPlan:
     ) -> list[Mapping[str, Any]]:
         """What is known of the sets that the runs are scored on, or was before."""
         facts = {(fact["evaluation"], fact["length"]): fact for fact in before}
-        for held_out, length in _truth.sets(entry.run for entry in entries):
-            if (held_out, length) not in self._truths:
+        for place, run in _truth.sets(entry.run for entry in entries).items():
+            if place not in self._truths:
                 prepared = self._prepared[_truth.TOKENIZER]
-                made = _truth.of_set(held_out, length, prepared)
-                self._truths[held_out, length] = made
-            fact = dataclasses.asdict(self._truths[held_out, length])
-            facts[held_out.name, length] = fact
+                self._truths[place] = _truth.of_set(place[0], run, prepared)
+            fact = dataclasses.asdict(self._truths[place])
+            facts[fact["evaluation"], fact["length"]] = fact
         return list(facts.values())
 
     def as_said(self) -> dict[str, Any]:

@@ -18,8 +18,7 @@ from scaling.corpora import (
     Prepared,
     _pictures,
     _probes,
-    evaluation_rows,
-    evaluation_windows,
+    scored_windows,
 )
 from scaling.layout import Layout
 from scaling.planning import cost
@@ -99,7 +98,8 @@ class Scorer:
             for part in held_out.parts:
                 key = (part.key, held_out.tokens)
                 if key not in self._windows:
-                    self._windows[key] = self._cut(part, held_out.tokens, run)
+                    cut = scored_windows(part, held_out.tokens, run, self.prepared)
+                    self._windows[key] = cut
                 if key not in scores:
                     scores[key] = self._score(read, key, part, run)
         return scores
@@ -124,11 +124,6 @@ class Scorer:
             for how in quantities.CAPTIONS
         }
         return dataclasses.replace(score, others={**score.others, **retold})
-
-    def _cut(self, part: Part, tokens: int, run: Run) -> EvaluationWindows:
-        if self.prepared[part.key].images is None:
-            return evaluation_windows(part, tokens, run.length, self.prepared)
-        return evaluation_rows(part, tokens, run, self.prepared)
 
 
 def curve_file(slot: Slot) -> bytes:

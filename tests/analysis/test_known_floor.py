@@ -45,7 +45,7 @@ def test_fitted_floors_stand_beside_the_truth():
     )
     assert "truth, 1.050 nats/token on own; the lowest loss measured is 1.200." in said
     assert "is 0.550 below the truth" in said
-    assert "No floor was fitted to gru; the truth is 1.050" in said
+    assert "No floor was fitted to gru; the truth is 1.050 nats/token on own" in said
 
 
 def test_the_floors_of_many_families_are_counted():

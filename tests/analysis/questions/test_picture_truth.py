@@ -11,6 +11,8 @@ from analysis.questions import autoregression_diffusion, picture_truth
 from analysis.results import Analysis
 from tests.support.made_pictures import PLAN, Plan, answered, asked, planted
 
+QUESTION = "autoregression_diffusion"
+
 
 @pytest.fixture(scope="module")
 def frames():
@@ -109,6 +111,26 @@ def test_bits_and_kinds_are_compared_at_one_place(frames):
     # Real pictures against each other are at chance, with as many as the samples have.
     assert (frame.real_real_low < 0.5).all() and (frame.real_real_high > 0.5).all()
     assert (frame.pictures == made.pictures.count // 2).all()
+
+
+def test_bits_stand_beside_those_of_the_true_chances(tmp_path):
+    plan = Plan(
+        readers=("lstm",), halves=(1,), seeds=1, noises=8, unique=(64, 4096), rate=0.1
+    )
+    made = asked(plan, tmp_path)
+    assert answered(made, QUESTION)[0]["two_objectives"].truth.isna().all()
+    scored = made.pictures.runs.scored.iloc[0]
+    known = dataclasses.replace(made.pictures, truth={scored: 1.2345, "other": 1.0})
+    frames, _ = answered(dataclasses.replace(made, pictures=known), QUESTION)
+    frame = frames["two_objectives"]
+    assert (frame.truth == 1.2345).all() and len(frame) == 4
+    text = autoregression_diffusion.truth_text(frame)
+    last = frame[frame.unique_tokens == 4096]
+    bounds = {row.denoiser: f"{row.bound:.3f}" for row in last.itertuples()}
+    assert f"{text.split(' need ')[1].split()[0]}" == "1.234"
+    assert f"exactly lstm {last.exact.iloc[0]:.3f}; " in text
+    assert f"dit {bounds['dit']} and unet {bounds['unet']}." in text
+    assert "After 16.4k pictures, 4.1k of them different" in text
 
 
 def test_samples_of_another_spread_are_told_from_real_ones(tmp_path):

@@ -56,6 +56,20 @@ TINY = {
     "hierarchy": {"symbols": 3, "rules": 2, "depth": 2, "tail": 0.7, "sentences": 2},
     "parity": {"tasks": 3, "bits": 3, "subset": 2, "queries": 3, "lines": 2},
 }
+
+
+def of_length(length: int) -> Run:
+    """A run that is scored in windows of this length."""
+    return Run(
+        model=Model("transformer", 8_000),
+        data=Data((Part("markov"),), 1_024),
+        optimiser=Optimiser(1e-2),
+        batch=4,
+        length=length,
+        evaluation=(EvaluationSet("markov", (Part("markov"),), 1_024),),
+    )
+
+
 # Windows of 66 tokens hold whole lines of both by their defaults; of 50 they do not.
 ALIGNED, CUTTING = 66, 50
 
@@ -281,7 +295,7 @@ EASY = options(order=1, symbols=6, document=64, tokens=600_000)
 def test_truth_of_the_windows_that_are_scored(prepared, name):
     parts, made = prepared
     held_out = EvaluationSet(name, (parts[name],), 16_384)
-    found = _truth.of_set(held_out, ALIGNED, made)
+    found = _truth.of_set(held_out, of_length(ALIGNED), made)
     windows = evaluation_windows(parts[name], 16_384, ALIGNED, made)
     assert found.count == windows.count
     assert abs(found.loss - found.entropy) < 4 * math.hypot(found.se, found.entropy_se)
@@ -333,8 +347,11 @@ def test_a_mixture_of_sets_is_weighted_and_real_text_has_no_truth(prepared, made
     one, two = parts["hierarchy"], parts["parity"]
     both = (Part(one.name, 3.0, one.options), Part(two.name, 1.0, two.options))
     alone = [EvaluationSet("x", (part,), 4_096) for part in (one, two)]
-    losses = [_truth.of_set(held_out, ALIGNED, built).loss for held_out in alone]
-    found = _truth.of_set(EvaluationSet("x", both, 4_096), ALIGNED, built)
+    losses = [
+        _truth.of_set(held_out, of_length(ALIGNED), built).loss for held_out in alone
+    ]
+    mixed = EvaluationSet("x", both, 4_096)
+    found = _truth.of_set(mixed, of_length(ALIGNED), built)
     assert found.loss == pytest.approx(0.75 * losses[0] + 0.25 * losses[1])
     assert not _truth.known(EvaluationSet("x", (one, made.part)))
 
@@ -395,7 +412,7 @@ def test_a_trained_model_comes_near_the_truth_and_does_not_beat_it(prepared, tmp
     nats, tokens = _truth.by_document(part, windows)
     above, variance = corpora.ratio(own - nats, tokens)
     assert store.read(run_id).reading("markov").value == pytest.approx(
-        above + _truth.of_set(held_out, 32, made).loss, rel=1e-6
+        above + _truth.of_set(held_out, run, made).loss, rel=1e-6
     )
     assert 4 * math.sqrt(variance) < above < 0.2
 
@@ -441,7 +458,7 @@ def test_a_study_keeps_the_truth_in_its_workdir(prepared, tmp_path, monkeypatch)
         truth = probe_file.read_truth(store, found.digest)
         assert truth.shape == (32, 257) and truth.dtype == np.float32
     held_out = EvaluationSet("own", (parts["parity"],), 8_192)
-    wanted = _truth.of_set(held_out, 66, made)
+    wanted = _truth.of_set(held_out, of_length(66), made)
     assert known.truth[1] == wanted.loss and known.entropy[1] == wanted.entropy
 
 

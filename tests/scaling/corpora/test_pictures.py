@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from scaling import corpora, quantities, study
-from scaling.corpora import TokenStream, _pictures, evaluation_rows, glyphs, prepare
+from scaling.corpora import TokenStream, _pictures, glyphs, prepare, scored_windows
 from scaling.errors import UserError
 from scaling.families import Tokens
 from scaling.layout import Layout
@@ -194,9 +194,9 @@ def test_held_out_pictures_are_whole_groups_and_never_move(letters):
     made = prepared[part.key]
     for objective in ("denoise", "next_token"):
         run = run_of(part, objective)
-        cut = evaluation_rows(part, 40, run, prepared)
+        cut = scored_windows(part, 40, run, prepared)
         half = dataclasses.replace(run.data, half=1, seed=3)
-        moved = evaluation_rows(part, 40, dataclasses.replace(run, data=half), prepared)
+        moved = scored_windows(part, 40, dataclasses.replace(run, data=half), prepared)
         np.testing.assert_array_equal(cut.tokens, moved.tokens)
         assert 32 <= len(cut.tokens) <= 40
         counts = np.bincount(cut.document)
@@ -206,7 +206,7 @@ def test_held_out_pictures_are_whole_groups_and_never_move(letters):
         each = 1 if objective == "denoise" else 64  # the caption is not scored
         assert cut.count == each * len(cut.tokens)
     with pytest.raises(UserError, match=r"evaluation.tokens 90000: .* pictures in"):
-        evaluation_rows(part, 90_000, run_of(part), prepared)
+        scored_windows(part, 90_000, run_of(part), prepared)
 
 
 # Captions.
@@ -256,7 +256,7 @@ def test_new_combinations_are_of_known_characters_and_new_characters_are_not(tol
 def test_captions_are_withheld_and_exchanged_alone(told, objective):
     (part, _), prepared = told
     made, spec = prepared[part.key], prepared[part.key].spec(run_of(part, objective))
-    cut = evaluation_rows(part, 40, run_of(part, objective), prepared).tokens
+    cut = scored_windows(part, 40, run_of(part, objective), prepared).tokens
     none, wrong = (_pictures.retold(cut, made, spec, how) for how in CAPTIONS)
     start = 0 if objective == "next_token" else 64
     captions = slice(start, start + 40)
