@@ -318,12 +318,9 @@ def truth_text(rows: pd.DataFrame) -> str:
     place = ["unique_tokens", "tokens"]
     rows = rows.sort_values([*place, "params"], ascending=False, kind="stable")
     rows = rows[(rows[place] == rows[place].iloc[0]).all(axis=1)]
-    readers, denoisers = (
-        joined(f"{getattr(row, who)} {number(getattr(row, what), 4)}" for row in some)
-        for who, what in (("reader", "exact"), ("denoiser", "bound"))
-        for some in (list(rows.drop_duplicates(who).itertuples()),)
-    )
     row = rows.iloc[0]
+    readers = _listed(rows, "reader", "exact")
+    denoisers = _listed(rows, "denoiser", "bound")
     return (
         f"Of {row.corpus} the truth is known: its chances need {number(row.truth, 4)} "
         f"bits/dim of the pictures on which models are scored. After "
@@ -331,6 +328,13 @@ def truth_text(rows: pd.DataFrame) -> str:
         f"models of pixels in order need exactly {readers}; denoisers at most "
         f"{denoisers}."
     )
+
+
+def _listed(rows: pd.DataFrame, who: str, what: str) -> str:
+    """The first row of each family, with its bits."""
+    first = rows.drop_duplicates(who)
+    pairs = zip(first[who], first[what], strict=True)
+    return joined(f"{family} {number(bits, 4)}" for family, bits in pairs)
 
 
 def said(view: View) -> list[str]:

@@ -69,8 +69,7 @@ def known(held_out: EvaluationSet | Probes) -> bool:
 
 
 def sets(runs: Iterable[Run]) -> dict[tuple[EvaluationSet, int], Run]:
-    """Evaluation sets whose truth is known and the windows' lengths, with a run each
-    that is scored on them."""
+    """Evaluation sets whose truth is known, with the windows' length; a run of each."""
     found = {
         (held_out, run.length): run
         for run in runs

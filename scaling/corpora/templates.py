@@ -26,7 +26,7 @@ SOURCE = _known.SOURCE
 DARK, LIGHT = 64.0, 192.0
 _AT_ONCE = 1024
 # Chances of a pixel under a template that are worked out together: some 100 MB.
-AT_ONCE = 1 << 22
+CHANCES = 1 << 22
 # Pictures of this number and up are in no corpus: the entropy is measured on them.
 FRESH = 1 << 41
 
@@ -111,8 +111,7 @@ def entropy(length: int, /, **options: Scalar) -> tuple[float, float]:
     rows = levels.reshape(len(levels), -1).astype(np.int64)
     if source.labels:
         rows = np.column_stack([which + _levels.LEVELS, rows])
-    pieces = _in_pieces(source, rows)
-    nats = np.concatenate([_nats(source, piece).mean(axis=1) for piece in pieces])
+    nats = _nats(source, rows).mean(axis=1)
     return float(nats.mean()), float(nats.std(ddof=1) / len(nats) ** 0.5)
 
 
@@ -120,20 +119,20 @@ def oracle(tokens: np.ndarray, offset: np.ndarray, /, **options: Scalar) -> np.n
     """float64 [n, row]: nats of pixels in raster order, given the label where there is
     one and the pixels before; 0 for the label. See _truth.py."""
     source = _known.made(Templates, options)
-    nats = [_nats(source, rows) for rows in _in_pieces(source, tokens)]
-    scored = np.concatenate(nats)
+    scored = _nats(source, tokens)
     label = np.zeros((len(scored), source.labels))
     return np.concatenate([label, scored], axis=1)
 
 
-def _in_pieces(source: Templates, tokens: np.ndarray) -> list[np.ndarray]:
-    """Rows of so many pictures as are worked out together."""
-    rows = max(1, AT_ONCE // (source.count * source.size**2))
-    return np.split(tokens, range(rows, len(tokens), rows))
-
-
 def _nats(source: Templates, tokens: np.ndarray) -> np.ndarray:
     """float64 [n, d]: of pixels alone."""
+    rows = max(1, CHANCES // (source.count * source.size**2))
+    pieces = np.split(tokens, range(rows, len(tokens), rows))
+    return np.concatenate([_nats_together(source, piece) for piece in pieces])
+
+
+def _nats_together(source: Templates, tokens: np.ndarray) -> np.ndarray:
+    """The same, of so few pictures that their chances fit into memory."""
     from scipy.special import logsumexp
 
     pixels, templates = tokens[:, source.labels :], source.templates

@@ -75,7 +75,7 @@ def test_a_template_s_pixels_by_the_sum_over_all_templates(labels):
 def test_templates_are_scored_alike_however_many_at_a_time(monkeypatch):
     rows = pixels(templates, **SMALL | {"pictures": 40})
     whole = templates.oracle(rows, np.zeros(40, int), **SMALL)
-    monkeypatch.setattr(templates, "AT_ONCE", 1)
+    monkeypatch.setattr(templates, "CHANCES", 1)
     assert (templates.oracle(rows, np.zeros(40, int), **SMALL) == whole).all()
 
 
