@@ -48,3 +48,7 @@ def test_a_study_of_pictures_is_planned_trained_and_read(tmp_path):
         half = table.runs.corpus.iloc[0]
         assert table.sources == {half: "templates[pictures=700,size=4]"}
         assert half == "templates[pictures=700,size=4], half 1"
+        # The truth is that of pixels in order; their bits are known beside samples.
+        assert table.truth.target.tolist() == ["held out"] * (unit == "nats/dim")
+        (bits,) = table.pictures[0].truth.values()
+        assert 5.0 < bits < 6.5
