@@ -322,8 +322,8 @@ def truth_text(rows: pd.DataFrame) -> str:
     readers = _listed(rows, "reader", "exact")
     denoisers = _listed(rows, "denoiser", "bound")
     return (
-        f"Of {row.corpus} the truth is known: its chances need {number(row.truth, 4)} "
-        f"bits/dim of the pictures on which models are scored. After "
+        f"Models of {row.corpus} are scored on pictures whose true chances are known, "
+        f"and need {number(row.truth, 4)} bits/dim. After "
         f"{count(row.tokens)} pictures, {count(row.unique_tokens)} of them different, "
         f"models of pixels in order need exactly {readers}; denoisers at most "
         f"{denoisers}."
