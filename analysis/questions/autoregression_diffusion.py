@@ -76,12 +76,12 @@ FRAMES = (
         Column("params", "parameters of the denoiser", "count"),
         Column("reader_params", "parameters of the reader", "count"),
         "tokens unique_tokens",
-        Column("bound", "of the denoiser: an upper bound", BITS),
+        Column("upper_bound", "of the denoiser: an upper bound", BITS),
         Column("exact", "of the reader", BITS),
         *measured(
             "bound_less_exact", "the bound less the exact, of the same levels", BITS
         ),
-        Column("truth", "what the true chances need, where they are known", BITS),
+        Column("true_bits", "what the true chances need, where they are known", BITS),
         Column("pictures", "of each kind that a classifier saw"),
         *measured("apart", "share of samples of the two that are told apart"),
         Column("denoiser_found", "of the denoiser's samples, the share assigned to it"),
@@ -156,10 +156,10 @@ def _row(
         **{"samples": asked.pictures.name, "denoiser": a.family, "reader": b.family},
         **{"corpus": a.corpus, "params": a.params, "reader_params": b.params},
         **{"tokens": a.tokens, "unique_tokens": a.unique_tokens},
-        **{"bound": bits[0], "exact": bits[1], "bound_less_exact": less},
+        **{"upper_bound": bits[0], "exact": bits[1], "bound_less_exact": less},
         "bound_less_exact_low": less - NORMAL * error,
         "bound_less_exact_high": less + NORMAL * error,
-        "truth": judge.asked.pictures.truth.get(str(a.scored), math.nan),
+        "true_bits": judge.asked.pictures.truth.get(str(a.scored), math.nan),
     }
     sets = [
         {i: source.read(i, "pictures", source.fractions[i][-1]) for i in some.run_id}
@@ -259,12 +259,12 @@ def place_text(row: Any) -> str:
 def bits_text(row: Any) -> str:
     if math.isnan(row.bound_less_exact):
         return (
-            f"the bound of {number(row.bound)} bits/dim and the exact "
+            f"the bound of {number(row.upper_bound)} bits/dim and the exact "
             f"{number(row.exact)} are of pictures in other levels, and not compared"
         )
     less = f"{number(row.bound_less_exact)} ({_ends(row, 'bound_less_exact')})"
     lie = verdict(row.bound_less_exact_low, row.bound_less_exact_high, 0.0)
-    bound = f"the bound of {number(row.bound)} bits/dim"
+    bound = f"the bound of {number(row.upper_bound)} bits/dim"
     exact = f"the exact {number(row.exact)}"
     if lie == "below":
         return f"{bound} is below {exact} by {less}, so the denoiser's bits are fewer"
@@ -320,10 +320,10 @@ def truth_text(rows: pd.DataFrame) -> str:
     rows = rows[(rows[place] == rows[place].iloc[0]).all(axis=1)]
     row = rows.iloc[0]
     readers = _listed(rows, "reader", "exact")
-    denoisers = _listed(rows, "denoiser", "bound")
+    denoisers = _listed(rows, "denoiser", "upper_bound")
     return (
         f"Models of {row.corpus} are scored on pictures whose true chances are known, "
-        f"and need {number(row.truth, 4)} bits/dim. After "
+        f"and need {number(row.true_bits, 4)} bits/dim. After "
         f"{count(row.tokens)} pictures, {count(row.unique_tokens)} of them different, "
         f"models of pixels in order need exactly {readers}; denoisers at most "
         f"{denoisers}."
@@ -342,7 +342,7 @@ def said(view: View) -> list[str]:
     if frame.empty:
         return []
     known = view.analysis.two_objectives
-    known = known[known.truth.notna()]
+    known = known[known.true_bits.notna()]
     truths = [truth_text(rows) for _, rows in known.groupby("corpus", sort=False)]
     lines = [
         f"{capitalised(place_text(row))}: {bits_text(row)}; {apart_text(row)}."

@@ -95,10 +95,10 @@ def test_bits_and_kinds_are_compared_at_one_place(frames):
     row = frame.iloc[0]
     runs = made.pictures.runs
     runs = runs[(runs.corpus == row.corpus) & (runs.unique_tokens == row.unique_tokens)]
-    for family, name in ((row.denoiser, "bound"), (row.reader, "exact")):
+    for family, name in ((row.denoiser, "upper_bound"), (row.reader, "exact")):
         mine = runs.bits[runs.family == family]
         assert len(mine) == 2 and row[name] == pytest.approx(mine.mean())
-    assert row.bound_less_exact == pytest.approx(row.bound - row.exact)
+    assert row.bound_less_exact == pytest.approx(row.upper_bound - row.exact)
     se = np.hypot(
         *(
             np.hypot(0.01, runs.bits[runs.family == f].sem())
@@ -118,15 +118,15 @@ def test_bits_stand_beside_those_of_the_true_chances(tmp_path):
         readers=("lstm",), halves=(1,), seeds=1, noises=8, unique=(64, 4096), rate=0.1
     )
     made = asked(plan, tmp_path)
-    assert answered(made, QUESTION)[0]["two_objectives"].truth.isna().all()
+    assert answered(made, QUESTION)[0]["two_objectives"].true_bits.isna().all()
     scored = made.pictures.runs.scored.iloc[0]
     known = dataclasses.replace(made.pictures, truth={scored: 1.2345, "other": 1.0})
     frames, _ = answered(dataclasses.replace(made, pictures=known), QUESTION)
     frame = frames["two_objectives"]
-    assert (frame.truth == 1.2345).all() and len(frame) == 4
+    assert (frame.true_bits == 1.2345).all() and len(frame) == 4
     text = autoregression_diffusion.truth_text(frame)
     last = frame[frame.unique_tokens == 4096]
-    bounds = {row.denoiser: f"{row.bound:.3f}" for row in last.itertuples()}
+    bounds = {row.denoiser: f"{row.upper_bound:.3f}" for row in last.itertuples()}
     assert f"{text.split(' need ')[1].split()[0]}" == "1.234"
     assert f"exactly lstm {last.exact.iloc[0]:.3f}; " in text
     assert f"dit {bounds['dit']} and unet {bounds['unet']}." in text
